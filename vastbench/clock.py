@@ -1,0 +1,48 @@
+"""Real time and scaled time.
+
+All waiting and all stamps go through a :class:`Clock`. A clock counts *clock seconds*: monotonic seconds multiplied by its
+speed. On the real marketplace the speed is 1 and clock seconds are seconds; against an emulator started with ``--speed 20``
+twenty clock seconds pass in each real one, so that durations come out in emulated seconds.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from vastbench.errors import UsageError
+
+MIN_SOCKET_TIMEOUT_S = 2.0
+"""Real seconds below which a scaled network time limit never falls: sockets do not get faster with the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """A monotonic clock that may run faster than real time.
+
+    ``speed`` is clock seconds per real second. Two clocks of the same speed in one machine agree: readings are
+    ``CLOCK_MONOTONIC`` × speed, so they can be compared with an emulator's truth log.
+    """
+
+    speed: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse a speed that is not a positive, finite number."""
+        if not 0 < self.speed < 10_000:
+            raise UsageError(f"The clock speed is {self.speed}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
+
+    def now(self) -> float:
+        """The current reading in clock seconds."""
+        return time.monotonic() * self.speed
+
+    def sleep(self, seconds: float) -> None:
+        """Wait ``seconds`` clock seconds; negative waits return at once."""
+        if seconds > 0:
+            time.sleep(seconds / self.speed)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait until ``event`` is set, at most ``seconds`` clock seconds; true when it is set."""
+        return event.wait(max(seconds, 0.0) / self.speed)
+
+    def socket_timeout(self, seconds: float) -> float:
+        """Real seconds for a network time limit of ``seconds`` clock seconds, never below the floor."""
+        return max(seconds / self.speed, MIN_SOCKET_TIMEOUT_S)

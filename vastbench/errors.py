@@ -1,0 +1,243 @@
+"""What can go wrong, by name.
+
+::
+
+    VastbenchError
+    ├── UsageError                 the command or call cannot be carried out as asked        exit 2
+    │   ├── SettingsError          a setting, file or profile is missing or malformed
+    │   ├── NotFound               no run, notebook or profile of that name
+    │   └── BudgetRefused          the estimate does not fit the budget, or no consent
+    ├── StoreError                 the store cannot be opened, read or written               exit 3
+    ├── ApiError                   the marketplace said no, or nothing                       exit 4
+    │   ├── ApiUnreachable         no connection, timeout, dropped connection
+    │   ├── ApiUnreadable          an answer that is no JSON object of the expected form
+    │   ├── ApiRedirected          a 3xx answer (never followed)
+    │   ├── KeyRejected            the API key is missing, wrong or not allowed
+    │   ├── RateLimited            429 after the allowed retries, or the search quota
+    │   ├── OfferGone              the offer was rented by somebody else
+    │   └── Refused                any other refusal, ``success: false`` included
+    ├── NoOffer                    nothing on the market matches the request                 exit 5
+    ├── InstanceError              the instance did not become or stay useful                exit 6
+    │   ├── BootFailed             a status that does not recover, or an OCI error
+    │   ├── Vanished               the instance left the list without us
+    │   ├── SshError               the machine refused, dropped or garbled SSH
+    │   │   ├── HostKeyChanged     a pinned host key changed
+    │   │   ├── ConnectionLost     the connection died under a command (exit status -1)
+    │   │   └── CommandFailed      a command ended with a non-zero status
+    │   └── CheckFailed            the wrong GPU, or content that does not match
+    ├── DeadlineExceeded           a wait reached its deadline: a censored observation       exit 7
+    ├── Interrupted                SIGINT or SIGTERM                                         exit 130
+    └── LeaseNotClosed             an instance may still exist and bill                      exit 8
+
+Every message says what happened and with which value; ``hint`` says what to do next. No message ever holds the API key or a
+private key: API errors are built from the reply, never from the request's headers.
+"""
+
+
+class VastbenchError(Exception):
+    """The root of every error that vastbench raises on purpose.
+
+    ``exit_code`` is the exit status of the command line; ``hint`` is the next step for the reader; ``cause`` is the short
+    name under which a failed run files it.
+    """
+
+    exit_code = 1
+    cause = "internal"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Take what happened, with its value, and what to do next."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """The message and the hint, in one line."""
+        return f"{self.message} {self.hint}".strip()
+
+
+class UsageError(VastbenchError):
+    """The command or call cannot be carried out as asked."""
+
+    exit_code = 2
+    cause = "usage"
+
+
+class SettingsError(UsageError):
+    """A setting, file or profile is missing or malformed."""
+
+
+class NotFound(UsageError):
+    """There is no run, notebook or profile of that name."""
+
+
+class BudgetRefused(UsageError):
+    """The estimate does not fit the budget, or the user did not agree."""
+
+    cause = "budget"
+
+
+class StoreError(VastbenchError):
+    """The store cannot be opened, read or written."""
+
+    exit_code = 3
+    cause = "store"
+
+
+class ApiError(VastbenchError):
+    """The marketplace said no, or nothing.
+
+    ``status`` is the HTTP status (None when there was no answer), ``code`` the reply's own error code, and
+    ``new_contract`` a contract id that came with the error: that instance exists and bills until it is destroyed.
+    """
+
+    exit_code = 4
+    cause = "api"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        status: int | None = None,
+        code: str | None = None,
+        new_contract: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """Take the message, the HTTP status, the reply's error code and what else the reply disclosed."""
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+        self.new_contract = new_contract
+        self.retry_after_s = retry_after_s
+
+
+class ApiUnreachable(ApiError):
+    """No connection, a timeout, or a connection dropped before the whole answer came."""
+
+
+class ApiUnreadable(ApiError):
+    """An answer that is no JSON of the expected form. What it would have said is unknown, never "nothing"."""
+
+
+class ApiRedirected(ApiError):
+    """A 3xx answer. Redirects are never followed: their bodies can look like empty lists."""
+
+
+class KeyRejected(ApiError):
+    """The API key is missing, wrong, or not allowed to do this."""
+
+    cause = "key_rejected"
+
+
+class RateLimited(ApiError):
+    """429 after the allowed retries, or the daily search quota."""
+
+    cause = "rate_limited"
+
+
+class OfferGone(ApiError):
+    """The offer was rented by somebody else or withdrawn."""
+
+    cause = "offer_gone"
+
+
+class Refused(ApiError):
+    """Any other refusal by the marketplace, ``success: false`` inside a 200 included."""
+
+    cause = "refused"
+
+
+class NoOffer(VastbenchError):
+    """Nothing on the market matches the request."""
+
+    exit_code = 5
+    cause = "no_offer"
+
+
+class InstanceError(VastbenchError):
+    """The instance did not become useful, or did not stay so."""
+
+    exit_code = 6
+    cause = "instance"
+
+
+class BootFailed(InstanceError):
+    """The instance reached a status from which it does not recover."""
+
+    cause = "boot_failed"
+
+
+class Vanished(InstanceError):
+    """The instance left the account's list without our doing."""
+
+    cause = "vanished"
+
+
+class SshError(InstanceError):
+    """The machine refused, dropped or garbled SSH; the message names host and port."""
+
+    cause = "ssh"
+
+
+class HostKeyChanged(SshError):
+    """The host key pinned for this instance changed: somebody else answers."""
+
+    cause = "host_key_changed"
+
+
+class ConnectionLost(SshError):
+    """The connection died while a command ran; its result is unknown."""
+
+    cause = "connection_lost"
+
+
+class CommandFailed(SshError):
+    """A command ended with a non-zero status.
+
+    ``command``, ``exit_code_remote`` and ``stderr_tail`` (the last 2,000 characters) say which and why.
+    """
+
+    cause = "command_failed"
+
+    def __init__(self, message: str, *, command: str, exit_code_remote: int, stderr_tail: str, hint: str = "") -> None:
+        """Take the message and the command's own evidence."""
+        super().__init__(message, hint=hint)
+        self.command = command
+        self.exit_code_remote = exit_code_remote
+        self.stderr_tail = stderr_tail
+
+
+class CheckFailed(InstanceError):
+    """A check that could fail did: the wrong GPU, or content that does not match its SHA-256."""
+
+    cause = "check_failed"
+
+
+class DeadlineExceeded(VastbenchError):
+    """A wait reached its deadline. What was waited for may still happen later: a right-censored observation.
+
+    ``waited_for`` names the event, ``last_seen`` the last thing observed.
+    """
+
+    exit_code = 7
+    cause = "deadline"
+
+    def __init__(self, message: str, *, waited_for: str, last_seen: str, hint: str = "") -> None:
+        """Take the message, the event waited for and the last thing observed."""
+        super().__init__(message, hint=hint)
+        self.waited_for = waited_for
+        self.last_seen = last_seen
+
+
+class Interrupted(VastbenchError):
+    """The user or the system asked to stop (SIGINT, SIGTERM)."""
+
+    exit_code = 130
+    cause = "interrupted"
+
+
+class LeaseNotClosed(VastbenchError):
+    """An instance may still exist and bill; the lease stays open in the store."""
+
+    exit_code = 8
+    cause = "lease_not_closed"

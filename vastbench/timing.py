@@ -1,0 +1,293 @@
+"""Moments, phases and their recorder: the measurement as values. Pure: no network, no disk, and time only through a clock.
+
+The timeline of an integration run, in clock seconds. Each phase ends where the text says and begins where the one before it
+ended, unless it says otherwise::
+
+    register SSH key    request sent          → acknowledged                    (ours; the account must know the key first)
+    search offers       request sent          → offers read
+    create instance     create sent           → contract id read
+    wait running        contract id read      → actual_status is running
+      allocate            contract id read    → first non-null status
+      pull image          first loading       → running
+    wait SSH            running               → a command exits 0
+      port                running             → TCP connection accepted
+      banner              port                → SSH identification read
+      login               banner              → key accepted
+      first command       login               → exit 0
+    check GPU           command sent          → nvidia-smi names the GPU that was rented
+    create file         command sent          → written, synced, exit 0
+    verify file         command sent          → SHA-256 equal
+    destroy instance    delete sent           → acknowledged
+    confirm destroyed   acknowledged          → GET by id says null and every page of the list lacks it
+    remove SSH key      request sent          → acknowledged                    (ours)
+    unattributed        whatever the rows above leave of the total (queueing for rate limits, retries)
+
+A moment is an instant known only within bounds. Where it comes from polling, four readings are kept: when the last negative
+answer was asked for and received, and when the first positive answer was. The event lies in (no_sent, yes_received].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from vastbench.clock import Clock
+from vastbench.errors import DeadlineExceeded, Interrupted, VastbenchError
+
+
+class PhaseName(StrEnum):
+    """Every phase that reports, charts, the store and the notebooks may name, in the seed's words where it had them."""
+
+    REGISTER_KEY = "register SSH key"
+    SEARCH = "search offers"
+    CREATE = "create instance"
+    WAIT_RUNNING = "wait running"
+    ALLOCATE = "allocate"
+    PULL = "pull image"
+    WAIT_SSH = "wait SSH"
+    PORT = "port"
+    BANNER = "banner"
+    LOGIN = "login"
+    FIRST_COMMAND = "first command"
+    CHECK_GPU = "check GPU"
+    CREATE_FILE = "create file"
+    VERIFY_FILE = "verify file"
+    DESTROY = "destroy instance"
+    CONFIRM = "confirm destroyed"
+    REMOVE_KEY = "remove SSH key"
+    UNATTRIBUTED = "unattributed"
+
+
+PARENTS: dict[PhaseName, PhaseName] = {
+    PhaseName.ALLOCATE: PhaseName.WAIT_RUNNING,
+    PhaseName.PULL: PhaseName.WAIT_RUNNING,
+    PhaseName.PORT: PhaseName.WAIT_SSH,
+    PhaseName.BANNER: PhaseName.WAIT_SSH,
+    PhaseName.LOGIN: PhaseName.WAIT_SSH,
+    PhaseName.FIRST_COMMAND: PhaseName.WAIT_SSH,
+}
+"""Which phase each indented phase of the timeline belongs to; all others are top-level rows."""
+
+
+class Outcome(StrEnum):
+    """How a run or a phase ended. ``censored``: stopped by a deadline, a budget or the user before it could end."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    CENSORED = "censored"
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """An instant known within bounds, in clock seconds.
+
+    ``no_sent``/``no_received``: when the last answer that said "not yet" was asked for and received.
+    ``yes_sent``/``yes_received``: the same for the first answer that said "it has happened"; None when none ever did.
+    ``source``: what told us: ``action`` (our own doing, exact), ``poll``, ``ssh``, ``file`` (an imported record).
+    """
+
+    no_sent: float
+    no_received: float
+    yes_sent: float | None
+    yes_received: float | None
+    source: str = "action"
+
+    def __post_init__(self) -> None:
+        """Refuse readings that are not finite or run backwards."""
+        readings = [r for r in (self.no_sent, self.yes_received) if r is not None]
+        if not all(math.isfinite(r) for r in readings) or readings != sorted(readings):
+            raise ValueError(f"a moment's readings must be finite and in order: {self}")
+
+    @classmethod
+    def exact(cls, reading: float, source: str = "action") -> Moment:
+        """An instant that is our own doing, known exactly."""
+        return cls(reading, reading, reading, reading, source)
+
+    @classmethod
+    def between(cls, lower: float, upper: float | None, source: str) -> Moment:
+        """An instant in (``lower``, ``upper``]; ``upper`` None when it was never seen to have happened."""
+        return cls(lower, lower, upper, upper, source)
+
+    @property
+    def lower(self) -> float:
+        """The event lies after this reading (or at it, for an exact moment)."""
+        return self.no_sent
+
+    @property
+    def upper(self) -> float:
+        """The event lies at or before this reading; infinity when it was never seen."""
+        return math.inf if self.yes_received is None else self.yes_received
+
+    @property
+    def seen(self) -> bool:
+        """Whether the event was seen to have happened."""
+        return self.yes_received is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One step of a scenario, from one moment to another, within one attempt.
+
+    ``detail`` is one short line of evidence (an exit status, the last status seen); never a secret.
+    """
+
+    name: PhaseName
+    start: Moment
+    end: Moment
+    outcome: Outcome = Outcome.PASSED
+    attempt: int = 1
+    detail: str = ""
+
+    @property
+    def parent(self) -> PhaseName | None:
+        """The phase that this one is a part of."""
+        return PARENTS.get(self.name)
+
+    @property
+    def seconds(self) -> float | None:
+        """What the user waited, in clock seconds: from when the start was known to when the end was; None when unseen."""
+        return self.end.upper - self.start.upper if self.end.seen and self.start.seen else None
+
+    @property
+    def lower(self) -> float:
+        """The least that the true duration can be: max(0, end.lower − start.upper)."""
+        return max(0.0, self.end.lower - self.start.upper) if self.start.seen else 0.0
+
+    @property
+    def upper(self) -> float:
+        """The most that the true duration can be: end.upper − start.lower; infinity for a censored phase."""
+        return self.end.upper - self.start.lower
+
+
+class Recorder:
+    """Collects the phases of one run, and tells a listener as they begin and end.
+
+    ``listener(event, phase_name, phase)`` is called with ``"begin"`` (phase None) and ``"end"``; it draws progress. An
+    exception that it raises ends the phase like any other.
+    """
+
+    def __init__(self, clock: Clock, listener: Callable[[str, PhaseName, Phase | None], None] | None = None) -> None:
+        """Start the run's clock now."""
+        self.clock = clock
+        self.attempt = 1
+        self.phases: list[Phase] = []
+        self.started = clock.now()
+        self.ended: float | None = None
+        self._listener = listener
+
+    def begin(self, name: PhaseName) -> None:
+        """Tell the listener that a phase begins."""
+        if self._listener:
+            self._listener("begin", name, None)
+
+    def add(self, phase: Phase) -> Phase:
+        """Keep a finished phase under the current attempt and tell the listener."""
+        kept = replace(phase, attempt=self.attempt)
+        self.phases.append(kept)
+        if self._listener:
+            self._listener("end", kept.name, kept)
+        return kept
+
+    @contextmanager
+    def phase(self, name: PhaseName, start: Moment | None = None) -> Iterator[Open]:
+        """Time a phase: the body sets ``.start`` and ``.end``; what it leaves unset is now.
+
+        When the body raises, the phase is kept all the same: censored for a deadline or an interruption, failed for anything
+        else, with an end that was never seen, and the error goes on.
+        """
+        opened = Open(start)
+        self.begin(name)
+        entered = Moment.exact(self.clock.now())
+        try:
+            yield opened
+        except BaseException as error:
+            last = opened.last_negative if opened.last_negative is not None else self.clock.now()
+            begun = opened.start or entered
+            end = opened.end or Moment.between(max(last, begun.lower), None, "action")
+            self.add(Phase(name, begun, end, outcome_of(error), detail=summary_of(error)))
+            raise
+        end = opened.end or Moment.exact(self.clock.now())
+        self.add(Phase(name, opened.start or entered, end, detail=opened.detail))
+
+    def finish(self) -> float:
+        """Stop the run's clock; the total in clock seconds."""
+        self.ended = self.clock.now()
+        return self.ended - self.started
+
+
+@dataclass(slots=True)
+class Open:
+    """A phase that is being timed. ``last_negative``: when its end was last asked for in vain (bounds a censored phase)."""
+
+    start: Moment | None = None
+    end: Moment | None = None
+    detail: str = ""
+    last_negative: float | None = None
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Censored for what stops an observation from outside (deadline, interruption), failed for everything else."""
+    stopped = isinstance(error, (DeadlineExceeded, Interrupted, KeyboardInterrupt, SystemExit))
+    return Outcome.CENSORED if stopped else Outcome.FAILED
+
+
+def cause_of(error: BaseException) -> str:
+    """The short name under which a failed or censored run files ``error``."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return Interrupted.cause
+    return error.cause if isinstance(error, VastbenchError) else "internal"
+
+
+def summary_of(error: BaseException) -> str:
+    """One line of evidence about ``error``, at most 300 characters."""
+    text = error.message if isinstance(error, VastbenchError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:300]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a run's tree. ``share`` is the part of the total, 0–1; missing values are None, never 0."""
+
+    name: PhaseName
+    depth: int
+    seconds: float | None
+    lower: float | None
+    upper: float | None
+    share: float | None
+    outcome: Outcome
+    attempt: int
+    detail: str = ""
+    bottleneck: bool = field(default=False)
+
+
+def tree(phases: list[Phase], total: float | None) -> list[Row]:
+    """The rows of a run's tree, in order of time, children under their parents, with what is unattributed at the end.
+
+    Top-level seconds, ``unattributed`` included, add up to ``total`` whenever every phase has seconds. The bottleneck is the
+    longest finished top-level phase.
+    """
+    top = [p for p in phases if p.parent is None]
+    finished = [p for p in top if p.seconds is not None]
+    longest = max(finished, key=lambda p: p.seconds or 0.0, default=None)
+    rows: list[Row] = []
+    for phase in top:
+        rows.append(_row(phase, 0, total, bottleneck=phase is longest))
+        inside = [c for c in phases if c.parent is phase.name and c.attempt == phase.attempt]
+        rows.extend(_row(child, 1, total) for child in inside)
+    if total is not None and len(finished) == len(top):
+        rest = total - sum(p.seconds or 0.0 for p in finished)
+        share = rest / total if total > 0 else None
+        rows.append(Row(PhaseName.UNATTRIBUTED, 0, rest, None, None, share, Outcome.PASSED, 0))
+    return rows
+
+
+def _row(phase: Phase, depth: int, total: float | None, *, bottleneck: bool = False) -> Row:
+    seconds = phase.seconds
+    upper = phase.upper if math.isfinite(phase.upper) else None
+    share = seconds / total if seconds is not None and total else None
+    return Row(
+        phase.name, depth, seconds, phase.lower, upper, share, phase.outcome, phase.attempt, phase.detail, bottleneck
+    )
