@@ -241,3 +241,15 @@ class LeaseNotClosed(VastbenchError):
 
     exit_code = 8
     cause = "lease_not_closed"
+
+
+def exit_code_of(cause: str) -> int:
+    """The exit status for a run that ended with ``cause``: 0 for none, else that of the error filed under it, else 1."""
+    if not cause:
+        return 0
+    known: list[type[VastbenchError]] = [VastbenchError]
+    for error in known:
+        if error.cause == cause:
+            return error.exit_code
+        known.extend(error.__subclasses__())
+    return 1

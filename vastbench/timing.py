@@ -162,14 +162,18 @@ class Phase:
         return self.end.upper - self.start.lower
 
 
+Listener = Callable[[PhaseName, Phase | None], None]
+"""Hears of a phase's begin (phase None) and of its end."""
+
+
 class Recorder:
     """Collects the phases of one run, and tells a listener as they begin and end.
 
-    ``listener(event, phase_name, phase)`` is called with ``"begin"`` (phase None) and ``"end"``; it draws progress. An
-    exception that it raises ends the phase like any other.
+    ``listener(name, phase)`` is called with None when a phase begins and with the phase when it ends; it draws progress.
+    An exception that it raises ends the phase like any other.
     """
 
-    def __init__(self, clock: Clock, listener: Callable[[str, PhaseName, Phase | None], None] | None = None) -> None:
+    def __init__(self, clock: Clock, listener: Listener | None = None) -> None:
         """Start the run's clock now."""
         self.clock = clock
         self.attempt = 1
@@ -181,14 +185,14 @@ class Recorder:
     def begin(self, name: PhaseName) -> None:
         """Tell the listener that a phase begins."""
         if self._listener:
-            self._listener("begin", name, None)
+            self._listener(name, None)
 
     def add(self, phase: Phase) -> Phase:
         """Keep a finished phase under the current attempt and tell the listener."""
         kept = replace(phase, attempt=self.attempt)
         self.phases.append(kept)
         if self._listener:
-            self._listener("end", kept.name, kept)
+            self._listener(kept.name, kept)
         return kept
 
     @contextmanager
@@ -241,10 +245,13 @@ def cause_of(error: BaseException) -> str:
     return error.cause if isinstance(error, VastbenchError) else "internal"
 
 
-def summary_of(error: BaseException) -> str:
-    """One line of evidence about ``error``, at most 300 characters."""
-    text = error.message if isinstance(error, VastbenchError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:300]
+def summary_of(error: BaseException, *, with_hint: bool = False) -> str:
+    """One line of evidence about ``error``, with its next step if wanted; at most 600 characters."""
+    if isinstance(error, VastbenchError):
+        text = str(error) if with_hint else error.message
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:600]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +295,4 @@ def _row(phase: Phase, depth: int, total: float | None, *, bottleneck: bool = Fa
     seconds = phase.seconds
     upper = phase.upper if math.isfinite(phase.upper) else None
     share = seconds / total if seconds is not None and total else None
-    return Row(
-        phase.name, depth, seconds, phase.lower, upper, share, phase.outcome, phase.attempt, phase.detail, bottleneck
-    )
+    return Row(phase.name, depth, seconds, phase.lower, upper, share, phase.outcome, phase.attempt, phase.detail, bottleneck)

@@ -1,0 +1,1 @@
+"""Pure analysis: no network, no disk, no clock."""

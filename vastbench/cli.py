@@ -1,0 +1,388 @@
+"""vastbench on the command line.
+
+Only what every command needs is imported here; the rest is imported by the command that needs it, so that ``--help`` is quick.
+Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4 API, 5 no offer, 6 instance, 7 deadline,
+8 an instance may still exist, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from vastbench.errors import BudgetRefused, SettingsError, VastbenchError, exit_code_of
+
+if TYPE_CHECKING:
+    from vastbench.bench import Bench
+    from vastbench.provision import Conditions
+
+app = typer.Typer(
+    help="How long until a rented GPU is useful, what it costs, where the time goes, and how sure we are.\n\n"
+    "Without --live everything runs on a built-in emulator of Vast.ai and costs nothing. "
+    "Start with: vastbench run, then: vastbench show last.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_debug = False
+
+StoreOption = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads this annotation at run time)
+    typer.Option("--store", help="The store: a file or a database URL. [default: VASTBENCH_STORE or the data directory]"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for programs.")]
+Live = Annotated[bool, typer.Option("--live", help="On the marketplace at VAST_URL, spending money. Needs --budget.")]
+KeyFile = Annotated[Optional[Path], typer.Option("--api-key-file", help="A file that holds the API key.")]  # noqa: UP045
+Profile = Annotated[str, typer.Option("--profile", help="The emulator's behaviour: a name in data/profiles or a TOML file.")]
+Seed = Annotated[Optional[int], typer.Option("--seed", help="Repeat the same emulated draws.")]  # noqa: UP045
+Speed = Annotated[float, typer.Option("--speed", help="Emulated seconds per real second; 1 is real time.")]
+Gpu = Annotated[str, typer.Option("--gpu", help='The GPU\'s name on the marketplace; "any" for any.')]
+MaxPrice = Annotated[float, typer.Option("--max-price", help="At most this many USD per hour, disk included.")]
+Disk = Annotated[float, typer.Option("--disk", help="Disk in GB, at least 8.")]
+Image = Annotated[str, typer.Option("--image", help="The container image.")]
+Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulator's log of the truth to this file.")]  # noqa: UP045
+
+
+@app.callback()
+def _main(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False) -> None:
+    global _debug
+    _debug = debug
+    if debug:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+
+
+@app.command()
+def run(
+    gpu: Gpu = "RTX 4090",
+    num_gpus: Annotated[int, typer.Option("--num-gpus", help="How many GPUs in the instance.")] = 1,
+    max_price: MaxPrice = 0.5,
+    min_reliability: Annotated[float, typer.Option("--min-reliability", help="The host's reliability, 0 to 1.")] = 0.9,
+    image: Image = "nvidia/cuda:12.1.0-base-ubuntu22.04",
+    disk: Disk = 20.0,
+    boot_deadline: Annotated[float, typer.Option("--boot-deadline", help="Seconds to wait for status running.")] = 600.0,
+    ssh_deadline: Annotated[float, typer.Option("--ssh-deadline", help="Seconds to wait for SSH after running.")] = 300.0,
+    profile: Profile = "default",
+    seed: Seed = None,
+    speed: Speed = 20.0,
+    live: Live = False,
+    budget: Annotated[Optional[float], typer.Option("--budget", help="USD that this may cost at most (with --live).")] = None,  # noqa: UP045
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")] = False,
+    api_key_file: KeyFile = None,
+    store: StoreOption = None,
+    truth: Truth = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rent one GPU, reach it over SSH, check it, destroy it; time every phase with its bounds.
+
+    Free on the emulator: vastbench run --profile cached --seed 1
+    Live: vastbench run --live --budget 0.25
+    """
+    from vastbench.bench import Bench
+    from vastbench.progress import for_stderr
+    from vastbench.provision import Conditions
+
+    conditions = Conditions(
+        gpu_name=None if gpu == "any" else gpu.replace("_", " "),
+        num_gpus=num_gpus,
+        max_usd_per_hour=max_price,
+        min_reliability=min_reliability,
+        disk_gb=disk,
+        image=image,
+        boot_deadline_s=boot_deadline,
+        ssh_deadline_s=ssh_deadline,
+    )
+    bench = Bench(
+        live=live,
+        budget_usd=budget,
+        profile=profile,
+        seed=seed,
+        speed=speed,
+        store=store,
+        api_key_file=api_key_file,
+        truth=truth,
+    )
+    with bench:
+        if live:
+            _agree(bench, conditions, ask=not yes)
+        with for_stderr() as listener:
+            done = bench.run(conditions, listener)
+    if as_json:
+        _print_json(done.to_dict())
+    else:
+        print(done)
+    if done.cause:
+        raise typer.Exit(exit_code_of(done.cause))
+
+
+def _agree(bench: Bench, conditions: Conditions, *, ask: bool) -> None:
+    """Show what a live run costs and ask once; BudgetRefused when it does not fit or nobody can be asked."""
+    from vastbench.provision import choose
+    from vastbench.report.text import clean
+
+    offer = choose(bench.api.search_offers(conditions.query()).value, conditions)
+    price = offer.usd_per_hour(conditions.disk_gb)
+    worst = conditions.worst_case_usd(price)
+    budget = bench.budget_usd or 0.0
+    print(
+        f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at ${price:.4f}/h: about ${price * 120 / 3600:.4f} for a run "
+        f"of two minutes, at most ${worst:.4f} if every deadline is reached. Budget: ${budget:.4f}.",
+        file=sys.stderr,
+    )
+    if worst > budget:
+        raise BudgetRefused(
+            f"The run may cost up to ${worst:.4f}, above the budget of ${budget:.4f}.",
+            hint="Raise --budget, lower --max-price, or shorten --boot-deadline and --ssh-deadline.",
+        )
+    if not ask:
+        return
+    if not sys.stdin.isatty():
+        raise BudgetRefused("Nobody can be asked: standard input is no terminal.", hint="Add --yes for unattended use.")
+    if not typer.confirm("Rent it?", err=True):
+        raise BudgetRefused("Not rented: the answer was no.")
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the stored runs, newest first."""
+    from vastbench.report.text import clean, seconds_text, usd_text
+    from vastbench.timing import PhaseName
+
+    with _store(store) as opened:
+        found = opened.runs(limit=limit)
+    if as_json:
+        _print_json([one.to_dict() for one in found])
+        return
+    if not found:
+        print(f"No runs in {opened.place}. Make one: vastbench run")
+        return
+    rows = [
+        [
+            one.id,
+            f"{one.outcome}" + (f" ({one.cause})" if one.cause else ""),
+            one.source,
+            clean(one.resources.get("gpu_name") or "–"),
+            seconds_text(one.seconds(PhaseName.WAIT_RUNNING)),
+            seconds_text(one.seconds(PhaseName.WAIT_SSH)),
+            seconds_text(one.total_s),
+            usd_text(one.cost.total_usd),
+        ]
+        for one in found
+    ]
+    _table(["run", "outcome", "source", "GPU", "wait running s", "wait SSH s", "total s", "cost"], rows, numbers=4)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or: last")] = "last",
+    form: Annotated[str, typer.Option("--format", help="tree, json, or seed (the shape of data/runs/*.json).")] = "tree",
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one run: its phase tree with seconds, bounds and shares, the bottleneck marked."""
+    if form not in {"tree", "json", "seed"}:
+        raise SettingsError(f"There is no format {form!r}.", hint="Choose tree, json or seed.")
+    with _store(store) as opened:
+        found = opened.run(name)
+    if form == "seed":
+        from vastbench.report.seed import seed_from_run
+
+        _print_json(seed_from_run(found))
+    elif as_json or form == "json":
+        _print_json(found.to_dict())
+    else:
+        print(found)
+
+
+@app.command()
+def offers(
+    query: Annotated[
+        str, typer.Argument(help="A search in Vast's own language, such as: 'gpu_name=RTX_4090 num_gpus=1 dph_total<0.5'")
+    ] = "",
+    order: Annotated[str, typer.Option("--order", help="The field to sort by; a trailing - for descending.")] = "dph_total",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=3000, help="How many.")] = 20,
+    disk: Disk = 20.0,
+    profile: Profile = "default",
+    seed: Seed = None,
+    live: Live = False,
+    api_key_file: KeyFile = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search offers; this spends nothing, also with --live."""
+    from vastbench.report.text import clean
+    from vastbench.vast.query import OfferQuery
+
+    search = OfferQuery.parse(query, order=order, limit=limit, allocated_storage_gb=disk)
+    with _market(live, api_key_file, profile, seed) as api:
+        found = api.search_offers(search).value
+    if as_json:
+        _print_json([offer.model_dump(mode="json") | {"usd_per_hour": offer.usd_per_hour(disk)} for offer in found])
+        return
+    rows = [
+        [
+            str(offer.id),
+            f"{offer.num_gpus} × {clean(offer.gpu_name)}",
+            f"{offer.usd_per_hour(disk):.4f}",
+            "–" if offer.reliability is None else f"{offer.reliability:.1%}",
+            "–" if offer.disk_space_gb is None else f"{offer.disk_space_gb:.0f}",
+            str(offer.machine_id),
+            clean(offer.geolocation or "–"),
+        ]
+        for offer in found
+    ]
+    _table(["offer", "GPU", f"$/h with {disk:g} GB", "reliability", "disk GB", "machine", "place"], rows)
+    print(f"{len(rows)} offers" + ("" if live else " (emulated)"), file=sys.stderr)
+
+
+@app.command("import")
+def import_run(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Runs in the seed's JSON shape, or vastbench's own.")],
+    store: StoreOption = None,
+) -> None:
+    """Import published runs into the store."""
+    from vastbench.report.files import read_run
+
+    read = [read_run(path) for path in files]
+    with _store(store) as opened:
+        for path, one in zip(files, read, strict=True):
+            if opened.has_run(one.id):
+                print(f"{path.name}: run {one.id} is in the store already.")
+                continue
+            opened.save_run(one)
+            print(f"{path.name}: imported as run {one.id}. Look at it: vastbench show {one.id}")
+
+
+@app.command()
+def emulator(
+    profile: Profile = "default",
+    seed: Seed = None,
+    speed: Speed = 1.0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="A fixed port on 127.0.0.1; 0 takes a free one.")] = 0,
+    truth: Truth = None,
+) -> None:
+    """Run the Vast.ai emulator until SIGTERM or Ctrl-C; prints what a shell must export to use it.
+
+    Any client can use it: vastbench run --live --budget 1 --yes, or the official vastai client.
+    """
+    from vastbench.emulator import serve
+
+    serve(profile, seed, speed, port, truth, lambda line: print(line, flush=True))
+
+
+@app.command()
+def notebook(
+    path: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="A notebook's path, or the name of one of ours.")],
+    parameters: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter; unknown names are refused."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder for the executed notebook.")] = Path("out"),
+) -> None:
+    """Run a notebook with checked parameters through papermill; a failing one is kept and named."""
+    from vastbench.runner import run_notebook
+
+    values: dict[str, str] = {}
+    for item in parameters or []:
+        name, separator, value = item.partition("=")
+        if not separator or not name:
+            raise SettingsError(f"The parameter {item!r} is not NAME=VALUE.", hint="For example: -p repeats=3")
+        values[name] = value
+    result = run_notebook(path, values, out)
+    print(f"Executed notebook: {result.path}")
+
+
+@app.command()
+def doctor(
+    store: StoreOption = None,
+    api_key_file: KeyFile = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check key, URL, store, SSH, kernel, isolation and disk, and say what to fix."""
+    from vastbench.doctor import examine
+
+    findings = examine(store, api_key_file)
+    if as_json:
+        _print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            print(
+                f"{finding.state:<5} {finding.subject:<11} {finding.found}" + (f"\n{'':18}{finding.fix}" if finding.fix else "")
+            )
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _store(place: str | None) -> Any:
+    from vastbench.settings import Settings, default_store
+    from vastbench.store import Store
+
+    return Store(place or Settings.from_environment().vastbench_store or default_store())
+
+
+def _market(live: bool, api_key_file: Path | None, profile: str, seed: int | None) -> Any:
+    """An API client on the live marketplace or on an emulator of its own, as a context manager."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def opened() -> Any:
+        from vastbench.clock import Clock
+        from vastbench.settings import Settings
+        from vastbench.vast.api import VastApi
+
+        settings = Settings.from_environment(api_key_file=api_key_file)
+        if live:
+            with VastApi(settings.vast_url, settings.require_key(), clock=Clock(settings.vastbench_speed)) as api:
+                yield api
+        else:
+            from vastbench.emulator import Emulator
+
+            with Emulator(profile, seed=seed) as vast, VastApi(vast.url, vast.api_key, clock=Clock()) as api:
+                yield api
+
+    return opened()
+
+
+def _table(head: list[str], rows: list[list[str]], *, numbers: int = 0) -> None:
+    """Plain aligned columns; the last ``numbers`` of them to the right."""
+    widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
+    for line in [head, *rows]:
+        cells = [
+            cell.rjust(width) if i >= len(head) - numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def main() -> None:
+    """Run the command line; every error becomes one clear message and a documented exit code."""
+    from vastbench.interrupts import raise_on_signals
+
+    raise_on_signals()
+    try:
+        app()
+    except VastbenchError as error:
+        if _debug:
+            traceback.print_exc()
+        print(f"vastbench: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 (the last line of defence before the user)
+        if _debug:
+            traceback.print_exc()
+        text = f"vastbench: internal error: {type(error).__name__}: {error}\n  Run again with: vastbench --debug …"
+        print(text, file=sys.stderr)
+        sys.exit(1)

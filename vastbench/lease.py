@@ -1,0 +1,264 @@
+"""The lease: the right and the duty over one instance.
+
+The way of a lease::
+
+    written down and synced (intended) → create sent → contract id recorded (held) → … → delete sent → confirmed gone (closed)
+
+The instance's label is unique to the attempt, so that an ambiguous create can be resolved by looking for it. Closing never
+ends in a bare success: the verdict is ``destroyed``, ``already gone`` or ``never created``; a lease that could not be closed
+stays open in the store with the verdict ``leaked`` (still seen) or ``unknown`` (no readable answer), and LeaseNotClosed is
+raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from vastbench.clock import Clock
+from vastbench.errors import ApiError, KeyRejected, LeaseNotClosed, OfferGone
+from vastbench.interrupts import shield
+from vastbench.store import LeaseRow
+from vastbench.timing import Moment, PhaseName, Recorder
+from vastbench.vast.api import Answer, VastApi
+from vastbench.vast.models import Created, CreateRequest, Offer
+
+log = logging.getLogger(__name__)
+
+AMBIGUOUS_GRACE_S = 15.0
+"""How long after an ambiguous create its label is looked for before the create counts as not having happened."""
+
+CONFIRM_DEADLINE_S = 180.0
+"""How long closing a lease may take before it is reported as leaked or unknown."""
+
+CONFIRM_PERIOD_S = 2.0
+"""The documented minimum interval between two GETs of an instance by id."""
+
+REPEAT_DESTROY_S = 10.0
+"""How long an instance may outlive an acknowledged destroy before destroy is sent again."""
+
+
+class Journal(Protocol):
+    """Where leases are written down; the store is one."""
+
+    def open_lease(self, lease: LeaseRow) -> None:
+        """Write down a lease and sync it."""
+
+    def update_lease(self, label: str, **changes: Any) -> None:
+        """Change columns of a lease and sync them."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone."""
+
+    api: VastApi
+    journal: Journal
+    clock: Clock
+    label: str
+    instance_id: int
+    created: Moment
+    destroyed: Moment | None = None
+    verdict: str | None = None
+
+    def close(self, recorder: Recorder | None = None) -> str:
+        """Destroy the instance and confirm that it is gone, timing both phases when a recorder is given.
+
+        Idempotent. Returns the verdict. Raises LeaseNotClosed when the instance cannot be shown to be gone in time.
+        """
+        if self.verdict in {"destroyed", "already gone"}:
+            return self.verdict
+        verdict = "destroyed"
+        recorder = recorder or Recorder(self.clock)
+        with recorder.phase(PhaseName.DESTROY) as phase:
+            sent = self.clock.now()
+            answer = self._destroy()
+            if answer is None:
+                phase.detail = "no clear answer"
+            else:
+                phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
+                phase.detail = " ".join(answer.value.split())[:120]
+                sent = answer.sent
+                verdict = "already gone" if "no_such_instance" in answer.value else "destroyed"
+        with recorder.phase(PhaseName.CONFIRM) as phase:
+            phase.start = Moment.exact(self.clock.now() if answer is None else answer.received)
+            phase.end = self._confirm(sent)
+        self.destroyed = phase.end if answer is None else Moment.between(answer.sent, answer.received, "action")
+        self.verdict = verdict
+        self.journal.update_lease(self.label, state="closed", verdict=verdict, closed_at=utc_now())
+        return verdict
+
+    def _destroy(self) -> Answer[str] | None:
+        """Send the delete; None when its answer is unknown, so that only the confirmation can tell."""
+        try:
+            return self.api.destroy_instance(self.instance_id)
+        except ApiError as error:
+            log.warning("destroy of instance %d gave no clear answer: %s", self.instance_id, error)
+            return None
+
+    def _confirm(self, since: float) -> Moment:
+        """Wait until GET by id says null and every page of the list lacks the instance."""
+        deadline = self.clock.now() + CONFIRM_DEADLINE_S
+        last_no, repeated, verdict, evidence = since, self.clock.now(), "unknown", "no readable answer"
+        while True:
+            try:
+                by_id = self.api.get_instance(self.instance_id)
+                if by_id.value is None:
+                    listed = self.api.list_instances()
+                    if all(instance.id != self.instance_id for instance in listed.value):
+                        return Moment.between(last_no, listed.received, "poll")
+                    last_no, verdict, evidence = listed.sent, "leaked", "it is still on the list"
+                else:
+                    last_no, verdict = by_id.sent, "leaked"
+                    evidence = f"its status is {by_id.value.actual_status}"
+            except ApiError as error:
+                verdict, evidence = "unknown", str(error)
+            if self.clock.now() > deadline:
+                self.journal.update_lease(self.label, verdict=verdict, note=evidence)
+                raise LeaseNotClosed(
+                    f"Instance {self.instance_id} ({self.label}) is not confirmed destroyed: {evidence}.",
+                    hint=f"It may still bill. Destroy it by hand: `vastai destroy instance {self.instance_id}`.",
+                )
+            if self.clock.now() - repeated > REPEAT_DESTROY_S:
+                repeated = self.clock.now()
+                self._destroy()
+            self.clock.sleep(CONFIRM_PERIOD_S)
+
+
+@contextmanager
+def hold(
+    api: VastApi,
+    journal: Journal,
+    clock: Clock,
+    recorder: Recorder,
+    *,
+    run_id: str,
+    offer: Offer,
+    request: CreateRequest,
+    usd_per_hour: float,
+    deadline: datetime,
+    url: str,
+) -> Iterator[Lease]:
+    """Rent ``offer`` under a lease that is closed on every way out of the with-block.
+
+    ``deadline``: the date after which nobody should need the instance any more. Raises what the create raised, after
+    destroying what it may have made; LeaseNotClosed when that fails.
+    """
+    row = LeaseRow(
+        label=request.label,
+        run_id=run_id,
+        attempt=recorder.attempt,
+        url=url,
+        offer_id=offer.id,
+        machine_id=offer.machine_id,
+        usd_per_hour=usd_per_hour,
+        opened_at=utc_now(),
+        deadline_at=deadline.isoformat(),
+        owner=owner(),
+    )
+    journal.open_lease(row)
+    lease: Lease | None = None
+    try:
+        with shield():
+            lease = _create(api, journal, clock, recorder, offer, request)
+        yield lease
+    finally:
+        if lease is not None:
+            _close_whatever_happens(lease, recorder)
+
+
+def _create(api: VastApi, journal: Journal, clock: Clock, recorder: Recorder, offer: Offer, request: CreateRequest) -> Lease:
+    before = clock.now()
+    answer: Answer[Created] | None = None
+    try:
+        with recorder.phase(PhaseName.CREATE) as phase:
+            answer = api.create_instance(offer.id, request)
+            phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
+    except BaseException as error:
+        made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
+        _undo(api, journal, clock, request.label, error, made, before)
+        raise
+    created = Moment.between(answer.sent, answer.received, "action")
+    journal.update_lease(request.label, state="held", instance_id=answer.value.new_contract)
+    return Lease(api, journal, clock, request.label, answer.value.new_contract, created)
+
+
+def _undo(
+    api: VastApi, journal: Journal, clock: Clock, label: str, error: BaseException, made: int | None, before: float
+) -> None:
+    """Destroy what a failed create may have made, and write down what became of it."""
+    certain = isinstance(error, (OfferGone, KeyRejected)) or (isinstance(error, ApiError) and error.status in range(400, 500))
+    if made is None and not certain:
+        made = _find(api, clock, label)
+    if made is None:
+        journal.update_lease(label, state="closed", verdict="never created", closed_at=utc_now(), note=str(error)[:300])
+        return
+    journal.update_lease(label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
+    Lease(api, journal, clock, label, made, Moment.between(before, clock.now(), "action")).close()
+
+
+def _find(api: VastApi, clock: Clock, label: str) -> int | None:
+    """The instance that carries ``label``, if one shows up within the grace; raises LeaseNotClosed if none was readable."""
+    deadline = clock.now() + AMBIGUOUS_GRACE_S
+    readable = False
+    while True:
+        try:
+            found = [i.id for i in api.list_instances(label=label).value if i.label == label]
+            readable = True
+            if found:
+                return found[0]
+        except ApiError as error:
+            readable = False
+            log.warning("the list could not be read while looking for %s: %s", label, error)
+        if clock.now() > deadline:
+            break
+        clock.sleep(CONFIRM_PERIOD_S)
+    if not readable:
+        raise LeaseNotClosed(
+            f"A create for {label} got no clear answer, and the list of instances cannot be read.",
+            hint=f"An instance with that label may bill: look for it with `vastai show instances --label {label}`.",
+        )
+    return None
+
+
+def _close_whatever_happens(lease: Lease, recorder: Recorder) -> None:
+    """Close the lease; when a signal or a listener breaks in, close it again without them, then let the error go on."""
+    try:
+        with shield():
+            lease.close(recorder)
+    except LeaseNotClosed:
+        raise
+    except BaseException:
+        if lease.verdict is None:
+            with shield():
+                lease.close()
+        raise
+
+
+def new_label(run_id: str, attempt: int, deadline: datetime) -> str:
+    """A label that is unique to the attempt and tells a reaper who owns it and until when: ``vb-RUN-ATTEMPT-EPOCH``."""
+    return f"vb-{run_id}-{attempt}-{int(deadline.timestamp())}"
+
+
+def utc_now() -> str:
+    """This moment's date, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat()
+
+
+def owner() -> dict[str, Any]:
+    """Who holds a lease: host, boot id, process and its start time (clock ticks since boot), as far as the system tells."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    stat = Path(f"/proc/{os.getpid()}/stat")
+    return {
+        "host": socket.gethostname(),
+        "boot_id": boot.read_text().strip() if boot.exists() else None,
+        "pid": os.getpid(),
+        "process_start": stat.read_text().rsplit(")", 1)[1].split()[19] if stat.exists() else None,
+    }

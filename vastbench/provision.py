@@ -1,0 +1,389 @@
+"""Choose an offer, hold a lease on it, wait for it: from a wish to a machine that runs commands."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from vastbench.clock import Clock
+from vastbench.errors import (
+    ApiError,
+    BootFailed,
+    BudgetRefused,
+    DeadlineExceeded,
+    NoOffer,
+    OfferGone,
+    SshError,
+    UsageError,
+    Vanished,
+)
+from vastbench.interrupts import shield
+from vastbench.lease import Journal, Lease, hold, new_label
+from vastbench.run import Attempt
+from vastbench.ssh.keys import HostKeyPin, RunKey
+from vastbench.ssh.probe import Endpoint, Probe, Ready, Step, wait_ready
+from vastbench.timing import Moment, Outcome, Phase, PhaseName, Recorder, outcome_of, summary_of
+from vastbench.vast.api import VastApi
+from vastbench.vast.models import CreateRequest, Instance, Offer
+from vastbench.vast.query import OfferQuery
+from vastbench.vast.watch import Following, Sighting, Watch
+
+log = logging.getLogger(__name__)
+
+CLOSING_RESERVE_S = 300.0
+"""Clock seconds beyond the deadlines that a lease may last: for the work itself and for destroying."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a run asks for.
+
+    ``max_usd_per_hour``: whole hourly price, GPU and disk together. ``min_reliability``: 0–1. Deadlines are clock seconds.
+    ``attempts``: how many offers may be tried while the one chosen turns out to be gone.
+    """
+
+    gpu_name: str | None = "RTX 4090"
+    num_gpus: int = 1
+    max_usd_per_hour: float = 0.5
+    min_reliability: float = 0.9
+    disk_gb: float = 20.0
+    image: str = "nvidia/cuda:12.1.0-base-ubuntu22.04"
+    boot_deadline_s: float = 600.0
+    ssh_deadline_s: float = 300.0
+    attempts: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be asked for. Raises UsageError."""
+        ranges = {
+            "num_gpus": (1, 64),
+            "max_usd_per_hour": (0.001, 128),
+            "min_reliability": (0, 1),
+            "disk_gb": (8, 100_000),
+            "boot_deadline_s": (1, 86_400),
+            "ssh_deadline_s": (1, 86_400),
+            "attempts": (1, 20),
+        }
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise UsageError(f"{name} is {value!r}.", hint=f"Give a number from {low} to {high}.")
+        if not self.image or any(c.isspace() for c in self.image):
+            raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
+
+    @property
+    def lifetime_s(self) -> float:
+        """The longest that an instance of this run may be needed, in clock seconds."""
+        return self.boot_deadline_s + self.ssh_deadline_s + CLOSING_RESERVE_S
+
+    def worst_case_usd(self, usd_per_hour: float | None = None) -> float:
+        """What one run costs at most: the whole hourly price over the whole lifetime."""
+        return (self.max_usd_per_hour if usd_per_hour is None else usd_per_hour) * self.lifetime_s / 3600
+
+    def query(self) -> OfferQuery:
+        """The search for offers that meet these conditions."""
+        return OfferQuery.default(
+            gpu_name=self.gpu_name,
+            num_gpus=self.num_gpus,
+            max_usd_per_hour=self.max_usd_per_hour,
+            min_reliability=self.min_reliability,
+            disk_gb=self.disk_gb,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The conditions as the run's record keeps them."""
+        return asdict(self)
+
+
+def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines: Set[int] = frozenset()) -> Offer:
+    """The cheapest offer for the wanted disk, machines in ``without_machines`` left out.
+
+    Ties go to the lower offer id, so that the same market gives the same choice. Raises NoOffer when nothing fits.
+    """
+    fits = [
+        offer
+        for offer in offers
+        if offer.machine_id not in without_machines and offer.usd_per_hour(conditions.disk_gb) <= conditions.max_usd_per_hour
+    ]
+    if not fits:
+        gpu = conditions.gpu_name or "any GPU"
+        raise NoOffer(
+            f"No offer: {len(offers)} found for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk, "
+            f"none at or below ${conditions.max_usd_per_hour:g}/h that was not tried already.",
+            hint="Raise --max-price, choose another --gpu, or look at `vastbench offers`.",
+        )
+    return min(fits, key=lambda offer: (offer.usd_per_hour(conditions.disk_gb), offer.id))
+
+
+@dataclass(slots=True)
+class Rented:
+    """A rented machine and everything that was seen on the way; filled in as the run goes on."""
+
+    key: RunKey
+    offers_found: int = 0
+    offer: Offer | None = None
+    lease: Lease | None = None
+    instance: Instance | None = None
+    following: Following | None = None
+    running: Moment | None = None
+    ready: Ready | None = None
+    probes: tuple[Probe, ...] = ()
+    attempts: list[Attempt] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Provisioner:
+    """Rents machines on one marketplace for any number of runs at once; they share the API's limits and one polling stream.
+
+    ``budget_usd``: what one run may cost at its worst; None on an emulator, where nothing costs anything.
+    """
+
+    def __init__(
+        self, api: VastApi, watch: Watch, journal: Journal, clock: Clock, *, url: str, budget_usd: float | None = None
+    ) -> None:
+        """Take the marketplace, where leases are written down, and the clock."""
+        self.api = api
+        self.watch = watch
+        self.journal = journal
+        self.clock = clock
+        self.url = url
+        self.budget_usd = budget_usd
+
+    @contextmanager
+    def rent(self, recorder: Recorder, run_id: str, conditions: Conditions, rented: Rented) -> Iterator[Rented]:
+        """Rent a machine, wait until it runs a command, and give it back when the with-block ends, however it ends.
+
+        Phases are recorded from registering the key to confirming the destruction; ``rented`` is filled as they pass, so
+        that a run that fails half-way still shows what was seen.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._registered(recorder, rented.key))
+            lease = self._lease(stack, recorder, run_id, conditions, rented)
+            following = stack.enter_context(self.watch.follow(lease.instance_id, since=lease.created.lower))
+            rented.following = following
+            self._attach(lease.instance_id, rented)
+            rented.running = self._wait_running(recorder, lease, following, conditions, rented)
+            rented.ready = self._wait_ssh(recorder, conditions, rented)
+            rented.probes = rented.ready.probes
+            stack.callback(rented.ready.session.close)
+            yield rented
+
+    @contextmanager
+    def _registered(self, recorder: Recorder, key: RunKey) -> Iterator[None]:
+        """Register the run's key with the account before anything is created, and remove it at the end."""
+        with shield(), recorder.phase(PhaseName.REGISTER_KEY) as phase:
+            added = self.api.create_ssh_key(key.public_line)
+            phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
+        try:
+            yield
+        finally:
+            with shield(), recorder.phase(PhaseName.REMOVE_KEY) as phase:
+                try:
+                    gone = self.api.delete_ssh_key(added.value.id)
+                    phase.start, phase.end = Moment.exact(gone.sent), Moment.exact(gone.received)
+                except ApiError as error:
+                    phase.detail = f"the key stays with the account: {summary_of(error)}"
+                    log.warning("SSH key %s was not removed: %s", added.value.id, error)
+
+    def _lease(self, stack: ExitStack, recorder: Recorder, run_id: str, conditions: Conditions, rented: Rented) -> Lease:
+        """Search and create until a create goes through; an offer that is gone costs one attempt."""
+        tried: set[int] = set()
+        for number in range(1, conditions.attempts + 1):
+            recorder.attempt = number
+            offer = self._search(recorder, conditions, tried, rented)
+            try:
+                lease = stack.enter_context(self._hold(recorder, run_id, conditions, offer))
+            except OfferGone as gone:
+                rented.attempts.append(
+                    Attempt(number, Outcome.FAILED, offer.id, offer.machine_id, None, gone.cause, summary_of(gone))
+                )
+                tried.add(offer.machine_id)
+                if number == conditions.attempts:
+                    raise
+                continue
+            except BaseException as error:
+                rented.attempts.append(
+                    Attempt(number, outcome_of(error), offer.id, offer.machine_id, None, "", summary_of(error))
+                )
+                raise
+            rented.lease = lease
+            rented.attempts.append(Attempt(number, Outcome.PASSED, offer.id, offer.machine_id, lease.instance_id))
+            return lease
+        raise AssertionError("the loop above returns or raises")
+
+    def _search(self, recorder: Recorder, conditions: Conditions, tried: set[int], rented: Rented) -> Offer:
+        with recorder.phase(PhaseName.SEARCH) as phase:
+            found = self.api.search_offers(conditions.query())
+            phase.start, phase.end = Moment.exact(found.sent), Moment.exact(found.received)
+            phase.detail = f"{len(found.value)} offers"
+            rented.offers_found = len(found.value)
+            rented.offer = choose(found.value, conditions, without_machines=tried)
+        return rented.offer
+
+    def _hold(self, recorder: Recorder, run_id: str, conditions: Conditions, offer: Offer) -> Any:
+        usd_per_hour = offer.usd_per_hour(conditions.disk_gb)
+        worst = conditions.worst_case_usd(usd_per_hour)
+        if self.budget_usd is not None and worst > self.budget_usd:
+            raise BudgetRefused(
+                f"At ${usd_per_hour:.4f}/h this run may cost up to ${worst:.4f}, above the budget of ${self.budget_usd:.4f}.",
+                hint="Raise --budget, lower --max-price, or shorten the deadlines.",
+            )
+        lifetime_real_s = conditions.lifetime_s / self.clock.speed
+        deadline = datetime.now(UTC) + timedelta(seconds=lifetime_real_s)
+        request = CreateRequest(
+            image=conditions.image,
+            disk_gb=conditions.disk_gb,
+            label=new_label(run_id, recorder.attempt, deadline),
+            onstart=onstart(self.url, lifetime_real_s),
+        )
+        return hold(
+            self.api,
+            self.journal,
+            self.clock,
+            recorder,
+            run_id=run_id,
+            offer=offer,
+            request=request,
+            usd_per_hour=usd_per_hour,
+            deadline=deadline,
+            url=self.url,
+        )
+
+    def _attach(self, instance_id: int, rented: Rented) -> None:
+        """Attach the key to the instance as well: the account's key may reach it late, or never."""
+        try:
+            self.api.attach_ssh_key(instance_id, rented.key.public_line)
+        except ApiError as error:
+            rented.notes["attach_ssh_key"] = summary_of(error)
+            log.warning("the SSH key could not be attached to instance %d: %s", instance_id, error)
+
+    def _wait_running(
+        self, recorder: Recorder, lease: Lease, following: Following, conditions: Conditions, rented: Rented
+    ) -> Moment:
+        contract = Moment.exact(lease.created.upper)
+        seen = False
+
+        def settled(sighting: Sighting) -> bool:
+            nonlocal seen
+            if sighting.instance is None:
+                return seen
+            seen = True
+            return sighting.instance.actual_status == "running" or sighting.instance.failed is not None
+
+        with recorder.phase(PhaseName.WAIT_RUNNING, contract) as phase:
+            try:
+                phase.end = following.wait_until(
+                    settled, deadline=contract.upper + conditions.boot_deadline_s, waited_for="status running"
+                )
+            finally:
+                last = following.history[-1] if following.history else None
+                rented.instance = last.instance if last else None
+                phase.last_negative = last.sent if last else None
+                self._inside_boot(recorder, contract, following)
+            if rented.instance is None:
+                phase.end = None
+                raise Vanished(
+                    f"Instance {lease.instance_id} left the account's list while it was booting.",
+                    hint="The host withdrew it, or somebody destroyed it by hand.",
+                )
+            reason = rented.instance.failed
+            if rented.instance.actual_status != "running":
+                phase.end = None
+                raise BootFailed(
+                    f"Instance {lease.instance_id} will not boot: {reason}.", hint="Run again: another machine may be chosen."
+                )
+            return phase.end
+
+    def _inside_boot(self, recorder: Recorder, contract: Moment, following: Following) -> None:
+        """The parts of the boot, from what the polls saw: nothing is reported that no poll saw."""
+
+        def status(sighting: Sighting) -> str | None:
+            return sighting.instance.actual_status if sighting.instance else None
+
+        allocated = following.moment(lambda s: status(s) is not None)
+        if allocated.seen:
+            recorder.add(Phase(PhaseName.ALLOCATE, contract, allocated))
+        loading = following.moment(lambda s: status(s) == "loading")
+        running = following.moment(lambda s: status(s) == "running")
+        if loading.seen:
+            outcome = Outcome.PASSED if running.seen else Outcome.CENSORED
+            recorder.add(Phase(PhaseName.PULL, loading, running, outcome))
+
+    def _wait_ssh(self, recorder: Recorder, conditions: Conditions, rented: Rented) -> Ready:
+        assert rented.instance is not None  # noqa: S101 (the wait before this one has set both)
+        assert rented.running is not None  # noqa: S101
+        running = rented.running
+        endpoints = endpoints_of(rented.instance)
+        with recorder.phase(PhaseName.WAIT_SSH, running) as phase:
+            if not endpoints:
+                raise SshError(
+                    f"Instance {rented.instance.id} runs, but the API names no SSH endpoint.",
+                    hint="Check that the image was started with an SSH runtype.",
+                )
+            try:
+                ready = wait_ready(
+                    endpoints,
+                    rented.key,
+                    HostKeyPin(),
+                    clock=self.clock,
+                    since=running.lower,
+                    deadline=running.upper + conditions.ssh_deadline_s,
+                )
+            except (DeadlineExceeded, SshError) as error:
+                rented.probes = tuple(getattr(error, "probes", ()))
+                furthest = max(rented.probes, key=lambda p: sum(m.seen for m in p.moments.values()), default=None)
+                if furthest is not None:
+                    inside_ssh(recorder, running, furthest)
+                    phase.last_negative = max(m.lower for m in furthest.moments.values()) if furthest.moments else None
+                raise
+            inside_ssh(recorder, running, ready.winner)
+            phase.end = ready.winner.moments[Step.FIRST_COMMAND]
+            phase.detail = f"over the {ready.winner.endpoint.kind} endpoint"
+        return ready
+
+
+def inside_ssh(recorder: Recorder, running: Moment, probe: Probe) -> None:
+    """The steps of one endpoint's way to a first command, each from the end of the one before."""
+    start = running
+    for step in Step:
+        moment = probe.moments.get(step)
+        if moment is None:
+            return
+        outcome = Outcome.PASSED if moment.seen else Outcome.CENSORED
+        recorder.add(Phase(PhaseName(str(step)), start, moment, outcome))
+        start = moment
+
+
+def endpoints_of(instance: Instance) -> list[Endpoint]:
+    """Where the instance's SSH may answer: through the proxy and, where the host maps the port, directly."""
+    found: list[Endpoint] = []
+    if instance.proxy_endpoint:
+        found.append(Endpoint("proxy", *instance.proxy_endpoint))
+    if instance.direct_endpoint:
+        found.append(Endpoint("direct", *instance.direct_endpoint))
+    return found
+
+
+def onstart(url: str, lifetime_real_s: float) -> str:
+    """The instance's start script: no tmux at login, and the dead-man's switch.
+
+    The switch waits ``lifetime_real_s`` real seconds and then destroys the instance with the instance's own restricted key,
+    without our process or our key. It needs curl or wget in the image and is a second line of defence behind the lease.
+    """
+    seconds = max(60, math.ceil(lifetime_real_s))
+    return f"""touch ~/.no_auto_tmux
+(
+  sleep {seconds}
+  at="{url}/api/v0/instances/$CONTAINER_ID/"
+  while :; do
+    curl -fsS -X DELETE -H "Authorization: Bearer $CONTAINER_API_KEY" -H 'Content-Type: application/json' -d '{{}}' "$at" ||
+    wget -qO- --method=DELETE --header="Authorization: Bearer $CONTAINER_API_KEY" \\
+      --header='Content-Type: application/json' --body-data='{{}}' "$at"
+    sleep 30
+  done
+) >/tmp/vastbench-deadman.log 2>&1 &
+"""

@@ -1,0 +1,1 @@
+"""Runs as text, HTML and JSON."""

@@ -1,0 +1,35 @@
+"""Runs as HTML fragments, for notebook cells; every foreign string is escaped."""
+
+from html import escape
+
+from vastbench.report.text import bounds_text, clean, headline, seconds_text
+from vastbench.run import Run
+from vastbench.timing import Outcome
+
+_CELL = "style='text-align:right;padding:2px 10px;font-variant-numeric:tabular-nums'"
+_NAME = "style='text-align:left;padding:2px 10px;padding-left:{indent}px'"
+
+
+def run_html(run: Run) -> str:
+    """The phase tree of a run as a table, one bar per phase for its share of the total."""
+    head = "".join(f"<th {_CELL}>{name}</th>" for name in ("seconds", "bounds", "share", ""))
+    rows = []
+    for row in run.rows():
+        name = escape(str(row.name)) + (" ◀ bottleneck" if row.bottleneck else "")
+        if row.outcome is not Outcome.PASSED:
+            name += f" <em>{escape(str(row.outcome))}</em>"
+        share = max(0.0, row.share or 0.0)
+        bar = f"<div style='background:#0072b2;height:9px;width:{share * 160:.0f}px'></div>"
+        cells = (seconds_text(row.seconds), bounds_text(row), "" if row.share is None else f"{row.share:.1%}")
+        rows.append(
+            f"<tr><td {_NAME.format(indent=10 + 18 * row.depth)}>{name}</td>"
+            + "".join(f"<td {_CELL}>{escape(cell)}</td>" for cell in cells)
+            + f"<td style='text-align:left;min-width:170px'>{bar}</td></tr>"
+        )
+    total = f"<tr><th {_NAME.format(indent=10)}>total</th><th {_CELL}>{seconds_text(run.total_s)}</th><th colspan=3></th></tr>"
+    detail = f"<div>{escape(clean(run.detail))}</div>" if run.detail else ""
+    return (
+        f"<div><b>Run {escape(run.id)}</b> {escape(headline(run))}</div>{detail}"
+        f"<table><thead><tr><th {_NAME.format(indent=10)}>phase</th>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}{total}</tbody></table>"
+    )

@@ -1,0 +1,65 @@
+"""Runs as plain text, for terminals and for ``print`` in notebooks."""
+
+import math
+
+from vastbench.run import Run
+from vastbench.timing import Outcome, Row
+
+
+def clean(text: object) -> str:
+    """A foreign string (a label, a GPU's name, a place) without control characters, so that it cannot drive a terminal."""
+    return "".join(c if c.isprintable() else "�" for c in str(text))
+
+
+def seconds_text(seconds: float | None) -> str:
+    """``72.77`` or, for a missing value, ``–``."""
+    return "–" if seconds is None or not math.isfinite(seconds) else f"{seconds:.2f}"
+
+
+def bounds_text(row: Row) -> str:
+    """The bounds of a row: ``62.50 … 72.77``, ``> 600.00`` when the end was never seen, nothing for exact values."""
+    if row.lower is None:
+        return ""
+    if row.upper is None:
+        return f"> {row.lower:.2f}"
+    return "" if row.upper - row.lower < 0.005 else f"{row.lower:.2f} … {row.upper:.2f}"
+
+
+def usd_text(usd: float | None) -> str:
+    """``$0.0046`` or, for a missing value, ``–``."""
+    return "–" if usd is None else f"${usd:.4f}"
+
+
+def headline(run: Run) -> str:
+    """One line: outcome, GPU, price, total, cost."""
+    got = run.resources
+    gpu = clean(got.get("gpu_name") or run.conditions.get("gpu_name") or "any GPU")
+    price = got.get("usd_per_hour")
+    parts = [f"{run.outcome}" + (f" ({run.cause})" if run.cause else ""), gpu]
+    if price is not None:
+        parts.append(f"${price:.4f}/h")
+    parts.append(f"{seconds_text(run.total_s)} s")
+    parts.append(f"{usd_text(run.cost.total_usd)} by meter, {usd_text(run.cost.naive_usd)} naive")
+    return " · ".join(parts)
+
+
+def run_text(run: Run) -> str:
+    """The phase tree of a run with seconds, bounds and shares, the bottleneck marked."""
+    lines = [f"Run {run.id}  {run.scenario}, {run.source}, {run.started_at[:19]}Z", headline(run)]
+    if run.detail:
+        lines.append(f"  {clean(run.detail)}")
+    lines += ["", f"  {'phase':<22}{'seconds':>9}  {'bounds':<20}{'share':>7}"]
+    lines += [_line(row) for row in run.rows()]
+    lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}")
+    if len(run.attempts) > 1:
+        lines += ["", "  attempts: " + "; ".join(f"{a.number} {a.outcome} {a.cause}".strip() for a in run.attempts)]
+    return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    name = "  " * row.depth + str(row.name)
+    share = "" if row.share is None else f"{row.share:.1%}"
+    mark = "  ◀ bottleneck" if row.bottleneck else ""
+    if row.outcome is not Outcome.PASSED:
+        mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail else "")
+    return f"  {name:<22}{seconds_text(row.seconds):>9}  {bounds_text(row):<20}{share:>7}{mark}".rstrip()

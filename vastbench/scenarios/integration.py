@@ -1,0 +1,225 @@
+"""The integration drill: rent a GPU, reach it over SSH, prove that it is the GPU that was paid for, write a file, check it,
+give the machine back and prove that it is gone."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from vastbench.analysis.cost import run_cost
+from vastbench.errors import CheckFailed, CommandFailed
+from vastbench.provision import Conditions, Provisioner, Rented
+from vastbench.run import Cost, Run
+from vastbench.ssh.keys import RunKey
+from vastbench.ssh.probe import Probe
+from vastbench.ssh.session import Session
+from vastbench.timing import Moment, Outcome, Phase, PhaseName, Recorder, cause_of, outcome_of, summary_of
+
+NAME = "integration"
+FILE_BYTES = 64 * 1024
+GPU_QUERY = "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader"
+
+
+def integration(
+    provisioner: Provisioner, recorder: Recorder, conditions: Conditions, *, run_id: str, source: str
+) -> tuple[Run, BaseException | None]:
+    """One run of the drill and, when it did not pass, the error that ended it.
+
+    Nothing is raised: whatever ends the run, an interruption included, becomes its outcome and cause, and the caller
+    decides what goes on.
+    """
+    started_at = datetime.now(UTC).isoformat()
+    rented = Rented(RunKey.generate(f"vastbench-{run_id}"))
+    checks: dict[str, Any] = {}
+    error: BaseException | None = None
+    try:
+        with provisioner.rent(recorder, run_id, conditions, rented):
+            _work(recorder, rented, checks)
+    except BaseException as stopped:  # noqa: BLE001 (classified below, and handed to the caller)
+        error = stopped
+    total = recorder.finish()
+    return _record(recorder, rented, conditions, checks, error, total, run_id, started_at, source), error
+
+
+def _work(recorder: Recorder, rented: Rented, checks: dict[str, Any]) -> None:
+    assert rented.ready is not None  # noqa: S101 (renting ends with a session)
+    assert rented.offer is not None  # noqa: S101
+    session = rented.ready.session
+    with recorder.phase(PhaseName.CHECK_GPU) as phase:
+        checks["gpu"] = _check_gpu(session, rented.offer.gpu_name, rented.offer.num_gpus, phase)
+    content = os.urandom(FILE_BYTES)
+    path = f"/workspace/vastbench-{os.urandom(4).hex()}.bin"
+    quoted = shlex.quote(path)
+    with recorder.phase(PhaseName.CREATE_FILE) as phase:
+        done = session.run(f"mkdir -p /workspace && cat > {quoted} && sync {quoted}", stdin=content)
+        phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
+    with recorder.phase(PhaseName.VERIFY_FILE) as phase:
+        done = session.run(f"sha256sum {quoted}")
+        phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
+        expected, found = hashlib.sha256(content).hexdigest(), done.stdout.split(maxsplit=1)[:1]
+        checks["file"] = {"bytes": len(content), "sha256": expected, "matches": found == [expected]}
+        if found != [expected]:
+            raise CheckFailed(
+                f"The file read back has SHA-256 {''.join(found)[:64] or '(nothing)'}, not {expected}.",
+                hint="The machine's disk or the connection garbled it; do not use this machine.",
+            )
+
+
+def _check_gpu(session: Session, gpu_name: str, num_gpus: int, phase: Any) -> dict[str, Any]:
+    try:
+        done = session.run(GPU_QUERY)
+    except CommandFailed as failed:
+        raise CheckFailed(f"nvidia-smi does not answer: {failed.message}", hint="The machine's driver is broken.") from failed
+    phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
+    cards = [[part.strip() for part in line.split(",")] for line in done.stdout.splitlines() if line.count(",") >= 2]
+    names = [card[0] for card in cards]
+    phase.detail = ", ".join(names)[:120]
+    if len(cards) != num_gpus or not all(same_gpu(gpu_name, name) for name in names):
+        raise CheckFailed(
+            f"Rented {num_gpus} × {gpu_name}, but nvidia-smi names {names or 'nothing'}.",
+            hint="The host does not deliver what it offers; do not use this machine.",
+        )
+    return {"name": names[0], "count": len(cards), "driver_version": cards[0][1], "memory": cards[0][2], "matches": True}
+
+
+def same_gpu(offered: str, reported: str) -> bool:
+    """Whether nvidia-smi's name means the card of the offer: same model number, and the same Ti, SUPER or D behind it."""
+
+    def model(name: str) -> tuple[str, frozenset[str]]:
+        words = re.findall(r"[A-Z0-9]+", re.sub(r"(\d)(TI|SUPER|ADA)\b", r"\1 \2", name.upper()))
+        number = next((w for w in words if any(c.isdigit() for c in w)), "")
+        return number, frozenset(words) & {"TI", "SUPER", "D"}
+
+    return model(offered)[0] != "" and model(offered) == model(reported)
+
+
+def _record(
+    recorder: Recorder,
+    rented: Rented,
+    conditions: Conditions,
+    checks: dict[str, Any],
+    error: BaseException | None,
+    total: float,
+    run_id: str,
+    started_at: str,
+    source: str,
+) -> Run:
+    origin = recorder.started
+    phases = tuple(_shifted(phase, origin) for phase in recorder.phases)
+    session = rented.ready.session.endpoint if rented.ready else None
+    return Run(
+        id=run_id,
+        scenario=NAME,
+        outcome=Outcome.PASSED if error is None else outcome_of(error),
+        cause="" if error is None else cause_of(error),
+        detail="" if error is None else summary_of(error, with_hint=True),
+        started_at=started_at,
+        source=source,
+        phases=phases,
+        attempts=tuple(rented.attempts),
+        total_s=total,
+        origin=origin,
+        conditions=conditions.to_dict(),
+        resources=_resources(rented, conditions),
+        ssh={
+            "used": session.kind if session else None,
+            "host": session.host if session else None,
+            "port": session.port if session else None,
+            "endpoints": [_probe(probe, origin) for probe in rented.probes],
+        },
+        validation=checks,
+        cost=_cost(rented, conditions, total),
+        instrument=_instrument(rented, recorder),
+    )
+
+
+def _cost(rented: Rented, conditions: Conditions, total: float) -> Cost:
+    offer, lease = rented.offer, rented.lease
+    if offer is None or lease is None:
+        return Cost()
+    return run_cost(
+        usd_per_hour=offer.usd_per_hour(conditions.disk_gb),
+        gpu_usd_per_hour=offer.dph_base,
+        total_s=total,
+        running=rented.running,
+        created=lease.created,
+        destroyed=lease.destroyed,
+        storage_usd_per_gb_month=offer.storage_cost,
+        disk_gb=conditions.disk_gb,
+        bytes_up=FILE_BYTES,
+        usd_per_gb_down=offer.inet_down_cost,
+        usd_per_gb_up=offer.inet_up_cost,
+    )
+
+
+def _resources(rented: Rented, conditions: Conditions) -> dict[str, Any]:
+    offer = rented.offer
+    if offer is None:
+        return {"offers_found": rented.offers_found}
+    return {
+        "offers_found": rented.offers_found,
+        "offer_id": offer.id,
+        "machine_id": offer.machine_id,
+        "host_id": offer.host_id,
+        "instance_id": rented.lease.instance_id if rented.lease else None,
+        "gpu_name": offer.gpu_name,
+        "num_gpus": offer.num_gpus,
+        "gpu_ram_mb": offer.gpu_ram_mb,
+        "usd_per_hour": offer.usd_per_hour(conditions.disk_gb),
+        "gpu_usd_per_hour": offer.dph_base,
+        "storage_usd_per_gb_month": offer.storage_cost,
+        "region": offer.geolocation,
+        "reliability": offer.reliability,
+        "lease": rented.lease.label if rented.lease else None,
+        "lease_verdict": rented.lease.verdict if rented.lease else None,
+    }
+
+
+def _probe(probe: Probe, origin: float) -> dict[str, Any]:
+    return {
+        "kind": probe.endpoint.kind,
+        "host": probe.endpoint.host,
+        "port": probe.endpoint.port,
+        "tries": probe.tries,
+        "refusals": dict(probe.refusals_by_symptom),
+        "last_error": probe.last_error,
+        "queued_s": probe.queued_s,
+        "steps": {str(step): asdict(_relative(moment, origin)) for step, moment in probe.moments.items()},
+    }
+
+
+def _instrument(rented: Rented, recorder: Recorder) -> dict[str, Any]:
+    stats = rented.following.stats if rented.following else None
+    return {
+        "clock_speed": recorder.clock.speed,
+        "polls": stats.polls if stats else 0,
+        "polls_missed": stats.missed if stats else 0,
+        "polls_rate_limited": stats.rate_limited if stats else 0,
+        "ssh_tries": sum(probe.tries for probe in rented.probes),
+        "ssh_queued_s": sum(probe.queued_s for probe in rented.probes),
+        **rented.notes,
+    }
+
+
+def _shifted(phase: Phase, origin: float) -> Phase:
+    return Phase(
+        phase.name, _relative(phase.start, origin), _relative(phase.end, origin), phase.outcome, phase.attempt, phase.detail
+    )
+
+
+def _relative(moment: Moment, origin: float) -> Moment:
+    def shift(reading: float | None) -> float | None:
+        return None if reading is None else reading - origin
+
+    return Moment(
+        moment.no_sent - origin,
+        moment.no_received - origin,
+        shift(moment.yes_sent),
+        shift(moment.yes_received),
+        moment.source,
+    )

@@ -1,0 +1,100 @@
+"""What the environment decides: the marketplace's address, the API key, the store's place, the clock's speed.
+
+=====================  =====================================================================================
+``VAST_URL``           the marketplace (default ``https://console.vast.ai``); the official client reads it too
+``VAST_API_KEY``       the API key; without it the official client's own files are read
+``VASTBENCH_STORE``    the store: a file path or a database URL (default: the platform's data directory)
+``VASTBENCH_SPEED``    the speed of an emulator started by hand; refused unless ``VAST_URL`` is on loopback
+=====================  =====================================================================================
+"""
+
+import ipaddress
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from vastbench.errors import SettingsError
+
+LIVE_URL = "https://console.vast.ai"
+
+
+class Settings(BaseSettings):
+    """The environment's settings, checked. ``vast_api_key`` never shows in a repr."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    vast_url: str = LIVE_URL
+    vast_api_key: SecretStr | None = None
+    vastbench_store: str | None = None
+    vastbench_speed: float = Field(default=1.0, gt=0, lt=10_000)
+
+    @classmethod
+    def from_environment(cls, *, api_key_file: Path | None = None) -> "Settings":
+        """Read the environment and, for the key, ``api_key_file`` first and the official client's files last.
+
+        Raises SettingsError for a malformed value, an unreadable key file, or a scaled clock on a remote marketplace.
+        """
+        try:
+            settings = cls()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]).upper()
+            raise SettingsError(f"{name} has an unusable value: {first['msg']}.", hint=f"Correct or unset {name}.") from None
+        if settings.vastbench_speed != 1 and not is_loopback(settings.vast_url):
+            raise SettingsError(
+                f"VASTBENCH_SPEED is {settings.vastbench_speed:g}, but VAST_URL is not on this machine.",
+                hint="Only an emulator's clock can run faster: unset VASTBENCH_SPEED.",
+            )
+        if api_key_file is not None:
+            settings.vast_api_key = _key_from(api_key_file)
+        elif settings.vast_api_key is None:
+            found = [path for path in official_key_files() if path.is_file()]
+            settings.vast_api_key = _key_from(found[0]) if found else None
+        return settings
+
+    def require_key(self) -> SecretStr:
+        """The API key. Raises SettingsError when there is none."""
+        if self.vast_api_key is None or not self.vast_api_key.get_secret_value().strip():
+            raise SettingsError(
+                "There is no API key.",
+                hint="Set VAST_API_KEY, give --api-key-file FILE, or run `vastai set api-key`.",
+            )
+        return self.vast_api_key
+
+
+def official_key_files() -> list[Path]:
+    """Where the official client keeps its key, in its own order of preference."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "vastai"
+    return [config / "vast_tfa_key", config / "vast_api_key", Path.home() / ".vast_api_key"]
+
+
+def is_loopback(url: str) -> bool:
+    """Whether ``url`` names this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def default_store() -> Path:
+    """The store's file in the platform's data directory."""
+    from platformdirs import user_data_path
+
+    return user_data_path("vastbench") / "vastbench.sqlite"
+
+
+def _key_from(path: Path) -> SecretStr:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(
+            f"The API key file {path} cannot be read: {reason}.", hint="Give --api-key-file a readable file."
+        ) from None
+    if not text or any(c.isspace() for c in text):
+        raise SettingsError(f"The API key file {path} does not hold one key.", hint="It must hold the key and nothing else.")
+    return SecretStr(text)

@@ -1,0 +1,96 @@
+"""The store's tables. A change here needs a migration in ``migrations/versions``; a test compares the two.
+
+Readings (columns ``*_sent``, ``*_received``) are clock seconds from the run's start; dates are ISO 8601 in UTC; money is USD.
+"""
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("scenario", sa.String(40), nullable=False),
+    sa.Column("outcome", sa.String(10), nullable=False),
+    sa.Column("cause", sa.String(40), nullable=False, default=""),
+    sa.Column("detail", sa.Text, nullable=False, default=""),
+    sa.Column("source", sa.String(10), nullable=False),
+    sa.Column("started_at", sa.String(40), nullable=False, index=True),
+    sa.Column("total_s", sa.Float),
+    sa.Column("origin", sa.Float, nullable=False, default=0.0),
+    sa.Column("gpu_name", sa.String(80)),
+    sa.Column("machine_id", sa.BigInteger),
+    sa.Column("instance_id", sa.BigInteger),
+    sa.Column("usd_per_hour", sa.Float),
+    sa.Column("cost_usd", sa.Float),
+    sa.Column("conditions", sa.JSON, nullable=False),
+    sa.Column("resources", sa.JSON, nullable=False),
+    sa.Column("ssh", sa.JSON, nullable=False),
+    sa.Column("validation", sa.JSON, nullable=False),
+    sa.Column("cost", sa.JSON, nullable=False),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("outcome", sa.String(10), nullable=False),
+    sa.Column("offer_id", sa.BigInteger),
+    sa.Column("machine_id", sa.BigInteger),
+    sa.Column("instance_id", sa.BigInteger),
+    sa.Column("cause", sa.String(40), nullable=False, default=""),
+    sa.Column("detail", sa.Text, nullable=False, default=""),
+)
+
+phases = sa.Table(
+    "phases",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("name", sa.String(40), nullable=False, index=True),
+    sa.Column("parent", sa.String(40)),
+    sa.Column("outcome", sa.String(10), nullable=False),
+    sa.Column("seconds", sa.Float),
+    sa.Column("lower", sa.Float, nullable=False),
+    sa.Column("upper", sa.Float),
+    *(
+        sa.Column(f"{edge}_{reading}", sa.Float, nullable=reading.startswith("yes"))
+        for edge in ("start", "end")
+        for reading in ("no_sent", "no_received", "yes_sent", "yes_received")
+    ),
+    sa.Column("start_source", sa.String(10), nullable=False),
+    sa.Column("end_source", sa.String(10), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False, default=""),
+)
+
+instruments = sa.Table(
+    "instruments",
+    metadata,
+    sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("clock_speed", sa.Float, nullable=False),
+    sa.Column("poll_period_s", sa.Float),
+    sa.Column("readings", sa.JSON, nullable=False),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("label", sa.String(256), primary_key=True),
+    sa.Column("run_id", sa.String(40), nullable=False, index=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False, index=True),
+    sa.Column("verdict", sa.String(16)),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("owner", sa.JSON, nullable=False),
+    sa.Column("offer_id", sa.BigInteger, nullable=False),
+    sa.Column("machine_id", sa.BigInteger),
+    sa.Column("instance_id", sa.BigInteger),
+    sa.Column("usd_per_hour", sa.Float, nullable=False),
+    sa.Column("opened_at", sa.String(40), nullable=False),
+    sa.Column("deadline_at", sa.String(40), nullable=False),
+    sa.Column("closed_at", sa.String(40)),
+    sa.Column("note", sa.Text, nullable=False, default=""),
+)
