@@ -1,0 +1,273 @@
+"""One request to the marketplace: queued, sent, read to its end, timed, and repeated where that is safe.
+
+::
+
+    call ── limiter ── send ── whole body read ── meaning (replies.read) ── value
+              │                                        │
+              └── queued_s, outside sent..received     └── retryable and idempotent: again, at most TRIES times
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from ipaddress import ip_address
+from typing import Any
+
+import httpx
+import stamina
+from pydantic import SecretStr
+
+from vastbench.clock import Clock
+from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, RateLimited, SettingsError
+from vastbench.vast.limits import Limiter
+from vastbench.vast.replies import SEARCH_QUOTA, Reply, contract_in, read, retryable
+from vastbench.vast.usage import ApiUsage, CallRecord
+
+TRIES = 4
+"""How often an idempotent call is sent at most."""
+
+TIMEOUT_S = 30.0
+"""Clock seconds without a byte after which a call is given up; a whole answer may take twice that."""
+
+LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
+"""A longer answer is refused as unreadable; the longest real ones, full offer lists, have about 1 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The answering try of a call: its JSON ``value``, the ``reply`` it came in, and when it was ``sent`` and ``received``.
+
+    ``forgiven`` is the refusal that the caller takes for an answer; ``value`` is then None.
+    """
+
+    value: Any
+    reply: Reply
+    sent: float
+    received: float
+    queued_s: float
+    tries: int
+    forgiven: ApiError | None = None
+
+
+class _Bearer(httpx.Auth):
+    """Puts the key into the Authorization header at the last moment, so that no local variable or repr ever holds it."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Any:
+        request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
+        yield request
+
+
+class Caller:
+    """Sends the requests of one account; may be shared by threads."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: SecretStr | str,
+        *,
+        clock: Clock,
+        transport: httpx.BaseTransport | None = None,
+        observe: Callable[[CallRecord], None] | None = None,
+    ) -> None:
+        """Check URL and key; raises SettingsError."""
+        self.url, loopback = checked_url(url)
+        self._key = checked_key(api_key)
+        self.clock = clock
+        self.usage = ApiUsage()
+        self._limiter = Limiter(clock)
+        self._observe = observe
+        self._timeout_s = clock.socket_timeout(TIMEOUT_S)
+        self._client = httpx.Client(
+            timeout=self._timeout_s,
+            follow_redirects=False,
+            transport=transport,
+            trust_env=not loopback,
+            headers={"User-Agent": f"vastbench/{_version()}"},
+        )
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        item: int | None = None,
+        json: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        tries: int = TRIES,
+        forgive: Callable[[ApiError], bool] | None = None,
+    ) -> Exchange:
+        """Call ``path`` (``{id}`` in it stands for ``item``) and return its JSON.
+
+        Sent up to ``tries`` times, which must be 1 where repeating is not safe. Raises ApiError, unless ``forgive`` is true
+        for it.
+        """
+        url = self.url + path.replace("{id}", str(item))
+        queued, sent_tries = 0.0, 0
+        speed = self.clock.speed
+        for attempt in stamina.retry_context(
+            on=retryable,
+            attempts=tries,
+            timeout=None,
+            wait_initial=0.5 / speed,
+            wait_max=10.0 / speed,
+            wait_jitter=0.5 / speed,
+        ):
+            with attempt:
+                if sent_tries:
+                    self.usage.retried()
+                sent_tries += 1
+                exchange = self._once(f"{method} {path}", method, url, json, params, forgive)
+                queued += exchange.queued_s
+        return replace(exchange, queued_s=queued, tries=sent_tries)
+
+    def fetch(self, url: str, endpoint: str) -> Exchange | None:
+        """Fetch a file from anywhere, without the key; None when nobody answers. Its status is the caller's to judge."""
+        sent = self.clock.now()
+        reply = error = None
+        try:
+            reply = self._send(endpoint, "GET", url, None, None, None)
+        except ApiError as failure:
+            error = failure
+        self._record(endpoint, sent, 0.0, reply.status if reply else None, error)
+        return Exchange(None, reply, sent, self.clock.now(), 0.0, 1) if reply else None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def __repr__(self) -> str:
+        """The address; never the key."""
+        return f"Caller({self.url!r})"
+
+    def _once(
+        self,
+        endpoint: str,
+        method: str,
+        url: str,
+        json: Mapping[str, Any] | None,
+        params: Mapping[str, str] | None,
+        forgive: Callable[[ApiError], bool] | None,
+    ) -> Exchange:
+        queued = self._limiter.acquire(endpoint)
+        sent = self.clock.now()
+        reply = None
+        try:
+            reply = self._send(endpoint, method, url, json, params, _Bearer(self._key))
+            received = self.clock.now()
+            value = read(reply, endpoint)
+        except ApiError as error:
+            if isinstance(error, RateLimited) and error.code != SEARCH_QUOTA:
+                self._limiter.refused(endpoint, error.retry_after_s)
+            self._scrub(error)
+            self._record(endpoint, sent, queued, reply.status if reply else None, error)
+            if reply is None or forgive is None or not forgive(error):
+                raise
+            return Exchange(None, reply, sent, received, queued, 1, error)
+        self._limiter.answered(endpoint)
+        self._record(endpoint, sent, queued, reply.status, None)
+        return Exchange(value, reply, sent, received, queued, 1)
+
+    def _send(
+        self,
+        endpoint: str,
+        method: str,
+        url: str,
+        json: Mapping[str, Any] | None,
+        params: Mapping[str, str] | None,
+        auth: httpx.Auth | None,
+    ) -> Reply:
+        """Send one request and read its whole answer, within a size and a time limit."""
+        body = bytearray()
+        started = self.clock.now()
+        try:
+            with self._client.stream(method, url, json=json, params=params, auth=auth) as response:
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > LARGEST_ANSWER_BYTES:
+                        raise ApiUnreadable(f"{endpoint}: the answer is longer than {LARGEST_ANSWER_BYTES} bytes.")
+                    if (self.clock.now() - started) / self.clock.speed > 2 * self._timeout_s:
+                        raise httpx.ReadTimeout("the answer trickles in too slowly")
+                return Reply(response.status_code, response.headers, bytes(body))
+        except httpx.TimeoutException as error:
+            message = f"{endpoint}: no answer within {self._timeout_s:g} s ({type(error).__name__})."
+            raise ApiUnreachable(
+                message, hint="Check the network and VAST_URL.", code="timeout", new_contract=contract_in(bytes(body))
+            ) from error
+        except httpx.DecodingError as error:
+            raise ApiUnreadable(
+                f"{endpoint}: the answer cannot be decompressed.", new_contract=contract_in(bytes(body))
+            ) from error
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            message = f"{endpoint}: no whole answer from {_host(url)} ({type(error).__name__}: {error})."
+            raise ApiUnreachable(
+                message, hint="Check the network and VAST_URL.", new_contract=contract_in(bytes(body))
+            ) from error
+
+    def _record(self, endpoint: str, sent: float, queued: float, status: int | None, error: ApiError | None) -> None:
+        name = type(error).__name__ if error else None
+        record = CallRecord(endpoint, sent, self.clock.now(), queued, status, name)
+        self.usage.add(record, timeout=error is not None and error.status is None and error.code == "timeout")
+        if self._observe:
+            self._observe(record)
+
+    def _scrub(self, error: ApiError) -> None:
+        """Take the key out of an error's texts, for servers that repeat what they reject."""
+        error.message = error.message.replace(self._key.get_secret_value(), "***")
+        error.code = error.code and error.code.replace(self._key.get_secret_value(), "***")
+        error.args = (error.message,)
+
+
+def checked_url(url: str) -> tuple[str, bool]:
+    """The URL without trailing slashes, and whether it lies on this machine. Raises SettingsError.
+
+    Anything but http(s) is refused, and so is http to another machine: the key would travel in clear.
+    """
+    hint = "Set VAST_URL to an address such as https://console.vast.ai."
+    try:
+        parsed = httpx.URL(url.strip().rstrip("/"))
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise SettingsError("The marketplace's URL is malformed.", hint=hint) from error
+    if parsed.userinfo or parsed.query or parsed.fragment:
+        raise SettingsError("The marketplace's URL holds a password, query or fragment.", hint=hint)
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise SettingsError(f"The marketplace's URL is {url!r}, which is no http(s) address.", hint=hint)
+    loopback = _is_loopback(parsed.host)
+    if parsed.scheme == "http" and not loopback:
+        raise SettingsError(f"The marketplace's URL is {url!r}: over http the API key would travel in clear.", hint=hint)
+    return str(parsed).rstrip("/"), loopback
+
+
+def checked_key(key: SecretStr | str) -> SecretStr:
+    """The key, if it fits into a header. Raises SettingsError without showing it."""
+    text = (key.get_secret_value() if isinstance(key, SecretStr) else key).strip()
+    if not text:
+        raise SettingsError("There is no API key.", hint="Set VAST_API_KEY or give --api-key-file.")
+    if not all("!" <= c <= "~" for c in text):
+        raise SettingsError("The API key holds a space or a character that is not ASCII.", hint="Copy the key again.")
+    return SecretStr(text)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _host(url: str) -> str:
+    try:
+        return httpx.URL(url).host
+    except httpx.InvalidURL:
+        return "a malformed address"
+
+
+def _version() -> str:
+    try:
+        return version("vastbench")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,340 @@
+"""What the marketplace sends and takes, as values.
+
+The marketplace leaves fields out, sends null, and sends numbers as strings; all of that is normal and becomes None or the
+number. Only what we could not work without is required: an id everywhere, and prices in an offer. Fields that no model here
+names are ignored.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
+
+from vastbench.errors import UsageError
+
+HOURS_PER_MONTH = 720
+"""The marketplace's month for storage prices: 30 days of 24 hours."""
+
+SSH_RUNTYPE = "ssh_direc ssh_proxy"
+"""SSH over both endpoints, spelled as the official client spells it in every rental."""
+
+_BILLED_HOURS = re.compile(r"([\d.]+) hours? at")
+
+
+def number(value: object) -> float | None:
+    """A finite number from a number or its text; None for anything else, NaN and infinity included."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def whole(value: object) -> int | None:
+    """A whole number of at most 18 digits from a number or its text; None for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if abs(value) < 10**18 else None
+    found = number(value)
+    return int(found) if found is not None and found.is_integer() and abs(found) < 2**53 else None
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().strip()
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) and number(value) is not None else None
+
+
+def flag(value: object) -> bool | None:
+    """True or false from a truth value, its text, 1 or 0; None for anything else."""
+    return {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
+
+
+def _mapping(value: object) -> dict[str, Any] | None:
+    return {k: v for k, v in value.items() if isinstance(k, str)} if isinstance(value, dict) else None
+
+
+def _rows(value: object) -> list[object]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list | tuple) else []
+
+
+Number = Annotated[float | None, BeforeValidator(number)]
+Whole = Annotated[int | None, BeforeValidator(whole)]
+Text = Annotated[str | None, BeforeValidator(_text)]
+Flag = Annotated[bool | None, BeforeValidator(flag)]
+Id = Annotated[int, BeforeValidator(whole), Field(ge=0)]
+Price = Annotated[float, BeforeValidator(number), Field(ge=0)]
+OptionalPrice = Annotated[float | None, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
+
+
+class Offer(_Model):
+    """A machine for rent. Prices are USD per hour, per GB and month (``storage_cost``) or per GB (``inet_*_cost``).
+
+    ``dph_total`` includes storage for as much disk as the query allocated. An offer whose prices are missing, negative or not
+    finite is no offer. ``reliability`` lies in 0–1, memory in MB, disk in GB.
+    """
+
+    id: Id
+    machine_id: Whole = None
+    host_id: Whole = None
+    gpu_name: Text = None
+    num_gpus: Whole = None
+    gpu_ram_mb: Number = Field(None, validation_alias=AliasChoices("gpu_ram", "gpu_ram_mb"))
+    dph_base: Price
+    dph_total: Price
+    storage_cost: Price
+    inet_up_cost: OptionalPrice = None
+    inet_down_cost: OptionalPrice = None
+    inet_up: Number = None
+    inet_down: Number = None
+    reliability: Number = None
+    geolocation: Text = None
+    disk_space_gb: Number = Field(None, validation_alias=AliasChoices("disk_space", "disk_space_gb"))
+    disk_bw: Number = None
+    cuda_max_good: Number = None
+    driver_version: Text = None
+    cpu_cores_effective: Number = None
+    direct_port_count: Whole = None
+    hosting_type: Whole = None
+    verification: Text = None
+    rentable: Flag = None
+    duration: Number = None
+    dlperf: Number = None
+    _row: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_row(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Read ``ask_contract_id`` and ``reliability2`` where their twins are missing, and keep the row for ``value``."""
+        if isinstance(data, Mapping):
+            row = dict(data)
+            for name, twin in (("id", "ask_contract_id"), ("reliability", "reliability2")):
+                if row.get(name) is None:
+                    row[name] = row.get(twin)
+            offer = handler(row)
+            offer._row = row
+            return offer
+        return handler(data)
+
+    def usd_per_hour(self, disk_gb: float) -> float:
+        """USD per hour while running with ``disk_gb`` GB of disk: dph_base + disk × storage_cost / 720."""
+        return self.dph_base + disk_gb * self.storage_cost / HOURS_PER_MONTH
+
+    def has(self, name: str) -> bool:
+        """Whether the marketplace sent a field ``name`` with this offer, null included."""
+        return name in self._row
+
+    def value(self, name: str) -> Any:
+        """The field ``name`` as the marketplace sent it, under its own name; None when it did not."""
+        return self._row.get(name)
+
+
+class Instance(_Model):
+    """A rented machine as the list or its own page shows it. Everything but the id may be missing at any time.
+
+    ``actual_status`` None: accepted, nothing on the host yet. ``start_date`` is an epoch time in seconds; prices are USD per
+    hour, ``inet_*_cost`` USD per GB. Fields that change with every look (load, remaining time) are left out, so that two
+    looks at an unchanged instance are equal.
+    """
+
+    id: Id
+    label: Text = None
+    machine_id: Whole = None
+    host_id: Whole = None
+    actual_status: Text = None
+    intended_status: Text = None
+    cur_state: Text = None
+    next_state: Text = None
+    status_msg: Text = None
+    ssh_host: Text = None
+    ssh_port: Whole = None
+    public_ipaddr: Text = None
+    ports: Annotated[dict[str, Any] | None, BeforeValidator(_mapping)] = None
+    gpu_name: Text = None
+    num_gpus: Whole = None
+    dph_base: Number = None
+    dph_total: Number = None
+    storage_total_cost: Number = None
+    inet_up_cost: Number = None
+    inet_down_cost: Number = None
+    start_date: Number = None
+    disk_space_gb: Number = Field(None, validation_alias=AliasChoices("disk_space", "disk_space_gb"))
+    image: Text = Field(None, validation_alias=AliasChoices("image_uuid", "image"))
+    geolocation: Text = None
+    onstart: Annotated[str | None, BeforeValidator(_text)] = Field(None, repr=False)
+
+    @property
+    def proxy_endpoint(self) -> tuple[str, int] | None:
+        """Host and port of SSH through the marketplace's proxy; None as long as they are unknown."""
+        return _endpoint(self.ssh_host, self.ssh_port)
+
+    @property
+    def direct_endpoint(self) -> tuple[str, int] | None:
+        """Host and port of SSH straight to the machine; None as long as they are unknown."""
+        mapped = (self.ports or {}).get("22/tcp")
+        first = mapped[0] if isinstance(mapped, list) and mapped else None
+        return _endpoint(self.public_ipaddr, whole(first.get("HostPort")) if isinstance(first, dict) else None)
+
+    @property
+    def failed(self) -> str | None:
+        """Why this instance will not become useful, if its status says so; None otherwise.
+
+        Meant for an instance that is being provisioned: one that we stopped on purpose is ``exited`` too.
+        """
+        said = f" ({self.status_msg})" if self.status_msg else ""
+        if self.actual_status in ("exited", "unknown", "offline"):
+            return f"actual_status is {self.actual_status}{said}"
+        if self.status_msg and "oci runtime create failed" in self.status_msg.lower():
+            return f"the container cannot be created{said}"
+        states = {self.intended_status, self.cur_state, self.next_state}
+        if self.actual_status in ("loading", "created") and states == {"stopped"}:
+            return f"stopped while {self.actual_status}: outbid or never started{said}"
+        return None
+
+
+class SshKey(_Model):
+    """A public key that the account knows."""
+
+    id: Id
+    public_key: Text = Field(None, validation_alias=AliasChoices("public_key", "key", "ssh_key"))
+
+
+class ChargeItem(_Model):
+    """One meter's part of a charge: ``gpu``, ``disk``, ``bwd`` (down) or ``bwu`` (up); ``amount`` in USD."""
+
+    type: Text = None
+    amount: Number = None
+    description: Text = None
+
+    @property
+    def billed_s(self) -> float | None:
+        """Billed seconds, from the hours in the description (to 3.6 s); None where it names none."""
+        hours = _BILLED_HOURS.search(self.description or "")
+        found = number(hours[1]) if hours else None
+        return None if found is None else found * 3600
+
+
+class Charge(_Model):
+    """What was charged for one contract in a window; ``amount`` in USD, to three decimals; times in epoch seconds."""
+
+    start: Number = None
+    end: Number = None
+    type: Text = None
+    source: Text = None
+    description: Text = None
+    amount: Annotated[float, BeforeValidator(number)]
+    items: Annotated[tuple[ChargeItem, ...], BeforeValidator(_rows)] = ()
+
+    @property
+    def instance_id(self) -> int | None:
+        """The instance that the charge is for; None for anything else."""
+        kind, _, contract = (self.source or "").rpartition("-")
+        return whole(contract) if kind == "instance" else None
+
+
+class User(_Model):
+    """The account behind the key; ``balance`` and ``credit`` in USD."""
+
+    id: Whole = None
+    email: Text = Field(None, repr=False)
+    balance: Number = None
+    credit: Number = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The answer to a create: the contract id, and the key that may start, stop and destroy this instance only."""
+
+    new_contract: int
+    instance_api_key: SecretStr | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRequest:
+    """What to run on a rented offer.
+
+    ``disk_gb`` in GB (at least 8, fixed for the instance's life); ``env`` holds variables, and Docker flags such as
+    ``-p 8080:8080`` as keys with value "1"; ``price`` in USD per hour makes it an interruptible bid; ``cancel_unavail``
+    refuses instead of creating a stopped instance when the offer has just gone.
+    """
+
+    image: str
+    disk_gb: float
+    label: str
+    onstart: str = field(default="", repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    runtype: str = SSH_RUNTYPE
+    price: float | None = None
+    cancel_unavail: bool = True
+
+    def body(self) -> dict[str, Any]:
+        """The request's JSON. Raises UsageError for what the marketplace would refuse or cut."""
+        self._check()
+        body: dict[str, Any] = {
+            "client_id": "me",
+            "image": self.image,
+            "disk": self.disk_gb,
+            "label": self.label,
+            "onstart": self.onstart,
+            "env": dict(self.env),
+            "runtype": self.runtype,
+            "cancel_unavail": self.cancel_unavail,
+        }
+        return body if self.price is None else body | {"price": self.price}
+
+    def _check(self) -> None:
+        if not self.image or len(self.image) > 1024 or not self.image.isprintable() or " " in self.image:
+            raise UsageError(
+                f"The image name {self.image[:80]!r} is not usable.", hint="Give repository:tag, at most 1024 long."
+            )
+        if not (math.isfinite(self.disk_gb) and self.disk_gb >= 8):
+            raise UsageError(f"The disk has {self.disk_gb} GB.", hint="The marketplace rents 8 GB or more.")
+        label = self.label
+        if not label or len(label) > 256 or label != label.strip() or not label.isprintable():
+            raise UsageError(f"The label {label[:80]!r} is not usable.", hint="Give 1 to 256 printable characters.")
+        if (size := len(self.onstart.encode())) > 4048:
+            raise UsageError(f"The onstart script has {size} bytes.", hint="At most 4048 fit; fetch the rest from inside it.")
+        sizes = [(len(name.encode()), len(value.encode())) for name, value in self.env.items()]
+        for name, (name_size, value_size) in zip(self.env, sizes, strict=True):
+            if not 0 < name_size <= 256 or value_size > 256:
+                raise UsageError(
+                    f"The variable {name[:80]!r} has {name_size} + {value_size} bytes.",
+                    hint="Name and value may have 256 bytes each.",
+                )
+        if (size := sum(a + b for a, b in sizes)) > 32_768:
+            raise UsageError(f"The variables have {size} bytes together.", hint="At most 32768 fit.")
+        if self.price is not None and not 0.001 <= self.price <= 128:
+            raise UsageError(f"The bid is {self.price} USD per hour.", hint="Bids lie between 0.001 and 128.")
+
+
+def rows_of(value: object) -> list[Any] | None:
+    """A list that may have arrived as JSON text; None when it is neither."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
+
+
+def _endpoint(host: str | None, port: int | None) -> tuple[str, int] | None:
+    return (host, port) if host and port is not None and 0 < port < 65536 else None

@@ -1,0 +1,175 @@
+"""What a reply means: from status, headers and body to a JSON value or a named error. Pure.
+
+The marketplace says the same thing in many ways: a wrong key is a 404, a vanished offer a 400, 404 or 410, a rate limit
+plain text or one of three JSON shapes, and a refusal may come with status 200. All of that is decided here.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from vastbench.errors import (
+    ApiError,
+    ApiRedirected,
+    ApiUnreachable,
+    ApiUnreadable,
+    KeyRejected,
+    OfferGone,
+    RateLimited,
+    Refused,
+)
+
+RETRIED_STATUSES = frozenset({500, 502, 503, 504})
+"""Server errors that a later try may not meet."""
+
+LONGEST_RETRY_AFTER_S = 60.0
+"""Clock seconds: who is asked to wait longer than this gives up at once and says so."""
+
+SEARCH_QUOTA = "search_quota_exceeded"
+
+_CONTRACT = re.compile(rb'"new_contract"\s*:\s*"?(\d{1,18})(?=[\s",}\]])')
+_THRESHOLD = re.compile(r"threshold=(\d+(?:\.\d+)?)")
+_KEY_HINT = "Check the key (VAST_API_KEY or --api-key-file) and its permissions."
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP answer, read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def read(reply: Reply, endpoint: str) -> Any:
+    """The JSON object or list that ``reply`` carries.
+
+    Raises the :class:`ApiError` that the reply amounts to; each carries the contract id when the body shows one.
+    """
+    if 300 <= reply.status < 400:
+        raise _error(ApiRedirected, reply, endpoint, "redirected us", hint="Check VAST_URL; redirects are never followed.")
+    value = _parsed(reply.body)
+    code, text = _code(value), _text(value, reply.body)
+    if reply.status == 429:
+        hint = "The daily search quota is used up until 00:00 UTC." if code == SEARCH_QUOTA else "Call less often."
+        raise _error(RateLimited, reply, endpoint, f"refused: {text or 'too many requests'}", hint=hint, code=code)
+    if reply.status >= 500:
+        raise _error(ApiUnreachable, reply, endpoint, f"failed: {text}", hint="Try again later.", code=code)
+    if reply.status >= 400 or (isinstance(value, dict) and value.get("success") is False):
+        raise _refusal(reply, endpoint, code, text)
+    if not 200 <= reply.status < 300 or not isinstance(value, dict | list):
+        raise unreadable(reply, endpoint, "is no JSON object")
+    return value
+
+
+def unreadable(reply: Reply, endpoint: str, why: str) -> ApiUnreadable:
+    """The error for a reply whose content is not what ``endpoint`` promises; ``why`` continues "the answer …"."""
+    shown = _line(reply.body.decode("utf-8", "replace"), 80)
+    message = f"{endpoint}: the answer ({reply.status}, {len(reply.body)} bytes) {why}: {shown!r}."
+    return ApiUnreadable(
+        message, hint="Check VAST_URL and try again.", status=reply.status, new_contract=contract_in(reply.body)
+    )
+
+
+def contract_in(body: bytes) -> int | None:
+    """The contract id that a body shows, even one that was cut off or is no JSON."""
+    found = _CONTRACT.search(body)
+    return int(found[1]) if found else None
+
+
+def retryable(error: Exception) -> bool:
+    """Whether an idempotent call that ended in ``error`` is worth another try."""
+    if isinstance(error, RateLimited):
+        return error.code != SEARCH_QUOTA and (error.retry_after_s or 0.0) <= LONGEST_RETRY_AFTER_S
+    return isinstance(error, ApiUnreachable) and (error.status is None or error.status in RETRIED_STATUSES)
+
+
+def _refusal(reply: Reply, endpoint: str, code: str | None, text: str) -> ApiError:
+    known = f"{code or ''} {text}".lower()
+    on_offer = "/asks/" in endpoint
+    deprecated = "deprecated" in known
+    if on_offer and not deprecated and ("no_such_ask" in known or reply.status == 410):
+        return _error(OfferGone, reply, endpoint, f"the offer is gone: {text}", hint="Search again.", code=code)
+    login = reply.status == 403 and code not in ("invalid_args", "invalid_price")
+    if code == "auth_error" or reply.status == 401 or login:
+        return _error(KeyRejected, reply, endpoint, f"rejected the API key: {text}", hint=_KEY_HINT, code=code)
+    return _error(Refused, reply, endpoint, f"refused: {text or 'no reason given'}", code=code)
+
+
+def _error(
+    kind: type[ApiError], reply: Reply, endpoint: str, what: str, *, hint: str = "", code: str | None = None
+) -> ApiError:
+    return kind(
+        f"{endpoint} {what.rstrip(': .')} (status {reply.status}).",
+        hint=hint,
+        status=reply.status,
+        code=code,
+        new_contract=contract_in(reply.body),
+        retry_after_s=_retry_after(reply) if kind is RateLimited else None,
+    )
+
+
+def _parsed(body: bytes) -> Any:
+    """The JSON value of ``body``, None when it has none (deep nesting and numbers of a million digits included)."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _code(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    code = value.get("error") if isinstance(value.get("error"), str) else value.get("code")
+    return _line(code, 80) if isinstance(code, str) else None
+
+
+def _text(value: Any, body: bytes) -> str:
+    """What the reply says to a person, from whichever field it says it in."""
+    if isinstance(value, dict):
+        said = (value.get(name) for name in ("msg", "message", "detail", "error"))
+        return _line(next((text for text in said if isinstance(text, str) and text.strip()), ""), 300)
+    return _line(body.decode("utf-8", "replace"), 200)
+
+
+def _line(text: str, length: int) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length]
+
+
+def _retry_after(reply: Reply) -> float | None:
+    """Seconds to wait, from wherever the reply says so: header, reset time, JSON, or the threshold in its text."""
+    header = reply.headers.get("retry-after", "").strip()
+    found = _seconds(header)
+    if found is None and header:
+        found = _until_date(header)
+    if found is None:
+        reset = _seconds(reply.headers.get("x-ratelimit-reset"))
+        found = reset - time.time() if reset is not None else None
+    value = _parsed(reply.body)
+    if found is None and isinstance(value, dict):
+        found = _seconds(value.get("retry_after"))
+    if found is None:
+        threshold = _THRESHOLD.search(_text(value, reply.body))
+        found = float(threshold[1]) if threshold else None
+    return max(0.0, found) if found is not None else None
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return seconds if abs(seconds) < 1e12 else None
+
+
+def _until_date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,246 @@
+"""One polling stream for any number of waiters.
+
+::
+
+    Watch ── one thread: the whole paged list, send to send one period ──┬── Following 900: sightings → wait_until → Moment
+                                                                         └── Following 901: …
+
+A poll that fails in passing is no observation: it is counted, and the bounds of whatever happened meanwhile stay honest
+because they are taken from the polls that were answered.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from vastbench.clock import Clock
+from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, DeadlineExceeded, Interrupted, RateLimited
+from vastbench.timing import Moment
+from vastbench.vast.api import Answer, VastApi
+from vastbench.vast.models import Instance
+
+SHORTEST_PERIOD_S = 1.0
+"""Clock seconds that the marketplace demands between two looks at the list."""
+
+LONGEST_PERIOD_S = 10.0
+SLOWER = 1.1
+"""After each 429 the period grows by this factor, up to the longest: an account shared with others gets less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One look at one instance: when it was asked for and answered, in clock seconds, and what was seen.
+
+    ``instance`` None: the whole list was readable and lacks it.
+    """
+
+    sent: float
+    received: float
+    instance: Instance | None
+
+
+@dataclass(slots=True)
+class WatchStats:
+    """What a follower's polls came to: answered ones, ones missed by a transient error, and 429s among the missed."""
+
+    polls: int = 0
+    missed: int = 0
+    rate_limited: int = 0
+
+
+class Following:
+    """The sightings of one instance since ``since``, a clock reading at which it was known to have no status yet.
+
+    Each change of status can be waited for once; to wait for a status that was seen before (running, after a restart),
+    follow anew. Use it as a context manager.
+    """
+
+    def __init__(self, watch: "Watch", instance_id: int, since: float, clock: Clock) -> None:
+        """Called by :meth:`Watch.follow`."""
+        self.instance_id = instance_id
+        self.since = since
+        self.stats = WatchStats()
+        self._watch = watch
+        self._clock = clock
+        self._news = threading.Condition()
+        self._history: list[Sighting] = []
+        self._fatal: Exception | None = None
+        self._last_miss = ""
+
+    @property
+    def history(self) -> list[Sighting]:
+        """The sightings so far; of several equal ones in a row, the first and the last."""
+        with self._news:
+            return list(self._history)
+
+    def moment(self, predicate: Callable[[Sighting], bool]) -> Moment:
+        """When ``predicate`` first became true, as far as the sightings tell; an unseen moment if it never did.
+
+        The event lies after the last negative sighting was asked for (or after ``since``) and before the first positive one
+        was answered. An exception that ``predicate`` raises goes on to the caller.
+        """
+        return self._moment(self.history, predicate)
+
+    def wait_until(self, predicate: Callable[[Sighting], bool], *, deadline: float, waited_for: str) -> Moment:
+        """Wait until a sighting satisfies ``predicate``, which may raise to give up.
+
+        ``deadline`` is a clock reading, ``waited_for`` names the event in the error. Raises DeadlineExceeded, and the
+        permanent error of the watch (KeyRejected, ApiRedirected, Refused) if there is one.
+        """
+        while True:
+            with self._news:
+                seen, fatal, known = list(self._history), self._fatal, self.stats.polls
+            moment = self._moment(seen, predicate)
+            if moment.seen:
+                return moment
+            if fatal:
+                raise fatal
+            if self._clock.now() >= deadline:
+                raise self._late(seen, waited_for)
+            with self._news:
+                if self.stats.polls == known and self._fatal is None:
+                    # Short slices, so that a signal or a deadline is noticed on every platform.
+                    self._news.wait(min((deadline - self._clock.now()) / self._clock.speed, 0.2))
+
+    def close(self) -> None:
+        """Stop following."""
+        self._watch._leave(self)
+
+    def __enter__(self) -> Self:
+        """Use it in a ``with`` block."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop following."""
+        self.close()
+
+    def _moment(self, seen: list[Sighting], predicate: Callable[[Sighting], bool]) -> Moment:
+        no_sent = no_received = self.since
+        for sighting in seen:
+            if predicate(sighting):
+                return Moment(no_sent, no_received, sighting.sent, sighting.received, "poll")
+            no_sent, no_received = sighting.sent, sighting.received
+        return Moment(no_sent, no_received, None, None, "poll")
+
+    def _late(self, seen: list[Sighting], waited_for: str) -> DeadlineExceeded:
+        last = _described(seen[-1]) if seen else "no readable list"
+        last += f"; the last poll failed: {self._last_miss}" if self._last_miss else ""
+        message = f"Instance {self.instance_id}: {waited_for} was not seen before the deadline; last seen: {last}."
+        return DeadlineExceeded(message, waited_for=waited_for, last_seen=last, hint="Allow more time or take another offer.")
+
+    def _see(self, sighting: Sighting) -> None:
+        # A look that was asked for before the instance existed says nothing about it.
+        if sighting.sent < self.since:
+            return
+        with self._news:
+            past = self._history
+            if len(past) >= 2 and past[-2].instance == past[-1].instance == sighting.instance:
+                past.pop()
+            past.append(sighting)
+            self.stats.polls += 1
+            self._last_miss = ""
+            self._news.notify_all()
+
+    def _miss(self, error: ApiError) -> None:
+        with self._news:
+            self.stats.missed += 1
+            self.stats.rate_limited += isinstance(error, RateLimited)
+            self._last_miss = error.message
+
+    def _fail(self, error: Exception) -> None:
+        with self._news:
+            self._fatal = error
+            self._news.notify_all()
+
+
+class Watch:
+    """The one poller of an account's list.
+
+    Its thread starts with the first follower and ends with the last. ``period_s`` is clock seconds from one poll's sending
+    to the next; less than the documented second is raised to it, and each 429 makes it a little longer.
+    """
+
+    def __init__(self, api: VastApi, clock: Clock, period_s: float = SHORTEST_PERIOD_S) -> None:
+        """Nothing is polled yet."""
+        self.period_s = max(period_s, SHORTEST_PERIOD_S)
+        self._api = api
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._followers: set[Following] = set()
+        self._thread: threading.Thread | None = None
+
+    def follow(self, instance_id: int, since: float | None = None) -> Following:
+        """Begin to follow an instance; ``since`` (default: now) is when it was known to have no status yet."""
+        following = Following(self, instance_id, self._clock.now() if since is None else since, self._clock)
+        with self._lock:
+            self._followers.add(following)
+            if self._thread is None:
+                self._wake.clear()
+                self._thread = threading.Thread(target=self._poll_while_followed, name="vastbench-watch", daemon=True)
+                self._thread.start()
+        return following
+
+    def close(self) -> None:
+        """Stop polling; whoever still waits is told by Interrupted."""
+        self._fail_all(Interrupted("The watch over the account's instances was closed."))
+        with self._lock:
+            thread = self._thread
+            self._wake.set()
+        if thread and thread is not threading.current_thread():
+            thread.join(timeout=1.0)
+
+    def _leave(self, following: Following) -> None:
+        with self._lock:
+            self._followers.discard(following)
+            if not self._followers:
+                self._wake.set()
+
+    def _poll_while_followed(self) -> None:
+        while True:
+            with self._lock:
+                followers = list(self._followers)
+                if not followers:
+                    self._thread = None
+                    return
+                self._wake.clear()
+            due = self._clock.now() + self.period_s
+            try:
+                pages = self._api.instance_pages(tries=1)
+            except (ApiUnreachable, ApiUnreadable, RateLimited) as error:
+                if isinstance(error, RateLimited):
+                    self.period_s = min(self.period_s * SLOWER, LONGEST_PERIOD_S)
+                for following in followers:
+                    following._miss(error)
+            except Exception as error:  # noqa: BLE001 - a poller that died silently would leave everybody waiting
+                self._fail_all(error)
+            else:
+                due = pages[0].sent + self.period_s
+                for following in followers:
+                    following._see(_sighting(pages, following.instance_id))
+            self._clock.wait(self._wake, due - self._clock.now())
+
+    def _fail_all(self, error: Exception) -> None:
+        with self._lock:
+            followers, self._followers = self._followers, set()
+        for following in followers:
+            following._fail(error)
+
+
+def _sighting(pages: list[Answer[list[Instance]]], instance_id: int) -> Sighting:
+    """What the pages show of one instance: its own page's readings, or those of the whole list that lacks it."""
+    for page in reversed(pages):
+        for instance in page.value:
+            if instance.id == instance_id:
+                return Sighting(page.sent, page.received, instance)
+    return Sighting(pages[0].sent, pages[-1].received, None)
+
+
+def _described(sighting: Sighting) -> str:
+    instance = sighting.instance
+    if instance is None:
+        return "not in the list"
+    said = f" ({instance.status_msg})" if instance.status_msg else ""
+    return f"actual_status {instance.actual_status}{said}, intended {instance.intended_status}"
