@@ -1,0 +1,77 @@
+"""Which walls stand between emulated machines and the host, found out by building one."""
+
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+NAMESPACE = "namespace"
+PLAIN = "plain"
+
+_FAR_UID, _FAR_COUNT = 1_900_000_000, 200_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """How machines are kept apart: ``name`` is "namespace" or "plain", ``reason`` says why, for people.
+
+    ``uid_base`` and ``uid_count`` are the unprivileged host users that machines get, one each, when the emulator runs as root;
+    ``uid_base`` is None when they run as the emulator's own (unprivileged) user.
+    """
+
+    name: str
+    reason: str
+    uid_base: int | None = None
+    uid_count: int = 1
+
+    def uid(self, instance: int) -> int | None:
+        """The host user of ``instance``: a number that no account has, or None for the emulator's own user."""
+        return None if self.uid_base is None else self.uid_base + instance % self.uid_count
+
+
+async def choose_isolation(force: str | None = None) -> Isolation:
+    """Try the namespaces on a throw-away machine, with the very commands that real ones get; fall back to plain folders.
+
+    ``force`` ("namespace" or "plain") takes one without trying. Raises ValueError for another name.
+    """
+    from vastbench.emulator.sandbox import SandboxError, open_sandbox
+
+    if force not in (None, NAMESPACE, PLAIN):
+        raise ValueError(f"isolation must be {NAMESPACE!r} or {PLAIN!r}, not {force!r}")
+    base, count = _strangers()
+    if force is not None:
+        return Isolation(force, "asked for", base, count)
+    if not sys.platform.startswith("linux"):
+        return Isolation(PLAIN, f"{sys.platform} has no namespaces", base, count)
+    trial = Isolation(NAMESPACE, "user, mount, pid, uts and ipc namespaces work here", base, count)
+    with tempfile.TemporaryDirectory(prefix="vastbench-probe-") as folder:
+        root = Path(folder) / "root"
+        root.mkdir()
+        uid = trial.uid(0)
+        if uid is not None:
+            os.chown(root, uid, uid)
+        sandbox = open_sandbox(trial, root, hostname="probe", uid=uid)
+        try:
+            await sandbox.prove()
+        except (SandboxError, OSError) as error:
+            return Isolation(PLAIN, f"namespaces do not work here: {error}", base, count)
+        finally:
+            await sandbox.stop()
+    return trial
+
+
+def _strangers() -> tuple[int | None, int]:
+    """A range of host users without accounts or files, inside what this process may become; (None, 1) without root."""
+    if os.geteuid() != 0:
+        return None, 1
+    try:
+        ranges = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    except OSError:
+        ranges = [(0, 0, 2**32 - 2)]
+    if any(first <= _FAR_UID and first + size >= _FAR_UID + _FAR_COUNT for first, _, size in ranges):
+        return _FAR_UID, _FAR_COUNT
+    first, _, size = max(ranges, key=lambda one: one[2])
+    if size < 60_000:
+        return None, 1
+    return first + 20_000, 40_000

@@ -1,0 +1,218 @@
+"""One emulated instance from its first boot to its end: files, processes, SSH."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterable
+from pathlib import Path
+
+import asyncssh
+
+from vastbench.emulator import guest
+from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
+from vastbench.emulator.pace import Pace
+from vastbench.emulator.sandbox import Sandbox, SandboxError, open_sandbox
+from vastbench.emulator.spec import MachineSpec, SshDelays
+from vastbench.emulator.sshd import Door, HeldPort, SshServer, Traffic
+from vastbench.emulator.truth import TruthLog
+
+__all__ = ["NAMESPACE", "PLAIN", "Isolation", "Machine", "MachineSpec", "SandboxError", "SshDelays", "choose_isolation"]
+
+LOG_LIMIT = 1_000_000
+"""Characters of the container log that :meth:`Machine.logs` gives at most: the last ones."""
+
+
+class Machine:
+    """An instance's machine. All methods belong to one event loop.
+
+    ``proxy_port`` and ``direct_port`` are loopback ports that refuse connections until :meth:`open_ssh`; ``proxy_port`` stays
+    the same for the machine's life, ``direct_port`` (None without ``direct``) changes with every boot after the first.
+    """
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        *,
+        directory: Path,
+        isolation: Isolation,
+        pace: Pace,
+        truth: TruthLog,
+        proxy: SshDelays,
+        direct: SshDelays | None,
+    ) -> None:
+        """Reserve the ports; ``directory`` is made at the first boot and belongs to this machine alone.
+
+        Raises OSError when no port is free.
+        """
+        self.spec = spec
+        self._directory = directory
+        self._root = directory / "root"
+        self._log_path = directory / "container.log"
+        self._isolation = isolation
+        self._pace = pace
+        self._truth = truth
+        self._traffic = Traffic()
+        self._host_key = asyncssh.generate_private_key("ssh-ed25519")
+        self._keys: frozenset[bytes] = frozenset()
+        self._proxy = Door(HeldPort(), proxy)
+        self._direct = Door(HeldPort(), direct) if direct is not None else None
+        self._sandbox: Sandbox | None = None
+        self._server: SshServer | None = None
+        self._onstart: Process | None = None
+        self._booted = False
+        self._destroyed = False
+        self._changing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        """The instance and its ports."""
+        return f"<Machine {self.spec.id} proxy={self.proxy_port} direct={self.direct_port}>"
+
+    @property
+    def proxy_port(self) -> int:
+        """The port behind the proxy's address."""
+        return self._proxy.port.number
+
+    @property
+    def direct_port(self) -> int | None:
+        """The port behind the machine's own address; None without direct access."""
+        return self._direct.port.number if self._direct is not None else None
+
+    @property
+    def bytes_up(self) -> int:
+        """SSH payload out of the instance, in bytes."""
+        return self._traffic.up
+
+    @property
+    def bytes_down(self) -> int:
+        """SSH payload into the instance, in bytes."""
+        return self._traffic.down
+
+    @property
+    def _doors(self) -> list[Door]:
+        return [self._proxy, *([self._direct] if self._direct is not None else [])]
+
+    async def boot(self, env: dict[str, str]) -> None:
+        """Build the sandbox and start onstart in the background, with ``env`` as the container's environment.
+
+        Files of an earlier boot are found again. Raises SandboxError when the walls cannot be built, or the machine is running
+        or destroyed.
+        """
+        async with self._changing:
+            if self._destroyed:
+                raise SandboxError(f"instance {self.spec.id} is destroyed")
+            if self._sandbox is not None:
+                raise SandboxError(f"instance {self.spec.id} is running already")
+            if self._booted and self._direct is not None:
+                self._direct.port.release()
+                self._direct = Door(HeldPort(), self._direct.delays)
+            uid = self._isolation.uid(self.spec.id)
+            if not self._root.is_dir():
+                await asyncio.to_thread(self._build, uid)
+            self._booted = True
+            sandbox = open_sandbox(self._isolation, self._root, hostname=self.spec.hostname, uid=uid)
+            try:
+                await sandbox.start()
+                self._sandbox = sandbox
+                self._server = SshServer(
+                    sandbox, self._pace, self._host_key, self._traffic, lambda: self._keys, lambda line: self._log(line)
+                )
+                if self.spec.onstart is not None:
+                    await self._run_onstart(sandbox, env)
+            except BaseException:
+                self._sandbox = self._server = None
+                await sandbox.stop()
+                raise
+
+    def _build(self, uid: int | None) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.chmod(0o711)
+        self._log_path.touch(mode=0o600)
+        self._root.mkdir(mode=0o700)
+        guest.build(self._root, self.spec, uid)
+
+    async def _run_onstart(self, sandbox: Sandbox, env: dict[str, str]) -> None:
+        with self._log_path.open("ab") as log:
+            before = time.monotonic_ns()
+            self._onstart = await sandbox.spawn(guest.onstart_argv(sandbox.prefix), stdin=PIPE, stdout=log, stderr=log)
+        self._truth.write("onstart_started", self.spec.id, not_before_ns=before)
+        assert self._onstart.stdin is not None  # noqa: S101
+        with contextlib.suppress(OSError):
+            self._onstart.stdin.write(guest.exports(sandbox.prefix, env))
+            await self._onstart.stdin.drain()
+        self._onstart.stdin.close()
+
+    async def open_ssh(self) -> None:
+        """Let both ports accept connections. Raises SandboxError when the machine is not running."""
+        if self._server is None:
+            raise SandboxError(f"instance {self.spec.id} is not running")
+        before, after = self._server.open(self._doors)
+        for door in self._doors:
+            self._log(f"sshd: listening on port {door.port.number}")
+        at_s = after * self._pace.speed / 1e9
+        port = self.direct_port or self.proxy_port
+        self._truth.write("ssh_open", self.spec.id, at_s=at_s, not_before_ns=before, port=port)
+
+    def authorize(self, public_keys: Iterable[str]) -> None:
+        """Accept exactly these keys (lines in authorized_keys form) from now on; what is no key is left out, and logged."""
+        known = set()
+        for line in public_keys:
+            try:
+                known.add(asyncssh.import_public_key(line).public_data)
+            except asyncssh.KeyImportError as error:
+                self._log(f"sshd: a line of authorized_keys is no key: {error}")
+        self._keys = frozenset(known)
+
+    def logs(self) -> str:
+        """The container's log: what onstart wrote, and sshd's start; the last :data:`LOG_LIMIT` bytes."""
+        try:
+            with self._log_path.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_LIMIT))
+                return log.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def _log(self, line: str) -> None:
+        if self._log_path.exists():
+            with self._log_path.open("ab") as log:
+                log.write(f"{line}\n".encode())
+
+    async def stop(self) -> None:
+        """Close the ports, drop connections, kill every process; the files stay. Idempotent."""
+        async with self._changing:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        server, sandbox, onstart = self._server, self._sandbox, self._onstart
+        self._server = self._sandbox = self._onstart = None
+        if server is not None:
+            await server.close(self._doors)
+        if sandbox is not None:
+            await sandbox.stop()
+        if onstart is not None:
+            await onstart.wait()
+
+    async def destroy(self) -> None:
+        """Stop, give the ports back, remove the files. Idempotent."""
+        async with self._changing:
+            await self._stop()
+            self._destroyed = True
+            for door in self._doors:
+                door.port.release()
+            await asyncio.to_thread(_remove, self._directory)
+
+
+def _remove(directory: Path) -> None:
+    """Remove a tree whose owner may have closed folders in it to us."""
+    if not directory.exists():
+        return
+    if os.geteuid() != 0:
+        for folder, folders, _ in os.walk(directory):
+            for name in folders:
+                path = Path(folder) / name
+                if not path.is_symlink():
+                    path.chmod(stat.S_IRWXU)
+    shutil.rmtree(directory)

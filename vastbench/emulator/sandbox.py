@@ -1,0 +1,336 @@
+"""The walls around one emulated machine: a namespace set of its own, or a plain folder where the system allows no better.
+
+A namespaced machine is built in two storeys, both under an unprivileged host user. The first owns the mounts: the machine's
+folder becomes the root, programs are bound read-only, the host's root is detached. The second, in which everything runs, only
+inherits them: the kernel locks inherited mounts, so that not even the machine's root can remove or remount them. Its process
+tree hangs on one ``cat`` that ends with our end of a pipe.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+from vastbench.emulator import guest
+from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
+
+__all__ = ["NAMESPACE", "PLAIN", "Isolation", "Sandbox", "SandboxError", "choose_isolation", "open_sandbox"]
+
+BOOT_LIMIT_S = 20.0
+"""Real seconds after which a sandbox that is not up counts as broken."""
+
+_HOST_ENV = {"PATH": os.defpath + ":/usr/sbin:/sbin"}
+_MARK = "VASTBENCH_MACHINE"
+
+_Stream = int | IO[bytes]
+
+
+class SandboxError(Exception):
+    """A sandbox could not be built; the text says what the system answered."""
+
+
+class Sandbox(Protocol):
+    """What a machine needs from its walls."""
+
+    prefix: str
+    """What stands before the machine's own paths: "" when it has its own root."""
+
+    uid: int | None
+    """The host user its processes run as; None: the emulator's own."""
+
+    async def start(self) -> None:
+        """Build the walls. Raises SandboxError."""
+
+    async def prove(self) -> None:
+        """Build the walls and run one command inside. Raises SandboxError when any of it fails."""
+
+    async def spawn(
+        self, argv: Sequence[str], *, stdin: _Stream, stdout: _Stream, stderr: _Stream, tty: bool = False
+    ) -> Process:
+        """Start ``argv`` inside, in its own process group (``tty``: with standard input as its terminal)."""
+
+    def signal(self, process: Process, number: int) -> None:
+        """Send a signal to the process group of a spawned process; nothing happens when it has ended."""
+
+    def open_root(self) -> int:
+        """A descriptor of the machine's root folder as the machine sees it; the caller closes it."""
+
+    def localise(self, command: str) -> str:
+        """``command`` with the machine's paths replaced where the walls cannot do it."""
+
+    async def stop(self) -> None:
+        """Kill every process of the machine and return when none is left. Idempotent."""
+
+
+def open_sandbox(isolation: Isolation, root: Path, *, hostname: str, uid: int | None) -> Sandbox:
+    """The sandbox of the chosen kind over the folder ``root``, not yet started."""
+    if isolation.name == NAMESPACE:
+        return NamespaceSandbox(root, hostname=hostname, uid=uid)
+    return PlainSandbox(root, uid=uid)
+
+
+def _tool(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if path is None:
+        raise SandboxError(f"there is no {name}")
+    return path
+
+
+def _as_user(uid: int | None) -> list[str]:
+    """The words that give up the host's privileges, for good, and tie the process's life to ours."""
+    user = [] if uid is None else [f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    return [_tool("setpriv"), *user, "--no-new-privs", "--pdeathsig=KILL", "--"]
+
+
+def _only_child(pid: int) -> int | None:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
+
+
+_FIRST_STOREY = r"""
+set -e
+mount --no-canonicalize --bind . "$1"
+cd "$1"
+for tree in $2; do
+  mkdir -p "$tree"
+  mount --rbind "/$tree" "$tree"
+  mount -o remount,bind,ro "$tree"
+done
+mkdir -p dev proc
+mount -t tmpfs -o size=64m,mode=755 dev dev
+for node in null zero full random urandom tty; do
+  : >"dev/$node"
+  mount --bind "/dev/$node" "dev/$node"
+done
+mkdir -m 1777 dev/shm
+mkdir dev/pts
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+ln -s /proc/self/fd/0 dev/stdin
+ln -s /proc/self/fd/1 dev/stdout
+ln -s /proc/self/fd/2 dev/stderr
+mount -t proc proc proc
+pivot_root . .
+umount -l .
+exec unshare --user --map-root-user --mount --pid --uts --ipc --fork --kill-child -- /bin/sh -c "$3" storey "$4"
+"""
+# The inherited /proc shows the first storey only; the machine's own lies over it.
+
+_SECOND_STOREY = r"""
+set -e
+cd /
+mount -t proc proc /proc
+hostname "$1" 2>/dev/null || :
+echo up
+trap '' CHLD
+exec env -i cat >/dev/null 2>&1
+"""
+# CHLD is ignored across the exec: the kernel then reaps what daemons leave to this process, which never waits.
+
+
+class NamespaceSandbox:
+    """Namespaces for users, mounts, processes, host name and IPC; the network is the host's, so that its loopback works."""
+
+    def __init__(self, root: Path, *, hostname: str, uid: int | None) -> None:
+        """Take the folder that becomes the machine's root, its host name and its host user."""
+        self.prefix = ""
+        self.uid = uid
+        self._root = root
+        self._hostname = hostname
+        self._outer: Process | None = None
+        self._first: int | None = None
+        self._inner: int | None = None
+
+    async def start(self) -> None:
+        """Build both storeys (30–60 ms). Raises SandboxError with the system's own words."""
+        stage = next((p for p in ("/mnt", "/srv", "/media", "/tmp") if Path(p).is_dir()), "/")  # noqa: S108
+        trees = [t for t in guest.SHARED_TREES if (host := Path("/") / t).is_dir() and not (host.is_symlink() and "/" not in t)]
+        argv = [*_as_user(self.uid), _tool("unshare"), "--user", "--map-root-user", "--mount", "--propagation=private"]
+        argv += ["--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", _FIRST_STOREY, "storey"]
+        argv += [stage, " ".join(trees), _SECOND_STOREY, self._hostname]
+        self._outer = await asyncio.create_subprocess_exec(
+            *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=self._root, env=_HOST_ENV, start_new_session=True
+        )
+        assert self._outer.stdout is not None  # noqa: S101
+        try:
+            answer = await asyncio.wait_for(self._outer.stdout.readline(), BOOT_LIMIT_S)
+        except TimeoutError:
+            answer = b""
+        self._first = _only_child(self._outer.pid)
+        self._inner = self._first and _only_child(self._first)
+        if answer.strip() != b"up" or self._inner is None:
+            raise SandboxError(await self._failure())
+
+    async def _failure(self) -> str:
+        outer = self._outer
+        assert outer is not None and outer.stderr is not None  # noqa: PT018, S101
+        await self._kill()
+        words = (await outer.stderr.read()).decode(errors="replace").split("\n")
+        return next((line.strip() for line in words if line.strip()), "the namespaces did not come up in time")
+
+    async def prove(self) -> None:
+        """Build the walls and see uid 0 inside. Raises SandboxError when any of it fails."""
+        await self.start()
+        process = await self.spawn(["/bin/sh", "-c", "id -u"], stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+        out, err = await process.communicate()
+        if out.strip() != b"0":
+            raise SandboxError(f"a command inside said {(err or out).decode(errors='replace').strip()!r} instead of uid 0")
+
+    async def spawn(
+        self, argv: Sequence[str], *, stdin: _Stream, stdout: _Stream, stderr: _Stream, tty: bool = False
+    ) -> Process:
+        """Enter all namespaces at once and start ``argv`` as uid 0 of the machine."""
+        if self._inner is None:
+            raise SandboxError("the machine is not running")
+        enter = [_tool("nsenter"), f"--target={self._inner}", "--user", "--preserve-credentials", "--mount", "--pid"]
+        enter += ["--uts", "--ipc", "--", "/usr/bin/setsid", *(["--ctty"] if tty else []), *argv]
+        return await asyncio.create_subprocess_exec(
+            *_as_user(self.uid),
+            *enter,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd="/",
+            env=_HOST_ENV,
+            start_new_session=True,
+        )
+
+    def signal(self, process: Process, number: int) -> None:
+        """Signal the group inside; the entering process outside ends with it and reports how."""
+        if process.returncode is not None:
+            return
+        inside = _only_child(process.pid)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(inside if inside is not None else process.pid, number)
+
+    def open_root(self) -> int:
+        """The root as seen from inside, read-only trees and all."""
+        return os.open(f"/proc/{self._inner}/root", os.O_PATH | os.O_DIRECTORY)
+
+    def localise(self, command: str) -> str:
+        """The machine has its own paths: nothing to replace."""
+        return command
+
+    async def _kill(self) -> None:
+        if self._outer is None:
+            return
+        if self._outer.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._first or self._outer.pid, signal.SIGKILL)
+        await self._outer.wait()
+
+    async def stop(self) -> None:
+        """Kill the first storey's init: the kernel ends everything inside before the outer process returns."""
+        await self._kill()
+        if self._outer is not None:
+            _close_pipes(self._outer)
+        self._outer = self._first = self._inner = None
+
+
+class PlainSandbox:
+    """A folder: /workspace is replaced in commands, and under root a host user of its own keeps others' files safe."""
+
+    def __init__(self, root: Path, *, uid: int | None) -> None:
+        """Take the machine's folder and its host user."""
+        self.prefix = str(root)
+        self.uid = uid
+        self._root = root
+        self._mark = secrets.token_hex(8)
+        self._running: set[Process] = set()
+        self._up = False
+
+    async def start(self) -> None:
+        """Make sure that the machine's user can reach its folder. Raises SandboxError when it cannot."""
+        if self.uid is not None:
+            for parent in self._root.parents:
+                closed = not parent.stat().st_mode & stat.S_IXOTH
+                if closed and parent.is_relative_to(tempfile.gettempdir()) and parent.stat().st_uid == os.geteuid():
+                    parent.chmod(parent.stat().st_mode | stat.S_IXOTH)  # a temporary folder of our own: let it be passed
+                elif closed:
+                    raise SandboxError(f"{parent} is closed to other users. Set TMPDIR to a folder open to all (mode 711).")
+        self._up = True
+
+    async def prove(self) -> None:
+        """A folder needs no proof beyond its start."""
+        await self.start()
+
+    async def spawn(
+        self, argv: Sequence[str], *, stdin: _Stream, stdout: _Stream, stderr: _Stream, tty: bool = False
+    ) -> Process:
+        """Start ``argv`` in the machine's folder."""
+        if not self._up:
+            raise SandboxError("the machine is not running")
+        words = list(argv)
+        if sys.platform.startswith("linux"):
+            session = ["/usr/bin/setsid", "--ctty"] if tty else []
+            words = [*_as_user(self.uid), *session, *words]
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=self._root / "root",
+            env=_HOST_ENV | {_MARK: self._mark},
+            start_new_session=not (tty and sys.platform.startswith("linux")),
+        )
+        self._running = {one for one in self._running if one.returncode is None} | {process}
+        return process
+
+    def signal(self, process: Process, number: int) -> None:
+        """Signal the process group."""
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+
+    def open_root(self) -> int:
+        """The machine's folder."""
+        return os.open(self._root, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
+
+    def localise(self, command: str) -> str:
+        """``/workspace`` in the command's text becomes the folder's path."""
+        return command.replace("/workspace", f"{self._root}/workspace")
+
+    async def stop(self) -> None:
+        """Kill what was started, and what carries the machine's mark or its user."""
+        self._up = False
+        if self.uid is not None:
+            sweep = await asyncio.create_subprocess_exec(
+                *_as_user(self.uid), "/bin/sh", "-c", "kill -KILL -1", stderr=DEVNULL, env=_HOST_ENV, start_new_session=True
+            )
+            await sweep.wait()
+        for process in self._running:
+            self.signal(process, signal.SIGKILL)
+        for pid in _marked(f"{_MARK}={self._mark}".encode()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        for process in self._running:
+            await process.wait()
+        self._running.clear()
+
+
+def _marked(mark: bytes) -> list[int]:
+    pids = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                pids.append(int(entry.name))
+    return pids
+
+
+def _close_pipes(process: Process) -> None:
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.close()
