@@ -1,1 +1,67 @@
-"""vastbench: how long until a rented GPU is useful, what it costs, where the time goes, and how sure we are."""
+"""vastbench: how long until a rented GPU is useful, what it costs, where the time goes, and how sure we are.
+
+The few names an analyst types in a notebook::
+
+    import vastbench
+
+    with vastbench.Bench(profile="default", seed=1, speed=20) as bench:
+        run = bench.run(vastbench.Conditions(gpu_name="RTX 4090"), vastbench.notebook_progress())
+    run                                   # the phase tree
+    vastbench.runs_table([run])           # one row per run, as a pandas frame
+    with vastbench.Store("runs.sqlite") as store: store.runs()
+    with vastbench.emulator() as vast: print(vast.url)
+
+Everything is imported when it is first used.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vastbench.analysis.frames import runs_table as runs_table
+    from vastbench.bench import Bench as Bench
+    from vastbench.errors import VastbenchError as VastbenchError
+    from vastbench.progress import notebook as notebook_progress
+    from vastbench.provision import Conditions as Conditions
+    from vastbench.report.text import verdict as verdict
+    from vastbench.run import Run as Run
+    from vastbench.runner import run_notebook as run_notebook
+    from vastbench.store import Store as Store
+
+_PLACES = {
+    "Bench": ("vastbench.bench", "Bench"),
+    "Conditions": ("vastbench.provision", "Conditions"),
+    "Run": ("vastbench.run", "Run"),
+    "Store": ("vastbench.store", "Store"),
+    "VastbenchError": ("vastbench.errors", "VastbenchError"),
+    "notebook_progress": ("vastbench.progress", "notebook"),
+    "run_notebook": ("vastbench.runner", "run_notebook"),
+    "verdict": ("vastbench.report.text", "verdict"),
+    "runs_table": ("vastbench.analysis.frames", "runs_table"),
+}
+
+__all__ = [  # noqa: RUF022 (capitals first, as everywhere in the field)
+    "Bench",
+    "Conditions",
+    "Run",
+    "Store",
+    "VastbenchError",
+    "emulator",
+    "notebook_progress",
+    "run_notebook",
+    "runs_table",
+    "verdict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name == "emulator":
+        return import_module("vastbench.emulator")
+    if name == "__version__":
+        return version("vastbench")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'vastbench' has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)

@@ -7,6 +7,7 @@ budget.
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any
 
 from vastbench.clock import Clock
 from vastbench.errors import BudgetRefused, Interrupted
+from vastbench.interrupts import raising
 from vastbench.provision import Conditions, Provisioner
 from vastbench.run import Run
 from vastbench.scenarios.integration import integration
@@ -69,6 +71,8 @@ class Bench:
     def __enter__(self) -> Bench:
         """Open the store and the marketplace, starting an emulator unless the bench is live."""
         with ExitStack() as stack:
+            # A kernel, or a program of the user's, dies of SIGTERM without unwinding: then nobody would close the lease.
+            stack.enter_context(raising(Interrupted("Stopped by SIGTERM."), signal.SIGTERM))
             self.store = stack.enter_context(Store(self._place))
             if self.live:
                 url, key = self.settings.vast_url, self.settings.require_key()

@@ -2,7 +2,7 @@
 
 Only what every command needs is imported here; the rest is imported by the command that needs it, so that ``--help`` is quick.
 Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4 API, 5 no offer, 6 instance, 7 deadline,
-8 an instance may still exist, 130 interrupted.
+8 an instance may still exist, 9 a notebook's cell failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -298,7 +298,7 @@ def notebook(
         if not separator or not name:
             raise SettingsError(f"The parameter {item!r} is not NAME=VALUE.", hint="For example: -p repeats=3")
         values[name] = value
-    result = run_notebook(path, values, out)
+    result = run_notebook(path, values, out, echo=sys.stdout)
     print(f"Executed notebook: {result.path}")
 
 

@@ -26,6 +26,7 @@
     │   │   └── CommandFailed      a command ended with a non-zero status
     │   └── CheckFailed            the wrong GPU, or content that does not match
     ├── DeadlineExceeded           a wait reached its deadline: a censored observation       exit 7
+    ├── NotebookFailed             a cell raised; the executed notebook is kept              exit 9
     ├── Interrupted                SIGINT or SIGTERM                                         exit 130
     └── LeaseNotClosed             an instance may still exist and bill                      exit 8
 
@@ -227,6 +228,13 @@ class DeadlineExceeded(VastbenchError):
         super().__init__(message, hint=hint)
         self.waited_for = waited_for
         self.last_seen = last_seen
+
+
+class NotebookFailed(VastbenchError):
+    """A notebook's cell raised. The executed notebook is kept; the message names it and the cell."""
+
+    exit_code = 9
+    cause = "notebook"
 
 
 class Interrupted(VastbenchError):

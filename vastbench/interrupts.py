@@ -24,6 +24,24 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
+def raising(error: BaseException, *signals: signal.Signals) -> Iterator[None]:
+    """While the body runs, ``signals`` raise ``error`` in the main thread; outside the main thread this does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def throw(_number: int, _frame: FrameType | None) -> None:
+        raise error
+
+    before = {number: signal.signal(number, throw) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
 def shield() -> Iterator[None]:
     """Hold back SIGINT and SIGTERM until the body is done, then deliver the first of them.
 

@@ -68,7 +68,9 @@ def notebook(prefix: str = "") -> Listener:
     """One display that always shows the latest phase; the saved notebook keeps one line."""
     from IPython.display import display
 
-    handle = display({"text/plain": f"{prefix}starting"}, raw=True, display_id=True)
+    handle = display(  # type: ignore[no-untyped-call]
+        {"text/plain": f"{prefix}starting"}, raw=True, display_id=True
+    )
 
     def listen(name: PhaseName, phase: Phase | None) -> None:
         text = f"{name} …" if phase is None else _ended(phase)

@@ -196,12 +196,12 @@ class Provisioner:
             recorder.attempt = number
             offer = self._search(recorder, conditions, tried, rented)
             try:
-                lease = stack.enter_context(self._hold(recorder, run_id, conditions, offer))
+                lease: Lease = stack.enter_context(self._hold(recorder, run_id, conditions, offer))
             except OfferGone as gone:
                 rented.attempts.append(
                     Attempt(number, Outcome.FAILED, offer.id, offer.machine_id, None, gone.cause, summary_of(gone))
                 )
-                tried.add(offer.machine_id)
+                tried.add(offer.machine_id or 0)
                 if number == conditions.attempts:
                     raise
                 continue

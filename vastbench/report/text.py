@@ -3,7 +3,7 @@
 import math
 
 from vastbench.run import Run
-from vastbench.timing import Outcome, Row
+from vastbench.timing import Outcome, PhaseName, Row
 
 
 def clean(text: object) -> str:
@@ -63,3 +63,18 @@ def _line(row: Row) -> str:
     if row.outcome is not Outcome.PASSED:
         mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail else "")
     return f"  {name:<22}{seconds_text(row.seconds):>9}  {bounds_text(row):<20}{share:>7}{mark}".rstrip()
+
+
+def verdict(run: Run) -> str:
+    """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost."""
+    ready = run.phase(PhaseName.FIRST_COMMAND) or run.phase(PhaseName.WAIT_SSH)
+    gpu = clean(run.resources.get("gpu_name") or "GPU")
+    if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
+        return f"The {gpu} did not become useful: {run.outcome} ({run.cause}) after {seconds_text(run.total_s)} s. {clean(run.detail)}"
+    top = next(row for row in run.rows() if row.bottleneck)
+    share = "" if top.share is None else f", {top.share:.0%} of the {seconds_text(run.total_s)} s in all"
+    return (
+        f"The {gpu} was useful {ready.end.upper:.1f} s after the start (known to lie between {ready.end.lower:.1f} and "
+        f"{ready.end.upper:.1f} s). Most of the time went into {top.name}: {seconds_text(top.seconds)} s{share}. "
+        f"It cost {usd_text(run.cost.total_usd)} by meter; wall clock times price would say {usd_text(run.cost.naive_usd)}."
+    )

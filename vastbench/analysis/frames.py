@@ -1,0 +1,59 @@
+"""Runs as pandas frames, units in the column names.
+
+``runs_table`` — one row per run:
+
+====================  =======  ==========================================================
+``run``               str      the run's id
+``outcome``, ``cause``  str    how it ended, and why when it did not pass
+``gpu``, ``machine``  str, Int64  what was rented
+``usd_per_hour``      float    whole hourly price
+``<phase>_s``         float    what the user waited in each top-level phase, NaN when missing
+``unattributed_s``    float    what the phases leave of the total
+``total_s``           float    the whole run
+``cost_usd``          float    by meter
+``naive_cost_usd``    float    wall clock × price
+====================  =======  ==========================================================
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from vastbench.run import Run
+from vastbench.timing import PARENTS, PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TOP_LEVEL = tuple(name for name in PhaseName if name not in PARENTS and name is not PhaseName.UNATTRIBUTED)
+
+
+def column(name: PhaseName) -> str:
+    """The column of a phase: its words joined by underscores, and the unit."""
+    return str(name).replace(" ", "_") + "_s"
+
+
+def runs_table(runs: Iterable[Run]) -> "pd.DataFrame":
+    """One row per run, in the given order; the columns are those of the module's table."""
+    import pandas as pd
+
+    rows = []
+    for run in runs:
+        unattributed = next((r.seconds for r in run.rows() if r.name is PhaseName.UNATTRIBUTED), None)
+        rows.append(
+            {
+                "run": run.id,
+                "outcome": str(run.outcome),
+                "cause": run.cause,
+                "gpu": run.resources.get("gpu_name"),
+                "machine": run.resources.get("machine_id"),
+                "usd_per_hour": run.resources.get("usd_per_hour"),
+                **{column(name): run.seconds(name) for name in TOP_LEVEL},
+                column(PhaseName.UNATTRIBUTED): unattributed,
+                "total_s": run.total_s,
+                "cost_usd": run.cost.total_usd,
+                "naive_cost_usd": run.cost.naive_usd,
+            }
+        )
+    numbers = ["usd_per_hour", *map(column, TOP_LEVEL), column(PhaseName.UNATTRIBUTED), "total_s", "cost_usd", "naive_cost_usd"]
+    frame = pd.DataFrame(rows, columns=["run", "outcome", "cause", "gpu", "machine", *numbers])
+    return frame.astype({"machine": "Int64"} | dict.fromkeys(numbers, "float64"))

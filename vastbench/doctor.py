@@ -1,0 +1,115 @@
+"""What this machine has for a run, and what to fix: key, URL, store, SSH, kernel, isolation, disk."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vastbench.clock import Clock
+from vastbench.errors import VastbenchError
+from vastbench.settings import LIVE_URL, Settings, default_store
+
+MIN_FREE_GB = 1.0
+
+
+class Finding(NamedTuple):
+    """One check. ``state``: ok, warn (only some uses are hindered) or fail. ``fix`` is empty when there is nothing to do."""
+
+    subject: str
+    state: Literal["ok", "warn", "fail"]
+    found: str
+    fix: str = ""
+
+
+def examine(store: str | None = None, api_key_file: Path | None = None) -> list[Finding]:
+    """Check everything; nothing is rented and nothing is left behind. Never raises for what it finds."""
+    try:
+        settings = Settings.from_environment(api_key_file=api_key_file)
+    except VastbenchError as error:
+        return [Finding("settings", "fail", error.message, error.hint)]
+    place = store or settings.vastbench_store or str(default_store())
+    return [_key(settings), _url(settings), _store(place), _ssh(), _kernel(), _isolation(), _disk(place)]
+
+
+def _key(settings: Settings) -> Finding:
+    if settings.vast_api_key is None:
+        fix = "Only --live needs one: set VAST_API_KEY or run `vastai set api-key`."
+        return Finding("key", "warn", "no API key found", fix)
+    return Finding("key", "ok", "an API key is set (not shown)")
+
+
+def _url(settings: Settings) -> Finding:
+    from vastbench.vast.api import VastApi
+
+    if settings.vast_api_key is None:
+        return Finding("URL", "warn", f"{settings.vast_url} (not tried without a key)", "Only --live needs it.")
+    try:
+        with VastApi(settings.vast_url, settings.vast_api_key, clock=Clock(settings.vastbench_speed)) as api:
+            api.current_user()
+    except VastbenchError as error:
+        return Finding("URL", "warn", error.message, error.hint or f"Only --live needs it; the real one is {LIVE_URL}.")
+    return Finding("URL", "ok", f"{settings.vast_url} answers and knows the key")
+
+
+def _store(place: str) -> Finding:
+    from vastbench.store import Store
+
+    try:
+        with Store(place) as store:
+            still = store.leases(open_only=True)
+    except VastbenchError as error:
+        return Finding("store", "fail", error.message, error.hint)
+    if still:
+        labels = ", ".join(lease.label for lease in still[:5])
+        return Finding("store", "warn", f"{len(still)} leases are open: {labels}", "Look for these labels on the marketplace.")
+    return Finding("store", "ok", f"{store.place}, no open lease")
+
+
+def _ssh() -> Finding:
+    try:
+        import paramiko
+
+        from vastbench.ssh.keys import RunKey
+
+        RunKey.generate("doctor")
+    except (ImportError, VastbenchError) as error:
+        return Finding("SSH", "fail", f"no SSH: {error}", "Reinstall vastbench: pip install -e .")
+    return Finding("SSH", "ok", f"paramiko {paramiko.__version__}, ed25519 keys")
+
+
+def _kernel() -> Finding:
+    from importlib.metadata import entry_points
+
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    if "python3" not in KernelSpecManager().find_kernel_specs():
+        return Finding("kernel", "fail", "no python3 Jupyter kernel", "Run: python -m ipykernel install --sys-prefix")
+    if "vastbench" not in {entry.name for entry in entry_points(group="papermill.engine")}:
+        return Finding("kernel", "fail", "the papermill engine is not registered", "Install vastbench: pip install -e .")
+    return Finding("kernel", "ok", "python3, papermill engine vastbench")
+
+
+def _isolation() -> Finding:
+    from vastbench.emulator.isolation import choose_isolation
+
+    found = asyncio.run(choose_isolation())
+    if found.name == "namespace":
+        return Finding("isolation", "ok", f"namespace ({found.reason})")
+    return Finding(
+        "isolation",
+        "warn",
+        f"{found.name} ({found.reason})",
+        "Emulated instances are plain directories; allow unprivileged user namespaces for full isolation.",
+    )
+
+
+def _disk(place: str) -> Finding:
+    folder = Path.cwd() if "://" in place else Path(place).expanduser().parent
+    while not folder.exists():
+        folder = folder.parent
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    if free_gb < MIN_FREE_GB:
+        return Finding("disk", "fail", f"{free_gb:.2f} GB free in {folder}", f"Free at least {MIN_FREE_GB:g} GB.")
+    return Finding("disk", "ok", f"{free_gb:.1f} GB free in {folder}")
