@@ -1,0 +1,300 @@
+"""One SSH connection in separate steps, each with its own time limit: connect, identification, key exchange, key offer.
+
+paramiko's own ``connect`` does all of this in one call, without TCP_NODELAY and with limits that a silent machine can outlast.
+Limits here are real seconds. Failures that a booting machine shows raise :class:`NotYet`; those that waiting cannot mend raise
+:class:`SshError`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import paramiko
+from paramiko.auth_handler import AuthHandler
+
+from vastbench.errors import SshError
+from vastbench.ssh.keys import HostKeyPin, RunKey
+
+USER = "root"
+"""The login name on every instance."""
+
+DEAD_PEER_S = 10
+"""Seconds after which a peer that acknowledges nothing is given up, also on an idle connection."""
+
+IDENTIFICATION_BYTES = 8192
+"""How much a server may say before its identification line; more is not SSH."""
+
+_logger = logging.getLogger("vastbench.ssh")
+_logger.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of an instance: through the marketplace's ``proxy``, or ``direct`` to the machine."""
+
+    kind: Literal["proxy", "direct"]
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        """Refuse an address that no connection can be made to."""
+        if not self.host or not 0 < self.port < 65536:
+            raise SshError(
+                f"The {self.kind} address is {self.host!r}, port {self.port}.",
+                hint="The marketplace gave no usable SSH address: destroy the instance and rent another.",
+            )
+
+    @property
+    def address(self) -> str:
+        """``host:port``, with brackets around an IPv6 address."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        """The address and its kind."""
+        return f"{self.address} ({self.kind})"
+
+
+class NotYet(Exception):
+    """A failure that a machine which is still booting shows; trying again is right.
+
+    ``symptom`` is one of a few fixed words to count by; ``silent`` says that nothing was heard, rather than a no.
+    """
+
+    def __init__(self, symptom: str, detail: str = "", *, silent: bool = False) -> None:
+        """Take the symptom and one line of detail."""
+        super().__init__(f"{symptom}: {detail}" if detail else symptom)
+        self.symptom = symptom
+        self.silent = silent
+
+
+class RareTransport(paramiko.Transport):
+    """A transport that wakes every 5 s instead of ten times a second, so that hundreds of them fit into one process."""
+
+    _active_check_timeout = 5.0
+
+
+class RepeatableLogin(AuthHandler):
+    """Asks for the login service once per connection, as RFC 4252 has it, however often a key is offered.
+
+    paramiko asks again for each offer; OpenSSH puts up with that and other servers end the connection.
+    """
+
+    _accepted = False
+
+    def _request_auth(self) -> None:
+        if not self._accepted:
+            super()._request_auth()  # type: ignore[misc]  # not in the stubs
+            return
+        answer = paramiko.Message()
+        answer.add_string("ssh-userauth")
+        answer.rewind()
+        self._parse_service_accept(answer)
+
+    def _parse_service_accept(self, m: paramiko.Message) -> None:
+        self._accepted = True
+        super()._parse_service_accept(m)  # type: ignore[misc]  # not in the stubs
+
+
+class Connection:
+    """One connection to one endpoint. ``interrupt`` may be called from any thread; everything else belongs to one owner."""
+
+    def __init__(self, endpoint: Endpoint, pin: HostKeyPin) -> None:
+        """Prepare; nothing is sent before :meth:`connect`."""
+        self.endpoint = endpoint
+        self._pin = pin
+        self._socket: socket.socket | None = None
+        self._transport: RareTransport | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def transport(self) -> paramiko.Transport:
+        """The transport, from :meth:`exchange_keys` on."""
+        if self._transport is None:
+            raise SshError(f"{self.endpoint} has no transport yet.")
+        return self._transport
+
+    @property
+    def alive(self) -> bool:
+        """Whether the transport still runs."""
+        return self._transport is not None and self._transport.is_active()
+
+    def connect(self, limit_s: float) -> None:
+        """Open the TCP connection: to each of the name's addresses in turn, at most ``limit_s`` real seconds each."""
+        try:
+            found = socket.getaddrinfo(self.endpoint.host, self.endpoint.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NotYet("name not found", str(error)) from error
+        last: NotYet | None = None
+        for family, kind, protocol, _, address in found:
+            try:
+                return self._connect(family, kind, protocol, address, limit_s)
+            except TimeoutError as error:
+                last = NotYet("no answer", f"nothing within {limit_s:.1f} s", silent=True)
+                last.__cause__ = error
+            except OSError as error:
+                last = NotYet(_symptom(error), str(error))
+                last.__cause__ = error
+        raise last or NotYet("name not found")
+
+    def _connect(self, family: int, kind: int, protocol: int, address: object, limit_s: float) -> None:
+        with self._lock:
+            if self._closed:
+                raise NotYet("stopped")
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = sock = socket.socket(family, kind, protocol)
+        sock.settimeout(limit_s)
+        _tune(sock)
+        sock.connect(address)  # type: ignore[arg-type]  # whatever getaddrinfo gave
+        # A closed port in the ephemeral range can be "answered" by our own outgoing socket.
+        if sock.getsockname() == sock.getpeername():
+            raise ConnectionRefusedError("connected to itself")
+
+    def identify(self, limit_s: float) -> None:
+        """Wait until the server has named itself with a line that starts with ``SSH-``; nothing is consumed or sent."""
+        sock = self._socket
+        if sock is None:
+            raise NotYet("stopped")
+        ends = time.monotonic() + limit_s
+        seen = b""
+        while (remaining := ends - time.monotonic()) > 0:
+            try:
+                sock.settimeout(max(remaining, 0.001))
+                now = sock.recv(IDENTIFICATION_BYTES, socket.MSG_PEEK)
+            except TimeoutError:
+                break
+            except OSError as error:
+                raise NotYet(_symptom(error), str(error)) from error
+            if not now:
+                raise NotYet("closed early", "closed before it named itself")
+            if any(line.startswith(b"SSH-") for line in now.split(b"\n")[:-1]):
+                return
+            if len(now) == IDENTIFICATION_BYTES or (len(now) >= 255 and b"\n" not in now):
+                raise NotYet("not SSH", f"began with {now[:40]!r}")
+            if now == seen:
+                # Peeking does not wait for more than what has been peeked at already.
+                time.sleep(0.01)
+            seen = now
+        if seen:
+            raise NotYet("not SSH", f"said {seen[:40]!r} and no identification within {limit_s:.1f} s", silent=True)
+        raise NotYet("silent", f"accepted, and said nothing for {limit_s:.1f} s", silent=True)
+
+    def exchange_keys(self, limit_s: float) -> None:
+        """Negotiate encryption and check the host key.
+
+        Raises :class:`vastbench.errors.HostKeyChanged`, and :class:`SshError` when no common method exists.
+        """
+        negotiated = threading.Event()
+        with self._lock:
+            if self._closed or self._socket is None:
+                raise NotYet("stopped")
+            transport = self._transport = RareTransport(self._socket)
+        transport.set_log_channel("vastbench.ssh.paramiko")
+        transport.banner_timeout = transport.handshake_timeout = limit_s
+        options = transport.get_security_options()
+        gcm = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+        options.ciphers = _first(gcm, options.ciphers)
+        options.key_types = _first(self._pin.algorithms(self.endpoint.address), options.key_types)
+        # With an event this returns at once; without one it would come back silently after a timeout, as if it had worked.
+        transport.start_client(event=negotiated)
+        if not negotiated.wait(limit_s):
+            raise NotYet("no key exchange", f"nothing within {limit_s:.1f} s", silent=True)
+        if not (transport.is_active() and transport.initial_kex_done):
+            error = transport.get_exception()
+            if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+                raise SshError(
+                    f"{self.endpoint} speaks no SSH that we share: {error}.",
+                    hint="Its SSH server is too old: choose another image or offer.",
+                ) from error
+            raise NotYet(_symptom(error), str(error or "closed during key exchange")) from error
+        self._pin.check(self.endpoint.address, transport.get_remote_server_key())
+
+    def offer_key(self, key: RunKey, limit_s: float) -> None:
+        """Log in. After ``NotYet("permission denied")`` the connection lives on, and the key may be offered again.
+
+        Raises :class:`SshError` when the server takes no public keys at all.
+        """
+        answered = threading.Event()
+        transport = self.transport
+        if not transport.is_active():
+            raise NotYet("lost during login", "the connection had died")
+        if not isinstance(transport.auth_handler, RepeatableLogin):
+            transport.auth_handler = RepeatableLogin(transport)
+        try:
+            transport.auth_handler.auth_publickey(USER, key.pkey, answered)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise NotYet("lost during login", str(error)) from error
+        if not answered.wait(limit_s):
+            raise NotYet("no login answer", f"nothing within {limit_s:.1f} s", silent=True)
+        if transport.is_authenticated():
+            return
+        refusal = transport.get_exception()
+        if isinstance(refusal, paramiko.BadAuthenticationType):
+            raise SshError(
+                f"{self.endpoint} takes no public keys, only {', '.join(refusal.allowed_types)}.",
+                hint="Choose an image whose SSH server accepts public keys.",
+            ) from refusal
+        if not transport.is_active():
+            raise NotYet("lost during login", str(refusal or "closed")) from refusal
+        raise NotYet("permission denied", f"key {key.fingerprint} refused")
+
+    def interrupt(self) -> None:
+        """Make whatever another thread is doing with this connection fail now; that thread closes it."""
+        with self._lock:
+            self._closed = True
+            sock = self._socket
+        if sock is not None:
+            # A blocked reader notices a shutdown at once, and a mere close only when its own time limit ends.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End the connection; repeated calls do nothing."""
+        self.interrupt()
+        transport = self._transport
+        if transport is not None:
+            transport.close()
+            if transport.is_alive() and transport is not threading.current_thread():
+                transport.join(1.0)
+            # A failed handshake leaves a timer thread behind, which would hold up the end of the process.
+            transport.packetizer.complete_handshake()
+        if self._socket is not None:
+            self._socket.close()
+
+
+def _tune(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE", None)
+    settings = {
+        idle: DEAD_PEER_S // 2,
+        getattr(socket, "TCP_KEEPINTVL", None): 1,
+        getattr(socket, "TCP_KEEPCNT", None): DEAD_PEER_S // 2,
+        getattr(socket, "TCP_USER_TIMEOUT", None): DEAD_PEER_S * 1000,
+    }
+    for option, value in settings.items():
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _first(wanted: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
+    kept = tuple(name for name in wanted if name in available)
+    return kept + tuple(name for name in available if name not in kept)
+
+
+def _symptom(error: BaseException | None) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)):
+        return "reset"
+    if error is None or isinstance(error, EOFError):
+        return "closed early"
+    return "unreachable" if isinstance(error, OSError) else "garbled"
