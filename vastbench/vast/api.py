@@ -11,15 +11,14 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import httpx
-import stamina
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, ApiUnreachable, Refused, UsageError
-from vastbench.vast.call import TRIES, Caller, Exchange
+from vastbench.vast.call import TRIES, Caller, Exchange, tries_of
 from vastbench.vast.models import Charge, Created, CreateRequest, Instance, Offer, SshKey, User, rows_of, whole
 from vastbench.vast.query import OfferQuery
-from vastbench.vast.replies import retryable, unreadable
+from vastbench.vast.replies import unreadable
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 T = TypeVar("T")
@@ -180,7 +179,7 @@ class VastApi:
     def create_ssh_key(self, public_key: str) -> Answer[SshKey]:
         """Make the account know a public key. After an answer that was lost, the account's keys are searched for it first."""
         key = _public(public_key)
-        for attempt in stamina.retry_context(on=retryable, attempts=TRIES, timeout=None, wait_initial=0.5 / self.clock.speed):
+        for attempt in tries_of(self.clock):
             with attempt:
                 if attempt.num > 1:
                     known = self.list_ssh_keys()

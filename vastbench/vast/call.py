@@ -7,7 +7,7 @@
               └── queued_s, outside sent..received     └── retryable and idempotent: again, at most TRIES times
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
@@ -47,6 +47,18 @@ class Exchange:
     queued_s: float
     tries: int
     forgiven: ApiError | None = None
+
+
+def tries_of(clock: Clock, tries: int = TRIES) -> Iterator[stamina.Attempt]:
+    """Up to ``tries`` tries of something idempotent: half a clock second apart, doubling, with jitter, ten at most."""
+    return stamina.retry_context(
+        on=retryable,
+        attempts=tries,
+        timeout=None,
+        wait_initial=0.5 / clock.speed,
+        wait_max=10.0 / clock.speed,
+        wait_jitter=0.5 / clock.speed,
+    ).__iter__()
 
 
 class _Bearer(httpx.Auth):
@@ -106,15 +118,7 @@ class Caller:
         """
         url = self.url + path.replace("{id}", str(item))
         queued, sent_tries = 0.0, 0
-        speed = self.clock.speed
-        for attempt in stamina.retry_context(
-            on=retryable,
-            attempts=tries,
-            timeout=None,
-            wait_initial=0.5 / speed,
-            wait_max=10.0 / speed,
-            wait_jitter=0.5 / speed,
-        ):
+        for attempt in tries_of(self.clock, tries):
             with attempt:
                 if sent_tries:
                     self.usage.retried()
@@ -131,8 +135,9 @@ class Caller:
             reply = self._send(endpoint, "GET", url, None, None, None)
         except ApiError as failure:
             error = failure
-        self._record(endpoint, sent, 0.0, reply.status if reply else None, error)
-        return Exchange(None, reply, sent, self.clock.now(), 0.0, 1) if reply else None
+        received = self.clock.now()
+        self._record(endpoint, sent, received, 0.0, reply, error)
+        return Exchange(None, reply, sent, received, 0.0, 1) if reply else None
 
     def close(self) -> None:
         """Close all connections."""
@@ -153,21 +158,23 @@ class Caller:
     ) -> Exchange:
         queued = self._limiter.acquire(endpoint)
         sent = self.clock.now()
-        reply = None
+        reply, received = None, sent
         try:
-            reply = self._send(endpoint, method, url, json, params, _Bearer(self._key))
-            received = self.clock.now()
+            try:
+                reply = self._send(endpoint, method, url, json, params, _Bearer(self._key))
+            finally:
+                received = self.clock.now()
             value = read(reply, endpoint)
         except ApiError as error:
             if isinstance(error, RateLimited) and error.code != SEARCH_QUOTA:
                 self._limiter.refused(endpoint, error.retry_after_s)
             self._scrub(error)
-            self._record(endpoint, sent, queued, reply.status if reply else None, error)
+            self._record(endpoint, sent, received, queued, reply, error)
             if reply is None or forgive is None or not forgive(error):
                 raise
             return Exchange(None, reply, sent, received, queued, 1, error)
         self._limiter.answered(endpoint)
-        self._record(endpoint, sent, queued, reply.status, None)
+        self._record(endpoint, sent, received, queued, reply, None)
         return Exchange(value, reply, sent, received, queued, 1)
 
     def _send(
@@ -206,10 +213,12 @@ class Caller:
                 message, hint="Check the network and VAST_URL.", new_contract=contract_in(bytes(body))
             ) from error
 
-    def _record(self, endpoint: str, sent: float, queued: float, status: int | None, error: ApiError | None) -> None:
-        name = type(error).__name__ if error else None
-        record = CallRecord(endpoint, sent, self.clock.now(), queued, status, name)
-        self.usage.add(record, timeout=error is not None and error.status is None and error.code == "timeout")
+    def _record(
+        self, endpoint: str, sent: float, received: float, queued: float, reply: Reply | None, error: ApiError | None
+    ) -> None:
+        status, name = reply.status if reply else None, type(error).__name__ if error else None
+        record = CallRecord(endpoint, sent, received, queued, status, name)
+        self.usage.add(record, timeout=reply is None and error is not None and error.code == "timeout")
         if self._observe:
             self._observe(record)
 

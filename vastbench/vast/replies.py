@@ -68,8 +68,7 @@ def read(reply: Reply, endpoint: str) -> Any:
 
 def unreadable(reply: Reply, endpoint: str, why: str) -> ApiUnreadable:
     """The error for a reply whose content is not what ``endpoint`` promises; ``why`` continues "the answer …"."""
-    shown = _line(reply.body.decode("utf-8", "replace"), 80)
-    message = f"{endpoint}: the answer ({reply.status}, {len(reply.body)} bytes) {why}: {shown!r}."
+    message = f"{endpoint}: the answer ({reply.status}, {len(reply.body)} bytes) {why}: {_shape(reply.body)}."
     return ApiUnreadable(
         message, hint="Check VAST_URL and try again.", status=reply.status, new_contract=contract_in(reply.body)
     )
@@ -133,7 +132,19 @@ def _text(value: Any, body: bytes) -> str:
     if isinstance(value, dict):
         said = (value.get(name) for name in ("msg", "message", "detail", "error"))
         return _line(next((text for text in said if isinstance(text, str) and text.strip()), ""), 300)
-    return _line(body.decode("utf-8", "replace"), 200)
+    return _shape(body) if body else ""
+
+
+def _shape(body: bytes) -> str:
+    """What a body looks like. JSON only by its field names: its values may be secrets, such as an instance's own key."""
+    value = _parsed(body)
+    if isinstance(value, dict):
+        return f"an object with {_line(', '.join(value), 120) or 'nothing in it'}"
+    if value is not None or body.strip() == b"null":
+        return f"JSON of type {type(value).__name__}"
+    if body.lstrip()[:1] in (b"{", b"["):
+        return "broken JSON"
+    return repr(_line(body.decode("utf-8", "replace"), 200))
 
 
 def _line(text: str, length: int) -> str:

@@ -1,0 +1,181 @@
+"""One request: what is sent, what is repeated, and what a broken connection does. Real sockets where they matter."""
+
+import gzip
+import socket
+import threading
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.vast.market import FAST, KEY, Script, client, page
+from vastbench.clock import Clock
+from vastbench.errors import ApiRedirected, ApiUnreachable, ApiUnreadable, RateLimited, Refused, SettingsError
+from vastbench.vast.api import VastApi
+from vastbench.vast.models import CreateRequest
+
+REQUEST = CreateRequest("ubuntu", 10, "run-1")
+
+
+@contextmanager
+def raw_server(*replies):
+    """A server that answers its n-th connection with exactly these bytes and hangs up."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        for reply in replies:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(65536)
+                connection.sendall(reply)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with VastApi(f"http://127.0.0.1:{listener.getsockname()[1]}", KEY, clock=FAST) as api:
+            yield api
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+def test_the_key_and_the_user_agent_travel_in_headers_and_paths_end_with_a_slash():
+    script = Script(page())
+    client(script).list_instances()
+    (request,) = script.requests
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["user-agent"].startswith("vastbench/")
+    assert request.url.path == "/api/v1/instances/"
+    assert KEY not in str(request.url)
+
+
+@pytest.mark.parametrize(
+    "failure", [(500, "x"), (502, "x"), (503, ""), (504, ""), (429, "slow down"), httpx.ConnectError("no")]
+)
+def test_an_idempotent_call_is_repeated_after_what_may_pass(failure):
+    script = Script(failure, page())
+    api = client(script)
+    assert api.list_instances().tries == 2
+    assert api.usage.retries == 1
+
+
+def test_a_call_gives_up_after_four_tries():
+    script = Script((503, "down"))
+    with pytest.raises(ApiUnreachable, match="503"):
+        client(script).list_instances()
+    assert len(script.requests) == 4
+
+
+@pytest.mark.parametrize("failure", [(400, {"error": "invalid_request"}), (501, ""), (200, "{"), (301, page())])
+def test_what_will_not_pass_is_not_repeated(failure):
+    script = Script(failure)
+    with pytest.raises((Refused, ApiUnreachable, ApiUnreadable, ApiRedirected)):
+        client(script).list_instances()
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "failure", [(500, "x"), (504, ""), (429, "slow down"), httpx.ReadTimeout("late"), httpx.ReadError("cut")]
+)
+def test_a_create_is_sent_once_whatever_happens(failure):
+    script = Script(failure)
+    with pytest.raises((ApiUnreachable, RateLimited)):
+        client(script).create_instance(7, REQUEST)
+    assert len(script.requests) == 1
+
+
+def test_a_named_waiting_time_is_kept_and_lies_outside_of_sent_and_received():
+    told = []
+    script = Script(httpx.Response(429, headers={"Retry-After": "40"}), page())
+    answer = client(script, observe=told.append).list_instances()
+    assert told[1].sent - told[0].received >= 40
+    assert answer.sent == told[1].sent
+    assert answer.queued_s > 30
+
+
+def test_waiting_for_the_limiter_lies_outside_of_sent_and_received():
+    clock = Clock(100)
+    api = client(Script(page()), clock)
+    first, second = api.list_instances(), api.list_instances()
+    assert second.sent - first.sent >= 1.0
+    assert second.queued_s > 0
+    assert second.sent >= first.received
+
+
+def test_each_try_is_counted_and_told():
+    told = []
+    script = Script((429, "x"), httpx.ReadTimeout("late"), page())
+    api = client(script, observe=told.append)
+    api.list_instances()
+    assert [(record.status, record.error) for record in told] == [(429, "RateLimited"), (None, "ApiUnreachable"), (200, None)]
+    summary = api.usage.summary()
+    assert (summary["requests"], summary["rate_limited"], summary["timeouts"], summary["retries"]) == (3, 1, 1, 2)
+    assert summary["by_endpoint"] == {"GET /api/v1/instances/": 3}
+    assert len(api.usage.latencies_s) == 2
+
+
+def test_a_usage_without_calls_has_no_percentiles():
+    assert client(Script(page())).usage.summary()["latency_p95_s"] is None
+
+
+def test_a_connection_cut_in_the_middle_of_an_answer_is_unreachable_and_keeps_the_contract_id():
+    cut = b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"success": true, "new_contract": 900, "x'
+    with raw_server(cut) as api, pytest.raises(ApiUnreachable) as caught:
+        api.create_instance(7, REQUEST)
+    assert caught.value.new_contract == 900
+
+
+def test_a_connection_closed_without_an_answer_is_tried_again():
+    body = b'{"instances": [], "next_token": null, "total_instances": 0}'
+    good = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    with raw_server(b"", good) as api:
+        assert api.list_instances().tries == 2
+
+
+def test_nobody_listening_is_unreachable_with_the_host_named():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with VastApi(f"http://127.0.0.1:{port}", KEY, clock=FAST) as api, pytest.raises(ApiUnreachable, match=r"127\.0\.0\.1"):
+        api.current_user()
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x00\x01\x02\r\n\r\n"])
+def test_a_server_of_another_kind_is_unreachable(answer):
+    with raw_server(answer) as api, pytest.raises(ApiUnreachable):
+        api.create_instance(7, REQUEST)
+
+
+def test_a_decompression_bomb_and_a_broken_compression_are_unreadable():
+    bomb = httpx.Response(200, content=gzip.compress(b" " * 40_000_000), headers={"Content-Encoding": "gzip"})
+    with pytest.raises(ApiUnreadable, match="longer than"):
+        client(lambda request: bomb).current_user()
+    broken = [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd"]
+    with raw_server(*broken) as api, pytest.raises(ApiUnreadable, match="decompressed"):
+        api.current_user()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "console.vast.ai", "ftp://console.vast.ai", "http://console.vast.ai", "http://0.0.0.0", "http://10.0.0.1:80",
+     "https://u:p@console.vast.ai", "https://console.vast.ai?x=1", "https://", "http://[::1", "file:///etc/passwd"],
+)  # fmt: skip
+def test_an_address_to_which_no_key_should_go_is_refused(url):
+    with pytest.raises(SettingsError, match="URL"):
+        VastApi(url, KEY, clock=FAST)
+
+
+@pytest.mark.parametrize("url", ["https://console.vast.ai/", "http://localhost:8000", "http://127.0.0.1:1//", "http://[::1]:9"])
+def test_https_and_loopback_are_accepted_without_their_trailing_slash(url):
+    with VastApi(url, KEY, clock=FAST) as api:
+        assert api.url == url.rstrip("/")
+
+
+@pytest.mark.parametrize("key", ["", "  ", "two words", "li\nne", "schlüssel", "nul\x00"])
+def test_a_key_that_fits_in_no_header_is_refused_unseen(key):
+    with pytest.raises(SettingsError) as caught:
+        VastApi("https://market.test", key, clock=FAST)
+    assert not key.strip() or key not in str(caught.value)

@@ -1,0 +1,246 @@
+"""One poller, any number of waiters, and bounds that hold."""
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.vast.market import Script, client, page
+from vastbench.clock import Clock
+from vastbench.errors import ApiRedirected, BootFailed, DeadlineExceeded, Interrupted, KeyRejected
+from vastbench.vast.watch import Watch
+
+CLOCK = Clock(50)
+
+
+def row(status, number=900, **fields):
+    return {"id": number, "actual_status": status, "intended_status": "running"} | fields
+
+
+def running(sighting):
+    return sighting.instance is not None and sighting.instance.actual_status == "running"
+
+
+def watching(*replies, clock=CLOCK, **options):
+    script = Script(*replies)
+    return Watch(client(script, clock), clock, **options), script
+
+
+@pytest.fixture
+def watch_of():
+    watches = []
+
+    def make(*replies, **options):
+        watch, script = watching(*replies, **options)
+        watches.append(watch)
+        return watch, script
+
+    yield make
+    for watch in watches:
+        watch.close()
+
+
+def soon(seconds=60.0):
+    return CLOCK.now() + seconds
+
+
+def test_a_moment_lies_between_the_last_no_and_the_first_yes(watch_of):
+    watch, _ = watch_of(page(row(None)), page(row("loading")), page(row("running")))
+    with watch.follow(900) as following:
+        moment = following.wait_until(running, deadline=soon(), waited_for="running")
+        _, loading, seen = following.history[:3]
+    assert (moment.no_sent, moment.no_received) == (loading.sent, loading.received)
+    assert (moment.yes_sent, moment.yes_received) == (seen.sent, seen.received)
+    assert moment.source == "poll"
+
+
+def test_the_true_change_lies_within_the_bounds():
+    """The marketplace changes at a known reading; whatever the polls, the bounds hold it."""
+    clock = Clock(20)
+    for delay in (0.0, 0.7, 2.3):
+        change = clock.now() + delay
+
+        def market(request, change=change):
+            return httpx.Response(200, json=page(row("running" if clock.now() >= change else "loading")))
+
+        watch = Watch(client(market, clock), clock)
+        with watch.follow(900, since=clock.now()) as following:
+            moment = following.wait_until(running, deadline=clock.now() + 60, waited_for="running")
+        watch.close()
+        assert moment.lower <= max(change, following.since)
+        assert change <= moment.upper
+
+
+def test_without_a_no_the_lower_bound_is_since(watch_of):
+    watch, _ = watch_of(page(row("running")))
+    since = CLOCK.now()
+    with watch.follow(900, since) as following:
+        assert following.wait_until(running, deadline=soon(), waited_for="running").lower == since
+
+
+def test_polls_keep_the_documented_second_even_if_less_is_asked_for(watch_of):
+    watch, _ = watch_of(page(row("loading")), period_s=0.01)
+    assert watch.period_s == 1.0
+    with watch.follow(900) as following, pytest.raises(DeadlineExceeded):
+        following.wait_until(running, deadline=soon(20), waited_for="running")
+    assert following.stats.polls <= 21
+
+
+def test_an_instance_that_is_not_listed_yet_is_a_sighting_without_an_instance(watch_of):
+    watch, _ = watch_of(page(), page(row("running")))
+    with watch.follow(900) as following:
+        following.wait_until(running, deadline=soon(), waited_for="running")
+        assert [sighting.instance is None for sighting in following.history[:2]] == [True, False]
+
+
+def test_absence_can_be_waited_for_and_needs_a_whole_list(watch_of):
+    first = page({"id": 1}, token="t", total=2)
+    watch, _ = watch_of(first, page(row("running"), total=2), first, (500, "x"), (200, "{"), page({"id": 1}))
+    with watch.follow(900) as following:
+        moment = following.wait_until(lambda sighting: sighting.instance is None, deadline=soon(), waited_for="gone")
+    assert following.stats.missed == 2
+    assert moment.no_sent > following.since
+
+
+def test_a_transient_error_is_no_observation_and_the_bounds_stay_wide(watch_of):
+    watch, _ = watch_of(page(row("loading")), (503, "x"), httpx.ReadTimeout("late"), (200, "{"), page(row("running")))
+    with watch.follow(900) as following:
+        moment = following.wait_until(running, deadline=soon(), waited_for="running")
+    assert following.stats.missed == 3
+    assert moment.no_sent == following.history[0].sent
+    assert moment.upper - moment.lower >= 4.0
+
+
+def test_each_429_makes_the_poller_a_little_slower(watch_of):
+    watch, _ = watch_of((429, "threshold=1.0"), (429, "threshold=1.0"), page(row("running")))
+    with watch.follow(900) as following:
+        following.wait_until(running, deadline=soon(), waited_for="running")
+    assert (following.stats.missed, following.stats.rate_limited) == (2, 2)
+    assert watch.period_s == pytest.approx(1.21)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [((404, {"error": "auth_error", "msg": "Invalid user key"}), KeyRejected), ((301, page()), ApiRedirected)],
+)
+def test_a_permanent_error_reaches_every_waiter(watch_of, reply, kind):
+    watch, _ = watch_of(page(row("loading")), reply)
+    caught = []
+
+    def wait(number):
+        with watch.follow(number) as following, pytest.raises(kind):
+            following.wait_until(running, deadline=soon(600), waited_for="running")
+        caught.append(number)
+
+    threads = [threading.Thread(target=wait, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(caught) == [0, 1, 2, 3, 4]
+
+
+def test_a_deadline_says_what_was_waited_for_and_seen_last(watch_of):
+    watch, _ = watch_of(page(row("loading", status_msg="pulling")), (503, "down"))
+    with watch.follow(900) as following, pytest.raises(DeadlineExceeded) as caught:
+        following.wait_until(running, deadline=soon(5), waited_for="running")
+    assert caught.value.waited_for == "running"
+    assert "loading (pulling)" in caught.value.last_seen
+    assert "503" in caught.value.last_seen
+    assert not following.moment(running).seen
+
+
+def test_a_predicate_may_give_up(watch_of):
+    def failed(sighting):
+        if sighting.instance and sighting.instance.failed:
+            raise BootFailed(sighting.instance.failed)
+        return False
+
+    watch, _ = watch_of(page(row("loading")), page(row("exited")))
+    with watch.follow(900) as following, pytest.raises(BootFailed, match="exited"):
+        following.wait_until(failed, deadline=soon(), waited_for="running")
+
+
+def test_equal_sightings_in_a_row_are_kept_as_first_and_last(watch_of):
+    watch, _ = watch_of(*[page(row("loading"))] * 6, page(row("running")))
+    with watch.follow(900) as following:
+        following.wait_until(running, deadline=soon(), waited_for="running")
+        statuses = [sighting.instance.actual_status for sighting in following.history[:3]]
+        assert statuses == ["loading", "loading", "running"]
+        assert following.stats.polls >= 7
+
+
+def test_an_earlier_look_says_nothing_about_a_later_instance(watch_of):
+    watch, _ = watch_of(page(row("running")))
+    with watch.follow(900, since=soon(10)) as following:
+        moment = following.wait_until(running, deadline=soon(60), waited_for="running")
+    assert moment.yes_sent >= following.since
+
+
+def test_many_waiters_share_one_stream_and_each_sees_its_own():
+    started = CLOCK.now()
+
+    def market(request):
+        rows = [row("running" if CLOCK.now() - started > number % 5 else "loading", number) for number in range(20)]
+        return httpx.Response(200, json=page(*rows))
+
+    api = client(market, CLOCK)
+    watch = Watch(api, CLOCK)
+    moments = {}
+
+    def wait(number):
+        with watch.follow(number, since=started) as following:
+            moments[number] = following.wait_until(running, deadline=soon(120), waited_for="running")
+
+    threads = [threading.Thread(target=wait, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(moments) == 20
+    assert all(moment.lower <= started + number % 5 <= moment.upper for number, moment in moments.items())
+    assert api.usage.requests <= CLOCK.now() - started + 1
+
+
+def test_the_thread_lives_as_long_as_somebody_follows(watch_of):
+    watch, script = watch_of(page(row("running")))
+    assert script.requests == []
+    for _ in range(2):
+        with watch.follow(900) as following:
+            following.wait_until(running, deadline=soon(), waited_for="running")
+            thread = watch._thread
+            assert thread.is_alive()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def test_closing_the_watch_frees_its_waiters(watch_of):
+    watch, _ = watch_of(page(row("loading")))
+    timer = threading.Timer(0.1, watch.close)
+    timer.start()
+    with watch.follow(900) as following, pytest.raises(Interrupted):
+        following.wait_until(running, deadline=soon(3000), waited_for="running")
+    timer.join()
+
+
+def test_ctrl_c_ends_a_wait_at_once():
+    """A real SIGINT, sent to a process that waits for a status that never comes."""
+    import signal
+    import subprocess
+    import sys
+
+    program = (
+        "import sys\n"
+        "from tests.vast.test_watch import CLOCK, page, row, running, watching\n"
+        "watch, _ = watching(page(row('loading')))\n"
+        "with watch.follow(900) as following:\n"
+        "    following.wait_until(lambda s: print('up', flush=True) or False, deadline=CLOCK.now() + 1e6, waited_for='x')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"up\n"
+    sent = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert b"KeyboardInterrupt" in errors
+    assert time.monotonic() - sent < 5
