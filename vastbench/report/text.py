@@ -70,7 +70,8 @@ def verdict(run: Run) -> str:
     ready = run.phase(PhaseName.FIRST_COMMAND) or run.phase(PhaseName.WAIT_SSH)
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
-        return f"The {gpu} did not become useful: {run.outcome} ({run.cause}) after {seconds_text(run.total_s)} s. {clean(run.detail)}"
+        after = f"{run.outcome} ({run.cause}) after {seconds_text(run.total_s)} s"
+        return f"The {gpu} did not become useful: {after}. {clean(run.detail)}"
     top = next(row for row in run.rows() if row.bottleneck)
     share = "" if top.share is None else f", {top.share:.0%} of the {seconds_text(run.total_s)} s in all"
     return (

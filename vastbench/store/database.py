@@ -18,7 +18,7 @@ def connect(place: str | Path) -> sa.Engine:
     """
     text = str(place)
     url = sa.engine.make_url(text) if "://" in text else sa.URL.create("sqlite", database=str(Path(text).expanduser()))
-    shown = url.render_as_string(hide_password=True)
+    shown = place_of(url)
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         _make_folder(Path(str(url.database)))
     try:
@@ -30,6 +30,13 @@ def connect(place: str | Path) -> sa.Engine:
     except sa.exc.SQLAlchemyError as error:
         raise store_error(error, shown) from None
     return engine
+
+
+def place_of(url: sa.URL) -> str:
+    """What to call the store in messages: its file, or its URL without the password."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        return url.database
+    return url.render_as_string(hide_password=True)
 
 
 def store_error(error: sa.exc.SQLAlchemyError, place: str) -> StoreError:

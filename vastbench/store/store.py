@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from vastbench.errors import NotFound, StoreError
 from vastbench.run import Attempt, Cost, Run
 from vastbench.store import tables
-from vastbench.store.database import connect, store_error
+from vastbench.store.database import connect, place_of, store_error
 from vastbench.timing import Moment, Outcome, Phase, PhaseName
 
 READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
@@ -52,7 +52,7 @@ class Store:
     def __init__(self, place: str | Path) -> None:
         """Open the store, making it when it does not exist."""
         self._engine = connect(place)
-        self.place = self._engine.url.render_as_string(hide_password=True)
+        self.place = place_of(self._engine.url)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -204,7 +204,8 @@ def _phase_row(run_id: str, position: int, phase: Phase) -> dict[str, Any]:
 
 def _phase(row: sa.RowMapping) -> Phase:
     def moment(edge: str) -> Moment:
-        return Moment(*(row[f"{edge}_{reading}"] for reading in READINGS), source=row[f"{edge}_source"])
+        no_sent, no_received, yes_sent, yes_received = (row[f"{edge}_{reading}"] for reading in READINGS)
+        return Moment(no_sent, no_received, yes_sent, yes_received, row[f"{edge}_source"])
 
     return Phase(PhaseName(row["name"]), moment("start"), moment("end"), Outcome(row["outcome"]), row["attempt"], row["detail"])
 

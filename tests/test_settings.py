@@ -1,0 +1,81 @@
+"""What the environment decides, and in which order."""
+
+import pytest
+
+from vastbench.errors import SettingsError
+from vastbench.settings import LIVE_URL, Settings, is_loopback
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch, tmp_path):
+    for name in ("VAST_URL", "VAST_API_KEY", "VASTBENCH_STORE", "VASTBENCH_SPEED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def test_the_default_is_the_real_marketplace_without_a_key():
+    settings = Settings.from_environment()
+    assert settings.vast_url == LIVE_URL
+    with pytest.raises(SettingsError, match="no API key"):
+        settings.require_key()
+
+
+def test_a_key_file_wins_over_the_environment_which_wins_over_the_official_client_s_files(monkeypatch, tmp_path):
+    official = tmp_path / "config" / "vastai" / "vast_api_key"
+    official.parent.mkdir(parents=True)
+    official.write_text("from-official\n")
+    assert Settings.from_environment().require_key().get_secret_value() == "from-official"
+    monkeypatch.setenv("VAST_API_KEY", "from-environment")
+    assert Settings.from_environment().require_key().get_secret_value() == "from-environment"
+    given = tmp_path / "given"
+    given.write_text("from-file\n")
+    assert Settings.from_environment(api_key_file=given).require_key().get_secret_value() == "from-file"
+
+
+def test_the_key_is_not_in_the_repr(monkeypatch):
+    monkeypatch.setenv("VAST_API_KEY", "canary-123")
+    assert "canary-123" not in repr(Settings.from_environment())
+
+
+@pytest.mark.parametrize("content", ["", "two words", "a\nb"])
+def test_a_key_file_must_hold_one_key(tmp_path, content):
+    path = tmp_path / "key"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match="does not hold one key"):
+        Settings.from_environment(api_key_file=path)
+
+
+def test_a_missing_key_file_is_named(tmp_path):
+    with pytest.raises(SettingsError, match="nowhere"):
+        Settings.from_environment(api_key_file=tmp_path / "nowhere")
+
+
+def test_only_an_emulator_on_this_machine_may_run_faster(monkeypatch):
+    monkeypatch.setenv("VASTBENCH_SPEED", "20")
+    with pytest.raises(SettingsError, match="not on this machine"):
+        Settings.from_environment()
+    monkeypatch.setenv("VAST_URL", "http://127.0.0.1:9000")
+    assert Settings.from_environment().vastbench_speed == 20
+
+
+@pytest.mark.parametrize("value", ["fast", "0", "nan"])
+def test_an_unusable_speed_is_refused_by_name(monkeypatch, value):
+    monkeypatch.setenv("VASTBENCH_SPEED", value)
+    with pytest.raises(SettingsError, match="VASTBENCH_SPEED"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:1", True),
+        ("http://localhost", True),
+        ("http://[::1]:5", True),
+        ("http://127.0.0.1.example.com", False),
+        ("https://console.vast.ai", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_told_by_the_host(url, expected):
+    assert is_loopback(url) is expected

@@ -1,0 +1,161 @@
+"""Moments, phases, the recorder and the tree."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vastbench.clock import Clock
+from vastbench.errors import BootFailed, DeadlineExceeded, Interrupted, UsageError
+from vastbench.timing import PARENTS, Moment, Outcome, Phase, PhaseName, Recorder, cause_of, tree
+
+readings = st.floats(min_value=0, max_value=1e6)
+
+
+def moments() -> st.SearchStrategy[Moment]:
+    return st.tuples(readings, readings).map(lambda pair: Moment.between(min(pair), max(pair), "poll"))
+
+
+class SteppingClock(Clock):
+    """A clock that shows what it is told."""
+
+    def __init__(self, *shown: float) -> None:
+        object.__setattr__(self, "speed", 1.0)
+        object.__setattr__(self, "shown", list(shown))
+
+    __slots__ = ("shown",)
+
+    def now(self) -> float:
+        return self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
+
+
+def test_a_polled_moment_lies_between_the_last_no_asked_and_the_first_yes_read():
+    moment = Moment(62.2, 62.5, 72.4, 72.8, "poll")
+    assert (moment.lower, moment.upper, moment.seen) == (62.2, 72.8, True)
+
+
+def test_a_moment_never_seen_has_no_upper_bound():
+    moment = Moment.between(600.0, None, "poll")
+    assert moment.upper == math.inf
+    assert not moment.seen
+
+
+@pytest.mark.parametrize(("lower", "upper"), [(2.0, 1.0), (math.nan, 1.0), (0.0, math.inf)])
+def test_a_moment_refuses_readings_that_are_not_finite_or_run_backwards(lower, upper):
+    with pytest.raises(ValueError, match="finite and in order"):
+        Moment.between(lower, upper, "poll")
+
+
+@given(moments(), moments())
+def test_the_true_duration_lies_within_a_phase_s_bounds(one, other):
+    start, end = sorted((one, other), key=lambda m: m.upper)
+    phase = Phase(PhaseName.SEARCH, start, end)
+    for true_start in (start.lower, start.upper):
+        for true_end in (end.lower, end.upper):
+            if true_end >= true_start:
+                assert phase.lower - 1e-6 <= true_end - true_start <= phase.upper + 1e-6
+
+
+def test_seconds_are_what_the_user_waited():
+    phase = Phase(PhaseName.WAIT_SSH, Moment(60, 61, 70, 71, "poll"), Moment(75, 76, 80, 82, "ssh"))
+    assert phase.seconds == 11
+    assert (phase.lower, phase.upper) == (4, 22)
+
+
+def test_a_censored_phase_has_no_seconds_but_a_lower_bound():
+    phase = Phase(PhaseName.WAIT_RUNNING, Moment.exact(1), Moment.between(601, None, "poll"), Outcome.CENSORED)
+    assert phase.seconds is None
+    assert phase.lower == 600
+    assert phase.upper == math.inf
+
+
+def test_the_recorder_keeps_a_phase_that_fails_and_lets_the_error_go_on():
+    recorder = Recorder(SteppingClock(0.0, 1.0, 4.0))
+    with pytest.raises(BootFailed), recorder.phase(PhaseName.WAIT_RUNNING):
+        raise BootFailed("status exited")
+    (phase,) = recorder.phases
+    assert phase.outcome is Outcome.FAILED
+    assert phase.detail == "status exited"
+    assert phase.seconds is None
+    assert phase.lower == 3.0
+
+
+@pytest.mark.parametrize(
+    "error", [DeadlineExceeded("late", waited_for="x", last_seen="y"), Interrupted("stop"), KeyboardInterrupt()]
+)
+def test_what_stops_an_observation_from_outside_censors_it(error):
+    recorder = Recorder(Clock())
+    with pytest.raises(type(error)), recorder.phase(PhaseName.WAIT_SSH):
+        raise error
+    assert recorder.phases[0].outcome is Outcome.CENSORED
+
+
+def test_the_last_negative_answer_bounds_a_censored_phase():
+    recorder = Recorder(SteppingClock(0.0, 1.0, 99.0))
+    with pytest.raises(KeyboardInterrupt), recorder.phase(PhaseName.WAIT_RUNNING) as phase:  # noqa: PT012
+        phase.last_negative = 50.0
+        raise KeyboardInterrupt
+    assert recorder.phases[0].end.lower == 50.0
+
+
+def test_a_listener_hears_of_begin_and_end():
+    heard = []
+    recorder = Recorder(Clock(), lambda name, phase: heard.append((name, phase is None)))
+    with recorder.phase(PhaseName.SEARCH):
+        pass
+    assert heard == [(PhaseName.SEARCH, True), (PhaseName.SEARCH, False)]
+
+
+def test_retries_are_attempts_of_their_own():
+    recorder = Recorder(Clock())
+    for attempt in (1, 2):
+        recorder.attempt = attempt
+        with recorder.phase(PhaseName.CREATE):
+            pass
+    assert [p.attempt for p in recorder.phases] == [1, 2]
+
+
+@given(st.lists(st.floats(min_value=0, max_value=1000), min_size=1, max_size=9), st.floats(min_value=0, max_value=100))
+def test_the_tree_adds_up_to_the_total(durations, rest):
+    tops = [name for name in PhaseName if name not in PARENTS and name is not PhaseName.UNATTRIBUTED]
+    phases, at = [], 0.0
+    for name, took in zip(tops, durations, strict=False):
+        phases.append(Phase(name, Moment.exact(at), Moment.exact(at + took)))
+        at += took
+    rows = tree(phases, at + rest)
+    assert rows[-1].name is PhaseName.UNATTRIBUTED
+    assert sum(row.seconds for row in rows if row.depth == 0) == pytest.approx(at + rest)
+    assert sum(row.bottleneck for row in rows) == 1
+
+
+def test_a_tree_with_a_missing_duration_claims_no_remainder():
+    phases = [Phase(PhaseName.WAIT_RUNNING, Moment.exact(0), Moment.between(600, None, "poll"), Outcome.CENSORED)]
+    rows = tree(phases, 610.0)
+    assert [row.name for row in rows] == [PhaseName.WAIT_RUNNING]
+    assert rows[0].seconds is None
+    assert rows[0].share is None
+
+
+def test_children_stand_under_their_parent():
+    boot = Phase(PhaseName.WAIT_RUNNING, Moment.exact(0), Moment.exact(70))
+    pull = Phase(PhaseName.PULL, Moment.exact(20), Moment.exact(70))
+    rows = tree([pull, boot], 70)
+    assert [(row.name, row.depth) for row in rows[:2]] == [(PhaseName.WAIT_RUNNING, 0), (PhaseName.PULL, 1)]
+
+
+def test_a_cause_is_the_error_s_short_name():
+    assert cause_of(BootFailed("x")) == "boot_failed"
+    assert cause_of(KeyboardInterrupt()) == "interrupted"
+    assert cause_of(RuntimeError("x")) == "internal"
+
+
+@pytest.mark.parametrize("speed", [0, -1, math.nan, math.inf])
+def test_a_clock_refuses_an_impossible_speed(speed):
+    with pytest.raises(UsageError, match="clock speed"):
+        Clock(speed)
+
+
+def test_network_limits_do_not_shrink_below_the_floor_with_the_clock():
+    assert Clock(50).socket_timeout(30) == 2.0
+    assert Clock(1).socket_timeout(30) == 30
