@@ -1,0 +1,100 @@
+"""What runs on the emulator's thread."""
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from vastbench.emulator.app import build
+from vastbench.emulator.isolation import choose_isolation
+from vastbench.emulator.machine import Machine
+from vastbench.emulator.market import Market
+from vastbench.emulator.pace import Pace
+from vastbench.emulator.profile import Profile
+from vastbench.emulator.spec import MachineSpec, SshDelays
+from vastbench.emulator.truth import TruthLog
+
+_GRACE_S = 1
+
+
+class Engine:
+    """One market and its server. ``ready`` is set when requests are answered, or when ``failure`` says why none will be."""
+
+    def __init__(self, profile: Profile, seed: int, speed: float, truth: TruthLog, listening: socket.socket) -> None:
+        """Take over the bound socket and the truth log; both are closed at the end of :meth:`run`."""
+        self.truth = truth
+        self.ready = threading.Event()
+        self.failure: BaseException | None = None
+        self.api_key = ""
+        self.isolation_name = ""
+        self._profile = profile
+        self._seed = seed
+        self._pace = Pace(speed)
+        self._listening = listening
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Event | None = None
+
+    def run(self) -> None:
+        """Serve until :meth:`stop`. The thread's own function: what goes wrong is kept in ``failure``."""
+        directory = Path(tempfile.mkdtemp(prefix="vastbench-emulator-"))
+        # Machines run as strangers to this user and have to find their way to their own folders.
+        directory.chmod(0o711)
+        try:
+            asyncio.run(self._serve(directory))
+        except BaseException as error:  # noqa: BLE001
+            self.failure = error
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+            self._listening.close()
+            self.truth.close()
+            self.ready.set()
+
+    def stop(self) -> None:
+        """Ask :meth:`run` to end; from any thread, any number of times."""
+        with contextlib.suppress(RuntimeError):
+            if self._loop is not None and self._ended is not None:
+                self._loop.call_soon_threadsafe(self._ended.set)
+
+    async def _serve(self, directory: Path) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        isolation = await choose_isolation()
+        self.isolation_name = isolation.name
+
+        def make(spec: MachineSpec, folder: Path, proxy: SshDelays, direct: SshDelays | None) -> Machine:
+            return Machine(
+                spec, directory=folder, isolation=isolation, pace=self._pace, truth=self.truth, proxy=proxy, direct=direct
+            )
+
+        market = Market(
+            self._profile, seed=self._seed, pace=self._pace, truth=self.truth, directory=directory, make_machine=make
+        )
+        self.api_key = market.account.api_key
+        config = uvicorn.Config(
+            build(market),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[self._listening]))
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.002)
+            self.ready.set()
+            ended = asyncio.create_task(self._ended.wait())
+            await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+        finally:
+            server.should_exit = True
+            await market.close()
+            await serving

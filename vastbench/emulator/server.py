@@ -1,0 +1,185 @@
+"""The emulator's life: one event loop in one daemon thread, shared by the HTTP server, the SSH servers and the market."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vastbench.errors import SettingsError, UsageError
+
+# Everything heavy is imported by start(): whoever only wants the name should not pay for servers.
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from vastbench.emulator.engine import Engine
+
+_START_S = 30.0
+_STOP_S = 60.0
+
+
+class Emulator:
+    """A stand-in Vast.ai on loopback.
+
+    ``profile``: a name or a TOML file; ``seed``: repeats the same draws; ``speed``: emulated seconds per real one; ``port``: 0
+    takes any free one; ``truth``: the file that the truth log is appended to. Use it as a context manager, or call
+    :meth:`start` and :meth:`stop`. Raises NotFound or SettingsError for a bad profile, UsageError for a bad speed or port.
+    """
+
+    def __init__(
+        self,
+        profile: str | Path = "default",
+        *,
+        seed: int | None = None,
+        speed: float = 1.0,
+        port: int = 0,
+        truth: Path | None = None,
+    ) -> None:
+        """Check the settings; nothing runs yet."""
+        if not 0 < speed < 10_000:
+            raise UsageError(f"The emulator's speed is {speed}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
+        if not 0 <= port <= 65_535:
+            raise UsageError(f"The emulator's port is {port}.", hint="Give a port between 1 and 65535, or 0 for any.")
+        self.speed = speed
+        self._profile = profile
+        self._seed = seed
+        self._port = port
+        self._truth = truth
+        self._engine: Engine | None = None
+        self._thread: threading.Thread | None = None
+        self._url = ""
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        """Where it listens; never its key."""
+        return f"<Emulator {self._profile} at {self._url or 'nowhere yet'}, speed {self.speed:g}>"
+
+    def start(self) -> Emulator:
+        """Start serving; returns itself when it is ready. Starting twice does nothing.
+
+        Raises SettingsError when the truth log cannot be written or the port is taken.
+        """
+        with self._lock:
+            if self._engine is None:
+                self._start()
+        return self
+
+    def _start(self) -> None:
+        from vastbench.emulator import profile
+        from vastbench.emulator.engine import Engine
+        from vastbench.emulator.truth import TruthLog
+
+        chosen = profile.load(self._profile)
+        seed = self._seed if self._seed is not None else chosen.seed
+        try:
+            truth = TruthLog(self.speed, self._truth)
+        except OSError as error:
+            raise SettingsError(
+                f"The truth log {self._truth} cannot be written: {error}.", hint="Give another file."
+            ) from error
+        try:
+            listening = _listen(self._port)
+        except OSError as error:
+            truth.close()
+            raise SettingsError(
+                f"Port {self._port} cannot be used: {error}.", hint="Give another port, or 0 for any."
+            ) from error
+        engine = Engine(chosen, seed if seed is not None else secrets.randbits(32), self.speed, truth, listening)
+        thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
+        thread.start()
+        if not engine.ready.wait(_START_S) or engine.failure is not None:
+            engine.stop()
+            thread.join(_STOP_S)
+            raise UsageError("The emulator did not start.", hint="The cause is above.") from engine.failure
+        self._engine, self._thread = engine, thread
+        self._url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End every instance and the server; leaves no thread, process, port or folder. Stopping twice does nothing."""
+        with self._lock:
+            engine, thread = self._engine, self._thread
+            if engine is None or thread is None:
+                return
+            atexit.unregister(self.stop)
+            engine.stop()
+            thread.join(_STOP_S)
+            self._stopped_events, self._stopped_isolation = engine.truth.events, engine.isolation_name
+            self._engine = self._thread = None
+
+    def __enter__(self) -> Emulator:
+        """Start."""
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where the API answers, such as ``http://127.0.0.1:40001``. Raises UsageError before the first start."""
+        if not self._url:
+            raise UsageError("The emulator has not been started.", hint="Use it in a with statement, or call start().")
+        return self._url
+
+    @property
+    def api_key(self) -> str:
+        """The account's key; a new one for every start. Raises UsageError while it does not run."""
+        return self._running().api_key
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The truth log so far (see vastbench.emulator.truth); still readable after the stop."""
+        return self._engine.truth.events if self._engine is not None else getattr(self, "_stopped_events", [])
+
+    @property
+    def isolation(self) -> str:
+        """How instances are kept apart: ``namespace`` or ``plain``. Raises UsageError while it does not run."""
+        return self._running().isolation_name
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise UsageError("The emulator is not running.", hint="Use it in a with statement, or call start().")
+        return self._engine
+
+
+def serve(
+    profile: str | Path, seed: int | None, speed: float, port: int, truth: Path | None, emit: Callable[[str], None]
+) -> None:
+    """Run an emulator until SIGTERM or SIGINT; ``emit`` gets the lines that a shell evaluates to use it. Main thread only."""
+    ended = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with Emulator(profile, seed=seed, speed=speed, port=port, truth=truth) as emulator:
+            emit(f"export VAST_URL={emulator.url}")
+            emit(f"export VAST_API_KEY={emulator.api_key}")
+            if speed != 1:
+                emit(f"export VASTBENCH_SPEED={speed:g}")
+            ended.wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            # Elsewhere the option would let two emulators share one port.
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", port))
+        listening.listen(2048)
+    except OSError:
+        listening.close()
+        raise
+    return listening
