@@ -21,7 +21,8 @@ class Machine:
     """One SSH endpoint on 127.0.0.1 that behaves as told from now on; connections are judged when they are accepted.
 
     Beyond ``BEFORE_SSH``: ``denied`` refuses every key (judged at each offer), ``password`` offers no public keys, ``broken``
-    lets commands fail, ``no exec`` refuses them, ``drop`` resets the connection under a command, ``ready`` runs commands for real.
+    lets commands fail, ``no exec`` refuses them, ``drop`` ends the connection under a command, ``no status`` closes only the
+    channel, ``ready`` runs commands for real.
     """
 
     def __init__(self, behaviour: str = "ready", *, banner_delay_s: float = 0.0, greeting: bytes = b"") -> None:
@@ -129,7 +130,6 @@ class Machine:
                     sock,
                     server_factory=lambda: _Server(self, number),
                     server_host_keys=[self.host_key],
-                    process_factory=self._process,
                     encoding=None,
                 )
 
@@ -206,11 +206,20 @@ class _Server(asyncssh.SSHServer):
         self.machine.offers.append((self.number, time.monotonic()))
         return self.machine.behaviour != "denied"
 
-    def session_requested(self) -> bool:
-        return self.machine.behaviour != "no exec"
+    def session_requested(self) -> "_Process":
+        return _Process(self.machine)
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
         return True
+
+
+class _Process(asyncssh.SSHServerProcess[bytes]):
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine._process, None, 3, False)
+        self.machine = machine
+
+    def exec_requested(self, command: str) -> bool:
+        return self.machine.behaviour != "no exec"
 
 
 class Relay:

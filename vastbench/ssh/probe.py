@@ -308,7 +308,7 @@ class _Prober(threading.Thread):
         return bool(passed)
 
     def _run_command(self, session: Session, asked: float) -> None:
-        limit_s = COMMAND_S * self._patience.get(Step.FIRST_COMMAND, 1.0)
+        limit_s = self._limit(Step.FIRST_COMMAND, COMMAND_S) * self._clock.speed
         try:
             session.run(self._command, timeout_s=limit_s)
         except CommandFailed as error:
@@ -359,7 +359,7 @@ class _Prober(threading.Thread):
             self._patience[step] = more if failure.silent else 1.0
 
     def _limit(self, step: Step, seconds: float) -> float:
-        return self._clock.socket_timeout(seconds * self._patience.get(step, 1.0))
+        return self._clock.socket_timeout(seconds) * self._patience.get(step, 1.0)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
