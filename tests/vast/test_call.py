@@ -3,6 +3,7 @@
 import gzip
 import socket
 import threading
+import time
 from contextlib import contextmanager
 
 import httpx
@@ -106,6 +107,14 @@ def test_waiting_for_the_limiter_lies_outside_of_sent_and_received():
     assert second.sent >= first.received
 
 
+def test_the_queueing_of_all_tries_is_in_the_answer():
+    told = []
+    script = Script(page(), (429, "threshold=20"), (503, ""), page())
+    api = client(script, observe=told.append)
+    api.list_instances()
+    assert api.list_instances().queued_s == sum(record.queued_s for record in told[1:])
+
+
 def test_each_try_is_counted_and_told():
     told = []
     script = Script((429, "x"), httpx.ReadTimeout("late"), page())
@@ -179,3 +188,17 @@ def test_a_key_that_fits_in_no_header_is_refused_unseen(key):
     with pytest.raises(SettingsError) as caught:
         VastApi("https://market.test", key, clock=FAST)
     assert not key.strip() or key not in str(caught.value)
+
+
+def test_an_answer_that_trickles_in_for_ever_is_given_up():
+    class Trickle(httpx.SyncByteStream):
+        def __iter__(self):
+            while True:
+                time.sleep(0.02)
+                yield b" "
+
+    api = client(lambda request: httpx.Response(200, stream=Trickle()))
+    api._caller._timeout_s = 0.05
+    with pytest.raises(ApiUnreachable, match="no answer within"):
+        api.create_instance(7, REQUEST)
+    assert api.usage.timeouts == 1

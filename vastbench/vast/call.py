@@ -116,15 +116,16 @@ class Caller:
         Sent up to ``tries`` times, which must be 1 where repeating is not safe. Raises ApiError, unless ``forgive`` is true
         for it.
         """
-        url = self.url + path.replace("{id}", str(item))
+        endpoint, url = f"{method} {path}", self.url + path.replace("{id}", str(item))
         queued, sent_tries = 0.0, 0
         for attempt in tries_of(self.clock, tries):
             with attempt:
                 if sent_tries:
                     self.usage.retried()
                 sent_tries += 1
-                exchange = self._once(f"{method} {path}", method, url, json, params, forgive)
-                queued += exchange.queued_s
+                waited = self._limiter.acquire(endpoint)
+                queued += waited
+                exchange = self._once(endpoint, waited, method, url, json, params, forgive)
         return replace(exchange, queued_s=queued, tries=sent_tries)
 
     def fetch(self, url: str, endpoint: str) -> Exchange | None:
@@ -150,13 +151,13 @@ class Caller:
     def _once(
         self,
         endpoint: str,
+        queued: float,
         method: str,
         url: str,
         json: Mapping[str, Any] | None,
         params: Mapping[str, str] | None,
         forgive: Callable[[ApiError], bool] | None,
     ) -> Exchange:
-        queued = self._limiter.acquire(endpoint)
         sent = self.clock.now()
         reply, received = None, sent
         try:
