@@ -6,8 +6,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from vastbench.emulator.spec import MachineSpec
+
 NAMESPACE = "namespace"
 PLAIN = "plain"
+
+_TRIAL = MachineSpec(0, "trial", "RTX 4090", 1, 24564, "550.54.14", "12.4", 1.0, None)
 
 _FAR_UID, _FAR_COUNT = 1_900_000_000, 200_000_000
 
@@ -35,6 +39,7 @@ async def choose_isolation(force: str | None = None) -> Isolation:
 
     ``force`` ("namespace" or "plain") takes one without trying. Raises ValueError for another name.
     """
+    from vastbench.emulator import guest
     from vastbench.emulator.sandbox import SandboxError, open_sandbox
 
     if force not in (None, NAMESPACE, PLAIN):
@@ -48,10 +53,9 @@ async def choose_isolation(force: str | None = None) -> Isolation:
     with tempfile.TemporaryDirectory(prefix="vastbench-probe-") as folder:
         root = Path(folder) / "root"
         root.mkdir()
-        uid = trial.uid(0)
-        if uid is not None:
-            os.chown(root, uid, uid)
-        sandbox = open_sandbox(trial, root, hostname="probe", uid=uid)
+        uid = trial.uid(_TRIAL.id)
+        guest.build(root, _TRIAL, uid)
+        sandbox = open_sandbox(trial, root, hostname=_TRIAL.hostname, uid=uid)
         try:
             await sandbox.prove()
         except (SandboxError, OSError) as error:
@@ -63,7 +67,7 @@ async def choose_isolation(force: str | None = None) -> Isolation:
 
 def _strangers() -> tuple[int | None, int]:
     """A range of host users without accounts or files, inside what this process may become; (None, 1) without root."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         return None, 1
     try:
         ranges = [tuple(map(int, line.split())) for line in Path("/proc/self/uid_map").read_text().splitlines()]

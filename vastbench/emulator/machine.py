@@ -8,6 +8,7 @@ import stat
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import asyncssh
@@ -110,10 +111,10 @@ class Machine:
                 self._direct.port.release()
                 self._direct = Door(HeldPort(), self._direct.delays)
             uid = self._isolation.uid(self.spec.id)
-            if not self._root.is_dir():
-                await asyncio.to_thread(self._build, uid)
-            self._booted = True
             sandbox = open_sandbox(self._isolation, self._root, hostname=self.spec.hostname, uid=uid)
+            if not self._booted:
+                await asyncio.to_thread(self._build, sandbox)
+            self._booted = True
             try:
                 await sandbox.start()
                 self._sandbox = sandbox
@@ -127,12 +128,13 @@ class Machine:
                 await sandbox.stop()
                 raise
 
-    def _build(self, uid: int | None) -> None:
+    def _build(self, sandbox: Sandbox) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._directory.chmod(0o711)
         self._log_path.touch(mode=0o600)
         self._root.mkdir(mode=0o700)
-        guest.build(self._root, self.spec, uid)
+        onstart = sandbox.localise(self.spec.onstart) if self.spec.onstart is not None else None
+        guest.build(self._root, replace(self.spec, onstart=onstart), sandbox.uid)
 
     async def _run_onstart(self, sandbox: Sandbox, env: dict[str, str]) -> None:
         with self._log_path.open("ab") as log:

@@ -135,10 +135,9 @@ cd /
 mount -t proc proc /proc
 hostname "$1" 2>/dev/null || :
 echo up
-trap '' CHLD
-exec env -i cat >/dev/null 2>&1
+exec env -i --ignore-signal=CHLD cat >/dev/null 2>&1
 """
-# CHLD is ignored across the exec: the kernel then reaps what daemons leave to this process, which never waits.
+# CHLD is ignored: the kernel then reaps what daemons leave to this process, which never waits.
 
 
 class NamespaceSandbox:
@@ -300,8 +299,9 @@ class PlainSandbox:
         return os.open(self._root, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
 
     def localise(self, command: str) -> str:
-        """``/workspace`` in the command's text becomes the folder's path."""
-        return command.replace("/workspace", f"{self._root}/workspace")
+        """``/workspace`` and ``/etc/environment`` in the command's text become paths in the folder."""
+        own = command.replace("/workspace", f"{self._root}/workspace")
+        return own.replace("/etc/environment", f"{self._root}/etc/environment")
 
     async def stop(self) -> None:
         """Kill what was started, and what carries the machine's mark or its user."""

@@ -215,6 +215,10 @@ class _Login(asyncssh.SSHServer):
         return True
 
     def public_key_auth_supported(self) -> bool:
+        # OpenSSH answers a repeated request for the login service, and paramiko repeats it with every attempt; asyncssh hangs
+        # up. This is called before every refusal, which makes it the place to allow the next one.
+        if self._connection is not None:
+            self._connection._next_service = b"ssh-userauth"
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
@@ -224,7 +228,7 @@ class _Login(asyncssh.SSHServer):
         self,
         dest_host: str,
         dest_port: int,
-        orig_host: str,
+        orig_host: str,  # noqa: ARG002
         orig_port: int,  # noqa: ARG002
     ) -> "Callable[[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]], object]":
         if dest_host not in ("localhost", LOOPBACK, "::1"):

@@ -1,0 +1,302 @@
+"""What an instance can do to the host, to the emulator and to its neighbours: nothing."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.emulator.machines import PUBLIC, booted, connected, folder, login, make, run, said
+
+from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
+
+needs_namespaces = pytest.mark.skipif(
+    run(choose_isolation()).name != NAMESPACE, reason=f"this machine has no namespaces: {run(choose_isolation()).reason}"
+)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give instances host users of their own")
+
+
+def processes(mark: str) -> list[int]:
+    """The host's processes with ``mark`` in their command line, ourselves excepted."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def gone(mark: str) -> bool:
+    """Whether they end within five seconds."""
+    deadline = time.monotonic() + 5
+    while processes(mark):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_the_choice_is_made_by_trying_and_gives_its_reason():
+    chosen = run(choose_isolation())
+    assert chosen.name in (NAMESPACE, PLAIN)
+    assert chosen.reason
+
+
+def test_without_unshare_the_choice_is_plain_and_says_what_is_missing(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr("vastbench.emulator.sandbox._tool", _no_tool)
+    chosen = run(choose_isolation())
+    assert chosen.name == PLAIN
+    assert "there is no" in chosen.reason
+
+
+def _no_tool(name):
+    from vastbench.emulator.sandbox import SandboxError
+
+    raise SandboxError(f"there is no {name}")
+
+
+def test_a_kind_of_isolation_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="chroot"):
+        run(choose_isolation("chroot"))
+
+
+@needs_root
+def test_every_instance_gets_a_host_user_of_its_own_and_never_root():
+    chosen = run(choose_isolation())
+    users = {chosen.uid(n) for n in range(900, 1100)}
+    assert len(users) == 200
+    assert 0 not in users
+    assert None not in users
+
+
+def test_without_root_instances_run_as_the_emulators_own_user():
+    assert Isolation(PLAIN, "", None).uid(900) is None
+
+
+@needs_namespaces
+def test_inside_is_root_with_its_own_name_tree_and_processes():
+    async def scenario():
+        async with connected(NAMESPACE) as (_, ssh):
+            assert await said(ssh, "id -u; hostname; pwd") == "0\nC.900\n/root"
+            assert await said(ssh, "cat /proc/1/cmdline | tr '\\0' ' '") == "cat"
+            assert set((await said(ssh, "ls /proc | grep '^[0-9]' | wc -l")).split()) <= {"3", "4", "5"}
+
+    run(scenario())
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "touch /usr/{mark}",
+        "mount -o remount,bind,rw /usr; touch /usr/{mark}",
+        "unshare -Urm sh -c 'mount -o remount,bind,rw /usr; touch /usr/{mark}'",
+        "umount -l /usr; umount -R /usr; touch /usr/{mark}",
+        "mount -t tmpfs none /usr && touch /usr/{mark}",
+        "umount -l /; cd /; touch usr/{mark} ../usr/{mark}",
+        "mkdir /workspace/old && mount --bind / /workspace/old; touch /workspace/old/usr/{mark}",
+        "echo x > /etc/{mark}",
+        "touch /etc/alternatives/{mark} /etc/ssl/certs/{mark}",
+        "cp /bin/sh /tmp/{mark}; chmod u+s /tmp/{mark}; /tmp/{mark} -p -c 'touch /usr/{mark}'",
+    ],
+)
+def test_nothing_it_does_writes_into_the_hosts_folders(attack):
+    mark = f"vastbench-attack-{os.getpid()}"
+
+    async def scenario():
+        async with connected(NAMESPACE) as (_, ssh):
+            await ssh.run(attack.format(mark=mark))
+
+    run(scenario())
+    written = [f"{place}/{mark}" for place in ("", "/usr", "/etc", "/etc/alternatives", "/etc/ssl/certs", "/tmp", "/root")]
+    assert [path for path in written if Path(path).exists()] == []
+
+
+@needs_namespaces
+def test_the_programs_stay_read_only_whatever_its_root_mounts():
+    async def scenario():
+        async with connected(NAMESPACE) as (_, ssh):
+            assert "denied" in await said(ssh, "mount -o remount,bind,rw /usr")
+            assert "Read-only" in await said(ssh, "touch /usr/x")
+            assert "not permitted" in await said(ssh, "mknod /tmp/disk b 254 0")
+
+    run(scenario())
+
+
+@needs_namespaces
+def test_the_hosts_files_cannot_be_seen():
+    async def scenario():
+        with folder() as outside:
+            (outside / "api-key").write_text("a secret")
+            async with connected(NAMESPACE) as (machine, ssh):
+                own = machine._directory.parent
+                assert "a secret" not in await said(ssh, f"cat {outside}/api-key; cat /proc/*/root{outside}/api-key")
+                assert await said(ssh, f"ls -d {outside} {own} {Path(__file__).parent} {Path.home()}/.ssh 2>/dev/null") == ""
+                tops = set((await said(ssh, "ls /")).split())
+                expected = {"bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "mnt", "opt", "proc", "root", "run"}
+                assert tops <= expected | {"sbin", "srv", "sys", "tmp", "usr", "var", "workspace"}
+                assert await said(ssh, "ls /home /mnt /srv /sys /var/log; ls -A /root /tmp") == (
+                    "/home:\n\n/mnt:\n\n/srv:\n\n/sys:\n\n/var/log:\n/root:\n\n/tmp:"
+                )
+                assert "shadow" not in await said(ssh, "ls /etc")
+
+    run(scenario())
+
+
+@needs_namespaces
+def test_the_emulator_can_be_neither_seen_nor_killed_nor_read():
+    async def scenario():
+        async with connected(NAMESPACE) as (_, ssh):
+            for probe in ("", "umount /proc; ", "unshare -Ur ", "mkdir -p /tmp/p; mount -t proc proc /tmp/p; "):
+                seen = await said(
+                    ssh, f"{probe}cat /proc/*/cmdline /proc/*/environ /tmp/p/*/environ 2>/dev/null | tr '\\0' '\\n'"
+                )
+                assert "pytest" not in seen
+                assert "PYTEST_CURRENT_TEST" not in seen
+            await ssh.run(f"kill -9 {os.getpid()} {os.getppid()}; umount /proc; kill -9 {os.getpid()}")
+            assert await said(ssh, "echo alive") == "alive"
+
+    run(scenario())
+
+
+@needs_namespaces
+def test_the_entering_of_a_session_exposes_no_host_process_to_the_instance():
+    """A guest that watches for processes entering never finds one whose root is the host's."""
+
+    async def scenario():
+        async with booted(NAMESPACE) as machine, login(machine) as ssh:
+            watch = "i=0; while [ $i -lt 300 ]; do cat /proc/[0-9]*/root/.dockerenv /proc/[0-9]*/root/etc/shadow; i=$((i+1)); done 2>/dev/null"
+            spying = asyncio.ensure_future(said(ssh, watch))
+            for _ in range(15):
+                await ssh.run("true")
+            assert await spying == ""
+
+    run(scenario())
+
+
+@needs_namespaces
+def test_two_instances_see_neither_each_others_files_nor_processes():
+    async def scenario():
+        async with connected(NAMESPACE, id=901) as (_, one), connected(NAMESPACE, id=902) as (_, two):
+            await one.run("echo treasure > /workspace/neighbour; cp /workspace/neighbour /tmp; cp /tmp/neighbour /dev/shm")
+            await one.run("setsid sleep 4711 </dev/null >/dev/null 2>&1 & true")
+            assert await said(two, "find /workspace /tmp /root /dev/shm /var /run -name neighbour") == ""
+            assert "4711" in await said(one, "cat /proc/*/cmdline | tr '\\0' ' '")
+            assert "4711" not in await said(two, "cat /proc/*/cmdline | tr '\\0' ' ' | sed 's/cat.*//'")
+            assert "treasure" not in await said(two, "cat /proc/*/root/workspace/neighbour")
+
+    run(scenario())
+
+
+@needs_root
+@pytest.mark.parametrize("kind", [NAMESPACE, PLAIN])
+def test_what_an_instance_writes_belongs_to_its_own_host_user(kind):
+    async def scenario():
+        async with connected(kind) as (machine, ssh):
+            await ssh.run("touch /workspace/mine")
+            owner = (machine._root / "workspace/mine").stat().st_uid
+            assert owner == machine._isolation.uid(900) != 0
+
+    run(scenario())
+
+
+@needs_root
+def test_in_plain_folders_the_neighbours_and_the_hosts_files_are_closed_by_the_users_rights():
+    async def scenario():
+        async with connected(PLAIN, id=901) as (first, one), connected(PLAIN, id=902) as (_, two):
+            await one.run("echo treasure > /workspace/neighbour")
+            hidden = first._root / "workspace/neighbour"
+            assert "denied" in await said(two, f"cat {hidden}")
+            assert "denied" in await said(two, f"touch {hidden}")
+            assert "denied" in await said(two, "touch /usr/x /etc/x 2>&1 | head -1")
+            assert "not permitted" in await said(two, f"kill -9 {os.getpid()}")
+
+    run(scenario())
+
+
+def test_the_guests_environment_file_cannot_inject_code_into_host_processes():
+    """A preload that the guest puts into its environment acts, if at all, inside."""
+
+    async def scenario():
+        for kind in (NAMESPACE, PLAIN) if run_kind() == NAMESPACE else (PLAIN,):
+            async with connected(kind) as (_, ssh):
+                await ssh.run("printf 'LD_PRELOAD=/workspace/evil.so\\nKIND=\"a b\"\\n' > /etc/environment")
+                told = await said(ssh, 'echo "$KIND"')
+                assert told.splitlines()[-1] == "a b"
+
+    kind = run(choose_isolation()).name
+
+    def run_kind():
+        return kind
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", [pytest.param(NAMESPACE, marks=needs_namespaces), PLAIN])
+def test_stop_leaves_no_process_and_destroy_no_file_nor_mount(kind):
+    mark = f"sleep-{os.getpid()}-{kind}"
+
+    async def scenario():
+        with folder() as path:
+            machine = make(path / "900", await choose_isolation(kind), onstart=f"sh -c 'sleep 1000; : {mark}'")
+            await machine.boot({})
+            machine.authorize([PUBLIC])
+            await machine.open_ssh()
+            async with login(machine) as ssh:
+                await ssh.run(f"setsid nohup sh -c 'sleep 1000; : {mark}' </dev/null >/dev/null 2>&1 & true")
+                assert len(processes(mark)) >= 2
+                await machine.stop()
+            assert processes(mark) == []
+            assert (path / "900").is_dir()
+            await machine.destroy()
+            await machine.destroy()
+            assert not (path / "900").exists()
+            assert str(path) not in Path("/proc/self/mountinfo").read_text()
+
+    run(scenario())
+
+
+@needs_namespaces
+def test_daemons_that_end_leave_no_zombies():
+    async def scenario():
+        async with connected(NAMESPACE) as (_, ssh):
+            await ssh.run("for i in 1 2 3 4 5; do (sleep 0.01 &) done; sleep 0.1")
+            assert " Z" not in await said(ssh, "cat /proc/[0-9]*/stat")
+
+    run(scenario())
+
+
+@needs_namespaces
+def test_a_killed_emulator_takes_its_machines_with_it():
+    mark = f"sleep-{os.getpid()}-orphan"
+    program = f"""
+import asyncio, sys
+from tests.emulator.machines import booted
+async def main():
+    async with booted("namespace", onstart="setsid sh -c 'sleep 1000; : {mark}' & sleep 1000"):
+        print("up", flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    with folder() as path:
+        emulator = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"TMPDIR": str(path)},
+        )
+        with emulator:
+            assert emulator.stdout is not None
+            assert emulator.stdout.readline() == b"up\n"
+            deadline = time.monotonic() + 5
+            while not processes(mark) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert processes(mark)
+            emulator.send_signal(signal.SIGKILL)
+        assert gone(mark)
