@@ -47,8 +47,7 @@ class Gate:
         """Guard ``market``."""
         self._market = market
         self._limiter = Limiter(market.profile.limits, market.pace)
-        self._latencies: dict[str, Stream] = {}
-        self._calls = Stream(market.seed, "calls")
+        self._streams: dict[str, Stream] = {}
 
     async def answer(self, route: Route, request: Request) -> Response:
         """The reply to ``request``, given when its latency has passed. Raises Lost when it is to get lost."""
@@ -59,7 +58,9 @@ class Gate:
             own = None if route.public else self._identify(route, request)
             if (refusal := self._too_soon(route, request)) is not None:
                 return await self._later(refusal, arrived)
-            if not route.public and self._calls.happens(market.profile.faults.bad_gateway.p):
+            if not route.public and self._draws(f"fault/{self._name(route, request)}").happens(
+                market.profile.faults.bad_gateway.p
+            ):
                 return await self._later(PlainTextResponse("502 Bad Gateway", 502), arrived)
             call = Call(market, request.path_params, request.query_params, parsed(body), str(request.base_url).rstrip("/"), own)
         except Refusal as refused:
@@ -91,22 +92,23 @@ class Gate:
         following_page = "after_token" in request.query_params
         limit = None if following_page else route.limit
         threshold = self._limiter.refuses(limit, route.path, route.method, _key(request))
-        return None if threshold is None else too_many(threshold, self._calls.below(4))
+        return None if threshold is None else too_many(threshold, self._draws("form").below(4))
 
     def _latency(self, route: Route, request: Request) -> float:
         if route.latency == "none":
             return 0.0
-        # Each instance's own stream: the answers about one do not depend on how often another is asked about.
-        name = f"{route.latency}/{self._number(request)}" if route.latency == "status" else route.latency
-        return self._draw(name, route.latency)
+        return self._draw(self._name(route, request), route.latency)
 
-    def _number(self, request: Request) -> int:
-        contract = self._market.contracts.get(request.path_params["id"])
-        return -1 if contract is None else contract.number
+    def _name(self, route: Route, request: Request) -> str:
+        """The name of a call's own stream: answers about one instance do not depend on how often another is asked about."""
+        contract = self._market.contracts.get(request.path_params.get("id", -1))
+        return f"{route.method} {route.path} {'' if contract is None else contract.number}"
 
     def _draw(self, name: str, latency: str) -> float:
-        stream = self._latencies.setdefault(name, Stream(self._market.seed, "latency", name))
-        return stream.draw(getattr(self._market.profile.latency, latency))
+        return self._draws(f"latency/{name}").draw(getattr(self._market.profile.latency, latency))
+
+    def _draws(self, name: str) -> Stream:
+        return self._streams.setdefault(name, Stream(self._market.seed, name))
 
     async def _later(self, response: Response, arrived: float) -> Response:
         await self._market.pace.sleep_until(arrived + self._draw("refusal", "other"))

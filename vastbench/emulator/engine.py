@@ -33,7 +33,7 @@ class Engine:
         self.api_key = ""
         self.isolation_name = ""
         self._profile = profile
-        self._seed = seed
+        self.seed = seed
         self._pace = Pace(speed)
         self._listening = listening
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,7 +71,7 @@ class Engine:
             )
 
         market = Market(
-            self._profile, seed=self._seed, pace=self._pace, truth=self.truth, directory=directory, make_machine=make
+            self._profile, seed=self.seed, pace=self._pace, truth=self.truth, directory=directory, make_machine=make
         )
         self.api_key = market.account.api_key
         config = uvicorn.Config(
@@ -95,6 +95,9 @@ class Engine:
             await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
             ended.cancel()
         finally:
+            # The server first: a request still under way could rent one more machine.
             server.should_exit = True
-            await market.close()
-            await serving
+            try:
+                await serving
+            finally:
+                await market.close()

@@ -21,6 +21,9 @@ _BOOT_LEAD_REAL_S = 0.3
 _QUEUE_LOOK_S = 1.0
 """Emulated seconds between two looks at whether a taken GPU is free again."""
 
+_AT_ONCE_S = 0.01
+"""Emulated seconds below which a key's lag means that it is there before the first connection can be."""
+
 if TYPE_CHECKING:
     from vastbench.emulator.machine import Machine
 
@@ -164,9 +167,11 @@ class Life:
             return
         opens = running_at + self._draw("accepts", ssh.accepts)
         lag = self._draw("account-key", ssh.account_key_lag)
-        if account_keys:
-            self._errand(self._install(account_keys, opens + lag))
         await self._pace.sleep_until(opens)
+        if account_keys and lag <= _AT_ONCE_S:
+            self.keys.install(account_keys)
+        elif account_keys:
+            self._errand(self._install(account_keys, opens + lag))
         await contract.machine.open_ssh()
         self.keys.opened()
 
@@ -190,8 +195,12 @@ class Life:
         while not free():
             await self._pace.sleep(_QUEUE_LOOK_S)
         take()
-        # A task of its own: the start ends this very task first.
-        asyncio.get_running_loop().call_soon(self.restart)
+        # Not from here: the start begins by ending this very task.
+        asyncio.get_running_loop().call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self.contract.alive and self.contract.intended == "running":
+            self.restart()
 
     def _halt(self, now: float) -> None:
         """Forget what was planned."""

@@ -134,9 +134,11 @@ class Market:
     def start(self, instance: int) -> None:
         """Start a stopped instance. Raises Refusal (inside a 200) when its GPU is taken: the start is queued then."""
         contract = self.need(instance)
+        listing, life, now = contract.listing, self.lives[instance], self.pace.now()
+        if contract.alive and contract.status == "exited" and listing.occupant == instance:
+            life.restart()
         if not contract.alive or contract.intended == "running":
             return
-        listing, life, now = contract.listing, self.lives[instance], self.pace.now()
         chance = Stream(self.seed, "gpu-taken", contract.number, contract.boots)
         if listing.free(now) and chance.happens(self.profile.boot.gpu_taken.p):
             listing.elsewhere_until = now + chance.draw(self.profile.boot.gpu_taken_for)

@@ -85,7 +85,7 @@ def _passes(row: Row, field: str, tests: dict[str, Any]) -> bool:
         actual = row[field]
     else:
         return True
-    if field == "driver_version" and not all(isinstance(v, str) for v in tests.values()):
+    if field == "driver_version" and all(isinstance(v, int | float) for v in tests.values()):
         actual = driver_number(actual)
     if field == "geolocation":
         return all(_somewhere(op, actual, value) for op, value in tests.items())
@@ -109,7 +109,7 @@ def _compare(op: str, actual: Any, value: Any) -> bool:
         case "notin":
             return all(actual != _like(actual, one) for one in value)
     wanted = _like(actual, value)
-    if actual is None or wanted is None or isinstance(actual, str) is not isinstance(wanted, str):
+    if not (_comparable(actual) and _comparable(wanted)) or isinstance(actual, str) is not isinstance(wanted, str):
         return False
     return _COMPARISONS[op](actual, wanted)
 

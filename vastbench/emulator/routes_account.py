@@ -31,7 +31,7 @@ def _user(call: Call) -> Reply:
         "fullname": "",
         "balance": min(credit, 0.0),
         "credit": credit,
-        "total_spend": -market.spent(),
+        "total_spend": market.spent(),
         "ssh_key": keys[-1]["public_key"] if keys else None,
         "sid": "",
         "host_agreement_accepted": 0,
@@ -171,8 +171,11 @@ def _charges(call: Call) -> Reply:
     day = filters.get("day") if isinstance(filters, dict) else None
     if not isinstance(day, dict) or "gte" not in day or "lte" not in day:
         raise Refusal(400, None, "select_filters must hold day.gte and day.lte")
-    kinds = filters.get("type", {}).get("in", ["instance"]) if isinstance(filters.get("type", {}), dict) else []
-    rows = call.market.charges(number(day["gte"], "day.gte"), number(day["lte"], "day.lte")) if "instance" in kinds else []
+    kinds = filters.get("type", {"in": ["instance"]})
+    if not isinstance(kinds, dict) or not isinstance(kinds.get("in"), list):
+        raise Refusal(400, None, "select_filters: type must be {in: [...]}")
+    first, last = number(day["gte"], "day.gte"), number(day["lte"], "day.lte")
+    rows = call.market.charges(first, last) if "instance" in kinds["in"] else []
     if call.query.get("latest_first", "").lower() in ("true", "1"):
         rows.reverse()
     return _listed(rows, call)

@@ -54,6 +54,7 @@ class Emulator:
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
         self._url = ""
+        self._events: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -97,7 +98,7 @@ class Emulator:
             engine.stop()
             thread.join(_STOP_S)
             raise UsageError("The emulator did not start.", hint="The cause is above.") from engine.failure
-        self._engine, self._thread = engine, thread
+        self._engine, self._thread, self._events = engine, thread, truth.events
         self._url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         atexit.register(self.stop)
 
@@ -110,7 +111,6 @@ class Emulator:
             atexit.unregister(self.stop)
             engine.stop()
             thread.join(_STOP_S)
-            self._stopped_events, self._stopped_isolation = engine.truth.events, engine.isolation_name
             self._engine = self._thread = None
 
     def __enter__(self) -> Emulator:
@@ -136,7 +136,12 @@ class Emulator:
     @property
     def events(self) -> list[dict[str, Any]]:
         """The truth log so far (see vastbench.emulator.truth); still readable after the stop."""
-        return self._engine.truth.events if self._engine is not None else getattr(self, "_stopped_events", [])
+        return self._events
+
+    @property
+    def seed(self) -> int:
+        """What the draws follow from: give it to another emulator to repeat them. Raises UsageError while it does not run."""
+        return self._running().seed
 
     @property
     def isolation(self) -> str:
