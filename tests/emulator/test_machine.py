@@ -8,8 +8,8 @@ import socket
 import asyncssh
 import paramiko
 import pytest
-from tests.emulator.machines import KEY, NO_DELAY, PUBLIC, booted, connected, folder, login, make, run, said
 
+from tests.emulator.machines import KEY, NO_DELAY, PUBLIC, booted, connected, folder, login, make, run, said
 from vastbench.emulator.machine import SandboxError, SshDelays, choose_isolation
 from vastbench.emulator.truth import TruthLog
 

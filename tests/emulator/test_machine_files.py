@@ -7,8 +7,8 @@ import shutil
 
 import asyncssh
 import pytest
-from tests.emulator.machines import KEY, booted, connected, folder, run, said
 
+from tests.emulator.machines import KEY, booted, connected, folder, run, said
 from vastbench.emulator.machine import choose_isolation
 
 KINDS = ["plain"] + (["namespace"] if run(choose_isolation()).name == "namespace" else [])
@@ -152,7 +152,7 @@ openssh = pytest.mark.skipif(not all(map(shutil.which, ("ssh", "scp", "sftp"))),
 
 @contextlib.asynccontextmanager
 async def tools(kind):
-    """A machine and a way to run OpenSSH's programs against it: ``HOST`` stands for the address, ``-P`` for either port flag."""
+    """A machine, a folder, and a way to run OpenSSH's programs against the machine."""
     with folder() as path:
         KEY.write_private_key(str(path / "key"))
         (path / "key").chmod(0o600)

@@ -3,8 +3,8 @@
 import subprocess
 
 import pytest
-from tests.emulator.machines import SPEC
 
+from tests.emulator.machines import SPEC
 from vastbench.emulator.gpu import driver_name, nvidia_smi
 from vastbench.emulator.spec import MachineSpec
 

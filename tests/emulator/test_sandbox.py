@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.emulator.machines import PUBLIC, booted, connected, folder, login, make, run, said
 
+from tests.emulator.machines import PUBLIC, booted, connected, folder, login, make, run, said
 from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
 
 needs_namespaces = pytest.mark.skipif(
@@ -171,7 +171,8 @@ def test_the_entering_of_a_session_exposes_no_host_process_to_the_instance():
 
     async def scenario():
         async with booted(NAMESPACE) as machine, login(machine) as ssh:
-            watch = "i=0; while [ $i -lt 300 ]; do cat /proc/[0-9]*/root/.dockerenv /proc/[0-9]*/root/etc/shadow; i=$((i+1)); done 2>/dev/null"
+            look = "ls -d /proc/[0-9]*/root/boot /proc/[0-9]*/root/media"
+            watch = f"i=0; while [ $i -lt 300 ]; do {look}; i=$((i+1)); done 2>/dev/null"
             spying = asyncio.ensure_future(said(ssh, watch))
             for _ in range(15):
                 await ssh.run("true")

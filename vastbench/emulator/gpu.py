@@ -44,8 +44,8 @@ def driver_name(gpu_name: str, gpu_ram_mb: int) -> str:
         return f"NVIDIA RTX {ada[1]} Ada Generation"
     if quadro := re.fullmatch(r"Q RTX (\d000)", words):
         return f"Quadro RTX {quadro[1]}"
-    if super_ := re.fullmatch(r"(RTX|GTX) (\d{4})S", words):
-        return f"NVIDIA GeForce {super_[1]} {super_[2]} SUPER"
+    if super_ := re.fullmatch(r"((?:RTX|GTX) \d{4})S( Ti)?", words):
+        return f"NVIDIA GeForce {super_[1]}{super_[2] or ''} SUPER"
     if re.match(r"(RTX|GTX) \d{4}", words):
         return f"NVIDIA GeForce {words}"
     return f"NVIDIA {words}"
@@ -132,8 +132,8 @@ table() {
   echo '|                                         |                        |               MIG M. |'
   echo '|=========================================+========================+======================|'
   for index in $SELECTED; do
-    printf '| %3d  %-30.30s On  |   %-15s  Off |                  Off |\n' "$index" "$NAME" "$(bus "$index")"
-    printf '| 30%%   31C    P8             %4dW / %4dW | %7dMiB / %6dMiB |      0%%      Default |\n' 22 "$POWER" 1 "$MEMORY"
+    printf '| %3d  %-30.30s  On |   %-15s Off |                  Off |\n' "$index" "$NAME" "$(bus "$index")"
+    printf '| 30%%   31C    P8           %4dW / %4dW | %7dMiB / %6dMiB |      0%%      Default |\n' 22 "$POWER" 1 "$MEMORY"
     echo '|                                         |                        |                  N/A |'
     echo '+-----------------------------------------+------------------------+----------------------+'
   done

@@ -14,13 +14,14 @@ import posixpath
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from typing import IO, Any
+from typing import IO
 
 import asyncssh
 from asyncssh.constants import FXF_APPEND, FXF_CREAT, FXF_EXCL, FXF_READ, FXF_TRUNC, FXF_WRITE
 
 _HOME = b"/root"
 _MAX_LINKS = 40
+_REORDERED = ("OpenSSH", "paramiko")
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
@@ -39,8 +40,10 @@ class GuestFiles(asyncssh.SFTPServer):
         self._count = count
 
     def exit(self) -> None:
-        """Close the root folder."""
+        """Close the root folder, and end the channel as a program would: scp takes a missing status for a failure."""
         os.close(self._root)
+        with contextlib.suppress(asyncssh.Error, OSError):
+            self.channel.exit(0)
 
     # -- the walk ----------------------------------------------------------------------------------------------------------
 
@@ -143,15 +146,19 @@ class GuestFiles(asyncssh.SFTPServer):
         assert isinstance(written, int)  # noqa: S101
         return written
 
-    def stat(self, path: bytes) -> os.stat_result:
+    def stat(self, path: bytes) -> asyncssh.SFTPAttrs:
         """Attributes of what ``path`` leads to."""
         with self._parent(path, follow=True) as (folder, name):
-            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return _attributes(os.stat(name, dir_fd=folder, follow_symlinks=False))
 
-    def lstat(self, path: bytes) -> os.stat_result:
+    def lstat(self, path: bytes) -> asyncssh.SFTPAttrs:
         """Attributes of ``path`` itself."""
         with self._parent(path, follow=False) as (folder, name):
-            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+            return _attributes(os.stat(name, dir_fd=folder, follow_symlinks=False))
+
+    def fstat(self, file_obj: object) -> asyncssh.SFTPAttrs:
+        """Attributes of an open file."""
+        return _attributes(os.fstat(file_obj.fileno()))  # type: ignore[attr-defined]
 
     def setstat(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
         """Set size, mode and times; owners are the machine's own affair."""
@@ -216,6 +223,10 @@ class GuestFiles(asyncssh.SFTPServer):
 
     def symlink(self, oldpath: bytes, newpath: bytes) -> None:
         """Make a link; it is resolved with the machine's root as the root."""
+        # Clients take us for OpenSSH and send its order of the two names; asyncssh reorders for some of them only.
+        client = str(self.connection.get_extra_info("client_version"))
+        if not any(name in client for name in _REORDERED):
+            oldpath, newpath = newpath, oldpath
         with self._parent(newpath, follow=False) as (folder, name):
             os.symlink(oldpath, name, dir_fd=folder)
 
@@ -233,12 +244,6 @@ class GuestFiles(asyncssh.SFTPServer):
         with self._parent(path, follow=True) as (folder, _):
             return os.fstatvfs(folder)
 
-    async def convert_attrs(self, result: Any) -> asyncssh.SFTPAttrs:
-        """Attributes as the machine sees them: everything is root's."""
-        attrs = await super().convert_attrs(result)
-        attrs.uid = attrs.gid = 0
-        return attrs
-
     def format_user(self, uid: int | None) -> str:  # noqa: ARG002
         """Every file of the machine belongs to its root."""
         return "root"
@@ -246,6 +251,13 @@ class GuestFiles(asyncssh.SFTPServer):
     def format_group(self, gid: int | None) -> str:  # noqa: ARG002
         """The same for groups."""
         return "root"
+
+
+def _attributes(found: os.stat_result) -> asyncssh.SFTPAttrs:
+    """Attributes as the machine sees them: everything is root's."""
+    attrs = asyncssh.SFTPAttrs.from_local(found)
+    attrs.uid = attrs.gid = 0
+    return attrs
 
 
 def _apply(fd: int, attrs: asyncssh.SFTPAttrs) -> None:

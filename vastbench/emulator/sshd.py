@@ -145,7 +145,8 @@ class SshServer:
             process_factory=lambda process: self.serve(process, delays),
             sftp_factory=lambda channel: self._files(channel),
             encoding=None,
-            allow_scp=False,
+            # Without a root of its own a machine has no name for its user, which scp asks for.
+            allow_scp=bool(self.sandbox.prefix),
             agent_forwarding=False,
             x11_forwarding=False,
             compression_algs=["none", "zlib@openssh.com"],
