@@ -126,7 +126,7 @@ def test_a_half_open_connection_ends_at_the_limit(machine, wait, monkeypatch):
     session = wait(Endpoint("proxy", "127.0.0.1", relay.port)).session
     assert session.run("echo ok").stdout == "ok\n"
     relay.freeze()
-    for work in (lambda: session.run("true", timeout_s=0.1), lambda: session.put(b"x", "/tmp/x", timeout_s=0.1)):
+    for work in (lambda: session.run("true", timeout_s=0.1), lambda: session.put(bytes(8_000_000), "never", timeout_s=0.1)):
         with pytest.raises(DeadlineExceeded):
             work()
     session.close()

@@ -186,7 +186,7 @@ class Session:
         except TimeoutError as error:
             last = errors.tail() or "nothing on standard error"
             raise DeadlineExceeded(
-                f"{where}: {error} after {timeout_s:g} s (last on stderr: {last}).",
+                f"{where}: {error} after {limit * self._clock.speed:g} s (last on stderr: {last}).",
                 waited_for=shown,
                 last_seen=last,
                 hint="Give it more time, or look at the machine: it may hang.",
