@@ -31,21 +31,24 @@ class Account:
 
     def add_key(self, public_key: Any, epoch: float) -> dict[str, Any]:
         """Keep an SSH key. The marketplace keeps any text. Raises Refusal (400) for none, and for a private key."""
-        text = _checked(public_key)
-        key = {
-            "id": self._next_key,
+        key: dict[str, Any] = {
+            "id": self.next_key_id(),
             "user_id": USER_ID,
-            "public_key": text,
+            "public_key": checked_key(public_key),
             "created_at": datetime.fromtimestamp(epoch, UTC).isoformat(),
             "deleted_at": None,
         }
-        self._keys[self._next_key] = key
-        self._next_key += 1
+        self._keys[key["id"]] = key
         return key
+
+    def next_key_id(self) -> int:
+        """An id for one more key."""
+        self._next_key += 1
+        return self._next_key - 1
 
     def replace_key(self, key_id: int, public_key: Any) -> dict[str, Any]:
         """Change the text of a key. Raises Refusal (404) when there is none of that id."""
-        self._need(key_id)["public_key"] = _checked(public_key)
+        self._need(key_id)["public_key"] = checked_key(public_key)
         return self._keys[key_id]
 
     def remove_key(self, key_id: int) -> None:
@@ -59,7 +62,8 @@ class Account:
         return self._keys[key_id]
 
 
-def _checked(public_key: Any) -> str:
+def checked_key(public_key: Any) -> str:
+    """The text of a key. Raises Refusal (400) for none, and for a private key."""
     if not isinstance(public_key, str) or not public_key.strip():
         raise Refusal(400, "no_ssh_key", "ssh_key is required.")
     if "PRIVATE KEY" in public_key:

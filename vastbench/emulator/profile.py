@@ -245,10 +245,9 @@ def _read(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """``base`` with the parameters of ``own`` in place of its own; a parameter is replaced as a whole."""
+    """``base`` with the parameters of ``own``'s sections in place of its own; a parameter is replaced as a whole."""
     merged = dict(base)
     for key, value in own.items():
         inner = merged.get(key)
-        section = isinstance(value, dict) and isinstance(inner, dict) and "basis" not in value
-        merged[key] = _merge(inner, value) if section and isinstance(inner, dict) else value
+        merged[key] = inner | value if isinstance(inner, dict) and isinstance(value, dict) else value
     return merged

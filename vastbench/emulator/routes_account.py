@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse
 
-from vastbench.emulator.account import USER_ID
+from vastbench.emulator.account import USER_ID, checked_key
 from vastbench.emulator.calls import Call, Reply, Route
 from vastbench.emulator.draws import Stream
 from vastbench.emulator.query import number
@@ -65,14 +65,12 @@ def _attached(call: Call) -> Reply:
 
 def _attach(call: Call) -> Reply:
     market, contract = call.market, call.market.need(call.instance)
-    text = call.body.get("ssh_key")
-    known = {key["public_key"]: key["id"] for key in market.account.ssh_keys()}
-    name = text.strip() if isinstance(text, str) else None
-    key = {"id": known[name]} if name in known else market.account.add_key(text, market.pace.epoch())
-    if key["id"] in contract.attached:
-        raise Refusal(400, "invalid_args", f"SSH key {key['id']} is already associated with instance {contract.id}.")
-    contract.attached[key["id"]] = str(name)
-    market.lives[contract.id].attach(str(name))
+    text = checked_key(call.body.get("ssh_key"))
+    if text in contract.attached.values():
+        raise Refusal(400, "invalid_args", f"The SSH key is already associated with instance {contract.id}.")
+    known = {key["public_key"]: int(key["id"]) for key in market.account.ssh_keys()}
+    contract.attached[known.get(text) or market.account.next_key_id()] = text
+    market.lives[contract.id].attach(text)
     return {"success": True, "msg": "SSH key added to instance."}
 
 
