@@ -31,6 +31,16 @@ def processes(mark: str) -> list[int]:
     return found
 
 
+def started(mark: str, count: int) -> bool:
+    """Whether there are ``count`` of them within five seconds."""
+    deadline = time.monotonic() + 5
+    while len(processes(mark)) < count:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def gone(mark: str) -> bool:
     """Whether they end within five seconds."""
     deadline = time.monotonic() + 5
@@ -251,7 +261,7 @@ def test_stop_leaves_no_process_and_destroy_no_file_nor_mount(kind):
             await machine.open_ssh()
             async with login(machine) as ssh:
                 await ssh.run(f"setsid nohup sh -c 'sleep 1000; : {mark}' </dev/null >/dev/null 2>&1 & true")
-                assert len(processes(mark)) >= 2
+                assert await asyncio.to_thread(started, mark, 2)
                 await machine.stop()
             assert processes(mark) == []
             assert (path / "900").is_dir()
@@ -295,9 +305,6 @@ asyncio.run(main())
         with emulator:
             assert emulator.stdout is not None
             assert emulator.stdout.readline() == b"up\n"
-            deadline = time.monotonic() + 5
-            while not processes(mark) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            assert processes(mark)
+            assert started(mark, 1)
             emulator.send_signal(signal.SIGKILL)
         assert gone(mark)

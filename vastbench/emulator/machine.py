@@ -17,8 +17,9 @@ from vastbench.emulator import guest
 from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.sandbox import Sandbox, SandboxError, open_sandbox
+from vastbench.emulator.session import Traffic
 from vastbench.emulator.spec import MachineSpec, SshDelays
-from vastbench.emulator.sshd import Door, HeldPort, SshServer, Traffic
+from vastbench.emulator.sshd import Door, HeldPort, SshServer
 from vastbench.emulator.truth import TruthLog
 
 __all__ = ["NAMESPACE", "PLAIN", "Isolation", "Machine", "MachineSpec", "SandboxError", "SshDelays", "choose_isolation"]

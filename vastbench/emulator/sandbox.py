@@ -313,9 +313,14 @@ class PlainSandbox:
             await sweep.wait()
         for process in self._running:
             self.signal(process, signal.SIGKILL)
-        for pid in _marked(f"{_MARK}={self._mark}".encode()):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        # A process that forks or execs during one look can escape it; two looks that find nothing are the end.
+        quiet = 0
+        while quiet < 2:
+            found = await asyncio.to_thread(_marked, f"{_MARK}={self._mark}".encode())
+            quiet = 0 if found else quiet + 1
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
         for process in self._running:
             await process.wait()
         self._running.clear()

@@ -2,31 +2,21 @@
 
 import asyncio
 import contextlib
-import fcntl
-import os
-import re
-import signal
 import socket
-import struct
-import termios
 import time
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncssh
 
-from vastbench.emulator import guest
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.sandbox import Sandbox, SandboxError
+from vastbench.emulator.session import CHUNK, Command, Session, Terminal, Traffic
 from vastbench.emulator.sftp import GuestFiles
 from vastbench.emulator.spec import SshDelays
 
 LOOPBACK = "127.0.0.1"
-_CHUNK = 65536
-_HANGUP_GRACE_S = 0.5
-_CLIENT_VARIABLES = re.compile(r"(LANG|LC_\w+)")
-_PLAIN_VALUE = re.compile(r"[\w.@:+-]{0,100}")
 
 
 class HeldPort:
@@ -84,19 +74,6 @@ class Door:
 
 
 @dataclass(slots=True)
-class Traffic:
-    """SSH payload in bytes: ``up`` out of the machine, ``down`` into it."""
-
-    up: int = 0
-    down: int = 0
-
-    def count(self, up: int, down: int) -> None:
-        """Add to both directions."""
-        self.up += up
-        self.down += down
-
-
-@dataclass(slots=True)
 class SshServer:
     """Everything behind the doors of one boot: one host key, one set of user keys, one sandbox."""
 
@@ -131,11 +108,12 @@ class SshServer:
             connection.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start(self, work: "asyncio.Future[None] | object") -> "asyncio.Task[None]":
-        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._keep(asyncio.create_task(work))
+
+    def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _accept(self, listener: socket.socket, delays: SshDelays) -> None:
         loop = asyncio.get_running_loop()
@@ -178,10 +156,10 @@ class SshServer:
         """Run one command or shell, from the client's request to its exit status."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(task)
         await self.pace.sleep(delays.command_s())
-        session = _Terminal(self, process) if process.term_type else _Command(self, process)
+        kind: type[Session] = Terminal if process.term_type else Command
+        session = kind(self.sandbox, self.traffic, process)
         try:
             await session.run()
         except (SandboxError, OSError) as error:
@@ -231,7 +209,7 @@ class _Login(asyncssh.SSHServer):
         dest_port: int,
         orig_host: str,  # noqa: ARG002
         orig_port: int,  # noqa: ARG002
-    ) -> "Callable[[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]], object]":
+    ) -> "Callable[[asyncssh.SSHReader[Any], asyncssh.SSHWriter[Any]], Awaitable[None]]":
         if dest_host not in ("localhost", LOOPBACK, "::1"):
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "only the loopback is reachable")
         return lambda reader, writer: self._forward(dest_port, reader, writer)
@@ -244,14 +222,14 @@ class _Login(asyncssh.SSHServer):
             return
 
         async def inward() -> None:
-            while data := await reader.read(_CHUNK):
+            while data := await reader.read(CHUNK):
                 self._server.traffic.count(0, len(data))
                 near_writer.write(data)
                 await near_writer.drain()
             near_writer.write_eof()
 
         async def outward() -> None:
-            while data := await near_reader.read(_CHUNK):
+            while data := await near_reader.read(CHUNK):
                 self._server.traffic.count(len(data), 0)
                 writer.write(data)
                 await writer.drain()
@@ -264,187 +242,3 @@ class _Login(asyncssh.SSHServer):
         finally:
             near_writer.close()
             writer.close()
-
-
-class _Session:
-    """What commands and terminals have in common."""
-
-    def __init__(self, server: SshServer, process: "asyncssh.SSHServerProcess[bytes]") -> None:
-        self.server = server
-        self.process = process
-
-    def argv(self, **more: str) -> list[str]:
-        sandbox = self.server.sandbox
-        command = self.process.command
-        peer = self.process.get_extra_info("peername") or ("", 0)
-        here = self.process.get_extra_info("sockname") or ("", 0)
-        variables = {"SSH_CONNECTION": f"{peer[0]} {peer[1]} {here[0]} {here[1]}"} | more
-        for key, value in self.process.env.items():
-            if _CLIENT_VARIABLES.fullmatch(key) and _PLAIN_VALUE.fullmatch(value):
-                variables[key] = value
-        return guest.session_argv(sandbox.prefix, sandbox.localise(command) if command is not None else None, variables)
-
-    async def until_gone(self, work: "asyncio.Task[int]", child: Process) -> None:
-        """Wait for the work's exit status and send it; when the client goes first, hang up on the command."""
-        gone = asyncio.ensure_future(self.process.channel.wait_closed())
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                self.report(work.result())
-            else:
-                await self.hang_up(child)
-        finally:
-            for task in (gone, work):
-                task.cancel()
-            await asyncio.gather(gone, work, return_exceptions=True)
-            if child.returncode is None:
-                self.server.sandbox.signal(child, signal.SIGKILL)
-                await child.wait()
-
-    async def hang_up(self, child: Process) -> None:
-        """End the command's process group as a lost terminal would; daemons that left it stay."""
-        self.server.sandbox.signal(child, signal.SIGHUP)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.wait(), _HANGUP_GRACE_S)
-
-    def report(self, status: int) -> None:
-        with contextlib.suppress(asyncssh.Error, OSError):
-            if status < 0:
-                self.process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))
-            else:
-                self.process.exit(status)
-
-    def client_signal(self, name: str, child: Process) -> None:
-        number = getattr(signal, f"SIG{name}", None)
-        if number is not None:
-            self.server.sandbox.signal(child, number)
-
-
-class _Command(_Session):
-    """A session without a terminal: three pipes."""
-
-    async def run(self) -> None:
-        child = await self.server.sandbox.spawn(self.argv(), stdin=PIPE, stdout=PIPE, stderr=PIPE)
-        feeding = asyncio.ensure_future(self._feed(child))
-        try:
-            await self.until_gone(asyncio.ensure_future(self._carry(child)), child)
-        finally:
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
-            child._transport.close()  # type: ignore[attr-defined]  # pipes that daemons still hold would stay open
-
-    async def _carry(self, child: Process) -> int:
-        assert child.stdout is not None and child.stderr is not None  # noqa: PT018, S101
-        await asyncio.gather(self._pump(child.stdout, self.process.stdout), self._pump(child.stderr, self.process.stderr))
-        return await child.wait()
-
-    async def _pump(self, source: asyncio.StreamReader, sink: "asyncssh.SSHWriter[bytes]") -> None:
-        while data := await source.read(_CHUNK):
-            self.server.traffic.count(len(data), 0)
-            sink.write(data)
-            await sink.drain()
-
-    async def _feed(self, child: Process) -> None:
-        stdin = child.stdin
-        assert stdin is not None  # noqa: S101
-        while True:
-            try:
-                data = await self.process.stdin.read(_CHUNK)
-            except asyncssh.SignalReceived as received:
-                self.client_signal(received.signal, child)
-                continue
-            except (asyncssh.BreakReceived, asyncssh.TerminalSizeChanged):
-                continue
-            except (asyncssh.Error, OSError):
-                break
-            if not data:
-                break
-            self.server.traffic.count(0, len(data))
-            try:
-                stdin.write(data)
-                await stdin.drain()
-            except OSError:
-                continue  # the command reads no more; signals still count
-        stdin.close()
-
-
-class _Terminal(_Session):
-    """A session on a pseudo-terminal."""
-
-    async def run(self) -> None:
-        master, slave = os.openpty()
-        os.set_blocking(master, False)
-        self._master = master
-        try:
-            self._resize(*self.process.term_size)
-            term = self.process.term_type or "xterm"
-            argv = self.argv(TERM=term if _PLAIN_VALUE.fullmatch(term) else "xterm")
-            try:
-                child = await self.server.sandbox.spawn(argv, stdin=slave, stdout=slave, stderr=slave, tty=True)
-            finally:
-                os.close(slave)
-            feeding = asyncio.ensure_future(self._feed(child))
-            try:
-                await self.until_gone(asyncio.ensure_future(self._carry(child)), child)
-            finally:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
-        finally:
-            os.close(master)
-
-    def _resize(self, width: int, height: int, pixel_width: int, pixel_height: int) -> None:
-        size = struct.pack("HHHH", height or 24, width or 80, pixel_width, pixel_height)
-        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
-
-    async def _carry(self, child: Process) -> int:
-        loop = asyncio.get_running_loop()
-        while data := await self._read(loop):
-            self.server.traffic.count(len(data), 0)
-            self.process.stdout.write(data)
-            await self.process.stdout.drain()
-        return await child.wait()
-
-    async def _ready(self, add: Callable[..., None], remove: Callable[[int], object]) -> None:
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        add(self._master, lambda: ready.done() or ready.set_result(None))
-        try:
-            await ready
-        finally:
-            remove(self._master)
-
-    async def _read(self, loop: asyncio.AbstractEventLoop) -> bytes:
-        while True:
-            try:
-                return os.read(self._master, _CHUNK)
-            except BlockingIOError:
-                await self._ready(loop.add_reader, loop.remove_reader)
-            except OSError:  # EIO: the last process closed the terminal
-                return b""
-
-    async def _feed(self, child: Process) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                data = await self.process.stdin.read(_CHUNK)
-            except asyncssh.TerminalSizeChanged as changed:
-                self._resize(changed.width, changed.height, changed.pixwidth, changed.pixheight)
-                continue
-            except asyncssh.SignalReceived as received:
-                self.client_signal(received.signal, child)
-                continue
-            except asyncssh.BreakReceived:
-                data = b"\x03"
-            except (asyncssh.Error, OSError):
-                return
-            data = data or b"\x04"
-            ended = data == b"\x04"
-            self.server.traffic.count(0, len(data))
-            while data:
-                try:
-                    data = data[os.write(self._master, data) :]
-                except BlockingIOError:
-                    await self._ready(loop.add_writer, loop.remove_writer)
-                except OSError:
-                    return
-            if ended and self.process.stdin.at_eof():
-                return
