@@ -41,7 +41,7 @@ _PLACES = {
     "runs_table": ("vastbench.analysis.frames", "runs_table"),
 }
 
-__all__ = [  # noqa: RUF022 (capitals first, as everywhere in the field)
+__all__ = [
     "Bench",
     "Conditions",
     "Run",

@@ -8,6 +8,7 @@ Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import traceback
 from pathlib import Path
@@ -53,10 +54,10 @@ Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulat
 def _main(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False) -> None:
     global _debug
     _debug = debug
-    if debug:
-        import logging
-
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    level = logging.INFO if debug else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="vastbench: %(message)s")
+    for chatty in ("asyncssh", "paramiko", "stamina"):
+        logging.getLogger(chatty).setLevel(logging.WARNING if debug else logging.ERROR)
 
 
 @app.command()

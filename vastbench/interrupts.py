@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from vastbench.errors import Interrupted
+from vastbench.errors import Interrupted, LeaseNotClosed
 
 log = logging.getLogger(__name__)
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -20,7 +20,7 @@ def raise_on_signals() -> None:
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
-    raise Interrupted(f"Stopped by {signal.Signals(number).name}.", hint="Leases were closed on the way out.")
+    raise Interrupted(f"Stopped by {signal.Signals(number).name}.", hint="What was measured until then is in the store.")
 
 
 @contextmanager
@@ -60,8 +60,11 @@ def shield() -> Iterator[None]:
     before = {number: signal.signal(number, note) for number in STOPPING}
     try:
         yield
+    except LeaseNotClosed:
+        held.clear()  # that an instance may still bill must be said above all
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-    if held:
-        signal.raise_signal(held[0])
+        if held:
+            signal.raise_signal(held[0])

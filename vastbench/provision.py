@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from vastbench.errors import (
     DeadlineExceeded,
     NoOffer,
     OfferGone,
+    RateLimited,
     SshError,
     UsageError,
     Vanished,
@@ -27,7 +29,7 @@ from vastbench.lease import Journal, Lease, hold, new_label
 from vastbench.run import Attempt
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import Endpoint, Probe, Ready, Step, wait_ready
-from vastbench.timing import Moment, Outcome, Phase, PhaseName, Recorder, outcome_of, summary_of
+from vastbench.timing import Moment, Outcome, Phase, PhaseName, Recorder, cause_of, outcome_of, summary_of
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest, Instance, Offer
 from vastbench.vast.query import OfferQuery
@@ -38,13 +40,16 @@ log = logging.getLogger(__name__)
 CLOSING_RESERVE_S = 300.0
 """Clock seconds beyond the deadlines that a lease may last: for the work itself and for destroying."""
 
+CREATE_REST_S = 12.0
+"""Clock seconds to wait after a create that was refused with 429: the documented penalty interval."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What a run asks for.
 
     ``max_usd_per_hour``: whole hourly price, GPU and disk together. ``min_reliability``: 0–1. Deadlines are clock seconds.
-    ``attempts``: how many offers may be tried while the one chosen turns out to be gone.
+    ``attempts``: how many creates may be sent while they are refused because the offer is gone or calls came too fast.
     """
 
     gpu_name: str | None = "RTX 4090"
@@ -152,6 +157,9 @@ class Provisioner:
         self.clock = clock
         self.url = url
         self.budget_usd = budget_usd
+        # Runs at once must not compete for one offer: two rents of the same offer may both be accepted, and one then fails.
+        self._chosen: set[int] = set()
+        self._choosing = threading.Lock()
 
     @contextmanager
     def rent(self, recorder: Recorder, run_id: str, conditions: Conditions, rented: Rented) -> Iterator[Rented]:
@@ -190,26 +198,26 @@ class Provisioner:
                     log.warning("SSH key %s was not removed: %s", added.value.id, error)
 
     def _lease(self, stack: ExitStack, recorder: Recorder, run_id: str, conditions: Conditions, rented: Rented) -> Lease:
-        """Search and create until a create goes through; an offer that is gone costs one attempt."""
+        """Search and create until a create goes through; each clear refusal costs one attempt."""
         tried: set[int] = set()
         for number in range(1, conditions.attempts + 1):
             recorder.attempt = number
             offer = self._search(recorder, conditions, tried, rented)
             try:
                 lease: Lease = stack.enter_context(self._hold(recorder, run_id, conditions, offer))
-            except OfferGone as gone:
-                rented.attempts.append(
-                    Attempt(number, Outcome.FAILED, offer.id, offer.machine_id, None, gone.cause, summary_of(gone))
-                )
-                tried.add(offer.machine_id or 0)
-                if number == conditions.attempts:
-                    raise
-                continue
             except BaseException as error:
-                rented.attempts.append(
-                    Attempt(number, outcome_of(error), offer.id, offer.machine_id, None, "", summary_of(error))
+                failed = Attempt(
+                    number, outcome_of(error), offer.id, offer.machine_id, None, cause_of(error), summary_of(error)
                 )
-                raise
+                rented.attempts.append(failed)
+                # These two are a clear no, so that another create cannot make a second instance.
+                if not isinstance(error, (OfferGone, RateLimited)) or number == conditions.attempts:
+                    raise
+                if isinstance(error, RateLimited):
+                    self.clock.sleep(error.retry_after_s or CREATE_REST_S)
+                else:
+                    tried.add(offer.machine_id or 0)
+                continue
             rented.lease = lease
             rented.attempts.append(Attempt(number, Outcome.PASSED, offer.id, offer.machine_id, lease.instance_id))
             return lease
@@ -221,7 +229,10 @@ class Provisioner:
             phase.start, phase.end = Moment.exact(found.sent), Moment.exact(found.received)
             phase.detail = f"{len(found.value)} offers"
             rented.offers_found = len(found.value)
-            rented.offer = choose(found.value, conditions, without_machines=tried)
+            with self._choosing:
+                free = [offer for offer in found.value if offer.id not in self._chosen]
+                rented.offer = choose(free, conditions, without_machines=tried)
+                self._chosen.add(rented.offer.id)
         return rented.offer
 
     def _hold(self, recorder: Recorder, run_id: str, conditions: Conditions, offer: Offer) -> Any:

@@ -32,9 +32,10 @@ def run_notebook(
 ) -> RunResult:
     """Execute the notebook at ``path`` (or one of ours, by name) into ``out_dir`` with ``parameters``.
 
-    What the notebook prints goes to ``echo`` as well. Text values are converted to the type that the notebook's parameters cell declares. Raises NotFound for no such notebook,
-    UsageError for an unknown parameter or a value of the wrong type, NotebookFailed when a cell raises (the executed
-    notebook is kept and named), Interrupted for SIGINT and SIGTERM (after the notebook had its time to clean up).
+    What the notebook prints goes to ``echo`` as well. Text values are converted to the type that the notebook's parameters
+    cell declares. Raises NotFound for no such notebook, UsageError for an unknown parameter or a value of the wrong type,
+    NotebookFailed when a cell raises (the executed notebook is kept and named), Interrupted for SIGINT and SIGTERM (after
+    the notebook had its time to clean up).
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vastbench.emulator.spec import MachineSpec
+from vastbench.errors import SettingsError
 
 NAMESPACE = "namespace"
 PLAIN = "plain"
@@ -14,6 +15,7 @@ PLAIN = "plain"
 _TRIAL = MachineSpec(0, "trial", "RTX 4090", 1, 24564, "550.54.14", "12.4", 1.0, None)
 
 _FAR_UID, _FAR_COUNT = 1_900_000_000, 200_000_000
+_BLOCK = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,11 @@ async def choose_isolation(force: str | None = None) -> Isolation:
 
 
 def _strangers() -> tuple[int | None, int]:
-    """A range of host users without accounts or files, inside what this process may become; (None, 1) without root."""
+    """Host users without accounts or files, inside what this process may become; (None, 1) without root.
+
+    Each emulator takes a block by its process id: a machine that is swept away by its user must not take the machine of
+    another emulator with it. Raises SettingsError when root may become nobody else: machines never run as host uid 0.
+    """
     if os.geteuid() != 0 or not sys.platform.startswith("linux"):
         return None, 1
     try:
@@ -74,8 +80,13 @@ def _strangers() -> tuple[int | None, int]:
     except OSError:
         ranges = [(0, 0, 2**32 - 2)]
     if any(first <= _FAR_UID and first + size >= _FAR_UID + _FAR_COUNT for first, _, size in ranges):
-        return _FAR_UID, _FAR_COUNT
+        return _FAR_UID + os.getpid() % (_FAR_COUNT // _BLOCK) * _BLOCK, _BLOCK
     first, _, size = max(ranges, key=lambda one: one[2])
-    if size < 60_000:
-        return None, 1
-    return first + 20_000, 40_000
+    if first == 0:
+        first, size = 1, size - 1
+    if size < 1:
+        raise SettingsError(
+            "The emulator runs as root and may become no other user.", hint="Run vastbench as an ordinary user."
+        )
+    count = min(size, _BLOCK)
+    return first + os.getpid() % (size // count) * count, count

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,7 +51,7 @@ def _work(recorder: Recorder, rented: Rented, checks: dict[str, Any]) -> None:
     assert rented.offer is not None  # noqa: S101
     session = rented.ready.session
     with recorder.phase(PhaseName.CHECK_GPU) as phase:
-        checks["gpu"] = _check_gpu(session, rented.offer.gpu_name, rented.offer.num_gpus, phase)
+        checks["gpu"] = _check_gpu(session, rented.offer.gpu_name or "", rented.offer.num_gpus or 1, phase)
     content = os.urandom(FILE_BYTES)
     path = f"/workspace/vastbench-{os.urandom(4).hex()}.bin"
     quoted = shlex.quote(path)
@@ -112,12 +112,16 @@ def _record(
     origin = recorder.started
     phases = tuple(_shifted(phase, origin) for phase in recorder.phases)
     session = rented.ready.session.endpoint if rented.ready else None
+    outcome, cause = (Outcome.PASSED, "") if error is None else (outcome_of(error), cause_of(error))
+    detail = "" if error is None else summary_of(error, with_hint=True)
+    if rented.attempts and rented.attempts[-1].outcome is Outcome.PASSED:
+        rented.attempts[-1] = replace(rented.attempts[-1], outcome=outcome, cause=cause, detail=detail)
     return Run(
         id=run_id,
         scenario=NAME,
-        outcome=Outcome.PASSED if error is None else outcome_of(error),
-        cause="" if error is None else cause_of(error),
-        detail="" if error is None else summary_of(error, with_hint=True),
+        outcome=outcome,
+        cause=cause,
+        detail=detail,
         started_at=started_at,
         source=source,
         phases=phases,

@@ -1,0 +1,22 @@
+"""Many runs at once against one emulator: the shared harness of the slow tests."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from vastbench.bench import Bench
+from vastbench.provision import Conditions
+from vastbench.run import Run
+
+
+@contextmanager
+def bench(tmp_path, **settings) -> Iterator[Bench]:
+    """A bench on an emulator of its own, with its store in ``tmp_path``."""
+    with Bench(store=tmp_path / "runs.sqlite", **settings) as opened:
+        yield opened
+
+
+def make_runs(opened: Bench, count: int, at_once: int, conditions: Conditions | None = None) -> list[Run]:
+    """``count`` runs of ``opened``, ``at_once`` of them at a time."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return [future.result() for future in [pool.submit(opened.run, conditions) for _ in range(count)]]

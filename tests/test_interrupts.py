@@ -1,0 +1,172 @@
+"""Whatever stops a run, in whichever phase, its instance is destroyed before the process ends."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.fleet import bench
+from tests.processes import VASTBENCH, clean_environment, emulator_process
+from vastbench.clock import Clock
+from vastbench.errors import Interrupted
+from vastbench.interrupts import raising, shield
+from vastbench.provision import Conditions
+from vastbench.resources import shared
+from vastbench.store import Store
+from vastbench.timing import PARENTS, Outcome, PhaseName
+from vastbench.vast.api import VastApi
+
+PHASES = [name for name in PhaseName if name not in PARENTS and name is not PhaseName.UNATTRIBUTED]
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SPEED = "20"
+LANES = 4
+
+
+def listed(environment) -> list[int]:
+    """The ids that the marketplace still lists."""
+    clock = Clock(float(environment["VASTBENCH_SPEED"]))
+    with VastApi(environment["VAST_URL"], environment["VAST_API_KEY"], clock=clock) as api:
+        return [instance.id for instance in api.list_instances().value]
+
+
+@pytest.fixture(scope="module")
+def signalled(tmp_path_factory):
+    """Runs of the command line, each signalled as one of its phases begins: {(phase, signal): (exit code, run, stderr)}."""
+    home = tmp_path_factory.mktemp("signals")
+
+    def one(environment, phase, number):
+        store = home / f"{phase}-{number}.sqlite".replace(" ", "-")
+        command = [VASTBENCH, "run", "--live", "--budget", "9", "--yes", "--store", str(store)]
+        said = []
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            kill = threading.Timer(90, process.kill)
+            kill.start()
+            assert process.stderr is not None
+            for line in process.stderr:
+                said.append(line)
+                if line.strip() == f"{phase} …":
+                    process.send_signal(number)
+            code = process.wait()
+            kill.cancel()
+        with Store(store) as opened:
+            return code, opened.runs(), opened.leases(), "".join(said)
+
+    cases = [(phase, number) for phase in PHASES for number in SIGNALS]
+
+    def lane(first):
+        """Every fourth case, one after the other, on a marketplace of its own: its limits count per account."""
+        with emulator_process(home, "--profile", "cached", "--seed", "5", "--speed", SPEED) as environment:
+            results = {case: one(environment, *case) for case in cases[first::LANES]}
+            return results, listed(environment)
+
+    with ThreadPoolExecutor(LANES) as pool:
+        done = list(pool.map(lane, range(LANES)))
+    return {case: result for results, _ in done for case, result in results.items()}, [left for _, left in done]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
+@pytest.mark.parametrize("phase", PHASES, ids=str)
+def test_a_signal_in_any_phase_ends_the_command_with_130_a_stored_run_and_closed_leases(signalled, phase, number):
+    code, runs, leases, said = signalled[0][phase, number]
+    assert code == 130, said
+    assert "Traceback" not in said
+    (run,) = runs
+    assert (run.outcome, run.cause) == (Outcome.CENSORED, "interrupted")
+    assert phase in {p.name for p in run.phases}
+    assert [lease for lease in leases if lease.state != "closed"] == []
+    if PHASES.index(phase) > PHASES.index(PhaseName.CREATE):
+        assert leases
+        assert leases[-1].verdict == "destroyed"
+
+
+def test_after_all_those_signals_the_marketplace_lists_no_instance(signalled):
+    assert signalled[1] == [[]] * LANES
+
+
+@pytest.fixture(scope="module")
+def exceptions(tmp_path_factory):
+    """Runs in which an error comes up as a phase begins or ends: {(phase, when): run}, and what was left."""
+    with bench(tmp_path_factory.mktemp("exceptions"), profile="cached", seed=6, speed=20) as opened:
+
+        def one(phase, when):
+            def break_it(name, ended):
+                if name is phase and (ended is not None) == (when == "end"):
+                    raise RuntimeError(f"broken at the {when} of {name}")
+
+            return opened.run(Conditions(attempts=10), break_it)
+
+        with ThreadPoolExecutor(8) as pool:
+            cases = {(phase, when): pool.submit(one, phase, when) for phase in PHASES for when in ("begin", "end")}
+            runs = {case: future.result() for case, future in cases.items()}
+        return runs, [i.id for i in opened.api.list_instances().value], opened.store.leases()
+
+
+@pytest.mark.parametrize("when", ["begin", "end"])
+@pytest.mark.parametrize("phase", PHASES, ids=str)
+def test_an_exception_in_any_phase_fails_the_run_and_closes_its_lease(exceptions, phase, when):
+    runs, _, leases = exceptions
+    run = runs[phase, when]
+    assert (run.outcome, run.cause) == (Outcome.FAILED, "internal")
+    assert f"broken at the {when} of {phase}" in run.detail
+    assert {lease.state for lease in leases if lease.run_id == run.id} <= {"closed"}
+
+
+def test_after_all_those_exceptions_the_marketplace_lists_no_instance(exceptions):
+    assert exceptions[1] == []
+
+
+def test_sigterm_to_papermill_destroys_the_instance_and_the_saved_notebook_says_so(tmp_path):
+    with emulator_process(tmp_path, "--profile", "cached", "--seed", "5", "--speed", "4") as environment:
+        notebook = shared("notebooks") / "01-integration-test.ipynb"
+        out = tmp_path / "executed.ipynb"
+        command = [sys.executable, "-m", "papermill", "--engine", "vastbench", str(notebook), str(out), "--no-progress-bar"]
+        command += ["-p", "live", "True", "-p", "budget_usd", "9", "-p", "store", str(tmp_path / "runs.sqlite")]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            for _ in range(300):
+                if listed(environment) or process.poll() is not None:
+                    break
+                time.sleep(0.2)
+            assert process.poll() is None, process.communicate()[0]
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate(timeout=100)[0]
+        assert process.returncode != 0
+        assert listed(environment) == [], said
+    with Store(tmp_path / "runs.sqlite") as store:
+        assert [lease.verdict for lease in store.leases()] == ["destroyed"]
+        assert [run.cause for run in store.runs()] == ["interrupted"]
+    saved = json.loads(out.read_text())
+    assert saved["metadata"]["papermill"]["exception"] is True
+    states = [cell["metadata"]["papermill"]["status"] for cell in saved["cells"]]
+    assert states.count("failed") == 1
+    assert set(states[states.index("failed") + 1 :]) == {"pending"}
+
+
+def test_a_shield_holds_a_signal_back_until_its_body_is_done():
+    done = []
+
+    def work():
+        with raising(Interrupted("stop"), signal.SIGTERM), shield():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("finished")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert done == ["finished"]
+
+
+def test_a_shield_gives_the_handlers_back():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with shield():
+        pass
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_clean_environment_holds_no_key(tmp_path):
+    assert not [name for name in clean_environment(tmp_path) if name.startswith("VAST")]
