@@ -182,11 +182,6 @@ class Recorder:
         self.ended: float | None = None
         self._listener = listener
 
-    def begin(self, name: PhaseName) -> None:
-        """Tell the listener that a phase begins."""
-        if self._listener:
-            self._listener(name, None)
-
     def add(self, phase: Phase) -> Phase:
         """Keep a finished phase under the current attempt and tell the listener."""
         kept = replace(phase, attempt=self.attempt)
@@ -203,9 +198,10 @@ class Recorder:
         else, with an end that was never seen, and the error goes on.
         """
         opened = Open(start)
-        self.begin(name)
         entered = Moment.exact(self.clock.now())
         try:
+            if self._listener:
+                self._listener(name, None)
             yield opened
         except BaseException as error:
             last = opened.last_negative if opened.last_negative is not None else self.clock.now()
