@@ -1,7 +1,6 @@
 """An emulator started the way a newcomer starts it, and what is left of it once it has been asked to end."""
 
 import json
-import os
 import re
 import shutil
 import socket
@@ -166,8 +165,3 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def alive(pid: int) -> bool:
-    """Whether a process of that number runs."""
-    return Path(f"/proc/{pid}").exists() if os.name == "posix" else psutil.pid_exists(pid)

@@ -1,6 +1,7 @@
 """The marketplace's own command-line client, in its own environment, against the emulator."""
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 _ROOT = Path(__file__).resolve().parents[2]
 _BIN = _ROOT / ".venv-vastai" / "bin"
 _LIMIT_S = 60
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a command printed. The client's exit status says nothing and is not looked at."""
+    """What a command printed, without its colours. The client's exit status says nothing and is not looked at."""
 
     out: str
     err: str
@@ -36,7 +38,7 @@ class Client:
         """Use ``environment``; its home keeps the client's caches."""
         if not (_BIN / "vastai").exists():
             pytest.fail(f"The official client is not in {_BIN}. `make test` puts it there.")
-        self._environment = environment | {"VASTAI_NO_UPDATE_CHECK": "1", "NO_COLOR": "1", "COLUMNS": "250"}
+        self._environment = environment | {"VASTAI_NO_UPDATE_CHECK": "1", "COLUMNS": "250"}
 
     def __call__(self, *words: object, key: str | None = None) -> Output:
         """Run ``vastai WORDS``, with another API key where one is given."""
@@ -62,4 +64,4 @@ class Client:
             text=True,
             timeout=_LIMIT_S,
         )
-        return Output(done.stdout, done.stderr)
+        return Output(_COLOUR.sub("", done.stdout), _COLOUR.sub("", done.stderr))

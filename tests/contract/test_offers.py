@@ -42,13 +42,11 @@ def test_the_table_shows_names_with_underscores(vastai):
     assert table.err.strip() == ""
 
 
-def test_the_usual_filters_hold_unless_dropped(vastai):
-    """Only verified offers by default; with ``-n`` the others are there too."""
+def test_the_usual_filters_hold(vastai):
+    """Verified, rentable machines by default, and all of the emulator's are: asking for the others finds none."""
     usual = vastai.raw("search", "offers", "num_gpus=1")
-    assert {offer["verification"] for offer in usual} == {"verified"}
-    unverified = vastai.raw("search", "offers", "-n", "verified=false")
-    assert unverified
-    assert "verified" not in {offer["verification"] for offer in unverified}
+    assert {(offer["verification"], offer["rentable"]) for offer in usual} == {("verified", True)}
+    assert vastai.raw("search", "offers", "-n", "verified=false") == []
 
 
 def test_storage_changes_the_price_and_nothing_else(vastai):
