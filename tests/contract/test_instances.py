@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from tests.contract.emulation import until
-from tests.contract.openssh import OpenSsh, addresses
+from tests.contract.openssh import Address, OpenSsh, addresses
 from tests.contract.rental import cheapest, create, show, until_ready
 
 ONSTART = 'echo "onstart of $VAST_CONTAINERLABEL says $FOO"; env >> /etc/environment; touch /workspace/began'
@@ -14,11 +15,17 @@ ONSTART = 'echo "onstart of $VAST_CONTAINERLABEL says $FOO"; env >> /etc/environ
 
 @dataclass
 class Rented:
-    """An instance under test, the offer it came from, and a way to log in to it."""
+    """An instance under test, the offer it came from, its row once it was up, and a way to log in to it."""
 
     id: int
     offer: int
+    row: dict[str, Any]
     ssh: OpenSsh
+
+    @property
+    def at(self) -> dict[str, Address]:
+        """Its first addresses; the proxy's stays, the direct one ends with the first boot."""
+        return addresses(self.row)
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +38,12 @@ def rented(emulator, vastai) -> Rented:
     options = ("--ssh", "--direct", "--label", "run-1", "--env", "-e FOO=bar -p 8080:8080 -h box", "--onstart-cmd", ONSTART)
     instance = create(vastai, offer, *options)
     until_ready(emulator, instance)
-    return Rented(instance, offer, ssh)
+    return Rented(instance, offer, show(vastai, instance), ssh)
 
 
-def test_create_sends_what_was_asked_for(rented, vastai):
+def test_create_sends_what_was_asked_for(rented):
     """Image, disk, label, environment, onstart and run type are the instance's, as ``show instance`` reads them back."""
-    row = show(vastai, rented.id)
+    row = rented.row
     assert (row["image_uuid"], row["disk_space"], row["label"], row["onstart"]) == ("ubuntu:22.04", 16.0, "run-1", ONSTART)
     assert row["extra_env"] == {"FOO": "bar", "-p 8080:8080": "1", "-h": "box"}
     assert row["image_runtype"] == "ssh_direc ssh_proxy"
@@ -56,7 +63,7 @@ def test_the_onstart_script_ran_with_the_environment(rented, vastai):
     assert f"onstart of C.{rented.id} says bar\n" in vastai("logs", rented.id).out
     assert vastai("logs", rented.id, "--filter", "says").out.strip() == f"onstart of C.{rented.id} says bar"
     assert vastai("logs", rented.id, "--tail", 1).out.strip().startswith("sshd: listening on port")
-    at = addresses(show(vastai, rented.id))["direct"]
+    at = rented.at["direct"]
     login = rented.ssh.ssh(at, "ls /workspace; cat /etc/environment; hostname; nvidia-smi -L")
     assert login.returncode == 0, login.stderr
     for line in ("began", "FOO=bar", f"CONTAINER_ID={rented.id}", f"VAST_TCP_PORT_22={at.port}", f"C.{rented.id}"):
@@ -66,7 +73,7 @@ def test_the_onstart_script_ran_with_the_environment(rented, vastai):
 
 def test_the_containers_key_sees_its_own_instance_only(rented, vastai):
     """``CONTAINER_API_KEY`` shows its instance and may do nothing to the account."""
-    at = addresses(show(vastai, rented.id))["direct"]
+    at = rented.at["direct"]
     text = rented.ssh.ssh(at, "grep ^CONTAINER_API_KEY= /etc/environment").stdout
     key = text.strip().partition("=")[2]
     assert vastai.raw("show", "instance", rented.id, key=key)["id"] == rented.id
@@ -83,9 +90,8 @@ def test_instances_are_listed_as_table_rows_ids_and_by_label(rented, vastai):
 
 
 def test_urls_lead_to_the_direct_address(rented, vastai):
-    """``ssh-url`` and ``scp-url`` name the address that ``show instance`` has in its ports, from the cache as well."""
-    at = addresses(show(vastai, rented.id))["direct"]
-    assert vastai("ssh-url", rented.id).out.strip() == f"ssh://root@127.0.0.1:{at.port}"
+    """``ssh-url`` and, from its cache, ``scp-url`` name the direct address that ``show instance`` has in its ports."""
+    at = rented.at["direct"]
     assert vastai("scp-url", rented.id).out.strip() == f"scp://root@127.0.0.1:{at.port}"
     assert vastai("ssh-url", rented.id).out.strip() == f"ssh://root@127.0.0.1:{at.port}"
 
@@ -99,7 +105,7 @@ def test_a_label_can_be_changed(rented, vastai):
 def test_a_second_key_can_be_attached(rented, vastai, emulator):
     """``attach ssh`` lets another key in after its delay, and is told when it is there already."""
     second = OpenSsh(emulator.folder, "second")
-    at = addresses(show(vastai, rented.id))["proxy"]
+    at = rented.at["proxy"]
     assert "Permission denied" in second.ssh(at, "true").stderr
     attached = vastai("attach", "ssh", rented.id, second.public_key_file)
     assert "'success': True" in attached.out
@@ -117,8 +123,8 @@ def test_a_snapshot_is_scheduled(rented, vastai):
 
 
 def test_reboot_keeps_files_and_the_proxy_address(rented, vastai, emulator):
-    """``reboot instance`` runs onstart again on the same disk; processes end, the GPU's meter does not."""
-    before = addresses(show(vastai, rented.id))["proxy"]
+    """``reboot instance`` runs onstart again on the same disk; processes end."""
+    before = rented.at["proxy"]
     rented.ssh.ssh(before, "echo kept > /workspace/file; setsid sleep 600 >/dev/null 2>&1 &")
     vastai("reboot", "instance", rented.id)
     emulator.until_event(rented.id, "status", status="rebooting")
@@ -132,7 +138,7 @@ def test_reboot_keeps_files_and_the_proxy_address(rented, vastai, emulator):
 
 def test_stop_gives_up_the_machine_and_start_brings_it_back(rented, vastai, emulator):
     """``stop instance`` closes SSH and shows ``stopped``; ``start instance`` boots the same disk again."""
-    proxy = addresses(show(vastai, rented.id))["proxy"]
+    proxy = rented.at["proxy"]
     assert f"stopping instance {rented.id}" in vastai("stop", "instance", rented.id).out
     emulator.until_event(rented.id, "status", status="stopped")
     row = show(vastai, rented.id)
@@ -147,12 +153,11 @@ def test_stop_gives_up_the_machine_and_start_brings_it_back(rented, vastai, emul
 
 
 def test_destroyed_is_gone_everywhere(rented, vastai, emulator):
-    """After ``destroy instance`` the id answers null, the list lacks it, SSH is closed and its meters stand still."""
-    proxy = addresses(show(vastai, rented.id))["proxy"]
+    """After ``destroy instance`` the id answers null, the list lacks it and SSH is closed."""
+    proxy = rented.at["proxy"]
     assert f"destroying instance {rented.id}" in vastai("destroy", "instance", rented.id, "-y").out
     emulator.until_event(rented.id, "gone")
     assert vastai.raw("show", "instance", rented.id) == {"instances": None}
     assert vastai.raw("show", "instances") == []
     assert rented.ssh.ssh(proxy, "true").returncode == 255
     assert "Failed with error 404" in vastai("destroy", "instance", rented.id, "-y").err
-    assert vastai("show", "instances", "-q").out.split() == []
