@@ -53,7 +53,8 @@ class Bench:
         """
         if live and not (budget_usd is not None and 0 < budget_usd < float("inf")):
             raise BudgetRefused(
-                f"A live run needs a budget, not {budget_usd!r}.", hint="Say how much it may cost: --budget 0.50 (USD)."
+                "A live run needs a budget" + ("." if budget_usd is None else f", not {budget_usd}."),
+                hint="Say how much it may cost: --budget 0.50 (USD).",
             )
         self.live = live
         self.budget_usd = budget_usd

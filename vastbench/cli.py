@@ -227,6 +227,7 @@ def offers(
     search = OfferQuery.parse(query, order=order, limit=limit, allocated_storage_gb=disk)
     with _market(live, api_key_file, profile, seed) as api:
         found = api.search_offers(search).value
+        unusable = api.usage.dropped_offers
     if as_json:
         _print_json([offer.model_dump(mode="json") | {"usd_per_hour": offer.usd_per_hour(disk)} for offer in found])
         return
@@ -243,7 +244,8 @@ def offers(
         for offer in found
     ]
     _table(["offer", "GPU", f"$/h with {disk:g} GB", "reliability", "disk GB", "machine", "place"], rows)
-    print(f"{len(rows)} offers" + ("" if live else " (emulated)"), file=sys.stderr)
+    left_out = f", {unusable} more left out: their prices are missing, negative or no numbers" if unusable else ""
+    print(f"{len(rows)} offers{left_out}" + ("" if live else " (emulated)"), file=sys.stderr)
 
 
 @app.command("import")

@@ -65,18 +65,18 @@ class Conditions:
     def __post_init__(self) -> None:
         """Refuse what cannot be asked for. Raises UsageError."""
         ranges = {
-            "num_gpus": (1, 64),
-            "max_usd_per_hour": (0.001, 128),
-            "min_reliability": (0, 1),
-            "disk_gb": (8, 100_000),
-            "boot_deadline_s": (1, 86_400),
-            "ssh_deadline_s": (1, 86_400),
-            "attempts": (1, 20),
+            "num_gpus": ("number of GPUs", 1, 64),
+            "max_usd_per_hour": ("maximum price in USD per hour", 0.001, 128),
+            "min_reliability": ("minimum reliability", 0, 1),
+            "disk_gb": ("disk size in GB", 8, 100_000),
+            "boot_deadline_s": ("boot deadline in seconds", 1, 86_400),
+            "ssh_deadline_s": ("SSH deadline in seconds", 1, 86_400),
+            "attempts": ("number of attempts", 1, 20),
         }
-        for name, (low, high) in ranges.items():
+        for name, (words, low, high) in ranges.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise UsageError(f"{name} is {value!r}.", hint=f"Give a number from {low} to {high}.")
+                raise UsageError(f"The {words} ({name}) is {value!r}.", hint=f"Give a number from {low} to {high}.")
         if not self.image or any(c.isspace() for c in self.image):
             raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
 

@@ -270,11 +270,11 @@ def tree(phases: list[Phase], total: float | None) -> list[Row]:
     """The rows of a run's tree, in order of time, children under their parents, with what is unattributed at the end.
 
     Top-level seconds, ``unattributed`` included, add up to ``total`` whenever every phase has seconds. The bottleneck is the
-    longest finished top-level phase.
+    longest top-level phase that passed.
     """
     top = [p for p in phases if p.parent is None]
     finished = [p for p in top if p.seconds is not None]
-    longest = max(finished, key=lambda p: p.seconds or 0.0, default=None)
+    longest = max((p for p in finished if p.outcome is Outcome.PASSED), key=lambda p: p.seconds or 0.0, default=None)
     rows: list[Row] = []
     for phase in top:
         rows.append(_row(phase, 0, total, bottleneck=phase is longest))

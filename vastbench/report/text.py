@@ -49,19 +49,19 @@ def run_text(run: Run) -> str:
     if run.detail:
         lines.append(f"  {clean(run.detail)}")
     lines += ["", f"  {'phase':<22}{'seconds':>9}  {'bounds':<20}{'share':>7}"]
-    lines += [_line(row) for row in run.rows()]
+    lines += [_line(row, run.detail) for row in run.rows()]
     lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}")
     if len(run.attempts) > 1:
         lines += ["", "  attempts: " + "; ".join(f"{a.number} {a.outcome} {a.cause}".strip() for a in run.attempts)]
     return "\n".join(lines)
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, said_already: str) -> str:
     name = "  " * row.depth + str(row.name)
     share = "" if row.share is None else f"{row.share:.1%}"
     mark = "  ◀ bottleneck" if row.bottleneck else ""
     if row.outcome is not Outcome.PASSED:
-        mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail else "")
+        mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail and row.detail not in said_already else "")
     return f"  {name:<22}{seconds_text(row.seconds):>9}  {bounds_text(row):<20}{share:>7}{mark}".rstrip()
 
 

@@ -1,0 +1,245 @@
+"""The command line as a newcomer meets it: every mistake gives one clear message and a documented exit code."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.processes import VASTBENCH, clean_environment, emulator_process
+from vastbench.resources import shared
+from vastbench.store import Store
+
+SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
+KEY = "canary-key-3141592653"
+
+
+@pytest.fixture
+def call(tmp_path):
+    """Run vastbench with a fresh home and the store in it."""
+
+    def run(*words, **environment):
+        merged = clean_environment(tmp_path) | {"VASTBENCH_STORE": str(tmp_path / "runs.sqlite")} | environment
+        command = [VASTBENCH, *map(str, words)]
+        done = subprocess.run(
+            command, env=merged, capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL, cwd=tmp_path
+        )
+        assert "Traceback" not in done.stderr + done.stdout
+        assert KEY not in done.stderr + done.stdout
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    with emulator_process(
+        tmp_path_factory.mktemp("market"), "--profile", "cached", "--seed", "1", "--speed", "40"
+    ) as environment:
+        yield {name: environment[name] for name in ("VAST_URL", "VAST_API_KEY", "VASTBENCH_SPEED")}
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers everything with the server's status, headers and body."""
+
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        status, headers, body = self.server.script
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def scripted():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Scripted)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def say(status, headers, body):
+        server.script = (status, headers, body)
+        return {"VAST_URL": f"http://127.0.0.1:{server.server_port}", "VAST_API_KEY": KEY}
+
+    yield say
+    server.shutdown()
+    server.server_close()
+
+
+def expect(done, code, *words):
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("vastbench: ")]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_help_names_every_command_and_is_light():
+    check = (
+        "import sys, typer; from vastbench.cli import app; typer.main.get_command(app);"
+        "heavy = 'pandas matplotlib paramiko scipy sqlalchemy httpx asyncssh pydantic'.split();"
+        "assert not set(heavy) & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
+    said = subprocess.run([VASTBENCH, "--help"], check=True, capture_output=True, text=True, timeout=60).stdout
+    for command in ("run", "runs", "show", "offers", "import", "emulator", "notebook", "doctor"):
+        assert f"\n  {command} " in said
+
+
+def test_an_unreachable_marketplace(call):
+    done = call("run", "--live", "--budget", "1", "--yes", VAST_URL="http://127.0.0.1:9", VAST_API_KEY=KEY)
+    expect(done, 4, "127.0.0.1", "VAST_URL")
+
+
+def test_a_wrong_key(call, market):
+    done = call("run", "--live", "--budget", "1", "--yes", **(market | {"VAST_API_KEY": KEY}))
+    assert done.returncode == 4
+    assert "key" in (done.stderr + done.stdout).lower()
+    assert "auth_error" in done.stderr + done.stdout
+
+
+def test_no_key_at_all(call):
+    expect(call("run", "--live", "--budget", "1"), 2, "no API key", "VAST_API_KEY")
+
+
+def test_a_redirect_is_an_error(call, scripted):
+    answer = scripted(301, {"Location": "https://elsewhere.example/"}, b'{"offers": []}')
+    expect(call("offers", "--live", **answer), 4, "301")
+
+
+@pytest.mark.parametrize("body", [b'{"offers": [', b"", b"[]", b"<html>", b"null", b'{"offers": null}', b"\xff\xfe"])
+def test_an_answer_that_cannot_be_read_is_not_an_empty_market(call, scripted, body):
+    expect(call("offers", "--live", **scripted(200, {"Content-Type": "application/json"}, body)), 4)
+
+
+def test_offers_without_usable_prices_are_left_out_and_counted(call, scripted):
+    good = {"id": 1, "gpu_name": "RTX 4090", "num_gpus": 1, "dph_base": 0.2, "dph_total": 0.21, "storage_cost": 0.1}
+    rows = [
+        good,
+        good | {"id": 2, "dph_base": float("nan")},
+        good | {"id": 3, "dph_base": -1.0},
+        good | {"id": 4, "dph_base": None},
+    ]
+    body = json.dumps({"offers": rows}).encode()
+    done = call("offers", "--live", **scripted(200, {"Content-Type": "application/json"}, body))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert "3 more left out" in done.stderr
+
+
+def test_no_matching_offer(call):
+    done = call("run", "--gpu", "RTX 9999", "--speed", "50")
+    assert done.returncode == 5
+    assert "No offer" in done.stdout
+    assert "vastbench offers" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--max-price", "nan"], "maximum price"),
+        (["--max-price", "-1"], "maximum price"),
+        (["--disk", "1"], "disk"),
+        (["--speed", "0"], "speed"),
+        (["--profile", "nowhere"], "nowhere"),
+        (["--image", "two words"], "image"),
+        (["--live"], "budget"),
+        (["--live", "--budget", "nan"], "budget"),
+        (["--live", "--budget", "-1"], "budget"),
+    ],
+)
+def test_an_impossible_run_is_refused_before_anything_happens(call, options, word):
+    expect(call("run", *options, VAST_API_KEY=KEY), 2, word)
+
+
+def test_a_budget_below_the_worst_case_is_refused(call, market):
+    expect(call("run", "--live", "--budget", "0.001", "--yes", **market), 2, "at most", "budget")
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_rented(call, market):
+    expect(call("run", "--live", "--budget", "1", **market), 2, "--yes")
+
+
+def test_a_live_run_on_an_emulator_started_by_hand(call, market):
+    done = call("run", "--live", "--budget", "1", "--yes", "--json", **market)
+    run = json.loads(done.stdout)
+    assert run["source"] == "live"
+    assert run["outcome"] in {"passed", "failed", "censored"}
+    assert call("runs", "--json").stdout.count('"scenario"') == 1
+
+
+def test_a_profile_that_is_not_toml(call, tmp_path):
+    (tmp_path / "bad.toml").write_text("not = [toml")
+    expect(call("run", "--profile", str(tmp_path / "bad.toml")), 2, "bad.toml")
+
+
+def test_the_seed_run_is_imported_shown_and_written_back(call):
+    assert call("import", SEED).returncode == 0
+    assert "already" in call("import", SEED).stdout
+    shown = call("show", "seed").stdout
+    assert "bottleneck" in shown
+    assert "4.21" in shown
+    assert json.loads(call("show", "last", "--format", "seed").stdout) == json.loads(SEED.read_text())
+    assert "98.98" in call("runs").stdout
+
+
+def test_malformed_run_files_lose_nothing(call, tmp_path):
+    call("import", SEED)
+    hostile = tmp_path / "evil\x1b[2J\n name.json"
+    hostile.write_text('{"test_name": ')
+    done = call("import", SEED, str(hostile))
+    expect(done, 2, "not JSON")
+    assert "\x1b" not in done.stderr
+    assert len(json.loads(call("runs", "--json").stdout)) == 1
+
+
+def test_a_newer_store_is_left_alone(call, tmp_path):
+    call("import", SEED)
+    with sqlite3.connect(tmp_path / "runs.sqlite") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    expect(call("run", "--profile", "cached"), 3, "9999", "newer vastbench")
+
+
+def test_a_store_that_cannot_be_written_stops_a_run_before_it_rents(call, tmp_path):
+    path = tmp_path / "read-only.sqlite"
+    Store(path).close()
+    expect(call("run", "--store", f"sqlite:///file:{path}?mode=ro&uri=true"), 3, "readonly")
+
+
+def test_unknown_and_unfit_notebook_parameters_are_refused(call):
+    expect(call("notebook", "01-integration-test", "-p", "repeat=3"), 2, "repeat", "repeats")
+    expect(call("notebook", "01-integration-test", "-p", "repeats=three"), 2, "int")
+    expect(call("notebook", "01-integration-test", "-p", "speed=nan"), 2, "float")
+    expect(call("notebook", "nowhere"), 2, "01-integration-test")
+
+
+@pytest.mark.parametrize(
+    "words", [["show", "nowhere"], ["show", "last"], ["show", "last", "--format", "xml"], ["offers", "gpu_name==="]]
+)
+def test_what_is_not_there_is_named(call, words):
+    expect(call(*words), 2)
+
+
+def test_doctor_checks_everything_and_names_the_isolation(call):
+    findings = json.loads(call("doctor", "--json").stdout)
+    assert [finding["subject"] for finding in findings] == ["key", "URL", "store", "SSH", "kernel", "isolation", "disk"]
+    assert all(finding["fix"] for finding in findings if finding["state"] != "ok")
+    assert any(name in findings[5]["found"] for name in ("namespace", "plain"))
+
+
+def test_doctor_fails_with_what_to_fix(call, tmp_path):
+    (tmp_path / "file").write_text("x")
+    done = call("doctor", "--store", str(tmp_path / "file" / "runs.sqlite"))
+    assert done.returncode == 1
+    assert "fail" in done.stdout
+    assert "--store" in done.stdout
