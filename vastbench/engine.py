@@ -27,7 +27,7 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
         config = Config()
         config.KernelManager.shutdown_wait_time = SHUTDOWN_WAIT_S
         kwargs.setdefault("config", config)
-        kwargs.setdefault("extra_arguments", ["--IPKernelApp.log_level=ERROR"])
+        kwargs.setdefault("extra_arguments", ["--IPKernelApp.log_level=CRITICAL"])
         kwargs.setdefault("interrupt_on_timeout", True)
         try:
             with raising(KeyboardInterrupt(), signal.SIGTERM, signal.SIGINT):

@@ -7,6 +7,7 @@ papermill itself only warns about an unknown parameter and runs the default; her
 from __future__ import annotations
 
 import ast
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -97,29 +98,35 @@ def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str,
         declared = known[name]["inferred_type_name"]
         try:
             checked[name] = convert(value, declared)
-        except (ValueError, SyntaxError, TypeError):
+        except ValueError:
             raise UsageError(f"The parameter {name} is {value!r}.", hint=f"It must be of type {declared}.") from None
     return checked
 
 
 def convert(value: Any, declared: str) -> Any:
-    """``value`` as the ``declared`` type; text is parsed. Raises ValueError or SyntaxError when it does not fit."""
+    """``value`` as the ``declared`` type; text is parsed. Raises ValueError when it does not fit."""
     optional = re.fullmatch(r"Optional\[(.*)\]", declared)
     if optional:
         return None if value in (None, "None", "null", "") else convert(value, optional[1])
+    misfit = ValueError(f"{value!r} is not of type {declared}")
     if declared == "str":
         return str(value)
     if declared == "bool":
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         if str(value).lower() not in words:
-            raise ValueError(value)
+            raise misfit
         return words[str(value).lower()]
-    if declared in {"int", "float"}:
-        number = int(str(value)) if declared == "int" else float(value)
-        if number != number or abs(number) == float("inf"):
-            raise ValueError(value)
-        return number
-    return ast.literal_eval(value) if isinstance(value, str) else value
+    try:
+        if declared == "int":
+            return int(str(value))
+        if declared == "float":
+            number = float(value)
+            if math.isfinite(number):
+                return number
+            raise misfit
+        return ast.literal_eval(value) if isinstance(value, str) else value
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise misfit from None
 
 
 def _plain_name(stem: str) -> str:

@@ -1,0 +1,131 @@
+"""Notebooks run with checked parameters; a failing one is kept and named."""
+
+import contextlib
+import json
+from concurrent.futures import ProcessPoolExecutor
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vastbench.errors import NotebookFailed, NotFound, UsageError
+from vastbench.resources import shared
+from vastbench.runner import RunResult, check_parameters, convert, find_notebook, run_notebook
+
+OURS = sorted(shared("notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook that prints its parameter, or fails when told to."""
+    made = nbformat.v4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    parameters = nbformat.v4.new_code_cell("number: int = 1  # a number\nfail: bool = False  # whether to fail")
+    parameters.metadata["tags"] = ["parameters"]
+    made.cells = [parameters, nbformat.v4.new_code_cell("print('number', number)\nassert not fail, 'told to'")]
+    made.cells.append(nbformat.v4.new_code_cell("print('not reached')"))
+    path = tmp_path / "odd name; $(x).ipynb"
+    nbformat.write(made, path)
+    return path
+
+
+def states(path):
+    """Each cell's fate; papermill's own banner above a failed notebook has none."""
+    metadata = [cell["metadata"].get("papermill") for cell in json.loads(path.read_text())["cells"]]
+    return [fate["status"] for fate in metadata if fate and "status" in fate]
+
+
+def test_it_can_be_called_through_any_executor_and_echoes_nothing_by_default(notebook, tmp_path):
+    with ProcessPoolExecutor(1) as pool:
+        result = pool.submit(run_notebook, notebook, {"number": "7"}, tmp_path / "out").result(timeout=60)
+    assert isinstance(result, RunResult)
+    assert result.parameters == {"number": 7}
+    assert "number 7" in result.path.read_text()
+    assert result.path.parent == tmp_path / "out"
+    assert set(states(result.path)) == {"completed"}
+
+
+def test_a_failing_cell_is_named_and_the_notebook_kept_with_the_truth_in_it(notebook, tmp_path):
+    with pytest.raises(NotebookFailed, match=r"Cell 3 .* AssertionError: told to") as caught:
+        run_notebook(notebook, {"fail": True}, tmp_path)
+    kept = next(tmp_path.glob("odd_name*.ipynb"))
+    assert str(kept) in caught.value.hint
+    assert states(kept)[-2:] == ["failed", "pending"]
+    assert json.loads(kept.read_text())["metadata"]["papermill"]["exception"] is True
+
+
+def test_an_unknown_parameter_is_refused_with_the_known_ones(notebook):
+    with pytest.raises(UsageError, match="nubmer") as caught:
+        check_parameters(notebook, {"nubmer": 3})
+    assert "number" in caught.value.hint
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"cells": 3}'])
+def test_a_file_that_is_no_notebook_is_refused(tmp_path, content):
+    path = tmp_path / "bad.ipynb"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=r"bad\.ipynb"):
+        check_parameters(path, {})
+
+
+def test_our_notebooks_are_found_by_name():
+    assert find_notebook("01-integration-test") == OURS[0]
+    with pytest.raises(NotFound, match="nowhere"):
+        find_notebook("../nowhere")
+
+
+@pytest.mark.parametrize(
+    ("value", "declared", "expected"),
+    [
+        ("3", "int", 3),
+        ("0.5", "float", 0.5),
+        ("true", "bool", True),
+        (False, "bool", False),
+        ("None", "Optional[float]", None),
+        ("2", "Optional[float]", 2.0),
+        ("1", "str", "1"),
+        ("['a']", "list[str]", ["a"]),
+    ],
+)
+def test_text_becomes_the_declared_type(value, declared, expected):
+    assert convert(value, declared) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "declared"), [("3.5", "int"), ("nan", "float"), ("inf", "float"), ("maybe", "bool"), ("x", "int")]
+)
+def test_what_does_not_fit_is_refused(value, declared):
+    with pytest.raises(ValueError, match="is not of type"):
+        convert(value, declared)
+
+
+@given(st.text(max_size=20), st.sampled_from(["int", "float", "bool", "Optional[int]", "list[int]"]))
+def test_whatever_is_typed_it_converts_or_is_refused(text, declared):
+    with contextlib.suppress(ValueError):
+        convert(text, declared)
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda p: p.stem)
+def test_each_notebook_keeps_the_conventions(path):
+    made = nbformat.read(path, as_version=4)
+    nbformat.validate(made)
+    first = made.cells[0]
+    assert first.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    assert "?" in first.source.splitlines()[0]
+    tagged = [cell for cell in made.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert not any(word in tagged[0].source for word in ("key", "secret", "token", "password"))
+    assert all("  # " in line for line in tagged[0].source.splitlines())
+    assert "assert" in made.cells[-1].source
+    assert max(len(cell.source.splitlines()) for cell in made.cells if cell.cell_type == "code" and cell is not tagged[0]) <= 10
+    assert made.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("path", [path for path in OURS if path.stem.startswith("01")], ids=lambda p: p.stem)
+def test_notebooks_that_rent_are_committed_without_outputs(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
