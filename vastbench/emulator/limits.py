@@ -17,6 +17,7 @@ class Limiter:
         self._limits = limits
         self._pace = pace
         self._allowed_at: dict[tuple[str, str, str], float] = {}
+        self._penalised: set[tuple[str, str, str]] = set()
         self._recent: dict[tuple[str, str, str], deque[float]] = {}
 
     def refuses(self, limit: str | None, endpoint: str, method: str, caller: str) -> float | None:
@@ -31,9 +32,12 @@ class Limiter:
     def _interval(self, rule: Interval, key: tuple[str, str, str], now: float) -> float | None:
         slack = _SLACK_REAL_S * self._pace.speed
         if now < self._allowed_at.get(key, float("-inf")) - slack:
-            if rule.penalty:
+            # Once: if each refusal counted anew, a client that retries steadily would never be let in again.
+            if rule.penalty and key not in self._penalised:
+                self._penalised.add(key)
                 self._allowed_at[key] = now + rule.penalty
             return rule.seconds
+        self._penalised.discard(key)
         self._allowed_at[key] = now + rule.seconds
         return None
 

@@ -105,7 +105,7 @@ class Lag(_Table):
 
 
 class Interval(_Parameter):
-    """The least seconds between two calls of one identity; after a refusal, ``penalty`` seconds instead."""
+    """The least seconds between two calls of one identity; the first refusal makes it wait ``penalty`` seconds from there."""
 
     seconds: float = Field(ge=0)
     penalty: float = Field(default=0, ge=0)
