@@ -24,19 +24,25 @@ SPEED = 20
 
 CERTAIN = """
 extends = "cached"
-about = "The cached profile without its failures: these tests ask what the client does, not how often something goes wrong"
+about = "The cached profile without its failures and long waits: these tests ask what the client does, not how often or when"
 [boot]
+running = { kind = "fixed", value = 15, basis = "assumption" }
+restart = { kind = "fixed", value = 10, basis = "assumption" }
 never = { p = 0, basis = "assumption" }
 oci_error = { p = 0, basis = "assumption" }
 exits = { p = 0, basis = "assumption" }
 gpu_taken = { p = 0, basis = "assumption" }
 [ssh]
+accepts = { kind = "fixed", value = 2, basis = "assumption" }
+account_key_lag = { kind = "fixed", value = 1, basis = "assumption" }
+attached_key_lag = { kind = "fixed", value = 10, basis = "assumption" }
 auth_never = { p = 0, basis = "assumption" }
 [market]
 offer_gone = { p = 0, basis = "assumption" }
 offer_gone_stale = { p = 0, basis = "assumption" }
 [lag]
-charges = { kind = "fixed", value = 200, basis = "assumption" }
+logs = { kind = "fixed", value = 5, basis = "assumption" }
+charges = { kind = "fixed", value = 140, basis = "assumption" }
 """
 """The profile of most modules."""
 

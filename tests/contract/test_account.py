@@ -8,15 +8,16 @@ import pytest
 from tests.contract.emulation import Emulation, until
 from tests.contract.official import Client
 from tests.contract.openssh import OpenSsh
-from tests.contract.rental import cheapest, create, show
+from tests.contract.rental import create, show
 
 KEYLESS = "0" * 64
 
 
 @pytest.fixture(scope="module")
 def instance(emulator: Emulation, vastai: Client) -> int:
-    """An instance that runs up charges."""
-    return create(vastai, cheapest(vastai)[0], "--ssh", "--label", "bill")
+    """An instance dear enough to run up charges soon."""
+    offer = vastai.raw("search", "offers", "gpu_name=H100_SXM num_gpus=1", "-o", "dph", "--limit", 1)[0]
+    return create(vastai, offer["id"], "--ssh", "--label", "bill")
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +35,13 @@ def test_charges_are_late(instance, vastai, days):
 
 
 def test_keys_are_kept_as_they_were_given(instance, emulator, vastai):
-    """``create ssh-key`` stores the key; ``show ssh-keys`` lists it with its id and text; what is no key is refused."""
+    """``create ssh-key`` stores the key; ``show ssh-keys`` lists it by id and text."""
     ssh = OpenSsh(emulator.folder)
     made = vastai("create", "ssh-key", ssh.public_key)
     assert "ssh-key created {'success': True" in made.out
     keys = vastai.raw("show", "ssh-keys")
     assert [key["public_key"] for key in keys] == [ssh.public_key]
     assert keys[0].keys() == {"id", "user_id", "public_key", "created_at", "deleted_at"}
-    assert ssh.public_key in vastai("show", "ssh-keys").out
-    assert vastai.raw("show", "user")["ssh_key"] == ssh.public_key
 
 
 def test_the_user_has_an_id_and_credit_and_shows_no_key(instance, emulator, vastai):
@@ -72,7 +71,7 @@ def test_charges_name_instance_items_and_rounded_amounts(instance, emulator, vas
 
     def billed():
         rows = vastai.raw("show", "invoices-v1", "--charges", *days)["results"]
-        return rows if rows and rows[0]["amount"] >= 0.003 else None
+        return rows if rows and rows[0]["amount"] >= 0.02 else None
 
     [row] = until(billed, "a row of charges")
     assert (row["source"], row["type"], row["metadata"]) == (f"instance-{instance}", "instance", {"label": "bill"})

@@ -10,13 +10,13 @@ from tests.contract.openssh import OpenSsh, addresses
 from tests.contract.rental import cheapest, create, show, until_ready
 
 TAKEN = CERTAIN.replace("gpu_taken = { p = 0,", "gpu_taken = { p = 1,").replace(
-    "[ssh]", 'gpu_taken_for = { kind = "fixed", value = 60, basis = "assumption" }\n[ssh]'
+    "[ssh]", 'gpu_taken_for = { kind = "fixed", value = 30, basis = "assumption" }\n[ssh]'
 )
 
 
 @pytest.fixture(scope="module")
 def emulator():
-    """An emulator on which every stopped instance's GPU goes to somebody else for a minute."""
+    """An emulator on which every stopped instance's GPU goes to somebody else for a while."""
     with emulation(TAKEN) as running:
         yield running
 
