@@ -19,8 +19,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vastbench.analysis.frames import phases_table as phases_table
     from vastbench.analysis.frames import runs_table as runs_table
     from vastbench.bench import Bench as Bench
+    from vastbench.charts import phase_waterfall as phase_waterfall
     from vastbench.errors import VastbenchError as VastbenchError
     from vastbench.progress import notebook as notebook_progress
     from vastbench.provision import Conditions as Conditions
@@ -38,6 +40,8 @@ _PLACES = {
     "notebook_progress": ("vastbench.progress", "notebook"),
     "run_notebook": ("vastbench.runner", "run_notebook"),
     "verdict": ("vastbench.report.text", "verdict"),
+    "phase_waterfall": ("vastbench.charts", "phase_waterfall"),
+    "phases_table": ("vastbench.analysis.frames", "phases_table"),
     "runs_table": ("vastbench.analysis.frames", "runs_table"),
 }
 
@@ -49,6 +53,8 @@ __all__ = [
     "VastbenchError",
     "emulator",
     "notebook_progress",
+    "phase_waterfall",
+    "phases_table",
     "run_notebook",
     "runs_table",
     "verdict",

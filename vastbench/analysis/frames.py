@@ -13,6 +13,18 @@
 ``cost_usd``          float    by meter
 ``naive_cost_usd``    float    wall clock × price
 ====================  =======  ==========================================================
+
+``phases_table`` — one row per run × phase:
+
+====================  =======  ==========================================================
+``run``, ``phase``, ``parent``  str    the run, the phase, the phase it is a part of (missing at the top level)
+``attempt``           int      which try of the run
+``outcome``           str      passed, failed or censored
+``seconds``           float    what the user waited, NaN when the end was not seen
+``lower``, ``upper``  float    bounds of the true duration in seconds, upper NaN when the end was not seen
+``start_s``           float    when the phase began to be waited for, seconds since the run's start
+``end_lower_s``, ``end_upper_s``  float  bounds of its end, seconds since the run's start
+====================  =======  ==========================================================
 """
 
 from collections.abc import Iterable
@@ -57,3 +69,29 @@ def runs_table(runs: Iterable[Run]) -> "pd.DataFrame":
     numbers = ["usd_per_hour", *map(column, TOP_LEVEL), column(PhaseName.UNATTRIBUTED), "total_s", "cost_usd", "naive_cost_usd"]
     frame = pd.DataFrame(rows, columns=["run", "outcome", "cause", "gpu", "machine", *numbers])
     return frame.astype({"machine": "Int64"} | dict.fromkeys(numbers, "float64"))
+
+
+def phases_table(runs: Iterable[Run]) -> "pd.DataFrame":
+    """One row per run and phase, in order of their end; the columns are those of the module's second table."""
+    import pandas as pd
+
+    rows = [
+        {
+            "run": run.id,
+            "phase": str(phase.name),
+            "parent": str(phase.parent) if phase.parent else None,
+            "attempt": phase.attempt,
+            "outcome": str(phase.outcome),
+            "seconds": phase.seconds,
+            "lower": phase.lower,
+            "upper": phase.upper if phase.end.seen else None,
+            "start_s": phase.start.upper,
+            "end_lower_s": phase.end.lower,
+            "end_upper_s": phase.end.yes_received,
+        }
+        for run in runs
+        for phase in run.phases
+    ]
+    numbers = ["seconds", "lower", "upper", "start_s", "end_lower_s", "end_upper_s"]
+    frame = pd.DataFrame(rows, columns=["run", "phase", "parent", "attempt", "outcome", *numbers])
+    return frame.astype({"attempt": "int64"} | dict.fromkeys(numbers, "float64"))
