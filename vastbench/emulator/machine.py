@@ -32,7 +32,7 @@ class Machine:
     """An instance's machine. All methods belong to one event loop.
 
     ``proxy_port`` and ``direct_port`` are loopback ports that refuse connections until :meth:`open_ssh`; ``proxy_port`` stays
-    the same for the machine's life, ``direct_port`` (None without ``direct``) changes with every boot after the first.
+    the same for the machine's life, ``direct_port`` (None without ``direct``) changes with every stop.
     """
 
     def __init__(
@@ -108,9 +108,6 @@ class Machine:
                 raise SandboxError(f"instance {self.spec.id} is destroyed")
             if self._sandbox is not None:
                 raise SandboxError(f"instance {self.spec.id} is running already")
-            if self._booted and self._direct is not None:
-                self._direct.port.release()
-                self._direct = Door(HeldPort(), self._direct.delays)
             uid = self._isolation.uid(self.spec.id)
             sandbox = open_sandbox(self._isolation, self._root, hostname=self.spec.hostname, uid=uid)
             if not self._booted:
@@ -186,7 +183,11 @@ class Machine:
     async def stop(self) -> None:
         """Close the ports, drop connections, kill every process; the files stay. Idempotent."""
         async with self._changing:
+            was_up = self._sandbox is not None
             await self._stop()
+            if was_up and self._direct is not None:  # now, so that the next boot's environment can name the new port
+                self._direct.port.release()
+                self._direct = Door(HeldPort(), self._direct.delays)
 
     async def _stop(self) -> None:
         server, sandbox, onstart = self._server, self._sandbox, self._onstart
