@@ -97,6 +97,10 @@ class Emulation:
 
         return until(look, f"instance {instance}: {event} {more or ''} ({count}.)")
 
+    def programs(self) -> set[str]:
+        """The names of its processes, those inside its machines included."""
+        return {one.name() for one in self._family()}
+
     def stop(self) -> Remains:
         """End it with SIGTERM and see what stays."""
         if self.remains is not None:

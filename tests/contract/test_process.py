@@ -47,6 +47,7 @@ def test_the_end_leaves_no_process_port_or_folder():
         with subprocess.Popen(login, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as open_login:
             assert open_login.stdout is not None
             assert open_login.stdout.readline() == "in\n"
+            assert "sleep" in running.programs()
             assert any(running.temporary.iterdir())
             remains = running.stop()
             assert open_login.wait(10) == 255
