@@ -41,3 +41,7 @@ lab: .venv/installed
 
 clean:
 	rm -rf .venv .venv-vastai out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.PHONY: docs/run.png
+docs/run.png: .venv/installed
+	$(BIN)/python docs/picture.py $@

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#8c8c8c"
+BLUE, ORANGE = "#0072b2", "#d55e00"
+EXACT_S = 0.005
+"""Bounds narrower than this many seconds are not drawn: they are our own doing, known exactly."""
 
 
 def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -28,22 +30,16 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.barh(
         top.index, top["seconds"], left=top["start_s"], height=0.62, color=[ORANGE if i == longest else BLUE for i in top.index]
     )
-    width = top["end_upper_s"] - top["end_lower_s"]
-    ax.errorbar(
-        top["end_upper_s"],
-        top.index,
-        xerr=[width, width * 0],
-        fmt="none",
-        ecolor="black",
-        elinewidth=1,
-        capsize=3,
-        label="bounds",
-    )
+    polled = top[top["end_upper_s"] - top["end_lower_s"] > EXACT_S]
+    width = polled["end_upper_s"] - polled["end_lower_s"]
+    whiskers = [width, width * 0]
+    ax.errorbar(polled["end_upper_s"], polled.index, xerr=whiskers, fmt="none", ecolor="black", elinewidth=1, capsize=3)
     for row in top.itertuples():
         ax.annotate(f" {row.seconds:.1f} s", (row.end_upper_s, row.Index), va="center", fontsize=8)
     ax.set_yticks(top.index, top["phase"])
     ax.invert_yaxis()
     ax.margins(x=0.12)
+    ax.set_xlim(left=0)
     ax.set_xlabel("seconds since the start; whiskers: when the phase may truly have ended")
     ax.set_title(f"Run {phases['run'].iloc[0]}: where the time went (n = 1)", loc="left", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
