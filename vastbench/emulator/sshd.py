@@ -18,6 +18,9 @@ from vastbench.emulator.spec import SshDelays
 
 LOOPBACK = "127.0.0.1"
 
+_ENTER_REAL_S = 0.012
+"""Real seconds that entering a machine and starting a shell there take; part of a command's drawn delay, not on top of it."""
+
 
 class HeldPort:
     """A loopback port that is ours from the start: bound without listening, so that the kernel refuses connections."""
@@ -157,7 +160,7 @@ class SshServer:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101
         self._keep(task)
-        await self.pace.sleep(delays.command_s())
+        await self.pace.sleep(delays.command_s() - _ENTER_REAL_S * self.pace.speed)
         kind: type[Session] = Terminal if process.term_type else Command
         session = kind(self.sandbox, self.traffic, process)
         try:
@@ -174,12 +177,14 @@ class _Login(asyncssh.SSHServer):
     def __init__(self, server: SshServer, delays: SshDelays) -> None:
         self._server = server
         self._delays = delays
+        self._made_at = 0.0
         self._waited = False
         self._user = ""
         self._connection: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
+        self._made_at = self._server.pace.now()
         self._server.connections.add(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -190,7 +195,8 @@ class _Login(asyncssh.SSHServer):
         self._user = username
         if not self._waited:
             self._waited = True
-            await self._server.pace.sleep(self._delays.login_s())
+            # From the connection on: the handshake's own work is part of the drawn delay.
+            await self._server.pace.sleep_until(self._made_at + self._delays.login_s())
         return True
 
     def public_key_auth_supported(self) -> bool:
