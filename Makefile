@@ -13,8 +13,8 @@ run: .venv/installed
 	@echo "Look again: $(BIN)/vastbench runs --store out/runs.sqlite"
 
 test: .venv/tested .venv-vastai/installed lint
-	$(BIN)/pytest
-	$(BIN)/pytest --nbval-lax --nbval-current-env -p no:cacheprovider notebooks
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	VASTBENCH_STORE=$$(mktemp -d)/runs.sqlite $(BIN)/pytest --nbval-lax --nbval-current-env notebooks
 
 lint: .venv/tested
 	$(BIN)/ruff check .

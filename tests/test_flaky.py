@@ -54,6 +54,6 @@ def test_retries_are_attempts_of_their_own(flaky):
     assert again, "with three offers in ten gone, some run must have tried again"
     for run in again:
         assert [attempt.number for attempt in run.attempts] == list(range(1, len(run.attempts) + 1))
-        assert all(attempt.cause == "offer_gone" for attempt in run.attempts[:-1])
+        assert {attempt.cause for attempt in run.attempts[:-1]} <= {"offer_gone", "rate_limited"}
         searches = [phase for phase in run.phases if phase.name is PhaseName.SEARCH]
         assert [phase.attempt for phase in searches] == [attempt.number for attempt in run.attempts]
