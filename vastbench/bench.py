@@ -6,6 +6,7 @@ budget.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from contextlib import ExitStack
@@ -26,6 +27,8 @@ from vastbench.store import Store
 from vastbench.timing import Listener, Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
+
+log = logging.getLogger(__name__)
 
 
 class Bench:
@@ -112,6 +115,8 @@ class Bench:
         )
         run = replace(run, conditions=run.conditions | self._conditions(), instrument=run.instrument | self._instrument())
         self.spent_usd += run.cost.total_usd or 0.0
+        if error is not None:
+            log.info("run %s ended with:", run.id, exc_info=error)
         self.store.save_run(run)
         if isinstance(error, (KeyboardInterrupt, Interrupted, SystemExit)):
             raise error

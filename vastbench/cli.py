@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from vastbench.errors import BudgetRefused, SettingsError, VastbenchError, exit_code_of
+from vastbench.errors import BudgetRefused, Interrupted, SettingsError, VastbenchError, exit_code_of
 
 if TYPE_CHECKING:
     from vastbench.bench import Bench
@@ -378,7 +378,7 @@ def main() -> None:
     raise_on_signals()
     try:
         app()
-    except VastbenchError as error:
+    except (VastbenchError, Interrupted) as error:
         if _debug:
             traceback.print_exc()
         print(f"vastbench: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)

@@ -27,8 +27,10 @@
     │   └── CheckFailed            the wrong GPU, or content that does not match
     ├── DeadlineExceeded           a wait reached its deadline: a censored observation       exit 7
     ├── NotebookFailed             a cell raised; the executed notebook is kept              exit 9
-    ├── Interrupted                SIGINT or SIGTERM                                         exit 130
     └── LeaseNotClosed             an instance may still exist and bill                      exit 8
+
+    Interrupted                    SIGINT or SIGTERM                                         exit 130
+                                   (beside the tree: no ``except Exception`` on the way may swallow it)
 
 Every message says what happened and with which value; ``hint`` says what to do next. No message ever holds the API key or a
 private key: API errors are built from the reply, never from the request's headers.
@@ -237,11 +239,20 @@ class NotebookFailed(VastbenchError):
     cause = "notebook"
 
 
-class Interrupted(VastbenchError):
-    """The user or the system asked to stop (SIGINT, SIGTERM)."""
+class Interrupted(BaseException):
+    """The user or the system asked to stop (SIGINT, SIGTERM).
+
+    It stands beside the tree, as KeyboardInterrupt does, so that no ``except Exception`` of a library can swallow it.
+    """
 
     exit_code = 130
     cause = "interrupted"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Take what stopped us, and what to do next."""
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
 
 
 class LeaseNotClosed(VastbenchError):
@@ -255,6 +266,8 @@ def exit_code_of(cause: str) -> int:
     """The exit status for a run that ended with ``cause``: 0 for none, else that of the error filed under it, else 1."""
     if not cause:
         return 0
+    if cause == Interrupted.cause:
+        return Interrupted.exit_code
     known: list[type[VastbenchError]] = [VastbenchError]
     for error in known:
         if error.cause == cause:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, KeyRejected, LeaseNotClosed, OfferGone
+from vastbench.errors import ApiError, KeyRejected, LeaseNotClosed, OfferGone, StoreError
 from vastbench.interrupts import shield
 from vastbench.store import LeaseRow
 from vastbench.timing import Moment, PhaseName, Recorder
@@ -121,7 +121,7 @@ class Lease:
             except ApiError as error:
                 verdict, evidence = "unknown", str(error)
             if self.clock.now() > deadline:
-                self.journal.update_lease(self.label, verdict=verdict, note=evidence)
+                _note(self.journal, self.label, verdict=verdict, note=evidence)
                 raise LeaseNotClosed(
                     f"Instance {self.instance_id} ({self.label}) is not confirmed destroyed: {evidence}.",
                     hint=f"It may still bill. Destroy it by hand: `vastai destroy instance {self.instance_id}`.",
@@ -168,6 +168,7 @@ def hold(
     try:
         with shield():
             lease = _create(api, journal, clock, recorder, offer, request)
+            journal.update_lease(request.label, state="held", instance_id=lease.instance_id)
         yield lease
     finally:
         if lease is not None:
@@ -186,7 +187,6 @@ def _create(api: VastApi, journal: Journal, clock: Clock, recorder: Recorder, of
         _undo(api, journal, clock, request.label, error, made, before)
         raise
     created = Moment.between(answer.sent, answer.received, "action")
-    journal.update_lease(request.label, state="held", instance_id=answer.value.new_contract)
     return Lease(api, journal, clock, request.label, answer.value.new_contract, created)
 
 
@@ -198,9 +198,9 @@ def _undo(
     if made is None and not certain:
         made = _find(api, clock, label)
     if made is None:
-        journal.update_lease(label, state="closed", verdict="never created", closed_at=utc_now(), note=str(error)[:300])
+        _note(journal, label, state="closed", verdict="never created", closed_at=utc_now(), note=str(error)[:300])
         return
-    journal.update_lease(label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
+    _note(journal, label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
     Lease(api, journal, clock, label, made, Moment.between(before, clock.now(), "action")).close()
 
 
@@ -226,6 +226,14 @@ def _find(api: VastApi, clock: Clock, label: str) -> int | None:
             hint=f"An instance with that label may bill: look for it with `vastai show instances --label {label}`.",
         )
     return None
+
+
+def _note(journal: Journal, label: str, **changes: Any) -> None:
+    """Write to the journal where a journal that fails must not stand in the way of destroying."""
+    try:
+        journal.update_lease(label, **changes)
+    except StoreError as error:
+        log.error("the lease %s could not be updated with %s: %s", label, changes, error)
 
 
 def _close_whatever_happens(lease: Lease, recorder: Recorder) -> None:

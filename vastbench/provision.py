@@ -30,8 +30,8 @@ from vastbench.run import Attempt
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import Endpoint, Probe, Ready, Step, wait_ready
 from vastbench.timing import Moment, Outcome, Phase, PhaseName, Recorder, cause_of, outcome_of, summary_of
-from vastbench.vast.api import VastApi
-from vastbench.vast.models import CreateRequest, Instance, Offer
+from vastbench.vast.api import Answer, VastApi
+from vastbench.vast.models import CreateRequest, Instance, Offer, SshKey
 from vastbench.vast.query import OfferQuery
 from vastbench.vast.watch import Following, Sighting, Watch
 
@@ -183,19 +183,24 @@ class Provisioner:
     @contextmanager
     def _registered(self, recorder: Recorder, key: RunKey) -> Iterator[None]:
         """Register the run's key with the account before anything is created, and remove it at the end."""
-        with shield(), recorder.phase(PhaseName.REGISTER_KEY) as phase:
-            added = self.api.create_ssh_key(key.public_line)
-            phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
+        added: Answer[SshKey] | None = None
         try:
+            with shield(), recorder.phase(PhaseName.REGISTER_KEY) as phase:
+                added = self.api.create_ssh_key(key.public_line)
+                phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
             yield
         finally:
-            with shield(), recorder.phase(PhaseName.REMOVE_KEY) as phase:
-                try:
-                    gone = self.api.delete_ssh_key(added.value.id)
-                    phase.start, phase.end = Moment.exact(gone.sent), Moment.exact(gone.received)
-                except ApiError as error:
-                    phase.detail = f"the key stays with the account: {summary_of(error)}"
-                    log.warning("SSH key %s was not removed: %s", added.value.id, error)
+            if added is not None:
+                self._remove_key(recorder, added.value.id)
+
+    def _remove_key(self, recorder: Recorder, key_id: int) -> None:
+        with shield(), recorder.phase(PhaseName.REMOVE_KEY) as phase:
+            try:
+                gone = self.api.delete_ssh_key(key_id)
+                phase.start, phase.end = Moment.exact(gone.sent), Moment.exact(gone.received)
+            except ApiError as error:
+                phase.detail = f"the key stays with the account: {summary_of(error)}"
+                log.warning("SSH key %s was not removed: %s", key_id, error)
 
     def _lease(self, stack: ExitStack, recorder: Recorder, run_id: str, conditions: Conditions, rented: Rented) -> Lease:
         """Search and create until a create goes through; each clear refusal costs one attempt."""

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from vastbench.clock import Clock
-from vastbench.errors import DeadlineExceeded, Interrupted, VastbenchError
+from vastbench.errors import BudgetRefused, DeadlineExceeded, Interrupted, VastbenchError
 
 
 class PhaseName(StrEnum):
@@ -229,14 +229,14 @@ class Open:
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """Censored for what stops an observation from outside (deadline, interruption), failed for everything else."""
-    stopped = isinstance(error, (DeadlineExceeded, Interrupted, KeyboardInterrupt, SystemExit))
+    """Censored for what stops an observation from outside (deadline, budget, user), failed for everything else."""
+    stopped = isinstance(error, (DeadlineExceeded, BudgetRefused, Interrupted, KeyboardInterrupt, SystemExit))
     return Outcome.CENSORED if stopped else Outcome.FAILED
 
 
 def cause_of(error: BaseException) -> str:
     """The short name under which a failed or censored run files ``error``."""
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+    if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
         return Interrupted.cause
     return error.cause if isinstance(error, VastbenchError) else "internal"
 
@@ -245,6 +245,8 @@ def summary_of(error: BaseException, *, with_hint: bool = False) -> str:
     """One line of evidence about ``error``, with its next step if wanted; at most 600 characters."""
     if isinstance(error, VastbenchError):
         text = str(error) if with_hint else error.message
+    elif isinstance(error, Interrupted):
+        text = error.message
     else:
         text = f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:600]

@@ -66,7 +66,7 @@ class Following:
         self._clock = clock
         self._news = threading.Condition()
         self._history: list[Sighting] = []
-        self._fatal: Exception | None = None
+        self._fatal: BaseException | None = None
         self._last_miss = ""
 
     @property
@@ -149,7 +149,7 @@ class Following:
             self.stats.rate_limited += isinstance(error, RateLimited)
             self._last_miss = error.message
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         with self._news:
             self._fatal = error
             self._news.notify_all()
@@ -222,7 +222,7 @@ class Watch:
                     following._see(_sighting(pages, following.instance_id))
             self._clock.wait(self._wake, due - self._clock.now())
 
-    def _fail_all(self, error: Exception) -> None:
+    def _fail_all(self, error: BaseException) -> None:
         with self._lock:
             followers, self._followers = self._followers, set()
         for following in followers:
