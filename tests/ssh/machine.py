@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import struct
 import threading
@@ -38,6 +40,7 @@ class Machine:
         self._listener: asyncio.Task[None] | None = None
         self.port = _free_port()
         self._loop = asyncio.new_event_loop()
+        self._children: list[asyncio.subprocess.Process] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,8 +149,9 @@ class Machine:
             process.stderr.write(b"not yet\n")
             process.exit(3)
             return
-        child = await asyncio.create_subprocess_shell(command, stdin=-1, stdout=-1, stderr=-1)
+        child = await asyncio.create_subprocess_shell(command, stdin=-1, stdout=-1, stderr=-1, start_new_session=True)
         assert child.stdin is not None
+        self._children.append(child)
 
         async def pump(source: Any, sink: Any, *, end: bool) -> None:
             with contextlib.suppress(OSError, asyncssh.Error):
@@ -180,6 +184,12 @@ class Machine:
         await asyncio.sleep(0.02)
         for task in self._tasks:
             task.cancel()
+        for child in self._children:
+            if child.returncode is None:
+                os.killpg(child.pid, signal.SIGKILL)
+            for pipe in (child.stdout, child.stderr):
+                pipe._transport.close()  # a grandchild that left the group may hold it open
+            await child.wait()
         for sock in self._live:
             with contextlib.suppress(OSError):
                 sock.close()
