@@ -12,10 +12,10 @@ import pytest
 
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, emulator_process
+from tests.profiles import certain
 from vastbench.clock import Clock
 from vastbench.errors import Interrupted
 from vastbench.interrupts import raising, shield
-from vastbench.provision import Conditions
 from vastbench.resources import shared
 from vastbench.store import Store
 from vastbench.timing import PARENTS, Outcome, PhaseName
@@ -62,7 +62,7 @@ def signalled(tmp_path_factory):
 
     def lane(first):
         """Every fourth case, one after the other, on a marketplace of its own: its limits count per account."""
-        with emulator_process(home, "--profile", "cached", "--seed", "5", "--speed", SPEED) as environment:
+        with emulator_process(home, "--profile", str(certain(home)), "--seed", "5", "--speed", SPEED) as environment:
             results = {case: one(environment, *case) for case in cases[first::LANES]}
             return results, listed(environment)
 
@@ -93,14 +93,15 @@ def test_after_all_those_signals_the_marketplace_lists_no_instance(signalled):
 @pytest.fixture(scope="module")
 def exceptions(tmp_path_factory):
     """Runs in which an error comes up as a phase begins or ends: {(phase, when): run}, and what was left."""
-    with bench(tmp_path_factory.mktemp("exceptions"), profile="cached", seed=6, speed=20) as opened:
+    folder = tmp_path_factory.mktemp("exceptions")
+    with bench(folder, profile=certain(folder), seed=6, speed=20) as opened:
 
         def one(phase, when):
             def break_it(name, ended):
                 if name is phase and (ended is not None) == (when == "end"):
                     raise RuntimeError(f"broken at the {when} of {name}")
 
-            return opened.run(Conditions(attempts=10), break_it)
+            return opened.run(listener=break_it)
 
         with ThreadPoolExecutor(8) as pool:
             cases = {(phase, when): pool.submit(one, phase, when) for phase in PHASES for when in ("begin", "end")}
@@ -125,8 +126,8 @@ def test_after_all_those_exceptions_the_marketplace_lists_no_instance_and_no_key
     assert len(keys) <= 2  # a removal that was broken off as it began or ended
 
 
-def test_sigterm_to_papermill_destroys_the_instance_and_the_saved_notebook_says_so(tmp_path):
-    with emulator_process(tmp_path, "--profile", "cached", "--seed", "5", "--speed", "4") as environment:
+def test_two_signals_to_papermill_destroy_the_instance_and_the_saved_notebook_says_so(tmp_path):
+    with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--seed", "5", "--speed", "4") as environment:
         notebook = shared("notebooks") / "01-integration-test.ipynb"
         out = tmp_path / "executed.ipynb"
         command = [sys.executable, "-m", "papermill", "--engine", "vastbench", str(notebook), str(out), "--no-progress-bar"]
@@ -134,6 +135,8 @@ def test_sigterm_to_papermill_destroys_the_instance_and_the_saved_notebook_says_
         with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
             assert held_within(60, tmp_path / "runs.sqlite"), process.communicate()[0]
             process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)  # an impatient second one must not cut the clean-up short
             said = process.communicate(timeout=100)[0]
         assert process.returncode != 0
         assert listed(environment) == [], said
@@ -181,3 +184,34 @@ def test_a_shield_gives_the_handlers_back():
 
 def test_a_clean_environment_holds_no_key(tmp_path):
     assert not [name for name in clean_environment(tmp_path) if name.startswith("VAST")]
+
+
+def test_a_closed_terminal_destroys_the_instance_too(tmp_path):
+    with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--speed", SPEED) as environment:
+        command = [VASTBENCH, "run", "--live", "--budget", "9", "--yes", "--store", str(tmp_path / "runs.sqlite")]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            assert held_within(60, tmp_path / "runs.sqlite")
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(60) == 130
+        assert listed(environment) == []
+
+
+def test_a_second_signal_is_only_logged_while_the_first_is_cleaned_up():
+    def work():
+        with raising(Interrupted("stop"), signal.SIGTERM):
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="stop"):
+        work()
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with shield():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,9 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from vastbench.clock import Clock
-from vastbench.errors import BudgetRefused, Interrupted
-from vastbench.interrupts import raising
-from vastbench.provision import Conditions, Provisioner
+from vastbench.errors import (
+    BudgetRefused,
+    Interrupted,
+    KeyRejected,
+    LeaseNotClosed,
+    NoOffer,
+    OfferGone,
+    RateLimited,
+    Refused,
+)
+from vastbench.interrupts import STOPPING, raising, shield
+from vastbench.provision import Budget, Conditions, Provisioner
 from vastbench.run import Run
 from vastbench.scenarios.integration import integration
 from vastbench.settings import Settings, default_store
@@ -61,7 +71,6 @@ class Bench:
             )
         self.live = live
         self.budget_usd = budget_usd
-        self.spent_usd = 0.0
         self.profile = profile
         self.seed = seed
         self.settings = Settings.from_environment(api_key_file=api_key_file)
@@ -69,14 +78,18 @@ class Bench:
         self._place = store or self.settings.vastbench_store or default_store()
         self._truth = truth
         self._stack = ExitStack()
+        self._idle = threading.Condition()
+        self._under_way = 0
+        self._leaked = ""
         self.store: Store
         self.api: VastApi
 
     def __enter__(self) -> Bench:
         """Open the store and the marketplace, starting an emulator unless the bench is live."""
         with ExitStack() as stack:
-            # A kernel, or a program of the user's, dies of SIGTERM without unwinding: then nobody would close the lease.
-            stack.enter_context(raising(Interrupted("Stopped by SIGTERM."), signal.SIGTERM))
+            # A kernel, or a program of the user's, dies of these without unwinding: then nobody would close the lease.
+            deadly = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
+            stack.enter_context(raising(Interrupted("Stopped by a signal."), *deadly))
             self.store = stack.enter_context(Store(self._place))
             if self.live:
                 url, key = self.settings.vast_url, self.settings.require_key()
@@ -89,34 +102,53 @@ class Bench:
                 self.emulator = emulator
                 url = emulator.url
                 self.api = stack.enter_context(VastApi(url, emulator.api_key, clock=self.clock))
-            watch = Watch(self.api, self.clock)
-            stack.callback(watch.close)
-            self._watch = watch
-            self._provisioner = Provisioner(self.api, watch, self.store, self.clock, url=url)
+            self._watch = Watch(self.api, self.clock)
+            stack.callback(self._watch.close)
+            budget = None if self.budget_usd is None else Budget(self.budget_usd)
+            self._provisioner = Provisioner(self.api, self._watch, self.store, self.clock, url=url, budget=budget)
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop what was started."""
-        self._stack.close()
+        """Let runs under way in other threads end, close what is still held, and stop what was started."""
+        with ExitStack() as stack:
+            stack.callback(self._stack.close)
+            with shield():
+                self._watch.close()  # whoever waits for a status gives up, and closes its own lease
+                with self._idle:
+                    self._idle.wait_for(lambda: self._under_way == 0)
+                for lease in list(self._provisioner.held):
+                    lease.close()
 
     def run(self, conditions: Conditions | None = None, listener: Listener | None = None) -> Run:
-        """Make one integration run and store it.
+        """Make one integration run and store it. May be called from many threads at once.
 
         ``listener`` hears of every phase (see :class:`~vastbench.timing.Recorder`). A run that fails is returned, not
-        raised; an interruption is stored and then raised again.
+        raised; an interruption is stored and then raised again. Raises LeaseNotClosed, and rents nothing, once a run of this
+        bench could not show that its instance is gone.
         """
-        conditions = conditions or Conditions()
-        if self.budget_usd is not None:
-            self._provisioner.budget_usd = self.budget_usd - self.spent_usd
+        with self._idle:
+            if self._leaked:
+                raise LeaseNotClosed(f"Nothing more is rented: {self._leaked}", hint="Destroy that instance by hand first.")
+            self._under_way += 1
+        try:
+            return self._run(conditions or Conditions(), listener)
+        finally:
+            with self._idle:
+                self._under_way -= 1
+                self._idle.notify_all()
+
+    def _run(self, conditions: Conditions, listener: Listener | None) -> Run:
         recorder = Recorder(self.clock, listener)
-        run, error = integration(
-            self._provisioner, recorder, conditions, run_id=new_run_id(), source="live" if self.live else "emulator"
-        )
+        run_id, source = new_run_id(), "live" if self.live else "emulator"
+        run, error = integration(self._provisioner, recorder, conditions, run_id=run_id, source=source)
         run = replace(run, conditions=run.conditions | self._conditions(), instrument=run.instrument | self._instrument())
-        self.spent_usd += run.cost.total_usd or 0.0
+        if self._provisioner.budget is not None:
+            self._provisioner.budget.settle(run_id, _spent(run, error))
+        if isinstance(error, LeaseNotClosed):
+            self._leaked = error.message
         if error is not None:
-            log.info("run %s ended with:", run.id, exc_info=error)
+            log.info("run %s ended with:", run_id, exc_info=error)
         self.store.save_run(run)
         if isinstance(error, (KeyboardInterrupt, Interrupted, SystemExit)):
             raise error
@@ -132,6 +164,15 @@ class Bench:
             "client_version": version("vastbench"),
             "host": os.uname().nodename,
         }
+
+
+def _spent(run: Run, error: BaseException | None) -> float | None:
+    """What a run cost at most, as far as it can be known: None when an instance may have run unseen."""
+    if isinstance(error, LeaseNotClosed):
+        return None
+    if run.resources.get("instance_id") is None:
+        return 0.0 if isinstance(error, (NoOffer, BudgetRefused, OfferGone, RateLimited, KeyRejected, Refused)) else None
+    return run.cost.naive_usd if run.cost.total_usd is None else run.cost.total_usd
 
 
 def new_run_id() -> str:

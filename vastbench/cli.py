@@ -7,8 +7,10 @@ Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -83,8 +85,9 @@ def run(
 ) -> None:
     """Rent one GPU, reach it over SSH, check it, destroy it; time every phase with its bounds.
 
-    Free on the emulator: vastbench run --profile cached --seed 1
-    Live: vastbench run --live --budget 0.25
+    Free, on the emulator: vastbench run --profile cached --seed 1
+
+    Live, spending money: vastbench run --live --budget 0.25
     """
     from vastbench.bench import Bench
     from vastbench.progress import for_stderr
@@ -376,13 +379,27 @@ def main() -> None:
     from vastbench.interrupts import raise_on_signals
 
     raise_on_signals()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the life of the process)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow locale must not cost a measured run
     try:
         app()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has seen enough; say nothing when we are closed
     except (VastbenchError, Interrupted) as error:
         if _debug:
             traceback.print_exc()
         print(f"vastbench: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if _debug:
+            traceback.print_exc()
+        print(f"vastbench: {error}.\n  Was the disk full, or a file or the output closed to us?", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 (the last line of defence before the user)
         if _debug:
             traceback.print_exc()

@@ -1,17 +1,16 @@
 """A papermill engine that lets a notebook clean up, and tells the truth about it afterwards.
 
-``papermill --engine vastbench``: SIGTERM and SIGINT interrupt the running cell instead of orphaning its kernel; the kernel gets
-the time that destroying and confirming an instance needs; the saved metadata say which cell was stopped. Registered as an entry
-point of the group ``papermill.engine``.
+``papermill --engine vastbench``: SIGTERM, SIGINT and SIGHUP interrupt the running cell instead of orphaning its kernel; the
+kernel gets the time that destroying and confirming an instance needs, and a second signal does not cut it short; the saved
+metadata say which cell was stopped. Registered as an entry point of the group ``papermill.engine``.
 """
 
-import signal
 from typing import Any
 
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 from traitlets.config import Config
 
-from vastbench.interrupts import raising
+from vastbench.interrupts import STOPPING, raising
 from vastbench.lease import CONFIRM_DEADLINE_S
 
 SHUTDOWN_WAIT_S = 2 * (CONFIRM_DEADLINE_S + 60)
@@ -30,7 +29,7 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
         kwargs.setdefault("extra_arguments", ["--IPKernelApp.log_level=CRITICAL"])
         kwargs.setdefault("interrupt_on_timeout", True)
         try:
-            with raising(KeyboardInterrupt(), signal.SIGTERM, signal.SIGINT):
+            with raising(KeyboardInterrupt(), *STOPPING):
                 return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
         except BaseException:
             _mark_stopped(nb_man)

@@ -1,22 +1,27 @@
-"""SIGINT and SIGTERM, while work runs and while it is cleaned up."""
+"""The signals that stop a program, while work runs and while it is cleaned up."""
 
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 from vastbench.errors import Interrupted, LeaseNotClosed
 
 log = logging.getLogger(__name__)
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What asks a program to stop: Ctrl-C, a scheduler, a terminal that was closed."""
 
 
 def raise_on_signals() -> None:
-    """From now on SIGINT and SIGTERM raise Interrupted in the main thread, so that every ``finally`` runs."""
+    """From now on the stopping signals raise Interrupted in the main thread, so that every ``finally`` runs.
+
+    One that is ignored stays so: under nohup a closed terminal is no reason to stop.
+    """
     for number in STOPPING:
-        signal.signal(number, _raise)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise)
 
 
 def _raise(number: int, _frame: FrameType | None) -> None:
@@ -25,46 +30,68 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def raising(error: BaseException, *signals: signal.Signals) -> Iterator[None]:
-    """While the body runs, ``signals`` raise ``error`` in the main thread; outside the main thread this does nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """While the body runs, the first of ``signals`` raises ``error`` in the main thread; later ones are only logged.
 
-    def throw(_number: int, _frame: FrameType | None) -> None:
-        raise error
+    The first one starts a clean-up that a second one must not cut short. Outside the main thread this does nothing.
+    """
+    told: list[int] = []
 
-    before = {number: signal.signal(number, throw) for number in signals}
-    try:
+    def throw(number: int, _frame: FrameType | None) -> None:
+        told.append(number)
+        if len(told) == 1:
+            raise error
+        log.warning("%s received again; still cleaning up.", signal.Signals(number).name)
+
+    with _handling(throw, signals):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 @contextmanager
 def shield() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM until the body is done, then deliver the first of them.
+    """Hold back the stopping signals until the body is done, then deliver the first of them.
 
     For what must not be torn in two: a create request whose answer names what now bills, and the way from destroy to
     confirmed gone. The body must be bounded in time. Signals reach only the main thread; elsewhere this does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     held: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
         held.append(number)
         log.warning("%s received while an instance is being accounted for; stopping right after.", signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in STOPPING}
     try:
-        yield
+        with _handling(note, STOPPING):
+            yield
     except LeaseNotClosed:
         held.clear()  # that an instance may still bill must be said above all
         raise
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         if held:
             signal.raise_signal(held[0])
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None], signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Put ``handler`` in charge of ``signals`` for the body; those that are ignored stay ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+    with _blocked(wanted):
+        before = {number: signal.signal(number, handler) for number in wanted}
+    try:
+        yield
+    finally:
+        with _blocked(wanted):
+            for number, earlier in before.items():
+                signal.signal(number, earlier if earlier is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
+    """Let the kernel keep ``signals`` back: half of the handlers changed is a state that must not be interrupted."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

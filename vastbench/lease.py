@@ -17,23 +17,26 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, KeyRejected, LeaseNotClosed, OfferGone, StoreError
+from vastbench.errors import ApiError, KeyRejected, LeaseNotClosed, OfferGone, StoreError, UsageError
 from vastbench.interrupts import shield
 from vastbench.store import LeaseRow
-from vastbench.timing import Moment, PhaseName, Recorder
+from vastbench.timing import Moment, Outcome, PhaseName, Recorder
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.models import Created, CreateRequest, Offer
 
 log = logging.getLogger(__name__)
 
-AMBIGUOUS_GRACE_S = 15.0
-"""How long after an ambiguous create its label is looked for before the create counts as not having happened."""
+AMBIGUOUS_GRACE_S = 60.0
+"""Clock seconds for which the label of an ambiguous create is looked for. After that the lease stays open as unknown."""
+
+CLEAR_NO = frozenset({400, 401, 402, 403, 404, 405, 410, 422, 429})
+"""HTTP statuses that say for certain that a create did not happen; others may come from a gateway on the way."""
 
 CONFIRM_DEADLINE_S = 180.0
 """How long closing a lease may take before it is reported as leaked or unknown."""
@@ -55,9 +58,12 @@ class Journal(Protocol):
         """Change columns of a lease and sync them."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lease:
-    """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone."""
+    """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
+
+    ``held`` is the set of all leases that are held; a lease leaves it when it is closed.
+    """
 
     api: VastApi
     journal: Journal
@@ -65,6 +71,7 @@ class Lease:
     label: str
     instance_id: int
     created: Moment
+    held: set[Lease] = field(default_factory=set)
     destroyed: Moment | None = None
     verdict: str | None = None
 
@@ -81,7 +88,8 @@ class Lease:
             sent = self.clock.now()
             answer = self._destroy()
             if answer is None:
-                phase.detail = "no clear answer"
+                phase.end, phase.outcome = Moment.between(sent, None, "action"), Outcome.FAILED
+                phase.detail = "no clear answer; only the confirmation can tell"
             else:
                 phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
                 phase.detail = " ".join(answer.value.split())[:120]
@@ -90,8 +98,13 @@ class Lease:
         with recorder.phase(PhaseName.CONFIRM) as phase:
             phase.start = Moment.exact(self.clock.now() if answer is None else answer.received)
             phase.end = self._confirm(sent)
-        self.destroyed = phase.end if answer is None else Moment.between(answer.sent, answer.received, "action")
+        if answer is None:
+            self.destroyed = phase.end
+        else:  # an instance that was gone already may have died at any time since it was created
+            earliest = self.created.lower if verdict == "already gone" else answer.sent
+            self.destroyed = Moment.between(earliest, answer.received, "action")
         self.verdict = verdict
+        self.held.discard(self)
         self.journal.update_lease(self.label, state="closed", verdict=verdict, closed_at=utc_now())
         return verdict
 
@@ -145,9 +158,11 @@ def hold(
     usd_per_hour: float,
     deadline: datetime,
     url: str,
+    held: set[Lease],
 ) -> Iterator[Lease]:
     """Rent ``offer`` under a lease that is closed on every way out of the with-block.
 
+    ``held``: where the lease is listed until it is closed, so that whoever owns the set can close what slipped through.
     ``deadline``: the date after which nobody should need the instance any more. Raises what the create raised, after
     destroying what it may have made; LeaseNotClosed when that fails.
     """
@@ -167,7 +182,7 @@ def hold(
     lease: Lease | None = None
     try:
         with shield():
-            lease = _create(api, journal, clock, recorder, offer, request)
+            lease = _create(api, journal, clock, recorder, offer, request, held)
             journal.update_lease(request.label, state="held", instance_id=lease.instance_id)
         yield lease
     finally:
@@ -175,33 +190,62 @@ def hold(
             _close_whatever_happens(lease, recorder)
 
 
-def _create(api: VastApi, journal: Journal, clock: Clock, recorder: Recorder, offer: Offer, request: CreateRequest) -> Lease:
+def _create(
+    api: VastApi,
+    journal: Journal,
+    clock: Clock,
+    recorder: Recorder,
+    offer: Offer,
+    request: CreateRequest,
+    held: set[Lease],
+) -> Lease:
     before = clock.now()
-    answer: Answer[Created] | None = None
+    asked, answer = False, None
     try:
         with recorder.phase(PhaseName.CREATE) as phase:
+            asked = True
             answer = api.create_instance(offer.id, request)
             phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
     except BaseException as error:
         made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
-        _undo(api, journal, clock, request.label, error, made, before)
+        _undo(api, journal, clock, request.label, error, made, before, certain=not asked or _clear_no(error))
         raise
     created = Moment.between(answer.sent, answer.received, "action")
-    return Lease(api, journal, clock, request.label, answer.value.new_contract, created)
+    lease = Lease(api, journal, clock, request.label, answer.value.new_contract, created, held)
+    held.add(lease)
+    return lease
 
 
 def _undo(
-    api: VastApi, journal: Journal, clock: Clock, label: str, error: BaseException, made: int | None, before: float
+    api: VastApi,
+    journal: Journal,
+    clock: Clock,
+    label: str,
+    error: BaseException,
+    made: int | None,
+    before: float,
+    *,
+    certain: bool,
 ) -> None:
     """Destroy what a failed create may have made, and write down what became of it."""
-    certain = isinstance(error, (OfferGone, KeyRejected)) or (isinstance(error, ApiError) and error.status in range(400, 500))
     if made is None and not certain:
         made = _find(api, clock, label)
+        if made is None:
+            note = f"not listed for {AMBIGUOUS_GRACE_S:g} s after a create without a clear answer: {error}"
+            log.warning("the lease %s stays open: %s", label, note)
+            _note(journal, label, verdict="unknown", note=note[:300])
+            return
     if made is None:
         _note(journal, label, state="closed", verdict="never created", closed_at=utc_now(), note=str(error)[:300])
         return
     _note(journal, label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
     Lease(api, journal, clock, label, made, Moment.between(before, clock.now(), "action")).close()
+
+
+def _clear_no(error: BaseException) -> bool:
+    """Whether a create that ended in ``error`` did not happen for certain."""
+    refused = isinstance(error, (OfferGone, KeyRejected, UsageError))
+    return refused or (isinstance(error, ApiError) and error.status in CLEAR_NO)
 
 
 def _find(api: VastApi, clock: Clock, label: str) -> int | None:
@@ -210,7 +254,7 @@ def _find(api: VastApi, clock: Clock, label: str) -> int | None:
     readable = False
     while True:
         try:
-            found = [i.id for i in api.list_instances(label=label).value if i.label == label]
+            found = [instance.id for instance in api.list_instances().value if instance.label == label]
             readable = True
             if found:
                 return found[0]

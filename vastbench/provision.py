@@ -43,6 +43,9 @@ CLOSING_RESERVE_S = 300.0
 CREATE_REST_S = 12.0
 """Clock seconds to wait after a create that was refused with 429: the documented penalty interval."""
 
+LONGEST_REST_S = 60.0
+"""Clock seconds that a refusal may make us wait, whatever it asks for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -117,8 +120,8 @@ def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines:
     if not fits:
         gpu = conditions.gpu_name or "any GPU"
         raise NoOffer(
-            f"No offer: {len(offers)} found for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk, "
-            f"none at or below ${conditions.max_usd_per_hour:g}/h that was not tried already.",
+            f"No offer for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk at or below "
+            f"${conditions.max_usd_per_hour:g}/h: {len(offers)} were found, {len(without_machines)} machines tried already.",
             hint="Raise --max-price, choose another --gpu, or look at `vastbench offers`.",
         )
     return min(fits, key=lambda offer: (offer.usd_per_hour(conditions.disk_gb), offer.id))
@@ -141,14 +144,44 @@ class Rented:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+class Budget:
+    """What all runs together may cost, in USD: what is spent, and for each run under way its worst case. Thread-safe."""
+
+    def __init__(self, limit_usd: float) -> None:
+        """Nothing is spent yet."""
+        self.limit_usd = limit_usd
+        self.spent_usd = 0.0
+        self._reserved: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def reserve(self, run_id: str, worst_usd: float) -> None:
+        """Set ``worst_usd`` aside for a run. Raises BudgetRefused, and sets nothing aside, when that is too much."""
+        with self._lock:
+            taken = self.spent_usd + sum(usd for other, usd in self._reserved.items() if other != run_id)
+            if taken + worst_usd > self.limit_usd:
+                raise BudgetRefused(
+                    f"This run may cost up to ${worst_usd:.4f}; "
+                    f"${taken:.4f} of the budget of ${self.limit_usd:.4f} is spent or set aside.",
+                    hint="Raise --budget, lower --max-price, or shorten the deadlines.",
+                )
+            self._reserved[run_id] = worst_usd
+
+    def settle(self, run_id: str, usd: float | None) -> None:
+        """Turn what was set aside for a run into what it cost; all of it when that is not known (``usd`` None)."""
+        with self._lock:
+            reserved = self._reserved.pop(run_id, 0.0)
+            self.spent_usd += reserved if usd is None else usd
+
+
 class Provisioner:
     """Rents machines on one marketplace for any number of runs at once; they share the API's limits and one polling stream.
 
-    ``budget_usd``: what one run may cost at its worst; None on an emulator, where nothing costs anything.
+    ``budget``: what all runs together may cost; None on an emulator, where nothing costs anything. ``held``: the leases that
+    are not closed yet.
     """
 
     def __init__(
-        self, api: VastApi, watch: Watch, journal: Journal, clock: Clock, *, url: str, budget_usd: float | None = None
+        self, api: VastApi, watch: Watch, journal: Journal, clock: Clock, *, url: str, budget: Budget | None = None
     ) -> None:
         """Take the marketplace, where leases are written down, and the clock."""
         self.api = api
@@ -156,7 +189,8 @@ class Provisioner:
         self.journal = journal
         self.clock = clock
         self.url = url
-        self.budget_usd = budget_usd
+        self.budget = budget
+        self.held: set[Lease] = set()
         # Runs at once must not compete for one offer: two rents of the same offer may both be accepted, and one then fails.
         self._chosen: set[int] = set()
         self._choosing = threading.Lock()
@@ -219,7 +253,7 @@ class Provisioner:
                 if not isinstance(error, (OfferGone, RateLimited)) or number == conditions.attempts:
                     raise
                 if isinstance(error, RateLimited):
-                    self.clock.sleep(error.retry_after_s or CREATE_REST_S)
+                    self.clock.sleep(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))
                 else:
                     tried.add(offer.machine_id or 0)
                 continue
@@ -242,12 +276,8 @@ class Provisioner:
 
     def _hold(self, recorder: Recorder, run_id: str, conditions: Conditions, offer: Offer) -> Any:
         usd_per_hour = offer.usd_per_hour(conditions.disk_gb)
-        worst = conditions.worst_case_usd(usd_per_hour)
-        if self.budget_usd is not None and worst > self.budget_usd:
-            raise BudgetRefused(
-                f"At ${usd_per_hour:.4f}/h this run may cost up to ${worst:.4f}, above the budget of ${self.budget_usd:.4f}.",
-                hint="Raise --budget, lower --max-price, or shorten the deadlines.",
-            )
+        if self.budget is not None:
+            self.budget.reserve(run_id, conditions.worst_case_usd(usd_per_hour))
         lifetime_real_s = conditions.lifetime_s / self.clock.speed
         deadline = datetime.now(UTC) + timedelta(seconds=lifetime_real_s)
         request = CreateRequest(
@@ -267,6 +297,7 @@ class Provisioner:
             usd_per_hour=usd_per_hour,
             deadline=deadline,
             url=self.url,
+            held=self.held,
         )
 
     def _attach(self, instance_id: int, rented: Rented) -> None:
@@ -281,13 +312,10 @@ class Provisioner:
         self, recorder: Recorder, lease: Lease, following: Following, conditions: Conditions, rented: Rented
     ) -> Moment:
         contract = Moment.exact(lease.created.upper)
-        seen = False
 
         def settled(sighting: Sighting) -> bool:
-            nonlocal seen
             if sighting.instance is None:
-                return seen
-            seen = True
+                return vanished(following.history, sighting)
             return sighting.instance.actual_status == "running" or sighting.instance.failed is not None
 
         with recorder.phase(PhaseName.WAIT_RUNNING, contract) as phase:
@@ -360,6 +388,15 @@ class Provisioner:
             phase.end = ready.winner.moments[Step.FIRST_COMMAND]
             phase.detail = f"over the {ready.winner.endpoint.kind} endpoint"
         return ready
+
+
+def vanished(history: Sequence[Sighting], sighting: Sighting) -> bool:
+    """Whether ``sighting`` is at least the second in a row to lack an instance that was listed before.
+
+    A list may lag behind a create, and may miss an instance once; neither means that it is gone.
+    """
+    before = [earlier for earlier in history if earlier.sent < sighting.sent]
+    return bool(before) and before[-1].instance is None and any(earlier.instance is not None for earlier in before)
 
 
 def inside_ssh(recorder: Recorder, running: Moment, probe: Probe) -> None:

@@ -38,7 +38,8 @@ class Cost:
     """What a run cost, in USD, by meter; an estimate from the run's own bounds.
 
     ``gpu_usd`` with ``gpu_lower_usd``/``gpu_upper_usd``: seconds running × price. ``storage_usd``: seconds from creation to
-    destruction × storage price. ``transfer_usd``: bytes × the offer's price per GB. ``naive_usd``: wall clock × hourly
+    destruction × storage price. ``transfer_usd``: the test file's bytes × the offer's price per GB
+    (10⁹ bytes); the image pull and the protocol's own bytes are not known to us. ``naive_usd``: wall clock × hourly
     price, as is commonly reported. Missing values are None.
     """
 

@@ -65,7 +65,10 @@ def run_notebook(
             hint=f"The executed notebook is kept: {executed}",
         ) from None
     except KeyboardInterrupt:
-        raise Interrupted(f"{notebook.name} was stopped.", hint=f"What was executed is kept: {executed}") from None
+        raise Interrupted(
+            f"{notebook.name} was stopped.",
+            hint=f"What was executed is kept: {executed}. Open leases, if any: vastbench doctor",
+        ) from None
     return RunResult(executed, checked)
 
 

@@ -210,7 +210,7 @@ class Recorder:
             self.add(Phase(name, begun, end, outcome_of(error), detail=summary_of(error)))
             raise
         end = opened.end or Moment.exact(self.clock.now())
-        self.add(Phase(name, opened.start or entered, end, detail=opened.detail))
+        self.add(Phase(name, opened.start or entered, end, opened.outcome, detail=opened.detail))
 
     def finish(self) -> float:
         """Stop the run's clock; the total in clock seconds."""
@@ -224,6 +224,7 @@ class Open:
 
     start: Moment | None = None
     end: Moment | None = None
+    outcome: Outcome = Outcome.PASSED
     detail: str = ""
     last_negative: float | None = None
 

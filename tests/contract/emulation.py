@@ -16,35 +16,12 @@ from typing import Any, TypeVar
 import psutil
 
 from tests.processes import VASTBENCH, clean_environment
+from tests.profiles import CERTAIN
 
 T = TypeVar("T")
 
 SPEED = 20
 """Emulated seconds per second, unless a module says otherwise."""
-
-CERTAIN = """
-extends = "cached"
-about = "The cached profile without its failures and long waits: these tests ask what the client does, not how often or when"
-[boot]
-running = { kind = "fixed", value = 15, basis = "assumption" }
-restart = { kind = "fixed", value = 10, basis = "assumption" }
-never = { p = 0, basis = "assumption" }
-oci_error = { p = 0, basis = "assumption" }
-exits = { p = 0, basis = "assumption" }
-gpu_taken = { p = 0, basis = "assumption" }
-[ssh]
-accepts = { kind = "fixed", value = 2, basis = "assumption" }
-account_key_lag = { kind = "fixed", value = 1, basis = "assumption" }
-attached_key_lag = { kind = "fixed", value = 10, basis = "assumption" }
-auth_never = { p = 0, basis = "assumption" }
-[market]
-offer_gone = { p = 0, basis = "assumption" }
-offer_gone_stale = { p = 0, basis = "assumption" }
-[lag]
-logs = { kind = "fixed", value = 5, basis = "assumption" }
-charges = { kind = "fixed", value = 140, basis = "assumption" }
-"""
-"""The profile of most modules."""
 
 
 def until(look: Callable[[], T | None], what: str, limit_s: float = 30.0) -> T:

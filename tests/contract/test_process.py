@@ -4,10 +4,11 @@ import subprocess
 
 import pytest
 
-from tests.contract.emulation import CERTAIN, emulation
+from tests.contract.emulation import emulation
 from tests.contract.official import Client
 from tests.contract.openssh import OpenSsh, addresses
 from tests.contract.rental import cheapest, create, show, until_ready
+from tests.profiles import CERTAIN
 
 TAKEN = CERTAIN.replace("gpu_taken = { p = 0,", "gpu_taken = { p = 1,").replace(
     "[ssh]", 'gpu_taken_for = { kind = "fixed", value = 30, basis = "assumption" }\n[ssh]'

@@ -155,7 +155,7 @@ def _cost(rented: Rented, conditions: Conditions, total: float) -> Cost:
         destroyed=lease.destroyed,
         storage_usd_per_gb_month=offer.storage_cost,
         disk_gb=conditions.disk_gb,
-        bytes_up=FILE_BYTES,
+        bytes_down=FILE_BYTES,
         usd_per_gb_down=offer.inet_down_cost,
         usd_per_gb_up=offer.inet_up_cost,
     )

@@ -7,6 +7,7 @@
               └── queued_s, outside sent..received     └── retryable and idempotent: again, at most TRIES times
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -47,6 +48,10 @@ class Exchange:
     queued_s: float
     tries: int
     forgiven: ApiError | None = None
+
+
+# Retries are counted in ApiUsage; without a handler Python would print each as a bare line on a user's terminal.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 def tries_of(clock: Clock, tries: int = TRIES) -> Iterator[stamina.Attempt]:

@@ -1,0 +1,268 @@
+"""A lease is closed whatever fails: the journal, the marketplace's answers, the listener, the thread."""
+
+import threading
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.profiles import certain
+from vastbench.bench import Bench
+from vastbench.clock import Clock
+from vastbench.emulator import Emulator
+from vastbench.errors import BudgetRefused, LeaseNotClosed, StoreError
+from vastbench.provision import Budget, Conditions, Provisioner, vanished
+from vastbench.scenarios.integration import integration
+from vastbench.store import Store
+from vastbench.timing import Outcome, PhaseName, Recorder
+from vastbench.vast.api import VastApi
+from vastbench.vast.models import Instance
+from vastbench.vast.watch import Sighting, Watch
+
+SPEED = 40
+
+
+class Faulty(httpx.BaseTransport):
+    """The real transport, except where ``fault(request, send)`` answers or raises in its place."""
+
+    def __init__(self, fault):
+        self.inner = httpx.HTTPTransport()
+        self.fault = fault
+
+    def handle_request(self, request):
+        answer = self.fault(request, self.inner.handle_request) if self.fault else None
+        return answer if answer is not None else self.inner.handle_request(request)
+
+    def close(self):
+        self.inner.close()
+
+
+class FailingJournal:
+    """A store whose disk is full from the given state on."""
+
+    def __init__(self, store, state):
+        self.store, self.state = store, state
+
+    def open_lease(self, lease):
+        self.store.open_lease(lease)
+
+    def update_lease(self, label, **changes):
+        if changes.get("state") == self.state or self.state == "any":
+            raise StoreError("disk full (faked)")
+        self.store.update_lease(label, **changes)
+
+
+@contextmanager
+def market(tmp_path, *, fault=None, journal_fails_at=None):
+    """A provisioner on an emulator of its own: (one run of it, what is listed, its leases)."""
+    clock = Clock(SPEED)
+    with (
+        Emulator(certain(tmp_path), seed=4, speed=SPEED) as vast,
+        Store(tmp_path / "runs.sqlite") as store,
+        VastApi(vast.url, vast.api_key, clock=clock, transport=Faulty(fault)) as api,
+    ):
+        journal = FailingJournal(store, journal_fails_at) if journal_fails_at else store
+        watch = Watch(api, clock)
+        provisioner = Provisioner(api, watch, journal, clock, url=vast.url)
+
+        def run(listener=None):
+            return integration(provisioner, Recorder(clock, listener), Conditions(), run_id="run-1", source="emulator")[0]
+
+        yield run, lambda: listed(vast), store.leases
+        watch.close()
+
+
+def listed(vast):
+    with VastApi(vast.url, vast.api_key, clock=Clock(SPEED)) as api:
+        return [instance.id for instance in api.list_instances().value]
+
+
+def is_create(request):
+    return request.method == "PUT" and "/asks/" in request.url.path
+
+
+def refuse(status, body=b'{"success": false, "msg": "faked"}'):
+    return httpx.Response(status, headers={"Content-Type": "application/json"}, content=body)
+
+
+@pytest.mark.parametrize("state", ["held", "closed", "any"])
+def test_a_journal_that_fails_does_not_keep_the_instance_alive(tmp_path, state):
+    with market(tmp_path, journal_fails_at=state) as (run, left, _):
+        done = run()
+        assert (done.outcome, done.cause) == (Outcome.FAILED, "store")
+        assert left() == []
+
+
+def test_a_listener_that_breaks_after_the_create_with_a_journal_that_fails_does_not_either(tmp_path):
+    def break_it(name, phase):
+        if name is PhaseName.CREATE and phase is not None:
+            raise BrokenPipeError("faked")
+
+    with market(tmp_path, journal_fails_at="any") as (run, left, _):
+        assert run(break_it).outcome is Outcome.FAILED
+        assert left() == []
+
+
+def test_a_create_whose_answer_is_lost_is_found_by_its_label_and_destroyed(tmp_path):
+    lost = []
+
+    def fault(request, send):
+        if is_create(request):
+            lost.append(send(request).read())
+            raise httpx.ReadTimeout("faked", request=request)
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        done = run()
+        assert lost
+        assert (done.outcome, done.cause) == (Outcome.FAILED, "api")
+        assert left() == []
+        assert leases()[-1].verdict == "destroyed"
+        assert leases()[-1].instance_id is not None
+
+
+def test_a_create_that_may_still_appear_leaves_its_lease_open(tmp_path):
+    with market(tmp_path, fault=lambda r, _: refuse(502) if is_create(r) else None) as (run, _, leases):
+        assert run().cause == "api"
+        assert (leases()[-1].state, leases()[-1].verdict) == ("intended", "unknown")
+
+
+def test_an_error_that_names_a_contract_is_destroyed_too(tmp_path):
+    def fault(request, send):
+        if is_create(request):
+            answer = send(request)
+            body = answer.read().replace(b'"success":true', b'"success":false').replace(b'"success": true', b'"success": false')
+            return refuse(400, body)
+        return None
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        assert run().outcome is Outcome.FAILED
+        assert left() == []
+        assert leases()[-1].verdict == "destroyed"
+
+
+def test_a_destroy_that_is_never_acknowledged_is_confirmed_but_has_no_duration(tmp_path):
+    def fault(request, send):
+        if request.method == "DELETE" and "/instances/" in request.url.path:
+            send(request).read()
+            return refuse(503)
+        return None
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        done = run()
+        assert left() == []
+        destroy = done.phase(PhaseName.DESTROY)
+        assert (destroy.seconds, destroy.outcome) == (None, Outcome.FAILED)
+        assert done.phase(PhaseName.CONFIRM).end.seen
+        assert leases()[-1].verdict == "destroyed"
+
+
+def test_an_instance_that_outlives_every_destroy_is_reported_and_stays_open(tmp_path):
+    with market(tmp_path, fault=lambda r, _: refuse(503) if r.method == "DELETE" else None) as (run, left, leases):
+        done = run()
+        assert done.cause == "lease_not_closed"
+        assert "vastai destroy instance" in done.detail
+        assert left() == [done.resources["instance_id"]]
+        assert (leases()[-1].state, leases()[-1].verdict) == ("held", "leaked")
+
+
+def test_a_list_that_cannot_be_read_is_never_taken_for_an_empty_one(tmp_path):
+    state = {"deleted": False}
+
+    def fault(request, _send):
+        state["deleted"] |= request.method == "DELETE"
+        listing = request.method == "GET" and request.url.path == "/api/v1/instances/"
+        return refuse(200, b'{"instances": [') if listing and state["deleted"] else None
+
+    with market(tmp_path, fault=fault) as (run, _, leases):
+        assert run().cause == "lease_not_closed"
+        assert leases()[-1].verdict == "unknown"
+
+
+def test_a_list_that_lags_behind_the_create_does_not_fail_the_run(tmp_path):
+    looks = []
+
+    def fault(request, _send):
+        if request.method == "GET" and request.url.path == "/api/v1/instances/" and len(looks) < 2:
+            looks.append(request)
+            return refuse(200, b'{"success": true, "instances": [], "total_instances": 0, "next_token": null}')
+        return None
+
+    with market(tmp_path, fault=fault) as (run, left, _):
+        done = run()
+        assert (done.outcome, done.detail) == (Outcome.PASSED, "")
+        assert left() == []
+
+
+def test_an_instance_has_vanished_when_two_lists_in_a_row_lack_it_after_it_was_listed():
+    def history(*present):
+        return [Sighting(float(i), i + 0.5, Instance(id=1) if there else None) for i, there in enumerate(present)]
+
+    for present, expected in [
+        ((0, 0), False),
+        ((0, 1, 0), False),
+        ((1, 0, 0), True),
+        ((0, 1, 1, 0, 0), True),
+        ((1, 0, 1, 0), False),
+    ]:
+        seen = history(*present)
+        assert vanished(seen, seen[-1]) is expected, present
+
+
+def test_a_long_retry_after_on_a_create_is_cut_short(tmp_path):
+    refused = []
+
+    def fault(request, _send):
+        if is_create(request) and not refused:
+            refused.append(request)
+            return httpx.Response(429, headers={"Retry-After": "86400"}, content=b"API requests too frequent")
+        return None
+
+    with market(tmp_path, fault=fault) as (run, left, _):
+        done = run()
+        assert done.outcome is Outcome.PASSED
+        assert [attempt.cause for attempt in done.attempts] == ["rate_limited", ""]
+        assert left() == []
+
+
+def test_leaving_a_bench_lets_runs_of_other_threads_close_their_leases(tmp_path):
+    held, done = threading.Event(), []
+
+    def tell(name, phase):
+        if name is PhaseName.WAIT_RUNNING and phase is None:
+            held.set()
+
+    with Bench(profile=certain(tmp_path), seed=4, speed=10, store=tmp_path / "runs.sqlite") as bench:
+        thread = threading.Thread(target=lambda: done.append(swallow(bench, tell)))
+        thread.start()
+        assert held.wait(30)
+    thread.join(30)
+    with Store(tmp_path / "runs.sqlite") as store:
+        assert store.leases()[-1].verdict == "destroyed"
+        assert store.runs()[0].cause == "interrupted"
+
+
+def swallow(bench, listener):
+    try:
+        return bench.run(listener=listener)
+    except BaseException as error:  # noqa: BLE001
+        return error
+
+
+def test_the_budget_counts_what_is_under_way_at_its_worst_and_never_an_unknown_cost_as_nothing():
+    budget = Budget(1.0)
+    budget.reserve("a", 0.6)
+    with pytest.raises(BudgetRefused, match=r"0\.6000"):
+        budget.reserve("b", 0.5)
+    budget.reserve("a", 0.5)  # a new attempt of the same run replaces the old one
+    budget.reserve("b", 0.5)
+    budget.settle("a", 0.01)
+    budget.settle("b", None)
+    assert budget.spent_usd == pytest.approx(0.51)
+
+
+def test_after_a_lease_that_could_not_be_closed_a_bench_rents_nothing_more(tmp_path):
+    with Bench(profile=certain(tmp_path), seed=4, speed=SPEED, store=tmp_path / "runs.sqlite") as bench:
+        bench._leaked = "Instance 1 is not confirmed destroyed."
+        with pytest.raises(LeaseNotClosed, match="Instance 1"):
+            bench.run()
+        assert bench.store.leases() == []
