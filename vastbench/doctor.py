@@ -62,8 +62,9 @@ def _store(place: str) -> Finding:
     except VastbenchError as error:
         return Finding("store", "fail", error.message, error.hint)
     if still:
-        labels = ", ".join(lease.label for lease in still[:5])
-        return Finding("store", "warn", f"{len(still)} leases are open: {labels}", "Look for these labels on the marketplace.")
+        labels = ", ".join(f"{lease.label} until {lease.deadline_at[:19]}Z" for lease in still[:5])
+        fix = "`vastai show instances --label LABEL` shows whether one still exists; `vastai destroy instance ID` ends it."
+        return Finding("store", "warn", f"{len(still)} leases are open: {labels}", fix)
     return Finding("store", "ok", f"{store.place}, no open lease")
 
 

@@ -28,7 +28,7 @@ from vastbench.interrupts import shield
 from vastbench.store import LeaseRow
 from vastbench.timing import Moment, Outcome, PhaseName, Recorder
 from vastbench.vast.api import Answer, VastApi
-from vastbench.vast.models import Created, CreateRequest, Offer
+from vastbench.vast.models import CreateRequest, Offer
 
 log = logging.getLogger(__name__)
 
