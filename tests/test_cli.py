@@ -188,6 +188,7 @@ def test_the_seed_run_is_imported_shown_and_written_back(call):
     assert "4.21" in shown
     assert json.loads(call("show", "last", "--format", "seed").stdout) == json.loads(SEED.read_text())
     assert "98.98" in call("runs").stdout
+    assert call("show", "last", "--beside", "seed").stdout.count("72.77") == 3
 
 
 def test_malformed_run_files_lose_nothing(call, tmp_path):

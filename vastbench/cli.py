@@ -191,14 +191,18 @@ def runs(
 def show(
     name: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or: last")] = "last",
     form: Annotated[str, typer.Option("--format", help="tree, json, or seed (the shape of data/runs/*.json).")] = "tree",
+    beside: Annotated[Optional[str], typer.Option("--beside", metavar="RUN", help="Another run's seconds beside it.")] = None,  # noqa: UP045
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one run: its phase tree with seconds, bounds and shares, the bottleneck marked."""
     if form not in {"tree", "json", "seed"}:
         raise SettingsError(f"There is no format {form!r}.", hint="Choose tree, json or seed.")
+    from vastbench.report.text import run_text
+
     with _store(store) as opened:
         found = opened.run(name)
+        other = opened.run(beside) if beside else None
     if form == "seed":
         from vastbench.report.seed import seed_from_run
 
@@ -206,7 +210,7 @@ def show(
     elif as_json or form == "json":
         _print_json(found.to_dict())
     else:
-        print(found)
+        print(run_text(found, other))
 
 
 @app.command()

@@ -43,26 +43,30 @@ def headline(run: Run) -> str:
     return " · ".join(parts)
 
 
-def run_text(run: Run) -> str:
-    """The phase tree of a run with seconds, bounds and shares, the bottleneck marked."""
+def run_text(run: Run, beside: Run | None = None) -> str:
+    """The phase tree of a run with seconds, bounds and shares, the bottleneck marked; ``beside`` adds another run's seconds."""
+    other = {row.name: seconds_text(row.seconds) for row in beside.rows()} if beside else {}
+    column = f"{'beside':>9}" if beside else ""
     lines = [f"Run {run.id}  {run.scenario}, {run.source}, {run.started_at[:19]}Z", headline(run)]
     if run.detail:
         lines.append(f"  {clean(run.detail)}")
-    lines += ["", f"  {'phase':<22}{'seconds':>9}  {'bounds':<20}{'share':>7}"]
-    lines += [_line(row, run.detail) for row in run.rows()]
-    lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}")
+    if beside:
+        lines.append(f"  beside: run {beside.id}, {headline(beside)}")
+    lines += ["", f"  {'phase':<22}{'seconds':>9}{column}  {'bounds':<20}{'share':>7}"]
+    lines += [_line(row, run.detail, f"{other.get(row.name, '–'):>9}" if beside else "") for row in run.rows()]
+    lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}" + (f"{seconds_text(beside.total_s):>9}" if beside else ""))
     if len(run.attempts) > 1:
         lines += ["", "  attempts: " + "; ".join(f"{a.number} {a.outcome} {a.cause}".strip() for a in run.attempts)]
     return "\n".join(lines)
 
 
-def _line(row: Row, said_already: str) -> str:
+def _line(row: Row, said_already: str, beside: str) -> str:
     name = "  " * row.depth + str(row.name)
     share = "" if row.share is None else f"{row.share:.1%}"
     mark = "  ◀ bottleneck" if row.bottleneck else ""
     if row.outcome is not Outcome.PASSED:
         mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail and row.detail not in said_already else "")
-    return f"  {name:<22}{seconds_text(row.seconds):>9}  {bounds_text(row):<20}{share:>7}{mark}".rstrip()
+    return f"  {name:<22}{seconds_text(row.seconds):>9}{beside}  {bounds_text(row):<20}{share:>7}{mark}".rstrip()
 
 
 def verdict(run: Run) -> str:
