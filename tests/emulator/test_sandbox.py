@@ -239,7 +239,7 @@ def test_the_guests_environment_file_cannot_inject_code_into_host_processes():
             async with connected(kind) as (_, ssh):
                 await ssh.run("printf 'LD_PRELOAD=/workspace/evil.so\\nKIND=\"a b\"\\n' > /etc/environment")
                 told = await said(ssh, 'echo "$KIND"')
-                assert told.splitlines()[-1] == "a b"
+                assert "a b" in told.splitlines()  # beside what ld.so says of the missing library on stderr
 
     kind = run(choose_isolation()).name
 
