@@ -8,6 +8,7 @@ import re
 import signal
 import struct
 import termios
+from abc import ABC, abstractmethod
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Traffic:
         self.down += down
 
 
-class Session:
+class Session(ABC):
     """What commands and terminals have in common."""
 
     def __init__(self, sandbox: Sandbox, traffic: Traffic, process: "asyncssh.SSHServerProcess[bytes]") -> None:
@@ -47,9 +48,9 @@ class Session:
         self.traffic = traffic
         self.process = process
 
+    @abstractmethod
     async def run(self) -> None:
         """Carry the session to its exit status. Raises SandboxError or OSError when it cannot start."""
-        raise NotImplementedError
 
     def argv(self, **more: str) -> list[str]:
         """The words that start it inside; ``more`` are variables of ours."""
