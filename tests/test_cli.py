@@ -170,7 +170,7 @@ def test_without_a_terminal_and_without_yes_nothing_is_rented(call, market):
 def test_a_live_run_on_an_emulator_started_by_hand(call, market):
     done = call("run", "--live", "--budget", "1", "--yes", "--json", **market)
     run = json.loads(done.stdout)
-    assert run["source"] == "live"
+    assert run["source"] == "emulator"
     assert run["outcome"] in {"passed", "failed", "censored"}
     assert call("runs", "--json").stdout.count('"scenario"') == 1
 

@@ -32,7 +32,7 @@ from vastbench.interrupts import STOPPING, raising, shield
 from vastbench.provision import Budget, Conditions, Provisioner
 from vastbench.run import Run
 from vastbench.scenarios.integration import integration
-from vastbench.settings import Settings, default_store
+from vastbench.settings import Settings, default_store, is_loopback
 from vastbench.store import Store
 from vastbench.timing import Listener, Recorder
 from vastbench.vast.api import VastApi
@@ -140,7 +140,9 @@ class Bench:
 
     def _run(self, conditions: Conditions, listener: Listener | None) -> Run:
         recorder = Recorder(self.clock, listener)
-        run_id, source = new_run_id(), "live" if self.live else "emulator"
+        run_id = new_run_id()
+        # What answers on this machine is an emulator started by hand: nothing was spent, and no report may call it live.
+        source = "live" if self.live and not is_loopback(self.api.url) else "emulator"
         run, error = integration(self._provisioner, recorder, conditions, run_id=run_id, source=source)
         run = replace(run, conditions=run.conditions | self._conditions(), instrument=run.instrument | self._instrument())
         if self._provisioner.budget is not None:
