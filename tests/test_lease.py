@@ -1,6 +1,7 @@
 """A lease is closed whatever fails: the journal, the marketplace's answers, the listener, the thread."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
@@ -10,7 +11,9 @@ from tests.profiles import certain
 from vastbench.bench import Bench
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.errors import BudgetRefused, LeaseNotClosed, StoreError
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, Refused, StoreError
+from vastbench.interrupts import interruption_in
+from vastbench.lease import clear_no
 from vastbench.provision import Budget, Conditions, Provisioner, vanished
 from vastbench.scenarios.integration import integration
 from vastbench.store import Store
@@ -266,3 +269,62 @@ def test_after_a_lease_that_could_not_be_closed_a_bench_rents_nothing_more(tmp_p
         with pytest.raises(LeaseNotClosed, match="Instance 1"):
             bench.run()
         assert bench.store.leases() == []
+
+
+def test_a_bench_that_is_not_open_rents_nothing(tmp_path):
+    bench = Bench(profile=certain(tmp_path), speed=SPEED, store=tmp_path / "runs.sqlite")
+    with pytest.raises(Interrupted, match="not open"):
+        bench.run()
+    with bench:
+        pass
+    with pytest.raises(Interrupted, match="not open"):
+        bench.run()
+
+
+def test_runs_queued_behind_a_closing_bench_are_not_made(tmp_path):
+    begun = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        with Bench(profile=certain(tmp_path), seed=4, speed=10, store=tmp_path / "runs.sqlite") as bench:
+            futures = [pool.submit(swallow, bench, lambda *_: begun.set()) for _ in range(4)]
+            assert begun.wait(30)
+        ended = [future.result(30) for future in futures]
+    assert all(isinstance(one, Interrupted) for one in ended[1:])
+    with Store(tmp_path / "runs.sqlite") as store:
+        assert len(store.runs()) == 1
+
+
+def test_every_held_lease_is_tried_when_a_bench_is_left(tmp_path):
+    tried = []
+
+    class Stuck:
+        def close(self):
+            tried.append(self)
+            raise LeaseNotClosed("stuck")
+
+    bench = Bench(profile=certain(tmp_path), speed=SPEED, store=tmp_path / "runs.sqlite")
+    bench.__enter__()
+    bench._provisioner.held |= {Stuck(), Stuck()}
+    with pytest.raises(LeaseNotClosed, match="stuck"):
+        bench.__exit__()
+    assert len(tried) == 2
+
+
+def test_an_interruption_is_found_under_the_error_that_covers_it():
+    def work():
+        try:
+            raise Interrupted("stop")
+        finally:
+            raise StoreError("disk full")
+
+    with pytest.raises(StoreError) as caught:
+        work()
+    assert isinstance(interruption_in(caught.value), Interrupted)
+    assert interruption_in(StoreError("alone")) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "certain_no"), [(410, True), (429, True), (408, False), (502, False), (200, False), (None, False)]
+)
+def test_only_a_clear_no_counts_as_nothing_rented(status, certain_no):
+    assert clear_no(Refused("faked", status=status)) is certain_no
+    assert clear_no(Refused("faked", status=status, new_contract=7)) is False

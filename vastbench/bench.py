@@ -18,17 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from vastbench.clock import Clock
-from vastbench.errors import (
-    BudgetRefused,
-    Interrupted,
-    KeyRejected,
-    LeaseNotClosed,
-    NoOffer,
-    OfferGone,
-    RateLimited,
-    Refused,
-)
-from vastbench.interrupts import STOPPING, raising, shield
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer
+from vastbench.interrupts import STOPPING, interruption_in, raising, shield
+from vastbench.lease import clear_no
 from vastbench.provision import Budget, Conditions, Provisioner
 from vastbench.run import Run
 from vastbench.scenarios.integration import integration
@@ -79,7 +71,8 @@ class Bench:
         self._truth = truth
         self._stack = ExitStack()
         self._idle = threading.Condition()
-        self._under_way = 0
+        self._under_way: set[int] = set()
+        self._closing = True
         self._leaked = ""
         self.store: Store
         self.api: VastApi
@@ -89,7 +82,7 @@ class Bench:
         with ExitStack() as stack:
             # A kernel, or a program of the user's, dies of these without unwinding: then nobody would close the lease.
             deadly = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
-            stack.enter_context(raising(Interrupted("Stopped by a signal."), *deadly))
+            stack.enter_context(raising(Interrupted("Stopped by a signal."), *deadly, first=self._rent_nothing_more))
             self.store = stack.enter_context(Store(self._place))
             if self.live:
                 url, key = self.settings.vast_url, self.settings.require_key()
@@ -107,35 +100,44 @@ class Bench:
             budget = None if self.budget_usd is None else Budget(self.budget_usd)
             self._provisioner = Provisioner(self.api, self._watch, self.store, self.clock, url=url, budget=budget)
             self._stack = stack.pop_all()
+        self._closing = False
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let runs under way in other threads end, close what is still held, and stop what was started."""
+        """Let runs under way in other threads end, close what is still held, and stop what was started.
+
+        Nothing more is rented from now on; a run under way ends at its deadlines at the latest. Raises LeaseNotClosed when
+        an instance cannot be shown to be gone, after having tried all.
+        """
+        self._closing = True
         with ExitStack() as stack:
             stack.callback(self._stack.close)
             with shield():
                 self._watch.close()  # whoever waits for a status gives up, and closes its own lease
+                mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
                 with self._idle:
-                    self._idle.wait_for(lambda: self._under_way == 0)
+                    self._idle.wait_for(lambda: not self._under_way - mine)
                 for lease in list(self._provisioner.held):
-                    lease.close()
+                    stack.callback(lease.close)
 
     def run(self, conditions: Conditions | None = None, listener: Listener | None = None) -> Run:
         """Make one integration run and store it. May be called from many threads at once.
 
         ``listener`` hears of every phase (see :class:`~vastbench.timing.Recorder`). A run that fails is returned, not
         raised; an interruption is stored and then raised again. Raises LeaseNotClosed, and rents nothing, once a run of this
-        bench could not show that its instance is gone.
+        bench could not show that its instance is gone; Interrupted, and rents nothing, once the bench is being closed.
         """
         with self._idle:
             if self._leaked:
                 raise LeaseNotClosed(f"Nothing more is rented: {self._leaked}", hint="Destroy that instance by hand first.")
-            self._under_way += 1
+            if self._closing:
+                raise Interrupted("Nothing more is rented: the bench is not open.", hint="Use it inside its with-block.")
+            self._under_way.add(threading.get_ident())
         try:
             return self._run(conditions or Conditions(), listener)
         finally:
             with self._idle:
-                self._under_way -= 1
+                self._under_way.discard(threading.get_ident())
                 self._idle.notify_all()
 
     def _run(self, conditions: Conditions, listener: Listener | None) -> Run:
@@ -144,17 +146,21 @@ class Bench:
         # What answers on this machine is an emulator started by hand: nothing was spent, and no report may call it live.
         source = "live" if self.live and not is_loopback(self.api.url) else "emulator"
         run, error = integration(self._provisioner, recorder, conditions, run_id=run_id, source=source)
-        run = replace(run, conditions=run.conditions | self._conditions(), instrument=run.instrument | self._instrument())
-        if self._provisioner.budget is not None:
-            self._provisioner.budget.settle(run_id, _spent(run, error))
-        if isinstance(error, LeaseNotClosed):
-            self._leaked = error.message
-        if error is not None:
-            log.info("run %s ended with:", run_id, exc_info=error)
-        self.store.save_run(run)
-        if isinstance(error, (KeyboardInterrupt, Interrupted, SystemExit)):
-            raise error
+        with shield():  # what was measured must reach the store
+            run = replace(run, conditions=run.conditions | self._conditions(), instrument=run.instrument | self._instrument())
+            if self._provisioner.budget is not None:
+                self._provisioner.budget.settle(run_id, _spent(run, error))
+            if isinstance(error, LeaseNotClosed):
+                self._leaked = error.message
+            if error is not None:
+                log.info("run %s ended with:", run_id, exc_info=error)
+            self.store.save_run(run)
+        if stopped := interruption_in(error):
+            raise stopped
         return run
+
+    def _rent_nothing_more(self) -> None:
+        self._closing = True
 
     def _conditions(self) -> dict[str, Any]:
         return {} if self.live else {"profile": Path(self.profile).stem, "seed": self.seed}
@@ -173,8 +179,11 @@ def _spent(run: Run, error: BaseException | None) -> float | None:
     if isinstance(error, LeaseNotClosed):
         return None
     if run.resources.get("instance_id") is None:
-        return 0.0 if isinstance(error, (NoOffer, BudgetRefused, OfferGone, RateLimited, KeyRejected, Refused)) else None
-    return run.cost.naive_usd if run.cost.total_usd is None else run.cost.total_usd
+        nothing_rented = isinstance(error, (NoOffer, BudgetRefused)) or (error is not None and clear_no(error))
+        return 0.0 if nothing_rented else None
+    if run.cost.gpu_upper_usd is None:
+        return run.cost.naive_usd
+    return run.cost.gpu_upper_usd + (run.cost.storage_usd or 0.0) + (run.cost.transfer_usd or 0.0)
 
 
 def new_run_id() -> str:

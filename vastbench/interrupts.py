@@ -29,9 +29,10 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 
 @contextmanager
-def raising(error: BaseException, *signals: signal.Signals) -> Iterator[None]:
+def raising(error: BaseException, *signals: signal.Signals, first: Callable[[], None] = lambda: None) -> Iterator[None]:
     """While the body runs, the first of ``signals`` raises ``error`` in the main thread; later ones are only logged.
 
+    ``first`` is called before the error is raised; it must not wait for anything.
     The first one starts a clean-up that a second one must not cut short. Outside the main thread this does nothing.
     """
     told: list[int] = []
@@ -39,6 +40,7 @@ def raising(error: BaseException, *signals: signal.Signals) -> Iterator[None]:
     def throw(number: int, _frame: FrameType | None) -> None:
         told.append(number)
         if len(told) == 1:
+            first()
             raise error
         log.warning("%s received again; still cleaning up.", signal.Signals(number).name)
 
@@ -76,13 +78,15 @@ def _handling(handler: Callable[[int, FrameType | None], None], signals: Sequenc
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    wanted = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-    with _blocked(wanted):
-        before = {number: signal.signal(number, handler) for number in wanted}
+    before = {number: signal.getsignal(number) for number in signals}
+    before = {number: earlier for number, earlier in before.items() if earlier is not signal.SIG_IGN}
     try:
+        with _blocked(list(before)):
+            for number in before:
+                signal.signal(number, handler)
         yield
     finally:
-        with _blocked(wanted):
+        with _blocked(list(before)):
             for number, earlier in before.items():
                 signal.signal(number, earlier if earlier is not None else signal.SIG_DFL)
 
@@ -90,8 +94,16 @@ def _handling(handler: Callable[[int, FrameType | None], None], signals: Sequenc
 @contextmanager
 def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
     """Let the kernel keep ``signals`` back: half of the handlers changed is a state that must not be interrupted."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])  # asking is safe; blocking may run a handler that raises
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def interruption_in(error: BaseException | None) -> BaseException | None:
+    """The interruption that ``error`` is, or that it covers because cleaning up failed as well; None if there is none."""
+    while error is not None and not isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
+        error = error.__cause__ or error.__context__
+    return error

@@ -208,7 +208,7 @@ def _create(
             phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
     except BaseException as error:
         made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
-        _undo(api, journal, clock, request.label, error, made, before, certain=not asked or _clear_no(error))
+        _undo(api, journal, clock, request.label, error, made, before, certain=not asked or clear_no(error), held=held)
         raise
     created = Moment.between(answer.sent, answer.received, "action")
     lease = Lease(api, journal, clock, request.label, answer.value.new_contract, created, held)
@@ -226,6 +226,7 @@ def _undo(
     before: float,
     *,
     certain: bool,
+    held: set[Lease],
 ) -> None:
     """Destroy what a failed create may have made, and write down what became of it."""
     if made is None and not certain:
@@ -239,11 +240,15 @@ def _undo(
         _note(journal, label, state="closed", verdict="never created", closed_at=utc_now(), note=str(error)[:300])
         return
     _note(journal, label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
-    Lease(api, journal, clock, label, made, Moment.between(before, clock.now(), "action")).close()
+    lease = Lease(api, journal, clock, label, made, Moment.between(before, clock.now(), "action"), held)
+    held.add(lease)
+    lease.close()
 
 
-def _clear_no(error: BaseException) -> bool:
+def clear_no(error: BaseException) -> bool:
     """Whether a create that ended in ``error`` did not happen for certain."""
+    if isinstance(error, ApiError) and error.new_contract is not None:
+        return False
     refused = isinstance(error, (OfferGone, KeyRejected, UsageError))
     return refused or (isinstance(error, ApiError) and error.status in CLEAR_NO)
 

@@ -19,8 +19,8 @@ def connect(place: str | Path) -> sa.Engine:
     text = str(place)
     url = sa.engine.make_url(text) if "://" in text else sa.URL.create("sqlite", database=str(Path(text).expanduser()))
     shown = place_of(url)
-    if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
-        _make_folder(Path(str(url.database)))
+    if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith((":memory:", "file:")):
+        _make_folder(Path(url.database))
     try:
         engine = sa.create_engine(url)
         if url.get_backend_name() == "sqlite":
