@@ -2,6 +2,10 @@
 
 import contextlib
 import json
+import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import nbformat
@@ -129,3 +133,22 @@ def test_notebooks_that_rent_are_committed_without_outputs(path):
         if cell.cell_type == "code":
             assert cell.outputs == []
             assert cell.execution_count is None
+
+
+def test_a_stopped_notebook_gets_the_time_that_its_clean_up_needs(tmp_path):
+    begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
+    made = nbformat.v4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    work = f"from pathlib import Path; import time\ntry:\n    Path({str(begun)!r}).touch(); time.sleep(60)\n"
+    work += f"finally:\n    time.sleep(6); Path({str(cleaned)!r}).touch()"  # papermill itself would kill it after 2.5 s
+    made.cells = [nbformat.v4.new_code_cell(work)]
+    nbformat.write(made, tmp_path / "slow.ipynb")
+    command = [sys.executable, "-m", "papermill", "--engine", "vastbench", "--no-progress-bar", "slow.ipynb", "out.ipynb"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        for _ in range(300):
+            if begun.exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) != 0
+    assert cleaned.exists()

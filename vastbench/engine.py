@@ -7,14 +7,14 @@ metadata say which cell was stopped. Registered as an entry point of the group `
 
 from typing import Any
 
+from jupyter_client.manager import AsyncKernelManager
 from papermill.engines import NBClientEngine, NotebookExecutionManager
-from traitlets.config import Config
 
 from vastbench.interrupts import STOPPING, raising
 from vastbench.lease import CONFIRM_DEADLINE_S
 
 SHUTDOWN_WAIT_S = 2 * (CONFIRM_DEADLINE_S + 60)
-"""Real seconds that a kernel may take to unwind. jupyter_client sends SIGTERM after half of it, SIGKILL at its end."""
+"""Real seconds that a stopped kernel may take to unwind. jupyter_client sends SIGTERM after half of it, SIGKILL at its end."""
 
 
 class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
@@ -23,13 +23,25 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
     @classmethod
     def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, kernel_name: str, **kwargs: Any) -> Any:
         """Run the notebook; on any way out but success, mark the cell that was stopped and leave the later ones pending."""
-        config = Config()
-        config.KernelManager.shutdown_wait_time = SHUTDOWN_WAIT_S
-        kwargs.setdefault("config", config)
+        managers: list[AsyncKernelManager] = []
+
+        class Manager(AsyncKernelManager):
+            def __init__(self, *args: Any, **more: Any) -> None:
+                super().__init__(*args, **more)
+                managers.append(self)
+                if kwargs.get("execution_timeout"):
+                    be_patient()
+
+        def be_patient() -> None:
+            # Only for a cell that is stopped: an idle kernel that misses the request to end would be waited for as long.
+            for manager in managers:
+                manager.shutdown_wait_time = SHUTDOWN_WAIT_S
+
+        kwargs.setdefault("kernel_manager_class", Manager)
         kwargs.setdefault("extra_arguments", ["--IPKernelApp.log_level=CRITICAL"])
         kwargs.setdefault("interrupt_on_timeout", True)
         try:
-            with raising(KeyboardInterrupt(), *STOPPING):
+            with raising(KeyboardInterrupt(), *STOPPING, first=be_patient):
                 return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
         except BaseException:
             _mark_stopped(nb_man)
