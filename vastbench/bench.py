@@ -110,15 +110,14 @@ class Bench:
         an instance cannot be shown to be gone, after having tried all.
         """
         self._closing = True
-        with ExitStack() as stack:
+        with shield(), ExitStack() as stack:
             stack.callback(self._stack.close)
-            with shield():
-                self._watch.close()  # whoever waits for a status gives up, and closes its own lease
-                mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
-                with self._idle:
-                    self._idle.wait_for(lambda: not self._under_way - mine)
-                for lease in list(self._provisioner.held):
-                    stack.callback(lease.close)
+            self._watch.close()  # whoever waits for a status gives up, and closes its own lease
+            mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
+            with self._idle:
+                self._idle.wait_for(lambda: not self._under_way - mine)
+            for lease in list(self._provisioner.held):
+                stack.callback(lease.close)
 
     def run(self, conditions: Conditions | None = None, listener: Listener | None = None) -> Run:
         """Make one integration run and store it. May be called from many threads at once.
