@@ -7,8 +7,8 @@ The few names an analyst types in a notebook::
     with vastbench.Bench(profile="default", seed=1, speed=20) as bench:
         run = bench.run(vastbench.Conditions(gpu_name="RTX 4090"), vastbench.notebook_progress())
     run                                   # the phase tree
-    vastbench.runs_table([run])           # one row per run, as a pandas frame
-    with vastbench.Store("runs.sqlite") as store: store.runs()
+    phases = vastbench.load()             # a tidy pandas frame: of a store, a Parquet or JSON file, or the sample
+    vastbench.runs_table(phases)          # one row per run
     with vastbench.emulator() as vast: print(vast.url)
 
 Everything is imported when it is first used.
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vastbench.analysis.frames import phases_table as phases_table
+    from vastbench.analysis.frames import runs_from as runs_from
     from vastbench.analysis.frames import runs_table as runs_table
     from vastbench.bench import Bench as Bench
     from vastbench.charts import phase_waterfall as phase_waterfall
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from vastbench.report.text import verdict as verdict
     from vastbench.run import Run as Run
     from vastbench.runner import run_notebook as run_notebook
+    from vastbench.sources import load as load
     from vastbench.store import Store as Store
 
 _PLACES = {
@@ -40,8 +42,10 @@ _PLACES = {
     "notebook_progress": ("vastbench.progress", "notebook"),
     "run_notebook": ("vastbench.runner", "run_notebook"),
     "verdict": ("vastbench.report.text", "verdict"),
+    "load": ("vastbench.sources", "load"),
     "phase_waterfall": ("vastbench.charts", "phase_waterfall"),
     "phases_table": ("vastbench.analysis.frames", "phases_table"),
+    "runs_from": ("vastbench.analysis.frames", "runs_from"),
     "runs_table": ("vastbench.analysis.frames", "runs_table"),
 }
 
@@ -52,10 +56,12 @@ __all__ = [
     "Store",
     "VastbenchError",
     "emulator",
+    "load",
     "notebook_progress",
     "phase_waterfall",
     "phases_table",
     "run_notebook",
+    "runs_from",
     "runs_table",
     "verdict",
 ]

@@ -25,7 +25,9 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         raise ValueError(f"a waterfall shows one run, not {phases['run'].nunique()}")
     if ax is None:
         ax = plt.subplots(figsize=(8, 4), layout="constrained")[1]
-    top = phases[phases["parent"].isna()].dropna(subset=["seconds"]).reset_index(drop=True)
+    top = (
+        phases[(phases["parent"] == "total") & phases["end_upper_s"].notna()].dropna(subset=["seconds"]).reset_index(drop=True)
+    )
     longest = top["seconds"].idxmax()
     ax.barh(
         top.index, top["seconds"], left=top["start_s"], height=0.62, color=[ORANGE if i == longest else BLUE for i in top.index]

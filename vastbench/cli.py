@@ -261,16 +261,42 @@ def import_run(
     store: StoreOption = None,
 ) -> None:
     """Import published runs into the store."""
-    from vastbench.report.files import read_run
+    from vastbench.report.files import read_runs
 
-    read = [read_run(path) for path in files]
+    read = [(path, one) for path in files for one in read_runs(path)]
     with _store(store) as opened:
-        for path, one in zip(files, read, strict=True):
+        for path, one in read:
             if opened.has_run(one.id):
                 print(f"{path.name}: run {one.id} is in the store already.")
                 continue
             opened.save_run(one)
             print(f"{path.name}: imported as run {one.id}. Look at it: vastbench show {one.id}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="runs.parquet for the tidy table, runs.json for whole records.")],
+    study: Annotated[Optional[str], typer.Option("--study", help="Only the runs of this study.")] = None,  # noqa: UP045
+    store: StoreOption = None,
+) -> None:
+    """Write stored runs to a file: Parquet (one row per run and phase) or JSON (everything, for import)."""
+    if out.suffix not in {".parquet", ".json"}:
+        raise SettingsError(f"{out.name!r} is neither .parquet nor .json.", hint="For example: vastbench export runs.parquet")
+    from vastbench.analysis.frames import phases_table
+    from vastbench.errors import NotFound
+    from vastbench.sources import export as write_table
+    from vastbench.sources import export_runs
+
+    with _store(store) as opened:
+        found = [one for one in reversed(opened.runs()) if study is None or one.study == study]
+        place = opened.place
+    if study is not None and not found:
+        raise NotFound(f"There is no run of a study {study!r} in {place}.", hint="`vastbench runs` lists what is there.")
+    if out.suffix == ".json":
+        export_runs(found, out)
+    else:
+        write_table(phases_table(found), out)
+    print(f"Exported {len(found)} runs to {out}")
 
 
 @app.command()

@@ -5,7 +5,8 @@
     VastbenchError
     ├── UsageError                 the command or call cannot be carried out as asked        exit 2
     │   ├── SettingsError          a setting, file or profile is missing or malformed
-    │   ├── NotFound               no run, notebook or profile of that name
+    │   │   └── SchemaError        a table or file of another version, or of no version at all
+    │   ├── NotFound               no run, study, notebook or profile of that name
     │   └── BudgetRefused          the estimate does not fit the budget, or no consent
     ├── StoreError                 the store cannot be opened, read or written               exit 3
     ├── ApiError                   the marketplace said no, or nothing                       exit 4
@@ -27,6 +28,8 @@
     │   └── CheckFailed            the wrong GPU, or content that does not match
     ├── DeadlineExceeded           a wait reached its deadline: a censored observation       exit 7
     ├── NotebookFailed             a cell raised; the executed notebook is kept              exit 9
+    ├── StudyFailed                every run of the study was made, and none passed          exit 10
+    ├── StudyIncomplete            fewer runs than were asked for; started again it goes on  exit 11
     └── LeaseNotClosed             an instance may still exist and bill                      exit 8
 
     Interrupted                    SIGINT or SIGTERM                                         exit 130
@@ -69,8 +72,12 @@ class SettingsError(UsageError):
     """A setting, file or profile is missing or malformed."""
 
 
+class SchemaError(SettingsError):
+    """A table or file has another schema than this vastbench reads, or none."""
+
+
 class NotFound(UsageError):
-    """There is no run, notebook or profile of that name."""
+    """There is no run, study, notebook or profile of that name."""
 
 
 class BudgetRefused(UsageError):
@@ -237,6 +244,20 @@ class NotebookFailed(VastbenchError):
 
     exit_code = 9
     cause = "notebook"
+
+
+class StudyFailed(VastbenchError):
+    """Every run of the study was made, and none passed."""
+
+    exit_code = 10
+    cause = "study_failed"
+
+
+class StudyIncomplete(VastbenchError):
+    """The study has fewer runs than were asked for. Started again under its name it goes on."""
+
+    exit_code = 11
+    cause = "study_incomplete"
 
 
 class Interrupted(BaseException):

@@ -5,6 +5,7 @@ start, which places them on the machine's own clock.
 
 Format history (``FORMAT``), newest first:
 
+2. ``study``: the study that the run belongs to.
 1. The first one.
 """
 
@@ -12,12 +13,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 
 from vastbench.errors import SettingsError
 from vastbench.timing import Moment, Outcome, Phase, PhaseName, Row, tree
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,10 @@ class Run:
     """One execution of a scenario.
 
     ``total_s``: clock seconds from start to end (None for a run that never ended by itself and was not timed).
-    ``source``: ``emulator``, ``live`` or ``import``. ``conditions``: what was asked for (GPU, image, disk in GB, profile,
-    seed …). ``resources``: what was got (offer, machine, price in USD per hour, region …). ``ssh``: endpoints and what each
-    showed. ``validation``: the checks and their results. ``instrument``: poll period, polls, 429s, latencies, clock speed,
-    client version, host.
+    ``source``: ``emulator``, ``live`` or ``import``. ``study``: the study that it belongs to, empty for none.
+    ``conditions``: what was asked for (GPU, image, disk in GB, profile, seed …). ``resources``: what was got (offer, machine,
+    price in USD per hour, region …). ``ssh``: endpoints and what each showed. ``validation``: the checks and their results.
+    ``instrument``: poll period, polls, 429s, latencies, clock speed, client version, host.
     """
 
     id: str
@@ -80,12 +83,19 @@ class Run:
     detail: str = ""
     total_s: float | None = None
     origin: float = 0.0
+    study: str = ""
     conditions: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     ssh: dict[str, Any] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
     cost: Cost = Cost()
     instrument: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def started_at_utc(self) -> datetime:
+        """``started_at`` as a date; one without a zone is taken as UTC."""
+        date = datetime.fromisoformat(self.started_at)
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
     def phase(self, name: PhaseName) -> Phase | None:
         """The phase of that name in the last attempt that has one."""
@@ -151,9 +161,9 @@ def run_from_dict(plain: dict[str, Any]) -> Run:
 
     Raises SettingsError for a record of another format, or one that does not have a run's form.
     """
-    if plain.get("format") != FORMAT:
+    if plain.get("format") not in READABLE:
         raise SettingsError(
-            f"The record has format {plain.get('format')!r}, but this vastbench reads format {FORMAT}.",
+            f"The record has format {plain.get('format')!r}, but this vastbench reads formats up to {FORMAT}.",
             hint="Install a newer vastbench, or export the run again.",
         )
     try:

@@ -59,6 +59,7 @@ class PhaseName(StrEnum):
     CONFIRM = "confirm destroyed"
     REMOVE_KEY = "remove SSH key"
     UNATTRIBUTED = "unattributed"
+    TOTAL = "total"
 
 
 PARENTS: dict[PhaseName, PhaseName] = {
@@ -272,10 +273,11 @@ class Row:
 def tree(phases: list[Phase], total: float | None) -> list[Row]:
     """The rows of a run's tree, in order of time, children under their parents, with what is unattributed at the end.
 
-    Top-level seconds, ``unattributed`` included, add up to ``total`` whenever every phase has seconds. The bottleneck is the
-    longest top-level phase that passed.
+    Top-level seconds, ``unattributed`` included, add up to ``total`` whenever the last try of every phase has seconds; what
+    an earlier try waited in vain is unattributed. The bottleneck is the longest top-level phase that passed.
     """
     top = [p for p in phases if p.parent is None]
+    last = {p.name: p for p in top}
     finished = [p for p in top if p.seconds is not None]
     longest = max((p for p in finished if p.outcome is Outcome.PASSED), key=lambda p: p.seconds or 0.0, default=None)
     rows: list[Row] = []
@@ -283,7 +285,7 @@ def tree(phases: list[Phase], total: float | None) -> list[Row]:
         rows.append(_row(phase, 0, total, bottleneck=phase is longest))
         inside = [c for c in phases if c.parent is phase.name and c.attempt == phase.attempt]
         rows.extend(_row(child, 1, total) for child in inside)
-    if total is not None and len(finished) == len(top):
+    if total is not None and all(p.seconds is not None for p in last.values()):
         rest = total - sum(p.seconds or 0.0 for p in finished)
         share = rest / total if total > 0 else None
         rows.append(Row(PhaseName.UNATTRIBUTED, 0, rest, None, None, share, Outcome.PASSED, 0))

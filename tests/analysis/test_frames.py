@@ -3,16 +3,20 @@
 import math
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from vastbench.analysis.frames import phases_table, runs_table
+from vastbench.analysis.frames import COLUMNS, RUN_COLUMNS, TOP_LEVEL, column, conformed, phases_table, runs_from, runs_table
 from vastbench.charts import phase_waterfall
+from vastbench.errors import SchemaError
 from vastbench.report.files import read_run
 from vastbench.resources import shared
-from vastbench.timing import PhaseName
+from vastbench.run import Run
+from vastbench.timing import Moment, Outcome, Phase, PhaseName
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+SECONDS = [*map(column, TOP_LEVEL), "retries_s", "unattributed_s"]
 
 
 @pytest.fixture(autouse=True)
@@ -21,30 +25,91 @@ def _close_figures():
     plt.close("all")
 
 
+def second_try() -> Run:
+    """A run whose first create was refused after 2 s."""
+    search, create, *rest = RUN.phases
+    refused = replace(create, end=Moment.between(create.start.lower, None, "action"), outcome=Outcome.FAILED)
+    again = [replace(phase, attempt=2) for phase in (search, create, *rest)]
+    return replace(RUN, id="again", phases=(search, refused, *again), total_s=RUN.total_s + search.seconds + 2.0)
+
+
+def test_the_frame_has_exactly_the_documented_columns_and_types():
+    for runs in ([], [RUN], [RUN, second_try()]):
+        frame = phases_table(runs)
+        assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {n: c.dtype for n, c in COLUMNS.items()}
+    assert all(column.meaning for column in COLUMNS.values())
+
+
+def test_every_run_has_a_total_also_one_that_has_no_phase():
+    frame = phases_table([RUN, replace(RUN, id="killed", phases=(), total_s=None, outcome=Outcome.CENSORED)])
+    assert frame.loc[frame["phase"] == "total", "run"].tolist() == [RUN.id, "killed"]
+    assert math.isnan(runs_table(frame).set_index("run").loc["killed", "total_s"])
+
+
 def test_a_run_is_one_row_with_units_in_the_names():
-    (row,) = runs_table([RUN]).to_dict("records")
+    (row,) = runs_table(phases_table([RUN])).to_dict("records")
     assert row["wait_running_s"] == pytest.approx(72.77)
     assert row["unattributed_s"] == pytest.approx(4.21)
-    assert row["naive_cost_usd"] == pytest.approx(0.004644, abs=1e-6)
+    assert row["naive_usd"] == pytest.approx(0.004644, abs=1e-6)
+
+
+def test_the_seconds_of_a_row_add_up_to_its_total_also_after_a_retry():
+    table = runs_table(phases_table([RUN, second_try()]))
+    assert table[SECONDS].sum(axis=1).tolist() == pytest.approx(table["total_s"].tolist())
+    assert table["retries_s"].tolist() == pytest.approx([0.0, 1.26])
+    assert table["unattributed_s"].tolist() == pytest.approx([4.21, 6.21])
+
+
+def test_only_the_last_try_is_a_sample_of_a_phase():
+    frame = phases_table([second_try()])
+    assert frame[frame["phase"] == PhaseName.SEARCH]["final"].tolist() == [False, True]
 
 
 def test_a_phase_that_was_not_reached_has_no_number():
-    frame = runs_table([replace(RUN, phases=RUN.phases[:2], total_s=None)])
-    assert math.isnan(frame["verify_file_s"].iloc[0])
-    assert math.isnan(frame["total_s"].iloc[0])
+    table = runs_table(phases_table([replace(RUN, phases=RUN.phases[:2], total_s=None)]))
+    assert math.isnan(table["verify_file_s"].iloc[0])
+    assert math.isnan(table["total_s"].iloc[0])
 
 
-def test_no_runs_are_an_empty_frame_of_the_same_columns():
-    assert list(runs_table([]).columns) == list(runs_table([RUN]).columns)
-    assert list(phases_table([]).columns) == list(phases_table([RUN]).columns)
-    assert runs_table([]).dtypes.equals(runs_table([RUN]).dtypes[runs_table([]).columns]) or len(runs_table([])) == 0
+def test_no_runs_are_an_empty_table_of_the_same_columns():
+    assert list(runs_table(phases_table([])).columns) == [*RUN_COLUMNS, *SECONDS, "total_s"]
 
 
-def test_phases_carry_their_bounds():
+def test_phases_carry_their_bounds_and_parents():
     frame = phases_table([RUN]).set_index("phase")
-    running = frame.loc[str(PhaseName.WAIT_RUNNING)]
+    running = frame.loc[PhaseName.WAIT_RUNNING]
     assert running["end_upper_s"] - running["end_lower_s"] == pytest.approx(10.27 + 0.35)
-    assert frame.loc[str(PhaseName.PULL), "parent"] == str(PhaseName.WAIT_RUNNING)
+    assert frame.loc[PhaseName.PULL, "parent"] == PhaseName.WAIT_RUNNING
+    assert running["parent"] == PhaseName.TOTAL
+    assert pd.isna(frame.loc[PhaseName.TOTAL, "parent"])
+
+
+def test_a_censored_phase_has_a_lower_bound_and_no_value():
+    stopped = Phase(PhaseName.WAIT_RUNNING, Moment.exact(2.0), Moment.between(600.0, None, "poll"), Outcome.CENSORED)
+    row = phases_table([replace(RUN, phases=(stopped,))]).iloc[0]
+    assert (row["lower_s"], row["final"], row["outcome"]) == (598.0, True, "censored")
+    assert row[["seconds", "upper_s", "end_upper_s"]].isna().all()
+
+
+def test_runs_come_back_from_the_frame_with_what_it_holds():
+    frame = phases_table([RUN, second_try()])
+    pd.testing.assert_frame_equal(phases_table(runs_from(frame)), frame)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "names"),
+    [
+        (lambda f: f.drop(columns="seconds"), "seconds"),
+        (lambda f: f.assign(seconds="soon"), "soon"),
+        (lambda f: f.replace({"phase": {"wait running": "teleport"}}), "teleport"),
+        (lambda f: f.assign(outcome=None), "outcome"),
+        (lambda f: f[f["phase"] != "total"], "total"),
+        (lambda f: pd.concat([f, f]), "total"),
+    ],
+)
+def test_a_table_of_another_form_is_refused_by_name(spoil, names):
+    with pytest.raises(SchemaError, match=names):
+        conformed(spoil(phases_table([RUN])))
 
 
 def test_the_waterfall_shows_each_finished_phase_once_with_unit_and_n():

@@ -1,97 +1,263 @@
 """Runs as pandas frames, units in the column names.
 
-``runs_table`` — one row per run:
+The one tidy frame is :func:`phases_table`: one row per run × phase, with what is known of the run repeated in every row, so
+that one file holds everything. ``RUN_COLUMNS`` and ``PHASE_COLUMNS`` are its schema and its documentation. Two kinds of rows
+are added to the phases of each run: ``total``, the parent of the top-level phases, which every run has, and
+``unattributed``, what the phases leave of the total. Seconds are clock seconds: emulated ones where ``scale`` is not 1.
 
-====================  =======  ==========================================================
-``run``               str      the run's id
-``outcome``, ``cause``  str    how it ended, and why when it did not pass
-``gpu``, ``machine``  str, Int64  what was rented
-``usd_per_hour``      float    whole hourly price
-``<phase>_s``         float    what the user waited in each top-level phase, NaN when missing
-``unattributed_s``    float    what the phases leave of the total
-``total_s``           float    the whole run
-``cost_usd``          float    by meter
-``naive_cost_usd``    float    wall clock × price
-====================  =======  ==========================================================
-
-``phases_table`` — one row per run × phase:
-
-====================  =======  ==========================================================
-``run``, ``phase``, ``parent``  str    the run, the phase, the phase it is a part of (missing at the top level)
-``attempt``           int      which try of the run
-``outcome``           str      passed, failed or censored
-``seconds``           float    what the user waited, NaN when the end was not seen
-``lower``, ``upper``  float    bounds of the true duration in seconds, upper NaN when the end was not seen
-``start_s``           float    when the phase began to be waited for, seconds since the run's start
-``end_lower_s``, ``end_upper_s``  float  bounds of its end, seconds since the run's start
-====================  =======  ==========================================================
+:func:`runs_table` turns it into one row per run, :func:`runs_from` back into runs, without what the frame does not hold.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
-from vastbench.run import Run
-from vastbench.timing import PARENTS, PhaseName
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vastbench.errors import SchemaError
+from vastbench.run import Attempt, Cost, Run
+from vastbench.timing import PARENTS, Moment, Outcome, Phase, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TOP_LEVEL = tuple(name for name in PhaseName if name not in PARENTS and name is not PhaseName.UNATTRIBUTED)
+SCHEMA = 1
+"""The version of the tidy frame's columns; files carry it."""
+
+TOP_LEVEL = tuple(n for n in PhaseName if n not in PARENTS and n not in (PhaseName.UNATTRIBUTED, PhaseName.TOTAL))
+"""The phases whose seconds, with ``unattributed``, add up to the total, in the order in which they pass."""
+
+
+class Column(NamedTuple):
+    """A column's pandas dtype and what it holds."""
+
+    dtype: str
+    meaning: str
+
+
+WHEN = "datetime64[us, UTC]"
+
+RUN_COLUMNS = {
+    "run": Column("str", "the run's id"),
+    "study": Column("str", "the study that it belongs to, empty for none"),
+    "scenario": Column("str", "the drill"),
+    "source": Column("str", "emulator, live or import"),
+    "profile": Column("str", "the emulator's behaviour, missing for live and imported runs"),
+    "run_outcome": Column("str", "how the run ended: passed, failed or censored"),
+    "cause": Column("str", "why it did not pass, empty when it did"),
+    "detail": Column("str", "one line of evidence for the cause"),
+    "started_at": Column(WHEN, "when it began"),
+    "gpu": Column("str", "the GPU's name on the marketplace"),
+    "num_gpus": Column("Int64", "GPUs in the instance"),
+    "gpu_memory_gb": Column("float64", "memory of one GPU in GB (1024 MB)"),
+    "image": Column("str", "the container image"),
+    "disk_gb": Column("float64", "disk asked for"),
+    "region": Column("str", "where the machine stands, in the marketplace's words"),
+    "offer": Column("Int64", "the offer that was rented"),
+    "machine": Column("Int64", "the machine behind it"),
+    "instance": Column("Int64", "the instance that it became"),
+    "attempts": Column("int64", "tries inside the run"),
+    "usd_per_hour": Column("float64", "the whole hourly price, GPU and disk"),
+    "gpu_usd": Column("float64", "GPU meter: price × seconds running"),
+    "gpu_lower_usd": Column("float64", "the least that it can be, from the bounds of the moments"),
+    "gpu_upper_usd": Column("float64", "the most that it can be"),
+    "storage_usd": Column("float64", "storage meter: price × seconds from creation to destruction"),
+    "transfer_usd": Column("float64", "bytes meter: the test file both ways"),
+    "cost_usd": Column("float64", "the known meters together"),
+    "naive_usd": Column("float64", "wall clock × hourly price, as is commonly reported"),
+    "scale": Column("float64", "emulated seconds per real second; 1 for real time"),
+    "poll_period_s": Column("float64", "seconds between two looks at the status"),
+}
+
+PHASE_COLUMNS = {
+    "phase": Column("str", "the phase's name, `unattributed` or `total`"),
+    "parent": Column("str", "the phase that it is a part of; missing for `total`"),
+    "attempt": Column("int64", "which try of the run; 0 for `unattributed` and `total`"),
+    "final": Column("bool", "no later try of the run has this phase: only these rows are a sample of the phase"),
+    "outcome": Column("str", "how the phase ended: passed, failed or censored"),
+    "seconds": Column("float64", "what the user waited; missing when the end was not seen"),
+    "lower_s": Column("float64", "the least that the true duration can be"),
+    "upper_s": Column("float64", "the most that it can be; missing when the end was not seen"),
+    "start_lower_s": Column("float64", "the start's lower bound, seconds since the run's start"),
+    "start_s": Column("float64", "when the start was known, seconds since the run's start"),
+    "end_lower_s": Column("float64", "the end's lower bound, seconds since the run's start"),
+    "end_upper_s": Column("float64", "when the end was known, seconds since the run's start"),
+}
+
+COLUMNS = RUN_COLUMNS | PHASE_COLUMNS
 
 
 def column(name: PhaseName) -> str:
-    """The column of a phase: its words joined by underscores, and the unit."""
+    """The column of a phase in :func:`runs_table`: its words joined by underscores, and the unit."""
     return str(name).replace(" ", "_") + "_s"
 
 
-def runs_table(runs: Iterable[Run]) -> "pd.DataFrame":
-    """One row per run, in the given order; the columns are those of the module's table."""
+def phases_table(runs: Iterable[Run]) -> pd.DataFrame:
+    """The tidy frame of ``runs``, phases in order of their end; its columns are ``COLUMNS``."""
     import pandas as pd
 
     rows = []
     for run in runs:
-        unattributed = next((r.seconds for r in run.rows() if r.name is PhaseName.UNATTRIBUTED), None)
-        rows.append(
-            {
-                "run": run.id,
-                "outcome": str(run.outcome),
-                "cause": run.cause,
-                "gpu": run.resources.get("gpu_name"),
-                "machine": run.resources.get("machine_id"),
-                "usd_per_hour": run.resources.get("usd_per_hour"),
-                **{column(name): run.seconds(name) for name in TOP_LEVEL},
-                column(PhaseName.UNATTRIBUTED): unattributed,
-                "total_s": run.total_s,
-                "cost_usd": run.cost.total_usd,
-                "naive_cost_usd": run.cost.naive_usd,
-            }
-        )
-    numbers = ["usd_per_hour", *map(column, TOP_LEVEL), column(PhaseName.UNATTRIBUTED), "total_s", "cost_usd", "naive_cost_usd"]
-    frame = pd.DataFrame(rows, columns=["run", "outcome", "cause", "gpu", "machine", *numbers])
-    return frame.astype({"machine": "Int64"} | dict.fromkeys(numbers, "float64"))
+        known = _of_run(run)
+        rows += [known | row for row in _of_phases(run)]
+    return conformed(pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
-def phases_table(runs: Iterable[Run]) -> "pd.DataFrame":
-    """One row per run and phase, in order of their end; the columns are those of the module's second table."""
-    import pandas as pd
+def conformed(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with exactly the columns and dtypes of the schema.
 
-    rows = [
+    Raises SchemaError when a column is missing, holds what is not of its type, or names an unknown phase or outcome, or when
+    a run lacks its ``total`` row or has two.
+    """
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise SchemaError(f"The table lacks {len(missing)} columns, {missing[0]!r} first.", hint="Export it with vastbench.")
+    try:
+        found = frame[list(COLUMNS)].astype({name: column.dtype for name, column in COLUMNS.items()})
+    except (TypeError, ValueError) as error:
+        raise SchemaError(f"A column does not hold its type: {error}.", hint="Export the table with vastbench.") from None
+    words: dict[str, type[StrEnum]] = {"phase": PhaseName, "outcome": Outcome, "run_outcome": Outcome}
+    for name, known in words.items():
+        strange = sorted(set(found[name].dropna()) - {str(word) for word in known})
+        if strange or found[name].isna().any():
+            raise SchemaError(f"The column {name!r} holds {(strange or ['nothing'])[0]!r}.", hint="Use a newer vastbench.")
+    totals = found.loc[found["phase"] == PhaseName.TOTAL, "run"]
+    if totals.duplicated().any() or len(totals) != found["run"].nunique(dropna=False):
+        raise SchemaError("A run has no row `total`, or several.", hint="Export the table with vastbench.")
+    return found.reset_index(drop=True)
+
+
+def runs_table(phases: pd.DataFrame) -> pd.DataFrame:
+    """One row per run, in the order of the tidy frame ``phases``.
+
+    The columns are ``RUN_COLUMNS`` and, in seconds: one per top-level phase (``wait_running_s`` …; what was waited in its
+    last try, missing when that did not end), ``retries_s`` (top-level phases of earlier tries), ``unattributed_s`` and
+    ``total_s``. For a run with an ``unattributed_s`` these add up to ``total_s``.
+    """
+    totals = phases[phases["phase"] == PhaseName.TOTAL]
+    runs = totals[list(RUN_COLUMNS)].set_index("run")
+    top = phases[phases["parent"] == PhaseName.TOTAL]
+    final = top[top["final"]].pivot(index="run", columns="phase", values="seconds")
+    names = [str(name) for name in (*TOP_LEVEL, PhaseName.UNATTRIBUTED)]
+    seconds = final.reindex(index=runs.index, columns=names).astype("float64")
+    seconds.columns = [column(PhaseName(name)) for name in names]
+    retries = top[~top["final"]].groupby("run")["seconds"].sum().reindex(runs.index, fill_value=0.0)
+    seconds.insert(len(TOP_LEVEL), "retries_s", retries)
+    seconds["total_s"] = totals.set_index("run")["seconds"]
+    return runs.join(seconds).reset_index()
+
+
+def runs_from(phases: pd.DataFrame) -> list[Run]:
+    """The runs of a tidy frame, as far as it tells: without checks, endpoints and the instrument's counters."""
+    return [_run(rows) for _, rows in phases.groupby("run", sort=False)]
+
+
+def _of_run(run: Run) -> dict[str, Any]:
+    got, cost, memory_mb = run.resources, run.cost, run.resources.get("gpu_ram_mb")
+    return {
+        "run": run.id,
+        "study": run.study,
+        "scenario": run.scenario,
+        "source": run.source,
+        "profile": run.conditions.get("profile"),
+        "run_outcome": str(run.outcome),
+        "cause": run.cause,
+        "detail": run.detail,
+        "started_at": run.started_at_utc,
+        "gpu": got.get("gpu_name"),
+        "num_gpus": got.get("num_gpus"),
+        "gpu_memory_gb": None if memory_mb is None else memory_mb / 1024,
+        "image": run.conditions.get("image"),
+        "disk_gb": run.conditions.get("disk_gb"),
+        "region": got.get("region"),
+        "offer": got.get("offer_id"),
+        "machine": got.get("machine_id"),
+        "instance": got.get("instance_id"),
+        "attempts": len(run.attempts),
+        "usd_per_hour": got.get("usd_per_hour"),
+        "gpu_usd": cost.gpu_usd,
+        "gpu_lower_usd": cost.gpu_lower_usd,
+        "gpu_upper_usd": cost.gpu_upper_usd,
+        "storage_usd": cost.storage_usd,
+        "transfer_usd": cost.transfer_usd,
+        "cost_usd": cost.total_usd,
+        "naive_usd": cost.naive_usd,
+        "scale": run.instrument.get("clock_speed"),
+        "poll_period_s": run.instrument.get("poll_period_s"),
+    }
+
+
+def _of_phases(run: Run) -> list[dict[str, Any]]:
+    last = {phase.name: phase for phase in run.phases}
+    rows: list[dict[str, Any]] = [
         {
-            "run": run.id,
             "phase": str(phase.name),
-            "parent": str(phase.parent) if phase.parent else None,
+            "parent": str(phase.parent or PhaseName.TOTAL),
             "attempt": phase.attempt,
+            "final": phase is last[phase.name],
             "outcome": str(phase.outcome),
             "seconds": phase.seconds,
-            "lower": phase.lower,
-            "upper": phase.upper if phase.end.seen else None,
-            "start_s": phase.start.upper,
+            "lower_s": phase.lower,
+            "upper_s": phase.upper if phase.end.seen else None,
+            "start_lower_s": phase.start.lower,
+            "start_s": phase.start.upper if phase.start.seen else None,
             "end_lower_s": phase.end.lower,
             "end_upper_s": phase.end.yes_received,
         }
-        for run in runs
         for phase in run.phases
     ]
-    numbers = ["seconds", "lower", "upper", "start_s", "end_lower_s", "end_upper_s"]
-    frame = pd.DataFrame(rows, columns=["run", "phase", "parent", "attempt", "outcome", *numbers])
-    return frame.astype({"attempt": "int64"} | dict.fromkeys(numbers, "float64"))
+    rest = next((row.seconds for row in run.rows() if row.name is PhaseName.UNATTRIBUTED), None)
+    whole: dict[str, Any] = {"attempt": 0, "final": True, "lower_s": None, "upper_s": None} | dict.fromkeys(_EDGES)
+    if rest is not None:
+        parent = str(PhaseName.TOTAL)
+        rows.append(whole | {"phase": "unattributed", "parent": parent, "outcome": "passed", "seconds": rest})
+    rows.append(whole | {"phase": "total", "parent": None, "outcome": str(run.outcome), "seconds": run.total_s})
+    return rows
+
+
+_EDGES = ("start_lower_s", "start_s", "end_lower_s", "end_upper_s")
+
+
+def _run(table: pd.DataFrame) -> Run:
+    import pandas as pd
+
+    rows = [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in table.to_dict("records")]
+    known = next(row for row in rows if row["phase"] == PhaseName.TOTAL)
+    meters = ("gpu_usd", "gpu_lower_usd", "gpu_upper_usd", "storage_usd", "transfer_usd", "naive_usd")
+    memory_gb = known["gpu_memory_gb"]
+    outcome = Outcome(known["run_outcome"])
+    return Run(
+        id=known["run"],
+        scenario=known["scenario"],
+        outcome=outcome,
+        cause=known["cause"],
+        detail=known["detail"],
+        started_at=known["started_at"].isoformat(),
+        source=known["source"],
+        study=known["study"],
+        phases=tuple(_phase(row) for row in rows if row["end_lower_s"] is not None),
+        attempts=tuple(
+            Attempt(number, outcome if number == known["attempts"] else Outcome.FAILED)
+            for number in range(1, known["attempts"] + 1)
+        ),
+        total_s=known["seconds"],
+        conditions={name: known[name] for name in ("profile", "image", "disk_gb")},
+        resources={
+            "gpu_name": known["gpu"],
+            "num_gpus": known["num_gpus"],
+            "gpu_ram_mb": None if memory_gb is None else memory_gb * 1024,
+            "region": known["region"],
+            "offer_id": known["offer"],
+            "machine_id": known["machine"],
+            "instance_id": known["instance"],
+            "usd_per_hour": known["usd_per_hour"],
+        },
+        cost=Cost(**{meter: known[meter] for meter in meters}),
+        instrument={"clock_speed": known["scale"], "poll_period_s": known["poll_period_s"]},
+    )
+
+
+def _phase(row: dict[str, Any]) -> Phase:
+    start = Moment.between(row["start_lower_s"], row["start_s"], "table")
+    end = Moment.between(row["end_lower_s"], row["end_upper_s"], "table")
+    return Phase(PhaseName(row["phase"]), start, end, Outcome(row["outcome"]), row["attempt"])

@@ -10,8 +10,25 @@ from vastbench.run import Run, run_from_dict
 
 
 def read_run(path: Path) -> Run:
-    """The run in the file at ``path``. Raises SettingsError when it is missing, malformed or of neither shape."""
+    """The one run in the file at ``path``. Raises SettingsError like :func:`read_runs`, and for several runs."""
+    runs = read_runs(path)
+    if len(runs) != 1:
+        raise SettingsError(f"The file {str(path)!r} holds {len(runs)} runs, not one.", hint="Name a file of one run.")
+    return runs[0]
+
+
+def read_runs(path: Path) -> list[Run]:
+    """The runs in the file at ``path``: a run's record, or a list of them.
+
+    Raises SettingsError when the file is missing, malformed or of neither shape.
+    """
     plain = _read(path)
+    return [_run(path, one) for one in (plain if isinstance(plain, list) else [plain])]
+
+
+def _run(path: Path, plain: Any) -> Run:
+    if not isinstance(plain, dict):
+        raise SettingsError(f"The file {str(path)!r} holds a JSON {type(plain).__name__}, not a run.", hint="Check the file.")
     if "format" in plain:
         return run_from_dict(plain)
     try:
@@ -23,13 +40,10 @@ def read_run(path: Path) -> Run:
         ) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Any:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"The file {str(path)!r} cannot be read: {error.strerror}.", hint="Check the path.") from None
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"The file {str(path)!r} is not JSON: {error}.", hint="Was it cut off while copying?") from None
-    if not isinstance(plain, dict):
-        raise SettingsError(f"The file {str(path)!r} holds a JSON {type(plain).__name__}, not a run.", hint="Check the file.")
-    return plain
