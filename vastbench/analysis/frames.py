@@ -222,7 +222,7 @@ def _run(table: pd.DataFrame) -> Run:
     import pandas as pd
 
     rows = [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in table.to_dict("records")]
-    known = next(row for row in rows if row["phase"] == PhaseName.TOTAL)
+    known: dict[str, Any] = next(row for row in rows if row["phase"] == PhaseName.TOTAL)
     meters = ("gpu_usd", "gpu_lower_usd", "gpu_upper_usd", "storage_usd", "transfer_usd", "naive_usd")
     memory_gb = known["gpu_memory_gb"]
     outcome = Outcome(known["run_outcome"])
