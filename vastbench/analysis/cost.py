@@ -3,11 +3,37 @@
 A month has 720 hours. Sources of the rules: Vast.ai's billing pages; an instance is not charged for its GPU while it loads.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.summary import attempted, passed
 from vastbench.run import Cost
-from vastbench.timing import Moment
+from vastbench.timing import Moment, PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HOURS_PER_MONTH = 720
 SECONDS_PER_HOUR = 3600
+
+METERS = {
+    "gpu": "gpu_usd",
+    "storage": "storage_usd",
+    "transfer": "transfer_usd",
+    "all meters": "cost_usd",
+    "naive": "naive_usd",
+}
+"""The rows of :func:`cost_summary` and the columns of the tidy frame that they are made of."""
+
+COST_COLUMNS = {
+    "meter": "str",
+    "n": "int64",
+    "total_usd": "float64",
+    "per_run_usd": "float64",
+    "median_usd": "float64",
+    "per_success_usd": "float64",
+}
 
 
 def run_cost(
@@ -55,3 +81,32 @@ def _transfer(down: int, usd_per_gb_down: float | None, up: int, usd_per_gb_up: 
     if usd_per_gb_down is None or usd_per_gb_up is None:
         return None
     return (down * usd_per_gb_down + up * usd_per_gb_up) / 1e9
+
+
+def cost_summary(phases: pd.DataFrame) -> pd.DataFrame:
+    """What the attempted runs of a tidy frame cost by meter, per run and per success, in USD; one row per ``METERS``.
+
+    Columns: ``n`` attempted runs of which the meter is known; ``total_usd`` of them, where the row ``all meters`` is the sum
+    of the three meters' rows; ``per_run_usd`` and ``median_usd``, mean and median over these n; ``per_success_usd`` =
+    total_usd ÷ number of runs that passed, so that it holds what the failures cost. What is missing is NaN: without any known
+    value, and per success when none passed. Where n is less than the attempted runs, totals and costs per success
+    are the least that it can have been.
+    """
+    import pandas as pd
+
+    tried = attempted(phases)
+    runs = tried[tried["phase"] == PhaseName.TOTAL]
+    usd = runs[list(METERS.values())].set_axis(list(METERS), axis=1)
+    total = usd.sum(min_count=1)
+    total["all meters"] = total[["gpu", "storage", "transfer"]].sum(min_count=1)
+    successes = passed(runs)["run"].nunique()
+    found = pd.DataFrame(
+        {
+            "n": usd.count(),
+            "total_usd": total,
+            "per_run_usd": usd.mean(),
+            "median_usd": usd.median(),
+            "per_success_usd": total / successes if successes else float("nan"),
+        }
+    )
+    return found.rename_axis("meter").reset_index().astype(COST_COLUMNS)

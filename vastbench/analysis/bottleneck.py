@@ -1,0 +1,175 @@
+"""Where the time of a run goes, what makes runs differ, and what a faster phase would save.
+
+All of it is over the runs that passed and whose phases, with the retries and what is unattributed, add up to the total. A
+phase that such a run did not have took none of its total and counts as 0 s there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vastbench.analysis.frames import TOP_LEVEL, column, runs_table
+from vastbench.analysis.intervals import CONFIDENCE
+from vastbench.analysis.summary import passed
+from vastbench.timing import PhaseName
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+RETRIES = "retries"
+"""What the earlier tries of a run's phases took, beside the phases of the last ones."""
+
+FACTORS = (0.0, 0.5)
+"""What :func:`what_if` multiplies a phase with: gone, and halved."""
+
+FEWEST_FOR_VARIANCE = 3
+FEWEST_FOR_TRIMMING = 20
+"""Fewer runs than this have none beyond p95."""
+FEWEST_FOR_BOOTSTRAP = 6
+"""Below it the resampled medians span no more than the sample itself: their interval would promise too much."""
+
+SHARE_COLUMNS = {
+    "phase": "str",
+    "n": "int64",
+    "mean_s": "float64",
+    "mean_share": "float64",
+    "variance_share": "float64",
+    "variance_share_trimmed": "float64",
+    "spearman": "float64",
+}
+
+WHAT_IF_COLUMNS = {
+    "phase": "str",
+    "factor": "float64",
+    "n": "int64",
+    "median_total_s": "float64",
+    "saved_s": "float64",
+    "saved_low_s": "float64",
+    "saved_high_s": "float64",
+}
+
+
+def shares(phases: pd.DataFrame) -> pd.DataFrame:
+    """What each phase contributes to the mean of the total, and to its variance; both shares add up to 1.
+
+    One row per top-level phase that any of the runs had, in order of time, then ``retries`` and ``unattributed``. Columns:
+    ``n`` runs; ``mean_s``, the mean over all n of them, in seconds; ``mean_share`` = mean_s ÷ mean total;
+    ``variance_share`` = Cov(phase, total) ÷ Var(total), missing below n = 3 or when the totals do not differ;
+    ``variance_share_trimmed``, the same without the runs whose total lies beyond p95, missing below n = 20, because a few slow
+    runs can decide the variance; ``spearman``, the rank correlation of the phase with the total, missing where either does
+    not vary or below n = 3. A negative variance share is a phase that is short when the total is long. No such run: no row.
+    """
+    import pandas as pd
+
+    parts = _parts(phases)
+    total, n = parts.sum(axis=1), len(parts)
+    trimmed = parts[total <= total.quantile(0.95)] if n >= FEWEST_FOR_TRIMMING else parts[:0]
+    found = pd.DataFrame(
+        {
+            "n": n,
+            "mean_s": parts.mean(),
+            "mean_share": parts.mean() / total.mean() if n and total.mean() > 0 else None,
+            "variance_share": _variance_shares(parts),
+            "variance_share_trimmed": _variance_shares(trimmed),
+            "spearman": _rank_correlations(parts),
+        },
+        index=parts.columns,
+    )
+    found = found.rename_axis("phase").reset_index()
+    return (found if n else found[:0])[list(SHARE_COLUMNS)].astype(SHARE_COLUMNS)
+
+
+def what_if(phases: pd.DataFrame, *, resamples: int = 2000, seed: int = 1) -> pd.DataFrame:
+    """What the median total would be if a phase took no time, or half of it, all else staying as it was.
+
+    Two rows per phase of :func:`shares`, ``factor`` 0 and 0.5. Each run's total is computed anew with the phase times the
+    factor; ``median_total_s`` is the median of these, and ``saved_s`` the median total as it is minus that. The phase's own
+    median says nothing of it, as quantiles do not add. ``saved_low_s`` to ``saved_high_s`` is the 95 % percentile interval of a
+    bootstrap that draws whole runs (Efron 1979), ``resamples`` times from ``seed``; missing below n = 6. All in seconds.
+    """
+    import numpy as np
+    import pandas as pd
+
+    parts = _parts(phases)
+    n = len(parts)
+    if not n:
+        return pd.DataFrame(columns=list(WHAT_IF_COLUMNS)).astype(WHAT_IF_COLUMNS)
+    seconds = parts.to_numpy().T
+    total = seconds.sum(axis=0)
+    cases = [(name, factor) for name in parts.columns for factor in FACTORS]
+    changed = np.array([total - (1 - factor) * seconds[parts.columns.get_loc(name)] for name, factor in cases])
+    medians = np.median(changed, axis=1)
+    low, high = _saved_intervals(total, changed, resamples, seed)
+    rows = {
+        "phase": [name for name, _ in cases],
+        "factor": [factor for _, factor in cases],
+        "n": n,
+        "median_total_s": medians,
+        "saved_s": np.median(total) - medians,
+        "saved_low_s": low,
+        "saved_high_s": high,
+    }
+    return pd.DataFrame(rows).astype(WHAT_IF_COLUMNS)
+
+
+def _parts(phases: pd.DataFrame) -> pd.DataFrame:
+    """One row per run whose seconds add up, one column per part of the total."""
+    runs = runs_table(passed(phases))
+    runs = runs[runs["unattributed_s"].notna()]
+    names = {column(name): str(name) for name in TOP_LEVEL} | {"retries_s": RETRIES}
+    had = [name for name in names if runs[name].notna().any()]
+    parts = runs[[*had, column(PhaseName.UNATTRIBUTED)]].fillna(0.0)
+    return parts.rename(columns=names | {column(PhaseName.UNATTRIBUTED): str(PhaseName.UNATTRIBUTED)})
+
+
+def _variance_shares(parts: pd.DataFrame) -> Any:
+    import numpy as np
+
+    total = parts.sum(axis=1).to_numpy()
+    if len(parts) < FEWEST_FOR_VARIANCE or _constant(total):
+        return np.nan
+    away = total - total.mean()
+    return (parts - parts.mean()).to_numpy().T @ away / (away @ away)
+
+
+def _rank_correlations(parts: pd.DataFrame) -> Any:
+    import numpy as np
+
+    if len(parts) < FEWEST_FOR_VARIANCE:
+        return np.nan
+    ranks = parts.assign(total=parts.sum(axis=1)).rank()
+    away = (ranks - ranks.mean()).to_numpy()
+    products = away.T @ away[:, -1]
+    lengths = np.sqrt((away**2).sum(axis=0) * products[-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(lengths > 0, products / lengths, np.nan)[:-1]
+
+
+def _constant(values: np.ndarray) -> bool:
+    """Whether the values differ by no more than rounding: less than a nanosecond in a second."""
+    return bool(values.max() - values.min() <= 1e-9 * abs(values).max())
+
+
+def _saved_intervals(total: np.ndarray, changed: np.ndarray, resamples: int, seed: int) -> tuple[Any, Any]:
+    import numpy as np
+    from scipy.stats import bootstrap
+
+    n = len(total)
+    if n < FEWEST_FOR_BOOTSTRAP:
+        return np.nan, np.nan
+
+    def saved(drawn: np.ndarray, axis: int) -> Any:
+        return np.median(total[drawn], axis=axis) - np.median(changed[:, drawn], axis=axis)
+
+    found = bootstrap(
+        (np.arange(n),),
+        saved,
+        n_resamples=resamples,
+        batch=max(1, 1_000_000 // (n * len(changed))),
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return found.low, found.high
