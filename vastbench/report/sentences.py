@@ -237,11 +237,12 @@ def _longest(phases: pd.DataFrame) -> str:
 def _spent(phases: pd.DataFrame) -> str:
     table = {row["meter"]: row for row in cost_summary(phases).to_dict("records")}
     by_meter, naive, n = table["all meters"], table["naive"], attempted(phases)["run"].nunique()
+    wall = f"{usd(naive['per_run_usd'])} (n = {naive['n']})"
     if not by_meter["n"]:
-        return f"What it cost is not known by meter; wall clock × price says {usd(naive['per_run_usd'])} per run (n = {naive['n']})."
+        return f"What a run cost is not known by meter; wall clock × price would say {wall}."
     least = "" if by_meter["n"] == n else "at least "
     success = f", a success {least}{usd(by_meter['per_success_usd'])}" if known(by_meter["per_success_usd"]) else ""
     return (
-        f"A run cost {usd(by_meter['per_run_usd'])} by meter (mean; known for {by_meter['n']} of {n}){success}; wall clock × price "
-        f"would say {usd(naive['per_run_usd'])} (n = {naive['n']})."
+        f"A run cost {usd(by_meter['per_run_usd'])} by meter (mean; known for {by_meter['n']} of {n}){success}; "
+        f"wall clock × price would say {wall}."
     )
