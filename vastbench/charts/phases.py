@@ -1,0 +1,171 @@
+"""The phases of one run on the time axis, and of many runs beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.frames import TOP_LEVEL
+from vastbench.analysis.summary import STOPPED_BY_US, attempted
+from vastbench.charts import style
+from vastbench.charts.strip import draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
+from vastbench.timing import PARENTS, Outcome, PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+EXACT_S = 0.005
+"""Bounds narrower than this many seconds are not drawn: they are our own doing, known exactly."""
+
+PHASE_ORDER = tuple(
+    name
+    for top in (*TOP_LEVEL, PhaseName.UNATTRIBUTED, PhaseName.TOTAL)
+    for name in (top, *(child for child, parent in PARENTS.items() if parent is top))
+)
+"""Every phase in order of time, children after their parent."""
+
+
+def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """One run's top-level phases on the time axis, each with the bounds of its end; the longest one in orange.
+
+    ``phases`` is the tidy frame (:func:`~vastbench.analysis.frames.phases_table`) of one run. The whisker at the end of a bar
+    spans the instants at which the phase may truly have ended. A phase that did not end is hatched up to where it was last
+    seen. Raises ValueError when the frame holds more than one run.
+    """
+    from matplotlib.patheffects import withStroke
+
+    runs = phases["run"].nunique()
+    if runs > 1:
+        raise ValueError(
+            f"a waterfall shows one run, not {runs}: keep one, e.g. phases[phases['run'] == {phases['run'].iloc[0]!r}]"
+        )
+    if not runs:
+        return style.nothing(ax, "Where the time went (n = 0)", "There is no run in the table.")
+    whole = phases[phases["phase"] == PhaseName.TOTAL].iloc[0]
+    title = f"Run {style.plain(whole['run'])}: where the time went (n = 1)"
+    top = phases[(phases["parent"] == PhaseName.TOTAL) & phases["start_s"].notna()].reset_index(drop=True)
+    if top.empty:
+        return style.nothing(ax, title, f"The run {_ending(whole)} before any phase began.")
+    ax = style.axes(ax, 1.4 + 0.26 * len(top))
+    ended, not_ended = top[top["seconds"].notna()], top[top["seconds"].isna()]
+    longest = top["seconds"].fillna(top["lower_s"]).idxmax()
+    ax.barh(
+        ended.index,
+        ended["seconds"],
+        left=ended["start_s"],
+        height=0.62,
+        color=[style.ORANGE if i == longest else style.BLUE for i in ended.index],
+    )
+    ax.barh(
+        not_ended.index,
+        not_ended["lower_s"],
+        left=not_ended["start_s"],
+        height=0.62,
+        fc=style.WHITE,
+        ec=[style.ORANGE if i == longest else style.BLUE for i in not_ended.index],
+        hatch="////",
+    )
+    polled = ended[ended["end_upper_s"] - ended["end_lower_s"] > EXACT_S]
+    width = polled["end_upper_s"] - polled["end_lower_s"]
+    whiskers = ax.errorbar(polled["end_upper_s"], polled.index, xerr=[width, width * 0], fmt="none", ecolor="black", capsize=3)
+    for part in whiskers.get_children():
+        part.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
+    for row in top.itertuples():
+        finished = row.Index in ended.index
+        text = f" {row.seconds:.1f} s" if finished else f" {row.outcome} after {row.lower_s:.1f} s"
+        ax.annotate(text, (row.end_upper_s if finished else row.end_lower_s, row.Index), va="center", fontsize=style.TEXT_PT)
+    tries = top["attempt"].where(top["attempt"].max() > 1, 0)
+    style.rows(ax, [f"{name} (try {n})" if n else str(name) for name, n in zip(top["phase"], tries, strict=True)])
+    ax.margins(x=0.16)
+    ax.set_xlim(left=0)
+    x = f"{style.seconds(phases)} since the start; whiskers: when the phase may truly have ended"
+    return style.finish(ax, f"{title}\n{style.plain(whole['gpu'])}, {_ending(whole)}", x=x)
+
+
+def _ending(whole: pd.Series) -> str:
+    """How a run ended, from its row ``total``: ``failed (boot_failed) after 81.2 s``."""
+    cause = f" ({style.plain(whole['cause'])})" if whole["cause"] else ""
+    after = f" after {whole['seconds']:.1f} s" if whole["seconds"] == whole["seconds"] else ""
+    return f"{whole['run_outcome']}{cause}{after}"
+
+
+def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside: pd.DataFrame | None = None) -> Axes:
+    """How long each phase took in every attempted run: a point per run, a thin line over its bounds, a tick at the median.
+
+    ``phases`` is the tidy frame. A row holds the last try of the phase in each run. Tries that did not end are drawn at the
+    least that they took: orange arrows where a deadline cut them off, crosses where they failed. ``beside`` is the tidy frame
+    of other runs, drawn as black diamonds. The axis is logarithmic where durations are far apart; what is shorter than its
+    left edge is drawn at the edge. Runs that we stopped ourselves are counted in the title, not drawn.
+    """
+    import pandas as pd
+
+    runs = attempted(phases)
+    n = runs["run"].nunique()
+    title = f"Seconds per phase, every run drawn ({style.counted(n, 'attempted run')}{stopped_note(phases)})"
+    last = runs.assign(inside=offsets(runs["run"]))[runs["final"]]
+    names = [name for name in PHASE_ORDER if name in set(last["phase"])]
+    sample = last[(last["outcome"] == Outcome.PASSED) & last["seconds"].notna()]
+    if not names or not n:
+        return style.nothing(ax, title, "There is no attempted run in the table: no duration to show.")
+    begun = last[(last["outcome"] != Outcome.PASSED)].assign(
+        least=last["lower_s"].where(last["start_s"].notna(), last["seconds"])
+    )
+    begun = begun.dropna(subset="least")
+    others = (
+        phases.iloc[:0] if beside is None else beside[beside["final"] & beside["phase"].isin(names)].dropna(subset="seconds")
+    )
+    ax = style.axes(ax, 1.2 + 0.3 * len(names))
+    left = style.spread_axis(ax, pd.concat([sample["seconds"], begun["least"], others["seconds"]]))
+    for row, name in enumerate(names):
+        of_phase, stopped, of_others = (frame[frame["phase"] == name] for frame in (sample, begun, others))
+        y = row + of_phase["inside"]
+        draw_bounds(ax, y, of_phase["lower_s"], of_phase["upper_s"], left)
+        draw_points(ax, y, of_phase["seconds"], left)
+        for outcome in (Outcome.CENSORED, Outcome.FAILED):
+            cut = stopped[stopped["outcome"] == outcome]
+            draw_unfinished(ax, row + cut["inside"], cut["least"], left, censored=outcome is Outcome.CENSORED)
+        if len(of_phase) > 1:
+            draw_tick(ax, row, float(of_phase["seconds"].median()))
+        _draw_beside(ax, row, of_others, left)
+        style.beside(ax, row, _counted(of_phase["seconds"], int((last["phase"] == name).sum()) - len(of_phase)))
+    style.rows(ax, [("   " if name in PARENTS else "") + str(name) for name in names])
+    ax.grid(axis="x", color=style.PALE, lw=0.6)
+    return style.finish(ax, title, x=_key(style.seconds(runs), begun, others))
+
+
+def stopped_note(phases: pd.DataFrame) -> str:
+    """``; 2 stopped by us are not drawn``, or nothing when there are none."""
+    count = phases.loc[phases["cause"].isin(STOPPED_BY_US), "run"].nunique()
+    return f"; {count:,} that we stopped not drawn" if count else ""
+
+
+def _draw_beside(ax: Axes, row: int, others: pd.DataFrame, left: float) -> None:
+    bounds = others.dropna(subset=["lower_s", "upper_s"])
+    ax.hlines([row] * len(bounds), bounds["lower_s"].clip(lower=left), bounds["upper_s"], colors=style.BLACK, lw=1.2, zorder=7)
+    ax.plot(
+        others["seconds"].clip(lower=left), [row] * len(others), "D", ms=5, mfc=style.BLACK, mec=style.WHITE, mew=0.8, zorder=8
+    )
+
+
+def _counted(seconds: pd.Series, unfinished: int) -> str:
+    """The text beside a row: n, the median, and how many have no value."""
+    parts = [f"n = {len(seconds):,}"]
+    if len(seconds) > 1:
+        parts.append(f"median {style.number(float(seconds.median()))} s")
+    elif len(seconds):
+        parts.append(f"{style.number(float(seconds.iloc[0]))} s")
+    if unfinished:
+        parts.append(f"{unfinished:,} not ended")
+    return ", ".join(parts)
+
+
+def _key(unit: str, begun: pd.DataFrame, others: pd.DataFrame) -> str:
+    """The x axis's label: the unit, and what the marks mean that are there."""
+    marks = ["line: bounds of a run"]
+    if (begun["outcome"] == Outcome.CENSORED).any():
+        marks.append("▶ cut off, took longer")
+    if (begun["outcome"] == Outcome.FAILED).any():
+        marks.append("✖ failed")
+    if len(others):
+        marks.append(f"◆ {style.plain(others['run'].iloc[0]) if others['run'].nunique() == 1 else 'runs beside'}")
+    return f"{unit}; {', '.join(marks)}"

@@ -1,0 +1,138 @@
+"""How every chart looks: one palette, one frame, one way to write numbers, names and what is missing.
+
+Colours are of the palette by Okabe and Ito (2008, "Color Universal Design"), which people with any colour vision can tell
+apart; here only those are used together whose lightness differs as well, so that a grey print keeps them apart. Nothing
+touches matplotlib's global settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.ft2font import FT2Font
+
+BLUE, PURPLE, ORANGE, PALE, WHITE, BLACK = "#0072b2", "#cc79a7", "#e69f00", "#d9d9d9", "#ffffff", "#000000"
+"""From dark to light, but for black: told apart in grey too."""
+
+GREY = "#707070"
+"""Bounds, notes and what stays in the background."""
+
+WIDTH_IN = 8.0
+TEXT_PT = 8
+TITLE_PT = 10
+MISSING = "\N{REPLACEMENT CHARACTER}"
+WIDE = 20.0
+"""Values whose largest is more than this many times the smallest ask for a logarithmic axis."""
+
+
+def axes(ax: Axes | None, height_in: float) -> Axes:
+    """``ax`` itself, or the axes of a new figure of that height, which keeps its labels inside its edges."""
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(figsize=(WIDTH_IN, height_in), layout="constrained")[1]
+
+
+def finish(ax: Axes, title: str, *, x: str = "", y: str = "") -> Axes:
+    """Title at the left, axis labels, small text and no frame where no scale is."""
+    ax.set_title(title, loc="left", fontsize=TITLE_PT)
+    ax.set_xlabel(x, fontsize=TEXT_PT + 1)
+    ax.set_ylabel(y, fontsize=TEXT_PT + 1)
+    ax.tick_params(labelsize=TEXT_PT)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def rows(ax: Axes, names: Iterable[str]) -> None:
+    """Name the rows of a horizontal chart, the first one on top; row ``i`` lies at ``y = i``."""
+    labels = list(names)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+
+
+def beside(ax: Axes, row: float, text: str) -> None:
+    """Write ``text`` to the right of a row, outside the axes."""
+    place = ax.get_yaxis_transform()
+    ax.text(1.01, row, text, transform=place, va="center", fontsize=TEXT_PT, color="#303030")
+
+
+def nothing(ax: Axes | None, title: str, sentence: str) -> Axes:
+    """Axes that say what is missing instead of showing it."""
+    ax = axes(ax, 1.6)
+    ax.text(0.5, 0.5, sentence, transform=ax.transAxes, ha="center", va="center", fontsize=TITLE_PT, wrap=True)
+    ax.set_title(title, loc="left", fontsize=TITLE_PT)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def plain(text: object, limit: int = 40) -> str:
+    """A foreign string as a label: no formula, nothing that the font cannot draw, at most ``limit`` characters."""
+    known = _font()
+    drawn = "".join(c if c.isprintable() and known.get_char_index(ord(c)) else MISSING for c in str(text))
+    if len(drawn) > limit:
+        drawn = drawn[: limit - 1] + "…"
+    return drawn.replace("$", r"\$")
+
+
+def usd(value: float, digits: int = 4) -> str:
+    """``$0.0046`` for a label, where a dollar sign alone would begin a formula."""
+    return rf"\${value:.{digits}f}"
+
+
+def number(value: float) -> str:
+    """A number with three significant digits and without a power of ten: ``0.0046``, ``12.4``, ``350``."""
+    import numpy as np
+
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-") if value < 1000 else f"{value:.0f}"
+
+
+def seconds(phases: pd.DataFrame) -> str:
+    """The unit of the frame's times in words: emulated seconds are not real ones."""
+    emulated = phases["source"] == "emulator"
+    if emulated.all() and len(phases):
+        return "emulated seconds"
+    return "seconds, partly emulated" if emulated.any() else "seconds"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def spread_axis(ax: Axes, values: pd.Series, *, dollars: bool = False) -> float:
+    """Scale the x axis for ``values``: logarithmic where they are far apart, with plain numbers; from 0 otherwise.
+
+    Returns the left edge: smaller values, which a logarithmic axis cannot show, are to be drawn there.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    sign = r"\$" if dollars else ""
+    positive = values[values > 0]
+    left = 0.0
+    if positive.empty or positive.max() / positive.quantile(0.01) < WIDE:
+        ax.set_xlim(0.0, float(positive.max()) * 1.05 if len(positive) else 1.0)
+    else:
+        left, right = float(positive.quantile(0.01)) / 2, float(positive.max()) * 1.3
+        ax.set_xscale("log")
+        ax.set_xlim(left, right)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if right / left < 300 else (1.0,), numticks=12))
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: sign + number(value)))
+    return left
+
+
+@cache
+def _font() -> FT2Font:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    return get_font(findfont(FontProperties()))
