@@ -1,11 +1,18 @@
 """The three meters, their bounds, and what is not known."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastbench.analysis.cost import run_cost
-from vastbench.timing import Moment
+from tests.analysis.made import CENSORED, made
+from vastbench.analysis.cost import COST_COLUMNS, METERS, cost_summary, run_cost
+from vastbench.analysis.frames import phases_table
+from vastbench.report.files import read_run
+from vastbench.resources import shared
+from vastbench.run import Cost
+from vastbench.timing import Moment, PhaseName
 
 RUNNING, DESTROYED = Moment.between(62.5, 72.77, "poll"), Moment.between(98.5, 98.98, "action")
 
@@ -47,3 +54,64 @@ def test_the_gpu_meter_s_bounds_hold_wherever_the_truth_lies(one, other):
     truth = DESTROYED.lower + one * 0.48 - (RUNNING.lower + other * 10.27)
     found = cost()
     assert found.gpu_lower_usd - 1e-12 <= truth * 0.0001 <= found.gpu_upper_usd + 1e-12
+
+
+def spent(number, gpu, storage=0.25, transfer=0.125, naive=4.0, cause=""):
+    """A run with the costs given in USD; one with a cause did not pass."""
+    cost = Cost(gpu_usd=gpu, storage_usd=storage, transfer_usd=transfer, naive_usd=naive)
+    if cause:
+        return made(number, {}, stopped=PhaseName.WAIT_SSH, outcome=CENSORED, cause=cause, cost=cost)
+    return made(number, {PhaseName.SEARCH: 1.0}, cost=cost)
+
+
+def meters(*runs):
+    return cost_summary(phases_table(runs)).set_index("meter")
+
+
+def test_a_success_costs_what_the_failures_cost_too():
+    found = meters(spent(1, 1.0), spent(2, 2.0), spent(3, 6.0, cause="deadline")).loc["gpu"]
+    assert found.to_dict() == {"n": 3, "total_usd": 9.0, "per_run_usd": 3.0, "median_usd": 2.0, "per_success_usd": 4.5}
+
+
+def test_all_meters_are_the_sum_of_the_three_and_the_naive_figure_stands_apart():
+    found = meters(spent(1, 1.0), spent(2, 2.0, cause="deadline"))
+    assert found.index.tolist() == ["gpu", "storage", "transfer", "all meters", "naive"]
+    assert found.loc["all meters", ["n", "total_usd", "per_run_usd"]].tolist() == [2, 3.75, 1.875]
+    assert found.loc["naive", "total_usd"] == 8.0
+    assert found["total_usd"].drop("naive").tolist() == [3.0, 0.5, 0.25, 3.75]
+
+
+def test_a_meter_that_is_not_known_is_not_taken_for_0():
+    found = meters(spent(1, 3.0), spent(2, None, cause="deadline"))
+    assert found.loc["gpu", ["n", "per_run_usd", "median_usd"]].tolist() == [1, 3.0, 3.0]
+    assert found.loc["all meters", ["n", "per_run_usd"]].tolist() == [1, 3.375]
+
+
+def test_the_storage_of_a_run_whose_gpu_meter_is_unknown_was_paid_all_the_same():
+    found = meters(spent(1, 3.0), spent(2, None, cause="deadline"))
+    assert found.loc["all meters", ["total_usd", "per_success_usd"]].tolist() == [3.75, 3.75]
+
+
+def test_without_success_there_is_no_cost_per_success():
+    found = meters(spent(1, 1.0, cause="deadline"))
+    assert found["per_success_usd"].isna().all()
+    assert found.loc["gpu", "total_usd"] == 1.0
+
+
+def test_a_run_that_we_stopped_is_not_counted():
+    assert meters(spent(1, 1.0), spent(2, 5.0, cause="interrupted")).loc["gpu", ["n", "total_usd"]].tolist() == [1, 1.0]
+
+
+def test_the_seed_run_cost_a_quarter_of_what_it_reported():
+    found = meters(read_run(shared("data/runs") / "2026-01-02-rtx4090.json"))["per_success_usd"]
+    assert found["gpu"] == pytest.approx(0.001096, abs=1e-6)
+    assert found["naive"] == pytest.approx(0.004644, abs=1e-6)
+    assert math.isnan(found["storage"])
+
+
+def test_no_runs_have_no_costs():
+    found = cost_summary(phases_table([]))
+    assert {name: str(dtype) for name, dtype in found.dtypes.items()} == COST_COLUMNS
+    assert found["meter"].tolist() == list(METERS)
+    assert found["n"].tolist() == [0] * 5
+    assert found.drop(columns=["meter", "n"]).isna().all(axis=None)

@@ -1,7 +1,8 @@
 """Where the time of a run goes, what makes runs differ, and what a faster phase would save.
 
 All of it is over the runs that passed and whose phases, with the retries and what is unattributed, add up to the total. A
-phase that such a run did not have took none of its total and counts as 0 s there.
+phase that such a run did not have took none of its total and counts as 0 s there. ``retries`` is what earlier tries took in
+phases that ended; what an earlier try waited in vain is unattributed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RETRIES = "retries"
-"""What the earlier tries of a run's phases took, beside the phases of the last ones."""
+"""The name of the part that the earlier tries of a run make up."""
 
 FACTORS = (0.0, 0.5)
 """What :func:`what_if` multiplies a phase with: gone, and halved."""
@@ -28,6 +29,9 @@ FEWEST_FOR_TRIMMING = 20
 """Fewer runs than this have none beyond p95."""
 FEWEST_FOR_BOOTSTRAP = 6
 """Below it the resampled medians span no more than the sample itself: their interval would promise too much."""
+
+AT_ONCE = 100_000
+"""How many totals are resampled together: as many as stay in a processor's cache."""
 
 SHARE_COLUMNS = {
     "phase": "str",
@@ -166,7 +170,7 @@ def _saved_intervals(total: np.ndarray, changed: np.ndarray, resamples: int, see
         (np.arange(n),),
         saved,
         n_resamples=resamples,
-        batch=max(1, 1_000_000 // (n * len(changed))),
+        batch=max(1, AT_ONCE // changed.size),
         confidence_level=CONFIDENCE,
         method="percentile",
         vectorized=True,

@@ -1,0 +1,179 @@
+"""What a study's runs say, and what they must not be made to say."""
+
+import math
+import statistics
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.analysis.made import CENSORED, FAILED, made
+from vastbench.analysis.frames import phases_table
+from vastbench.analysis.summary import (
+    OUTCOME_COLUMNS,
+    STOPPED_BY_US,
+    SUMMARY_COLUMNS,
+    attempted,
+    outcomes,
+    passed,
+    phase_summary,
+)
+from vastbench.report.files import read_run
+from vastbench.resources import shared
+from vastbench.timing import PARENTS, PhaseName
+
+SEARCH, CREATE, RUNNING, SSH = PhaseName.SEARCH, PhaseName.CREATE, PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH
+RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+
+
+def good(number: int, seconds: float, **more):
+    return made(number, {SEARCH: 1.0, RUNNING: seconds}, rest=0.5, **more)
+
+
+def timed_out(number: int, cause: str = "deadline"):
+    return made(number, {SEARCH: 1.0}, stopped=RUNNING, outcome=CENSORED, cause=cause)
+
+
+def refused(number: int, cause: str = "refused"):
+    return made(number, {SEARCH: 1.0}, stopped=CREATE, outcome=FAILED, cause=cause)
+
+
+def of(phases: pd.DataFrame, name: PhaseName) -> pd.Series:
+    return phase_summary(phases).set_index("phase").loc[str(name)]
+
+
+def test_outcomes_count_every_attempted_run_once_passed_first_then_the_most_frequent():
+    runs = [refused(1), timed_out(2), timed_out(3), good(4, 50.0)]
+    found = outcomes(phases_table(runs))
+    assert found[["outcome", "cause", "runs"]].values.tolist() == [
+        ["passed", "", 1],
+        ["censored", "deadline", 2],
+        ["failed", "refused", 1],
+    ]
+    assert found["attempted"].tolist() == [4, 4, 4]
+    assert found["rate"].tolist() == [0.25, 0.5, 0.25]
+
+
+def test_a_rate_carries_its_exact_interval():
+    found = outcomes(phases_table([good(number, 50.0) for number in range(13)])).iloc[0]
+    assert (found["rate"], found["rate_high"]) == (1, 1)
+    assert found["rate_low"] == pytest.approx(1 - 0.2471, abs=1e-4)
+
+
+def test_that_none_passed_is_a_row_with_a_rate_of_0_and_how_high_it_may_still_be():
+    first, second = outcomes(phases_table([timed_out(n) for n in range(13)])).to_dict("records")
+    assert (first["outcome"], first["runs"], first["rate"], first["rate_low"]) == ("passed", 0, 0, 0)
+    assert first["rate_high"] == pytest.approx(0.2471, abs=1e-4)
+    assert (second["cause"], second["rate"]) == ("deadline", 1)
+
+
+@pytest.mark.parametrize("cause", sorted(STOPPED_BY_US))
+def test_a_run_that_we_stopped_was_not_attempted(cause):
+    phases = phases_table([good(1, 50.0), timed_out(2, cause)])
+    assert set(attempted(phases)["run"]) == {"run-1"}
+    assert outcomes(phases)["attempted"].tolist() == [1]
+    assert of(phases, RUNNING)["unfinished"] == 0
+    assert of(phases, SEARCH)["n"] == 1
+
+
+def test_every_other_cause_counts_as_attempted_one_without_a_name_too():
+    phases = phases_table([refused(1, "boot_failed"), refused(2, "")])
+    phases.loc[phases["run"] == "run-2", "cause"] = None
+    assert outcomes(phases)["runs"].tolist() == [0, 1, 1]
+
+
+def test_passed_keeps_all_rows_of_the_runs_that_passed():
+    phases = phases_table([good(1, 50.0), timed_out(2), good(3, 60.0)])
+    assert passed(phases)["run"].value_counts().to_dict() == {"run-1": 4, "run-3": 4}
+
+
+def test_a_phase_is_summed_up_over_the_runs_in_which_it_ended():
+    values = np.random.default_rng(3).lognormal(4, 0.5, 40).tolist()
+    row = of(phases_table([good(number, value) for number, value in enumerate(values)]), RUNNING)
+    ordered = sorted(values)
+    assert (row["n"], row["unfinished"]) == (40, 0)
+    assert row["median_s"] == pytest.approx(statistics.median(values))
+    assert row["mean_s"] == pytest.approx(statistics.mean(values))
+    assert (row["min_s"], row["max_s"]) == (pytest.approx(ordered[0]), pytest.approx(ordered[-1]))
+    assert (row["median_low_s"], row["median_high_s"]) == (pytest.approx(ordered[13]), pytest.approx(ordered[26]))
+    assert row["p90_s"] == pytest.approx(statistics.quantiles(values, n=10, method="inclusive")[-1])
+    assert row["p90_low_s"] < row["p90_s"] < row["p90_high_s"]
+
+
+@pytest.mark.parametrize(("n", "median", "p90"), [(1, False, False), (5, False, False), (6, True, False), (36, True, True)])
+def test_no_interval_is_given_that_does_not_exist_and_no_p90_without_one(n, median, p90):
+    row = of(phases_table([good(number, 50.0 + number) for number in range(n)]), RUNNING)
+    assert math.isfinite(row["median_s"])
+    for column, exists in {"median_low_s": median, "median_high_s": median, "p90_s": p90, "p90_high_s": p90}.items():
+        assert math.isfinite(row[column]) is exists, column
+
+
+def test_a_phase_that_was_cut_off_is_counted_and_has_no_value():
+    row = of(phases_table([good(1, 50.0), good(2, 60.0), timed_out(3)]), RUNNING)
+    assert (row["n"], row["unfinished"], row["median_s"], row["max_s"]) == (2, 1, 55.0, 60.0)
+
+
+def test_earlier_tries_do_not_pollute_the_sample():
+    again = good(1, 50.0, earlier={SEARCH: 30.0, CREATE: 40.0})
+    phases = phases_table([again, good(2, 60.0)])
+    assert (of(phases, SEARCH)["n"], of(phases, SEARCH)["max_s"]) == (2, 1.0)
+    assert (of(phases, PhaseName.TOTAL)["n"], of(phases, PhaseName.TOTAL)["max_s"]) == (2, pytest.approx(121.5))
+
+
+def test_a_phase_that_only_a_failed_run_finished_is_a_sample_all_the_same():
+    row = of(phases_table([refused(1), good(2, 50.0)]), SEARCH)
+    assert (row["n"], row["unfinished"]) == (2, 0)
+
+
+def test_the_total_is_of_runs_that_passed():
+    row = of(phases_table([good(1, 50.0), timed_out(2), refused(3)]), PhaseName.TOTAL)
+    assert (row["n"], row["unfinished"], row["max_s"]) == (1, 2, 51.5)
+
+
+def test_the_rows_are_in_order_of_time_children_after_their_parents():
+    found = phase_summary(phases_table([RUN, timed_out(2)]))
+    assert found["phase"].tolist() == [name for name in PhaseName if name in set(found["phase"])]
+    assert found["phase"].iloc[-2:].tolist() == ["unattributed", "total"]
+    parents = found.set_index("phase")["parent"]
+    assert {name: parents[name] for name in PARENTS if name in parents} == {
+        name: PARENTS[name] for name in PARENTS if name in parents
+    }
+    assert parents["wait running"] == parents["unattributed"] == "total"
+    assert pd.isna(parents["total"])
+
+
+def test_the_seed_run_is_given_with_the_width_that_its_polling_left():
+    row = of(phases_table([RUN]), RUNNING)
+    assert row["median_s"] == pytest.approx(72.77)
+    assert row["bounds_s"] == pytest.approx(RUN.phase(RUNNING).upper - RUN.phase(RUNNING).lower)
+    assert row["bounds_s"] > 10
+
+
+def test_bounds_are_the_median_width_of_the_sample():
+    phases = phases_table([good(1, 50.0, width=2.0), good(2, 50.0, width=4.0), good(3, 50.0, width=9.0), timed_out(4)])
+    assert of(phases, RUNNING)["bounds_s"] == pytest.approx(4.0)
+    assert math.isnan(of(phases, PhaseName.TOTAL)["bounds_s"])
+
+
+def test_without_success_there_is_no_total_and_no_crash():
+    row = of(phases_table([timed_out(1), refused(2)]), PhaseName.TOTAL)
+    assert (row["n"], row["unfinished"]) == (0, 2)
+    assert row[["median_s", "median_low_s", "p90_s", "mean_s", "min_s", "max_s", "bounds_s"]].isna().all()
+
+
+@pytest.mark.parametrize("runs", [[], [timed_out(1, "killed")]])
+def test_no_attempted_run_is_an_empty_table_of_the_same_columns_and_types(runs):
+    for found, columns in (
+        (outcomes(phases_table(runs)), OUTCOME_COLUMNS),
+        (phase_summary(phases_table(runs)), SUMMARY_COLUMNS),
+    ):
+        assert found.empty
+        assert {name: str(dtype) for name, dtype in found.dtypes.items()} == columns
+
+
+def test_the_frame_is_left_as_it_was():
+    phases = phases_table([RUN, timed_out(2), refused(3)])
+    before = phases.copy(deep=True)
+    outcomes(phases)
+    phase_summary(phases)
+    pd.testing.assert_frame_equal(phases, before)
