@@ -46,7 +46,7 @@ def usd(value: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """A share of 1 as ``73.5 %``, or – for a missing value."""
-    return f"{100 * share:.1f} %" if share is not None and math.isfinite(share) else MISSING
+    return f"{round(100 * share, 1) + 0.0:.1f} %" if share is not None and math.isfinite(share) else MISSING
 
 
 def times(ratio: float | None) -> str:

@@ -1,0 +1,88 @@
+"""What could be wrong with a study's numbers, as far as the data themselves can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.bottleneck import shares
+from vastbench.analysis.summary import attempted, passed, phase_summary
+from vastbench.report.sentences import NO_RUN, source
+from vastbench.report.wording import counted, escaped, known, listed, percent, seconds
+from vastbench.timing import PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEW = 6
+"""Fewer successes than this give no 95 % interval of a median."""
+
+CROWDED = 0.2
+"""One machine with more than this share of the runs makes them visibly dependent."""
+
+MIXED = {"gpu": "GPU", "image": "image", "profile": "profile", "scale": "clock speed", "scenario": "scenario"}
+
+
+def doubts(phases: pd.DataFrame) -> str:
+    """The doubts that the tidy frame ``phases`` itself raises, with their numbers, as a Markdown list."""
+    if phases.empty:
+        return NO_RUN
+    found = [source(phases), *_few(phases), *_looks(phases), *_unfinished(phases), *_unattributed(phases)]
+    return "\n".join(f"- {line}" for line in [*found, *_retries(phases), *_machines(phases), *_mixed(phases)] if line)
+
+
+def _few(phases: pd.DataFrame) -> Iterator[str]:
+    n = passed(phases)["run"].nunique()
+    if n < FEW:
+        yield f"Only {counted(n, 'run')} passed: below {FEW} a median has no 95 % interval." if n else "No run passed."
+
+
+def _looks(phases: pd.DataFrame) -> Iterator[str]:
+    summary, period = phase_summary(phases).set_index("phase")["bounds_s"], phases["poll_period_s"].median()
+    width = summary.get(str(PhaseName.WAIT_RUNNING), float("nan"))
+    if known(width):
+        polled = f"polled every {seconds(period)} (median), " if known(period) else ""
+        yield f"A status is {polled}so one run's wait running is known only within {seconds(width)} (median width)."
+
+
+def _unfinished(phases: pd.DataFrame) -> Iterator[str]:
+    table = phase_summary(phases)
+    cut = table[(table["unfinished"] > 0) & (table["parent"] == PhaseName.TOTAL) & (table["phase"] != PhaseName.UNATTRIBUTED)]
+    if len(cut):
+        parts = [f"{row['phase']} in {counted(int(row['unfinished']), 'run')}" for _, row in cut.iterrows()]
+        yield f"Not finished: {listed(parts)}. Those times could only have been longer, so the medians shown are, if anything, too short."
+
+
+def _unattributed(phases: pd.DataFrame) -> Iterator[str]:
+    for _, row in shares(phases).iterrows():
+        if row["phase"] == PhaseName.UNATTRIBUTED:
+            part = percent(row["mean_share"])
+            yield f"No phase explains {part} of the mean total ({seconds(row['mean_s'])}, n = {row['n']})."
+
+
+def _retries(phases: pd.DataFrame) -> Iterator[str]:
+    runs = phases[phases["phase"] == PhaseName.TOTAL]
+    again = int((runs["attempts"] > 1).sum())
+    if again:
+        yield f"{counted(again, 'run')} of {len(runs)} needed more than one try; only the last try is in a phase's sample."
+    stopped = len(runs) - attempted(runs)["run"].nunique()
+    if stopped:
+        yield f"We stopped {counted(stopped, 'run')} ourselves; they are counted nowhere."
+
+
+def _machines(phases: pd.DataFrame) -> Iterator[str]:
+    machines = phases.loc[phases["phase"] == PhaseName.TOTAL, "machine"].dropna()
+    counts = machines.value_counts()
+    if len(machines) > 1 and len(counts) < len(machines):
+        most = counts.iloc[0] / len(machines)
+        text = f"{len(machines)} runs came from {counted(len(counts), 'machine')}, {percent(most)} of them from one"
+        yield f"{text}: they are not independent, and the intervals too narrow." if most > CROWDED else f"{text}."
+
+
+def _mixed(phases: pd.DataFrame) -> Iterator[str]:
+    runs = phases[phases["phase"] == PhaseName.TOTAL]
+    for name, noun in MIXED.items():
+        values = runs[name].dropna().value_counts()
+        if len(values) > 1:
+            shown = listed([f"{escaped(value)} ({n})" for value, n in list(values.items())[:4]])
+            yield f"Taken together: {counted(len(values), noun)}: {shown}."
