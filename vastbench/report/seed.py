@@ -58,6 +58,8 @@ def run_from_seed(plain: dict[str, Any]) -> Run:
             "offer_id": resources["offer_id"],
             "instance_id": resources["instance_id"],
             "gpu_name": resources["gpu_name"],
+            "num_gpus": market.get("num_gpus"),
+            "gpu_ram_mb": market.get("gpu_memory_mib"),
             "usd_per_hour": price,
             "region": market.get("region"),
             "reliability": market.get("reliability"),
