@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.frames import TOP_LEVEL
-from vastbench.analysis.summary import STOPPED_BY_US, attempted
+from vastbench.analysis.summary import attempted
 from vastbench.charts import style
 from vastbench.charts.strip import draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
 from vastbench.timing import PARENTS, Outcome, PhaseName
@@ -101,7 +101,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
 
     runs = attempted(phases)
     n = runs["run"].nunique()
-    title = f"Seconds per phase, every run drawn ({style.counted(n, 'attempted run')}{stopped_note(phases)})"
+    title = f"Seconds per phase, every run drawn ({style.counted(n, 'attempted run')}{style.stopped(phases)})"
     last = runs.assign(inside=offsets(runs["run"]))[runs["final"]]
     names = [name for name in PHASE_ORDER if name in set(last["phase"])]
     sample = last[(last["outcome"] == Outcome.PASSED) & last["seconds"].notna()]
@@ -131,12 +131,6 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
     style.rows(ax, [("   " if name in PARENTS else "") + str(name) for name in names])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     return style.finish(ax, title, x=_key(style.seconds(runs), begun, others))
-
-
-def stopped_note(phases: pd.DataFrame) -> str:
-    """``; 2 stopped by us are not drawn``, or nothing when there are none."""
-    count = phases.loc[phases["cause"].isin(STOPPED_BY_US), "run"].nunique()
-    return f"; {count:,} that we stopped not drawn" if count else ""
 
 
 def _draw_beside(ax: Axes, row: int, others: pd.DataFrame, left: float) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
+from vastbench.analysis.summary import STOPPED_BY_US
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -84,9 +86,9 @@ def plain(text: object, limit: int = 40) -> str:
     return drawn.replace("$", r"\$")
 
 
-def usd(value: float, digits: int = 4) -> str:
-    """``$0.0046`` for a label, where a dollar sign alone would begin a formula."""
-    return rf"\${value:.{digits}f}"
+def usd(value: float) -> str:
+    """``$0.00464`` for a label, where a dollar sign alone would begin a formula."""
+    return rf"\${number(value)}"
 
 
 def number(value: float) -> str:
@@ -107,6 +109,12 @@ def seconds(phases: pd.DataFrame) -> str:
 def counted(count: int, noun: str) -> str:
     """``1 run``, ``3 runs``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def stopped(phases: pd.DataFrame) -> str:
+    """A title's words about the runs that we stopped ourselves: ``; 2 that we stopped not drawn``, or nothing."""
+    count = phases.loc[phases["cause"].isin(STOPPED_BY_US), "run"].nunique()
+    return f"; {count:,} that we stopped not drawn" if count else ""
 
 
 def spread_axis(ax: Axes, values: pd.Series, *, dollars: bool = False) -> float:

@@ -1,0 +1,153 @@
+"""All runs in the order in which they began, and how often they did not pass."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.frames import TOP_LEVEL, column, runs_table
+from vastbench.analysis.intervals import proportion_interval
+from vastbench.analysis.summary import attempted, outcomes
+from vastbench.charts import style
+from vastbench.timing import Outcome, PhaseName
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+COLOURS = (style.BLUE, style.ORANGE, style.PURPLE)
+"""The longest phases get one each, in order of time; more could not be told apart in grey."""
+WORTH_NAMING = 0.02
+"""A phase with less than this share of all time is drawn with the other short ones."""
+OTHERS, RETRIES, UNATTRIBUTED, NOT_ENDED = "other phases", "retries", str(PhaseName.UNATTRIBUTED), "not ended"
+FACES = {
+    OTHERS: (style.PALE, ""),
+    RETRIES: (style.BLACK, ""),
+    UNATTRIBUTED: (style.WHITE, "...."),
+    NOT_ENDED: (style.WHITE, "////"),
+}
+"""Colour and hatch of the parts that are not one phase."""
+MARKS = ("x", "^", "s", "D", "v", "P")
+"""One mark per reason for not passing, the most frequent first; the rarest share the last one."""
+
+
+def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Every run as a column of its top-level phases, in order of start; a mark with its cause on each that did not pass.
+
+    ``phases`` is the tidy frame. The longest phases have a colour of their own, the others share one. What a run that did not
+    pass spent outside finished phases is white and hatched, up to its end.
+    """
+    import numpy as np
+    from matplotlib.collections import PolyCollection
+
+    runs = runs_table(phases).sort_values("started_at", kind="stable", ignore_index=True)
+    failed = int((runs["run_outcome"] != Outcome.PASSED).sum())
+    title = f"Time per run, in order of start (n = {style.counted(len(runs), 'run')}, {failed:,} not passed)"
+    parts = _parts(runs)
+    if parts.empty:
+        return style.nothing(ax, title, "There is no run with a known duration in the table.")
+    ax = style.axes(ax, 3.8)
+    x = np.arange(1, len(runs) + 1)
+    half = 0.5 if len(runs) > 60 else 0.42
+    base = np.zeros(len(runs))
+    colours = iter(COLOURS)
+    for name in parts.columns:
+        top = base + parts[name].to_numpy()
+        columns = np.stack([[x - half, x - half, x + half, x + half], [base, top, top, base]]).transpose(2, 1, 0)
+        face, hatch = FACES[name] if name in FACES else (next(colours), "")
+        edge = style.GREY if hatch else face
+        ax.add_collection(PolyCollection(list(columns), facecolor=face, edgecolor=edge, linewidth=0.3, hatch=hatch, label=name))
+        base = top
+    _mark(ax, runs, base)
+    ax.set_xlim(0.3, len(runs) + 0.7)
+    ax.set_ylim(0, float(base.max()) * 1.08)
+    if len(runs) < 15:
+        ax.set_xticks(x)
+    handles, labels = ax.get_legend_handles_labels()
+    count = len(parts.columns)
+    reading_order = [*reversed(range(count)), *range(count, len(labels))]
+    ax.legend(
+        [handles[i] for i in reading_order],
+        [labels[i] for i in reading_order],
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.03),
+        fontsize=style.TEXT_PT,
+        frameon=False,
+    )
+    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}", y=style.seconds(phases))
+
+
+def _parts(runs: pd.DataFrame) -> pd.DataFrame:
+    """Seconds per run and part of its column, bottom first; what a run does not have takes no height."""
+    import pandas as pd
+
+    top = runs[[column(name) for name in TOP_LEVEL]].set_axis([str(name) for name in TOP_LEVEL], axis=1).fillna(0.0)
+    share = top.sum() / max(float(top.to_numpy().sum()), 1e-9)
+    named = set(share[share > WORTH_NAMING].nlargest(len(COLOURS)).index)
+    parts = top[[name for name in top if name in named]].copy()
+    parts[OTHERS] = top[[name for name in top if name not in named]].sum(axis=1)
+    parts[RETRIES] = runs["retries_s"]
+    parts[UNATTRIBUTED] = runs[column(PhaseName.UNATTRIBUTED)].fillna(0.0)
+    ended = runs[column(PhaseName.UNATTRIBUTED)].notna()
+    parts[NOT_ENDED] = (runs["total_s"] - parts.sum(axis=1)).mask(ended).clip(lower=0.0).fillna(0.0)
+    return pd.DataFrame(parts.loc[:, parts.sum() > 0])
+
+
+def _mark(ax: Axes, runs: pd.DataFrame, top: NDArray[np.float64]) -> None:
+    """A mark on top of each column whose run did not pass, and its reason with their number in the legend."""
+    failed = runs["run_outcome"] != Outcome.PASSED
+    reasons = runs["run_outcome"].where(failed) + ": " + runs["cause"].fillna("")
+    counts = reasons[failed].value_counts()
+    kept = counts.index[: len(MARKS) - 1] if len(counts) > len(MARKS) else counts.index
+    for mark, reason in zip(MARKS, [*kept, None], strict=False):
+        chosen = (failed & ~reasons.isin(kept) if reason is None else reasons == reason).to_numpy(dtype=bool, na_value=False)
+        if chosen.any():
+            label = f"{'other causes' if reason is None else style.plain(reason, 28)} ({chosen.sum():,})"
+            face = style.ORANGE if mark != "x" else style.BLACK
+            ax.plot(
+                runs.index[chosen] + 1,
+                top[chosen],
+                mark,
+                ms=5,
+                mfc=face,
+                mec=style.BLACK,
+                mew=1.2 if mark == "x" else 0.6,
+                label=label,
+            )
+
+
+def _dates(runs: pd.DataFrame) -> str:
+    first, last = runs["started_at"].min(), runs["started_at"].max()
+    if first == last:
+        return f"{first:%Y-%m-%d %H:%M} UTC"
+    if first.date() == last.date():
+        return f"{first:%Y-%m-%d %H:%M} to {last:%H:%M} UTC"
+    return f"{first:%Y-%m-%d} to {last:%Y-%m-%d} UTC"
+
+
+def failures_by_cause(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """The part of the attempted runs that did not pass, in all and by cause, with exact 95 % intervals.
+
+    ``phases`` is the tidy frame. Runs that we stopped ourselves are counted in the title and not among the attempted.
+    """
+    found = outcomes(phases)
+    n = attempted(phases)["run"].nunique()
+    title = f"Runs that did not pass, by cause (n = {style.counted(n, 'attempted run')}{style.stopped(phases)})"
+    if not n:
+        return style.nothing(ax, title, "There is no attempted run in the table: no rate to show.")
+    causes = found[found["outcome"] != Outcome.PASSED]
+    k = int(causes["runs"].sum())
+    low, high = proportion_interval(k, n)
+    names = ["any cause", *(f"{row['cause'] or 'unknown'} ({row['outcome']})" for _, row in causes.iterrows())]
+    runs = [k, *causes["runs"]]
+    lows, highs = [low, *causes["rate_low"]], [high, *causes["rate_high"]]
+    ax = style.axes(ax, 1.3 + 0.36 * len(names))
+    for row, (count, least, most) in enumerate(zip(runs, lows, highs, strict=True)):
+        rate = 100 * count / n
+        ax.barh(row, rate, height=0.5, color=style.BLUE if row else style.ORANGE)
+        ax.plot([100 * least, 100 * most], [row, row], "-|", color=style.BLACK, lw=1.2, ms=7)
+        style.beside(ax, row, f"{count:,} of {n:,} = {rate:.1f} %  ({100 * least:.1f} to {100 * most:.1f} %)")
+    style.rows(ax, [style.plain(name) for name in names])
+    ax.set_xlim(0, min(100.0, max(100 * high * 1.05, 1.0)))
+    return style.finish(ax, title, x="% of the attempted runs; line: exact 95 % interval")

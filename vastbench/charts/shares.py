@@ -1,0 +1,64 @@
+"""Where the time goes, and which phase makes runs differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.bottleneck import shares
+from vastbench.charts import style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+WORTH_A_ROW = 1.0
+"""Phases none of whose shares reaches this many percent are one row together."""
+
+
+def phase_shares(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Each phase's share of the mean total beside its share of the variance, over the runs that passed.
+
+    ``phases`` is the tidy frame. A diamond is the share of the variance without the slowest runs (beyond p95), because a few
+    runs can decide it. Where n allows no share of the variance, none is drawn and the axis says so. Phases with less than 1 %
+    of either are one row, so that the bars still add up to 100 %.
+    """
+    table = shares(phases)
+    n = int(table["n"].max()) if len(table) else 0
+    title = f"Share of the mean and of the variance of the total time (n = {style.counted(n, 'passed run')})"
+    if not n:
+        return style.nothing(ax, title, "No run passed: there is no total to share out.")
+    parts = _merged(100 * table.set_index("phase")[["mean_share", "variance_share", "variance_share_trimmed"]])
+    ax = style.axes(ax, 1.2 + 0.44 * len(parts))
+    if parts["variance_share"].isna().all():
+        _bars(ax, parts["mean_share"], 0.0, style.BLUE, "", "of the mean")
+        key = f"no share of the variance for n = {n}"
+    else:
+        _bars(ax, parts["mean_share"], -0.2, style.BLUE, "", "of the mean")
+        _bars(ax, parts["variance_share"], 0.2, style.ORANGE, "////", "of the variance")
+        key = "negative: short when the total is long" if (parts["variance_share"] < 0).any() else ""
+    trimmed = parts["variance_share_trimmed"]
+    if trimmed.notna().any():
+        ax.plot(trimmed, [row + 0.2 for row in range(len(parts))], "D", ms=5, mfc=style.WHITE, mec=style.BLACK)
+        key = "; ".join(filter(None, ["◇ of the variance without the runs beyond p95", key]))
+    ax.axvline(0, color=style.BLACK, lw=0.8)
+    ax.margins(x=0.2)
+    style.rows(ax, parts.index)
+    return style.finish(ax, title, x="; ".join(filter(None, ["% of the total", key])))
+
+
+def _merged(parts: pd.DataFrame) -> pd.DataFrame:
+    """``parts`` with one row at the end for all phases whose shares are small."""
+    small = (parts.abs() < WORTH_A_ROW).where(parts.notna(), True).all(axis=1)
+    if small.sum() < 2:
+        return parts
+    merged = parts[~small].copy()
+    merged.loc[f"{small.sum()} short phases"] = parts[small].sum(min_count=1)
+    return merged
+
+
+def _bars(ax: Axes, percent: pd.Series[float], shift: float, colour: str, hatch: str, of: str) -> None:
+    rows = [row + shift for row in range(len(percent))]
+    ax.barh(rows, percent, height=0.36, color=colour, hatch=hatch, edgecolor=style.WHITE, linewidth=0)
+    for row, value in zip(rows, percent, strict=True):
+        text = f" {value:.1f} % {of}"
+        ax.annotate(text, (max(value, 0.0), row), va="center", fontsize=style.TEXT_PT)
