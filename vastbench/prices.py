@@ -126,7 +126,8 @@ def _far_from_peers(prices: pd.DataFrame, _: date) -> Found:
         for one in _records(peers) if len(peers) >= PEERS_MIN else []:
             ratio = one["usd"] / median
             if not PEERS_LOW <= ratio <= PEERS_HIGH:
-                group = f"{len(peers)} {one['pricing']} rows of {one['gpu_name']}, {dates.min()} to {dates.max()}"
+                size = "" if one["gpu_memory_gb"] != one["gpu_memory_gb"] else f" {one['gpu_memory_gb']:g} GB"
+                group = f"{len(peers)} {one['pricing']} rows of {one['gpu_name']}{size}, {dates.min()} to {dates.max()}"
                 yield one["row"], f"${one['usd']:.4f} per GPU is {ratio:.2f} × the median of {group}"
 
 

@@ -154,8 +154,8 @@ def _most_rented(phases: pd.DataFrame) -> pd.DataFrame:
     priced = runs[runs["usd_per_hour"].notna()]
     if priced.empty:
         return phases.iloc[:0]
-    kinds: list[pd.Series[str]] = [runs for _, runs in priced.groupby(["gpu", "num_gpus"], dropna=False, sort=False)["run"]]
-    return phases[phases["run"].isin(max(kinds, key=lambda runs: runs.size))]
+    kind = priced.groupby(["gpu", "num_gpus"], dropna=False, sort=False).ngroup()
+    return phases[phases["run"].isin(priced.loc[kind == kind.mode().iloc[0], "run"])]
 
 
 def _ours(kind: pd.DataFrame) -> dict[str, Any]:
