@@ -50,7 +50,8 @@ def _unfinished(phases: pd.DataFrame) -> Iterator[str]:
     cut = table[(table["unfinished"] > 0) & (table["parent"] == PhaseName.TOTAL) & (table["phase"] != PhaseName.UNATTRIBUTED)]
     if len(cut):
         parts = [f"{row['phase']} in {counted(int(row['unfinished']), 'run')}" for _, row in cut.iterrows()]
-        yield f"Not finished: {listed(parts)}. Those times could only have been longer, so the medians shown are, if anything, too short."
+        cut_off = f"Not finished: {listed(parts)}."
+        yield f"{cut_off} Those times could only have been longer, so the medians shown are, if anything, too short."
 
 
 def _unattributed(phases: pd.DataFrame) -> Iterator[str]:

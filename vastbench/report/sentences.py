@@ -15,7 +15,7 @@ from vastbench.analysis.frames import TOP_LEVEL, runs_table
 from vastbench.analysis.intervals import quantile_interval
 from vastbench.analysis.summary import attempted, outcomes, passed, phase_summary
 from vastbench.analysis.useful import until_useful
-from vastbench.report.wording import counted, escaped, known, listed, percent, seconds, usd, within
+from vastbench.report.wording import counted, escaped, known, listed, percent, seconds, times, usd, within
 from vastbench.timing import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 NO_RUN = "There is no run in the data, so there is no number."
 NO_SUCCESS = "No run passed, so there is no number for how long it takes."
 CAUSES_NAMED = 4
+PER = {
+    "usd_per_hour": "per hour",
+    "usd_per_gpu_hour": "per GPU and hour",
+    "usd_per_gb_hour": "per GB of GPU memory and hour",
+    "usd_per_run": "for the GPU time of a run",
+}
+"""The prices of a comparison, in words."""
 
 
 def study_verdict(phases: pd.DataFrame) -> str:
@@ -96,6 +103,13 @@ def bottleneck_answer(phases: pd.DataFrame, what_if: pd.DataFrame) -> str:
         f"**Make {best['phase']} faster first**: halving it would save {seconds(best['saved_s'])} of the median total "
         f"({within(best['saved_low_s'], best['saved_high_s'], 's', n=int(best['n']))}). {source(phases)}"
     )
+
+
+def cost_answer(phases: pd.DataFrame, comparison: pd.DataFrame) -> str:
+    """What a run costs, in bold, and what it would cost elsewhere; ``comparison`` is ``analysis.providers.compare``'s frame."""
+    if attempted(phases).empty:
+        return NO_RUN if phases.empty else failures_by_cause(phases)
+    return f"**{_spent(phases)}** {provider_costs(comparison, value='usd_per_run')} {source(phases)}"
 
 
 def phase_waterfall(phases: pd.DataFrame) -> str:
@@ -189,6 +203,88 @@ def what_if(table: pd.DataFrame) -> str:
     return f"Of the median total, {listed(parts)}."
 
 
+def inside(phases: pd.DataFrame) -> str:
+    """What the longest phase consists of, as far as its own parts were seen."""
+    if _no_number(phases):
+        return _no_number(phases)
+    whole, table = _top_row(phases), phase_summary(phases)
+    parts = table[(table["parent"] == whole["phase"]) & (table["n"] > 0)]
+    if parts.empty:
+        return f"What {whole['phase']} consists of was not seen."
+    named = [
+        f"{row['phase']} **{seconds(row['median_s'])}** ({within(row['median_low_s'], row['median_high_s'], 's', n=row['n'])})"
+        for _, row in parts.iterrows()
+    ]
+    return f"Within {whole['phase']}, at the median: {listed(named)}. Medians do not add up."
+
+
+def beside(phases: pd.DataFrame, other: pd.DataFrame) -> str:
+    """Where one other run, the only one in the frame ``other``, lies among these, in the phase that is longest here."""
+    if _no_number(phases):
+        return _no_number(phases)
+    name = _top_row(phases)["phase"]
+    theirs = other.loc[(other["phase"] == name) & other["final"], "seconds"].dropna()
+    rows = attempted(phases)
+    rows = rows[(rows["phase"] == name) & rows["final"] & (rows["outcome"] == Outcome.PASSED)]["seconds"].dropna()
+    if theirs.empty:
+        return f"The other run has no {name}."
+    run = escaped(other["run"].iloc[0])
+    return (
+        f"Run {run} took **{seconds(theirs.iloc[0])}** in {name} (n = 1), longer than "
+        f"{percent((rows < theirs.iloc[0]).mean())} of these runs (n = {len(rows)})."
+    )
+
+
+def cost_meters(phases: pd.DataFrame) -> str:
+    """What a run costs by meter, and how far the naive figure is from it in the same runs."""
+    if attempted(phases).empty:
+        return failures_by_cause(phases)
+    runs = runs_table(attempted(phases)).dropna(subset=["cost_usd", "naive_usd"])
+    if runs.empty:
+        return _spent(phases)
+    interval = within(*quantile_interval(runs["cost_usd"], 0.5), "USD", n=len(runs), digits=4)
+    ratio = runs["naive_usd"].sum() / runs["cost_usd"].sum() if runs["cost_usd"].sum() > 0 else None
+    return (
+        f"{_spent(phases)} At the median it is **{usd(runs['cost_usd'].median())}** ({interval}); over the runs of which both "
+        f"are known, wall clock × price says **{times(ratio)}** as much."
+    )
+
+
+def provider_costs(comparison: pd.DataFrame, *, value: str = "usd_per_gpu_hour") -> str:
+    """Our price among listed ones; ``comparison`` is a frame of ``analysis.providers``, ``value`` a key of ``PER``."""
+    ours, listed_rows = comparison[comparison["ours"]], comparison[~comparison["ours"]].dropna(subset=[value])
+    if ours.empty or not known(ours[value].iloc[0]):
+        return f"What we paid {PER[value]} is not known, so nothing can be compared."
+    row, paid = ours.iloc[0], ours[value].iloc[0]
+    text = f"Ours is **{usd(paid)} {PER[value]}** ({escaped(row['gpu'])}, median of {row['instance_type']})"
+    if listed_rows.empty:
+        return f"{text}; no listed price can be set beside it."
+    low, high = (listed_rows.sort_values(value).iloc[i] for i in (0, -1))
+    below = int((listed_rows[value] < paid).sum())
+    return (
+        f"{text}; of {counted(len(listed_rows), 'listed price')}, dated {listed_rows['as_of'].min()} to "
+        f"{listed_rows['as_of'].max()}, {below} are lower. They go from {usd(low[value])} ({_offer(low)}) to "
+        f"{usd(high[value])} ({_offer(high)}); their median is {times(listed_rows[value].median() / paid)} ours."
+    )
+
+
+def seed_ratios(ratios: pd.DataFrame) -> str:
+    """The published price ratios and what is left of them; ``ratios`` is ``analysis.providers.seed_ratios``'s frame."""
+    parts = []
+    for _, row in ratios.iterrows():
+        text = f"{escaped(row['dear'])} ÷ {escaped(row['cheap'])} is **{times(row['ratio'])}**"
+        text += f", per GB of GPU memory {times(row['ratio_per_gb'])}"
+        if known(row["ratio_at_level"]):
+            text += f", and {times(row['ratio_at_level'])} at a usual price of {usd(row['level_usd_per_hour'])} per hour"
+        parts.append(text)
+    return "; ".join(parts) + "." if parts else "The published ratios cannot be made from this price table."
+
+
+def _offer(row: pd.Series[Any]) -> str:
+    words = (row["provider"], row["instance_type"], row["region"], row["gpu"], row["tier"])
+    return ", ".join(escaped(word) for word in words if isinstance(word, str))
+
+
 def _date(when: Any) -> str:
     return f"{when:%Y-%m-%d %H:%M}"
 
@@ -238,6 +334,8 @@ def _spent(phases: pd.DataFrame) -> str:
     table = {row["meter"]: row for row in cost_summary(phases).to_dict("records")}
     by_meter, naive, n = table["all meters"], table["naive"], attempted(phases)["run"].nunique()
     wall = f"{usd(naive['per_run_usd'])} (n = {naive['n']})"
+    if not by_meter["n"] and not naive["n"]:
+        return "What a run cost is not known."
     if not by_meter["n"]:
         return f"What a run cost is not known by meter; wall clock × price would say {wall}."
     least = "" if by_meter["n"] == n else "at least "
