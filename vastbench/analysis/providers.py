@@ -30,6 +30,8 @@ COLUMNS = {
     "source": "str",
     "ours": "bool",
     "usd_per_hour": "float64",
+    "usd_per_hour_low": "float64",
+    "usd_per_hour_high": "float64",
     "usd_per_gpu_hour": "float64",
     "usd_per_gb_hour": "float64",
     "usd_per_run": "float64",
@@ -43,7 +45,8 @@ def compare(prices: pd.DataFrame, phases: pd.DataFrame) -> pd.DataFrame:
     """The measured runs' price in the first row (``ours``), then one row per row of ``prices`` that has a region.
 
     ``prices`` is the table of :func:`vastbench.prices.prices`, ``phases`` a tidy frame. The columns are ``COLUMNS``:
-    ``usd_per_hour`` of the whole instance (ours: the median over all runs with a price, GPU and disk), ``usd_per_gpu_hour``,
+    ``usd_per_hour`` of the whole instance (ours: the median over all runs with a price, GPU and disk, and the lowest and the
+    highest of them in ``usd_per_hour_low`` and ``usd_per_hour_high``), ``usd_per_gpu_hour``,
     ``usd_per_gb_hour`` (per GB of GPU memory of the whole instance), ``ratio_per_hour`` and ``ratio_per_gb_hour`` (row ÷
     ours), and ``usd_per_run``: price × the median seconds from ``running`` to destroyed of runs that passed.
     ``gpu_memory_gb`` is nominal, ours is rounded to whole GB; ``as_of`` is a day, or the first "to" the last day of the runs.
@@ -176,6 +179,8 @@ def _ours(kind: pd.DataFrame) -> dict[str, Any]:
         "source": ", ".join(sorted(set(runs["source"]))),
         "ours": True,
         "usd_per_hour": runs["usd_per_hour"].median(),
+        "usd_per_hour_low": runs["usd_per_hour"].min(),
+        "usd_per_hour_high": runs["usd_per_hour"].max(),
     }
 
 
