@@ -7,6 +7,9 @@ The few names an analyst types in a notebook::
     with vastbench.Bench(profile="default", seed=1, speed=20) as bench:
         run = bench.run(vastbench.Conditions(gpu_name="RTX 4090"), vastbench.notebook_progress())
     run                                   # the phase tree
+    with vastbench.Bench(study="first", speed=20) as bench:
+        study = vastbench.run_study(bench, bench.open_study(repeats=12), listener=vastbench.notebook_study_progress())
+    study                                 # counts and medians
     phases = vastbench.load()             # a tidy pandas frame: of a store, a Parquet or JSON file, or the sample
     vastbench.runs_table(phases)          # one row per run
     with vastbench.emulator() as vast: print(vast.url)
@@ -26,20 +29,26 @@ if TYPE_CHECKING:
     from vastbench.charts import phase_waterfall as phase_waterfall
     from vastbench.errors import VastbenchError as VastbenchError
     from vastbench.progress import notebook as notebook_progress
+    from vastbench.progress import notebook_study as notebook_study_progress
     from vastbench.provision import Conditions as Conditions
     from vastbench.report.text import verdict as verdict
     from vastbench.run import Run as Run
     from vastbench.runner import run_notebook as run_notebook
     from vastbench.sources import load as load
     from vastbench.store import Store as Store
+    from vastbench.study import Study as Study
+    from vastbench.study import run_study as run_study
 
 _PLACES = {
     "Bench": ("vastbench.bench", "Bench"),
     "Conditions": ("vastbench.provision", "Conditions"),
     "Run": ("vastbench.run", "Run"),
     "Store": ("vastbench.store", "Store"),
+    "Study": ("vastbench.study", "Study"),
     "VastbenchError": ("vastbench.errors", "VastbenchError"),
     "notebook_progress": ("vastbench.progress", "notebook"),
+    "notebook_study_progress": ("vastbench.progress", "notebook_study"),
+    "run_study": ("vastbench.study", "run_study"),
     "run_notebook": ("vastbench.runner", "run_notebook"),
     "verdict": ("vastbench.report.text", "verdict"),
     "load": ("vastbench.sources", "load"),
@@ -54,13 +63,16 @@ __all__ = [
     "Conditions",
     "Run",
     "Store",
+    "Study",
     "VastbenchError",
     "emulator",
     "load",
     "notebook_progress",
+    "notebook_study_progress",
     "phase_waterfall",
     "phases_table",
     "run_notebook",
+    "run_study",
     "runs_from",
     "runs_table",
     "verdict",

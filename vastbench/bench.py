@@ -10,34 +10,46 @@ import logging
 import os
 import signal
 import threading
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vastbench.clock import Clock
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
-from vastbench.lease import clear_no
+from vastbench.lease import clear_no, close_after_dead_emulators
+from vastbench.owner import owner
 from vastbench.provision import Budget, Conditions, Provisioner
 from vastbench.run import Run
+from vastbench.scenarios.integration import NAME as INTEGRATION
 from vastbench.scenarios.integration import integration
 from vastbench.settings import Settings, default_store, is_loopback
+from vastbench.sitting import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
 from vastbench.store import Store
-from vastbench.timing import Listener, Recorder
+from vastbench.study import Study, check_plan
+from vastbench.timing import Listener, Phase, PhaseName, Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
 
 log = logging.getLogger(__name__)
 
 
+CLOSING = frozenset({PhaseName.DESTROY, PhaseName.CONFIRM, PhaseName.REMOVE_KEY})
+"""The phases that a run goes through even when the bench is stopped: they give back what was taken."""
+
+
 class Bench:
     """One marketplace, one store, one clock, and the runs made with them.
 
     Use it in a with-block. ``speed`` is emulated seconds per real second. ``budget_usd`` is what all runs of this bench
-    together may cost at their worst; live it is required.
+    together may cost at their worst; live it is required. ``study`` names the study that this bench makes runs of (see
+    :func:`~vastbench.study.run_study`): then the budget covers what earlier sittings spent, too, the runs that a killed one
+    left are stored as killed, and ``seed`` is the seed of its first sitting
+    (:func:`~vastbench.sitting.sitting_seed` has those of the others).
     """
 
     def __init__(
@@ -51,11 +63,15 @@ class Bench:
         store: str | Path | None = None,
         api_key_file: Path | None = None,
         truth: Path | None = None,
+        study: str = "",
     ) -> None:
         """Take the settings; nothing is started before the with-block is entered.
 
-        Raises BudgetRefused for a live bench without a positive budget, SettingsError for unusable settings.
+        Raises BudgetRefused for a live bench without a positive budget, SettingsError for unusable settings, UsageError for
+        a name that no study can have.
         """
+        if study:
+            check_plan(study)
         if live and not (budget_usd is not None and 0 < budget_usd < float("inf")):
             raise BudgetRefused(
                 "A live run needs a budget" + ("." if budget_usd is None else f", not {budget_usd}."),
@@ -65,6 +81,7 @@ class Bench:
         self.budget_usd = budget_usd
         self.profile = profile
         self.seed = seed
+        self.study = study
         self.settings = Settings.from_environment(api_key_file=api_key_file)
         self.clock = Clock(self.settings.vastbench_speed if live else speed)
         self._place = store or self.settings.vastbench_store or default_store()
@@ -84,40 +101,92 @@ class Bench:
             deadly = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
             stack.enter_context(raising(Interrupted("Stopped by a signal."), *deadly, first=self._rent_nothing_more))
             self.store = stack.enter_context(Store(self._place))
+            self.clock.stopping.clear()
             if self.live:
                 url, key = self.settings.vast_url, self.settings.require_key()
                 self.api = stack.enter_context(VastApi(url, key, clock=self.clock))
             else:
                 from vastbench.emulator import Emulator
 
-                emulator = Emulator(self.profile, seed=self.seed, speed=self.clock.speed, truth=self._truth)
+                close_after_dead_emulators(self.store)
+                self._seed = self._seed_of_this_sitting()
+                emulator = Emulator(self.profile, seed=self._seed, speed=self.clock.speed, truth=self._truth)
                 stack.enter_context(emulator)
                 self.emulator = emulator
                 url = emulator.url
                 self.api = stack.enter_context(VastApi(url, emulator.api_key, clock=self.clock))
             self._watch = Watch(self.api, self.clock)
             stack.callback(self._watch.close)
-            budget = None if self.budget_usd is None else Budget(self.budget_usd)
-            self._provisioner = Provisioner(self.api, self._watch, self.store, self.clock, url=url, budget=budget)
+            spent_usd = self._go_on()
+            budget = None if self.budget_usd is None else Budget(self.budget_usd, spent_usd)
+            self._provisioner = Provisioner(
+                self.api, self._watch, self.store, self.clock, url=url, budget=budget, owner=owner(emulator=not self.live)
+            )
             self._stack = stack.pop_all()
         self._closing = False
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let runs under way in other threads end, close what is still held, and stop what was started.
+        """Stop the runs under way in other threads, close what is still held, and stop what was started.
 
-        Nothing more is rented from now on; a run under way ends at its deadlines at the latest. Raises LeaseNotClosed when
-        an instance cannot be shown to be gone, after having tried all.
+        Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all.
         """
         self._closing = True
         with shield(), ExitStack() as stack:
             stack.callback(self._stack.close)
-            self._watch.close()  # whoever waits for a status gives up, and closes its own lease
+            self.stop()
             mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
             with self._idle:
                 self._idle.wait_for(lambda: not self._under_way - mine)
             for lease in list(self._provisioner.held):
                 stack.callback(lease.close)
+
+    @property
+    def source(self) -> str:
+        """What the runs of this bench are: ``live`` or ``emulator``.
+
+        What answers on this machine is an emulator started by hand: nothing is spent there, and no report may call it live.
+        """
+        return "live" if self.live and not is_loopback(self.api.url) else "emulator"
+
+    @property
+    def spent_usd(self) -> float:
+        """What the runs of this bench, and earlier ones of its study, cost at most; 0 without a budget."""
+        return self._provisioner.budget.spent_usd if self._provisioner.budget else 0.0
+
+    def stop(self) -> None:
+        """Rent nothing more, and end the runs under way early; each destroys its instance and is stored as interrupted."""
+        self._closing = True
+        self.clock.stopping.set()
+        self._watch.close()
+
+    def open_study(self, repeats: int, conditions: Conditions | None = None) -> Study:
+        """Write this bench's study down, or go on with the one that is there; its runs are made by ``run_study``.
+
+        Raises UsageError when the bench has no study, for an unfit number of repeats, and when the study was begun under
+        other conditions.
+        """
+        if not self.study:
+            raise UsageError("The bench was opened without a study.", hint='Give it one: Bench(study="NAME").')
+        asked = (conditions or Conditions()).to_dict()
+        profile = None if self.live else Path(self.profile).stem
+        return self.store.open_study(
+            self.study, scenario=INTEGRATION, repeats=repeats, conditions=asked | {"source": self.source, "profile": profile}
+        )
+
+    def run_next(self, study: Study, listener: Listener | None = None) -> Run | None:
+        """Announce and make the next run of ``study``, which is this bench's; None when no repeat is missing.
+
+        Otherwise like :meth:`run`.
+        """
+        if study.name != self.study:
+            raise UsageError(f"The bench makes runs of {self.study!r}, not of {study.name!r}.", hint="Open it for that study.")
+        conditions = Conditions(**{one.name: study.conditions[one.name] for one in fields(Conditions)})
+        with self._under_way_here():
+            run_id = new_run_id()
+            if not self.store.announce_run(study.name, run_id, self._provisioner.owner):
+                return None
+            return self._run(run_id, conditions, listener, study.name)
 
     def run(self, conditions: Conditions | None = None, listener: Listener | None = None) -> Run:
         """Make one integration run and store it. May be called from many threads at once.
@@ -126,6 +195,11 @@ class Bench:
         raised; an interruption is stored and then raised again. Raises LeaseNotClosed, and rents nothing, once a run of this
         bench could not show that its instance is gone; Interrupted, and rents nothing, once the bench is being closed.
         """
+        with self._under_way_here():
+            return self._run(new_run_id(), conditions or Conditions(), listener)
+
+    @contextmanager
+    def _under_way_here(self) -> Iterator[None]:
         with self._idle:
             if self._leaked:
                 raise LeaseNotClosed(f"Nothing more is rented: {self._leaked}", hint="Destroy that instance by hand first.")
@@ -133,20 +207,24 @@ class Bench:
                 raise Interrupted("Nothing more is rented: the bench is not open.", hint="Use it inside its with-block.")
             self._under_way.add(threading.get_ident())
         try:
-            return self._run(conditions or Conditions(), listener)
+            yield
         finally:
             with self._idle:
                 self._under_way.discard(threading.get_ident())
                 self._idle.notify_all()
 
-    def _run(self, conditions: Conditions, listener: Listener | None) -> Run:
-        recorder = Recorder(self.clock, listener)
-        run_id = new_run_id()
-        # What answers on this machine is an emulator started by hand: nothing was spent, and no report may call it live.
-        source = "live" if self.live and not is_loopback(self.api.url) else "emulator"
-        run, error = integration(self._provisioner, recorder, conditions, run_id=run_id, source=source)
+    def _run(self, run_id: str, conditions: Conditions, listener: Listener | None, study: str = "") -> Run:
+        def heard(name: PhaseName, phase: Phase | None) -> None:
+            if phase is None and name not in CLOSING and self.clock.stopping.is_set():
+                raise Interrupted("The bench was stopped.")
+            if listener:
+                listener(name, phase)
+
+        recorder = Recorder(self.clock, heard)
+        run, error = integration(self._provisioner, recorder, conditions, run_id=run_id, source=self.source)
         with shield():  # what was measured must reach the store
-            run = replace(run, conditions=run.conditions | self._conditions(), instrument=run.instrument | self._instrument())
+            known = run.conditions | self._conditions()
+            run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())
             if self._provisioner.budget is not None:
                 self._provisioner.budget.settle(run_id, _spent(run, error))
             if isinstance(error, LeaseNotClosed):
@@ -161,8 +239,22 @@ class Bench:
     def _rent_nothing_more(self) -> None:
         self._closing = True
 
+    def _seed_of_this_sitting(self) -> int | None:
+        from vastbench.emulator.profile import load
+
+        announced = self.store.announced(self.study) if self.study else 0
+        seed = load(self.profile).seed if self.seed is None and announced else self.seed
+        return sitting_seed(seed, announced)
+
+    def _go_on(self) -> float:
+        """Account for what earlier sittings of the study left; what they spent at most, in USD."""
+        if not self.study or not self.store.announced(self.study):
+            return 0.0
+        bury_killed_runs(self.store, self.store.study(self.study))
+        return spent_at_most_usd(self.store.study(self.study).runs, self.store.leases(), speed=self.clock.speed)
+
     def _conditions(self) -> dict[str, Any]:
-        return {} if self.live else {"profile": Path(self.profile).stem, "seed": self.seed}
+        return {} if self.live else {"profile": Path(self.profile).stem, "seed": self._seed}
 
     def _instrument(self) -> dict[str, Any]:
         return {
@@ -180,9 +272,7 @@ def _spent(run: Run, error: BaseException | None) -> float | None:
     if run.resources.get("instance_id") is None:
         nothing_rented = isinstance(error, (NoOffer, BudgetRefused)) or (error is not None and clear_no(error))
         return 0.0 if nothing_rented else None
-    if run.cost.gpu_upper_usd is None:
-        return run.cost.naive_usd
-    return run.cost.gpu_upper_usd + (run.cost.storage_usd or 0.0) + (run.cost.transfer_usd or 0.0)
+    return metered_at_most_usd(run)
 
 
 def new_run_id() -> str:

@@ -2,7 +2,7 @@
 
 Only what every command needs is imported here; the rest is imported by the command that needs it, so that ``--help`` is quick.
 Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4 API, 5 no offer, 6 instance, 7 deadline,
-8 an instance may still exist, 9 a notebook's cell failed, 130 interrupted.
+8 an instance may still exist, 9 a notebook's cell failed, 10 no run of a study passed, 11 a study lacks runs, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ Gpu = Annotated[str, typer.Option("--gpu", help='The GPU\'s name on the marketpl
 MaxPrice = Annotated[float, typer.Option("--max-price", help="At most this many USD per hour, disk included.")]
 Disk = Annotated[float, typer.Option("--disk", help="Disk in GB, at least 8.")]
 Image = Annotated[str, typer.Option("--image", help="The container image.")]
+OfStudy = Annotated[Optional[str], typer.Option("--study", help="Only the runs of this study.")]  # noqa: UP045
+BootDeadline = Annotated[float, typer.Option("--boot-deadline", help="Seconds to wait for status running.")]
+SshDeadline = Annotated[float, typer.Option("--ssh-deadline", help="Seconds to wait for SSH after running.")]
+BudgetUsd = Annotated[Optional[float], typer.Option("--budget", help="USD that this may cost at most; live it is required.")]  # noqa: UP045
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")]
 Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulator's log of the truth to this file.")]  # noqa: UP045
 
 
@@ -60,6 +65,8 @@ def _main(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks a
     logging.basicConfig(level=level, stream=sys.stderr, format="vastbench: %(message)s")
     for chatty in ("asyncssh", "paramiko", "stamina"):
         logging.getLogger(chatty).setLevel(logging.WARNING if debug else logging.ERROR)
+    # A booting machine that drops connections is measured, not an error to talk about.
+    logging.getLogger("vastbench.ssh.paramiko").setLevel(logging.WARNING if debug else logging.CRITICAL)
 
 
 @app.command()
@@ -70,14 +77,14 @@ def run(
     min_reliability: Annotated[float, typer.Option("--min-reliability", help="The host's reliability, 0 to 1.")] = 0.9,
     image: Image = "nvidia/cuda:12.1.0-base-ubuntu22.04",
     disk: Disk = 20.0,
-    boot_deadline: Annotated[float, typer.Option("--boot-deadline", help="Seconds to wait for status running.")] = 600.0,
-    ssh_deadline: Annotated[float, typer.Option("--ssh-deadline", help="Seconds to wait for SSH after running.")] = 300.0,
+    boot_deadline: BootDeadline = 600.0,
+    ssh_deadline: SshDeadline = 300.0,
     profile: Profile = "default",
     seed: Seed = None,
     speed: Speed = 20.0,
     live: Live = False,
-    budget: Annotated[Optional[float], typer.Option("--budget", help="USD that this may cost at most (with --live).")] = None,  # noqa: UP045
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")] = False,
+    budget: BudgetUsd = None,
+    yes: Yes = False,
     api_key_file: KeyFile = None,
     store: StoreOption = None,
     truth: Truth = None,
@@ -126,18 +133,97 @@ def run(
         raise typer.Exit(exit_code_of(done.cause))
 
 
-def _agree(bench: Bench, conditions: Conditions, *, ask: bool) -> None:
-    """Show what a live run costs and ask once; BudgetRefused when it does not fit or nobody can be asked."""
+@app.command()
+def study(
+    name: Annotated[str, typer.Option("--name", help="The study's name; an unfinished study of that name goes on.")],
+    repeats: Annotated[int, typer.Option("--repeats", help="How many runs it is to have, earlier ones included.")] = 12,
+    workers: Annotated[int, typer.Option("--workers", help="How many runs at once.")] = 4,
+    gpu: Gpu = "RTX 4090",
+    max_price: MaxPrice = 0.5,
+    image: Image = "nvidia/cuda:12.1.0-base-ubuntu22.04",
+    disk: Disk = 20.0,
+    boot_deadline: BootDeadline = 600.0,
+    ssh_deadline: SshDeadline = 300.0,
+    profile: Profile = "default",
+    seed: Seed = None,
+    speed: Speed = 20.0,
+    live: Live = False,
+    budget: BudgetUsd = None,
+    yes: Yes = False,
+    api_key_file: KeyFile = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Repeat the run under the same conditions until a study has all its repeats.
+
+    Every run is stored as it ends. Interrupted in any way, the same command goes on where it stopped. Exit code 0: all runs
+    were made and some passed; 10: none passed; 11: runs are missing.
+
+    Free, on the emulator: vastbench study --name first --repeats 12 --seed 1
+    """
+    from vastbench.bench import Bench
+    from vastbench.progress import study_for_stderr
+    from vastbench.provision import Conditions
+    from vastbench.report.text import study_text
+    from vastbench.study import check_plan, run_study
+
+    check_plan(name, repeats, workers)
+    conditions = Conditions(
+        gpu_name=None if gpu == "any" else gpu.replace("_", " "),
+        max_usd_per_hour=max_price,
+        disk_gb=disk,
+        image=image,
+        boot_deadline_s=boot_deadline,
+        ssh_deadline_s=ssh_deadline,
+    )
+    bench = Bench(
+        live=live,
+        budget_usd=budget,
+        profile=profile,
+        seed=seed,
+        speed=speed,
+        store=store,
+        api_key_file=api_key_file,
+        study=name,
+    )
+    try:
+        with bench:
+            found = bench.open_study(repeats, conditions)
+            missing = repeats - len(found.made)
+            if missing <= 0:
+                print(f"The study {name} is complete: no run was made.", file=sys.stderr)
+            else:
+                if live:
+                    _agree(bench, conditions, runs=missing, ask=not yes)
+                with study_for_stderr() as listener:
+                    found = run_study(bench, found, workers=workers, listener=listener)
+    except Interrupted as stopped:
+        stopped.hint = "Every run that ended is stored; the same command goes on with the study."
+        raise
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        where = f" --store {store}" if store else ""
+        print(study_text(found))
+        print(f"\nReport: vastbench report --study {name}{where} --out out")
+        print(f"Table:  vastbench export {name}.parquet --study {name}{where}")
+    if error := found.shortfall():
+        raise error
+
+
+def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) -> None:
+    """Show what live runs cost and ask once; BudgetRefused when not even one fits or nobody can be asked."""
     from vastbench.provision import choose
     from vastbench.report.text import clean
 
     offer = choose(bench.api.search_offers(conditions.query()).value, conditions)
     price = offer.usd_per_hour(conditions.disk_gb)
     worst = conditions.worst_case_usd(price)
-    budget = bench.budget_usd or 0.0
+    budget = (bench.budget_usd or 0.0) - bench.spent_usd
+    several = "a run" if runs == 1 else f"{runs} runs"
     print(
-        f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at ${price:.4f}/h: about ${price * 120 / 3600:.4f} for a run "
-        f"of two minutes, at most ${worst:.4f} if every deadline is reached. Budget: ${budget:.4f}.",
+        f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at ${price:.4f}/h: about ${runs * price * 120 / 3600:.4f} for "
+        f"{several} of two minutes, at most ${runs * worst:.4f} if every deadline is reached. Budget: ${budget:.4f}.",
         file=sys.stderr,
     )
     if worst > budget:
@@ -156,6 +242,7 @@ def _agree(bench: Bench, conditions: Conditions, *, ask: bool) -> None:
 @app.command()
 def runs(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    study: OfStudy = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -164,12 +251,13 @@ def runs(
     from vastbench.timing import PhaseName
 
     with _store(store) as opened:
-        found = opened.runs(limit=limit)
+        found = opened.runs(limit=limit, study=study)
     if as_json:
         _print_json([one.to_dict() for one in found])
         return
     if not found:
-        print(f"No runs in {opened.place}. Make one: vastbench run")
+        of = f" of a study {study!r}" if study else ""
+        print(f"No runs{of} in {opened.place}. Make one: vastbench run")
         return
     rows = [
         [
@@ -276,7 +364,7 @@ def import_run(
 @app.command()
 def export(
     out: Annotated[Path, typer.Argument(metavar="FILE", help="runs.parquet for the tidy table, runs.json for whole records.")],
-    study: Annotated[Optional[str], typer.Option("--study", help="Only the runs of this study.")] = None,  # noqa: UP045
+    study: OfStudy = None,
     store: StoreOption = None,
 ) -> None:
     """Write stored runs to a file: Parquet (one row per run and phase) or JSON (everything, for import)."""
@@ -288,7 +376,7 @@ def export(
     from vastbench.sources import export_runs
 
     with _store(store) as opened:
-        found = [one for one in reversed(opened.runs()) if study is None or one.study == study]
+        found = opened.runs(study=study)[::-1]
         place = opened.place
     if study is not None and not found:
         raise NotFound(f"There is no run of a study {study!r} in {place}.", hint="`vastbench runs` lists what is there.")

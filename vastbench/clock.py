@@ -7,9 +7,9 @@ twenty clock seconds pass in each real one, so that durations come out in emulat
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from vastbench.errors import UsageError
+from vastbench.errors import Interrupted, UsageError
 
 MIN_SOCKET_TIMEOUT_S = 2.0
 """Real seconds below which a scaled network time limit never falls: sockets do not get faster with the clock."""
@@ -20,10 +20,12 @@ class Clock:
     """A monotonic clock that may run faster than real time.
 
     ``speed`` is clock seconds per real second. Two clocks of the same speed in one machine agree: readings are
-    ``CLOCK_MONOTONIC`` × speed, so they can be compared with an emulator's truth log.
+    ``CLOCK_MONOTONIC`` × speed, so they can be compared with an emulator's truth log. ``stopping``, once set, asks whoever
+    waits by this clock to give up, except to clean up.
     """
 
     speed: float = 1.0
+    stopping: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a speed that is not a positive, finite number."""
@@ -38,6 +40,11 @@ class Clock:
         """Wait ``seconds`` clock seconds; negative waits return at once."""
         if seconds > 0:
             time.sleep(seconds / self.speed)
+
+    def rest(self, seconds: float) -> None:
+        """Wait like :meth:`sleep`; raises Interrupted as soon as the clock is stopping."""
+        if self.wait(self.stopping, seconds):
+            raise Interrupted("Stopped while waiting.")
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Wait until ``event`` is set, at most ``seconds`` clock seconds; true when it is set."""

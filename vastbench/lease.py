@@ -13,21 +13,20 @@ raised.
 from __future__ import annotations
 
 import logging
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, KeyRejected, LeaseNotClosed, OfferGone, StoreError, UsageError
 from vastbench.interrupts import shield
-from vastbench.store import LeaseRow
+from vastbench.owner import has_ended
+from vastbench.store import LeaseRow, Store
 from vastbench.timing import Moment, Outcome, PhaseName, Recorder
 from vastbench.vast.api import Answer, VastApi
+from vastbench.vast.limits import NotSent
 from vastbench.vast.models import CreateRequest, Offer
 
 log = logging.getLogger(__name__)
@@ -158,11 +157,13 @@ def hold(
     usd_per_hour: float,
     deadline: datetime,
     url: str,
+    owner: dict[str, Any],
     held: set[Lease],
 ) -> Iterator[Lease]:
     """Rent ``offer`` under a lease that is closed on every way out of the with-block.
 
-    ``held``: where the lease is listed until it is closed, so that whoever owns the set can close what slipped through.
+    ``owner``: the process that it belongs to. ``held``: where the lease is listed until it is closed, so that whoever owns the
+    set can close what slipped through.
     ``deadline``: the date after which nobody should need the instance any more. Raises what the create raised, after
     destroying what it may have made; LeaseNotClosed when that fails.
     """
@@ -176,7 +177,7 @@ def hold(
         usd_per_hour=usd_per_hour,
         opened_at=utc_now(),
         deadline_at=deadline.isoformat(),
-        owner=owner(),
+        owner=owner,
     )
     journal.open_lease(row)
     lease: Lease | None = None
@@ -249,7 +250,7 @@ def clear_no(error: BaseException) -> bool:
     """Whether a create that ended in ``error`` did not happen for certain."""
     if isinstance(error, ApiError) and error.new_contract is not None:
         return False
-    refused = isinstance(error, (OfferGone, KeyRejected, UsageError))
+    refused = isinstance(error, (OfferGone, KeyRejected, UsageError, NotSent))
     return refused or (isinstance(error, ApiError) and error.status in CLEAR_NO)
 
 
@@ -309,13 +310,13 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def owner() -> dict[str, Any]:
-    """Who holds a lease: host, boot id, process and its start time (clock ticks since boot), as far as the system tells."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    stat = Path(f"/proc/{os.getpid()}/stat")
-    return {
-        "host": socket.gethostname(),
-        "boot_id": boot.read_text().strip() if boot.exists() else None,
-        "pid": os.getpid(),
-        "process_start": stat.read_text().rsplit(")", 1)[1].split()[19] if stat.exists() else None,
-    }
+def close_after_dead_emulators(store: Store) -> int:
+    """Close the open leases of processes that ended with an emulator of their own inside; how many there were.
+
+    Leases of live marketplaces and of emulators started by hand are left alone: there an instance outlives its renter.
+    """
+    gone = [row for row in store.leases(open_only=True) if row.owner.get("emulator") and has_ended(row.owner)]
+    for row in gone:
+        note = "its emulator ended with the process that rented it"
+        store.update_lease(row.label, state="closed", verdict="already gone", closed_at=utc_now(), note=note)
+    return len(gone)

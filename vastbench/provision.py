@@ -26,6 +26,7 @@ from vastbench.errors import (
 )
 from vastbench.interrupts import shield
 from vastbench.lease import Journal, Lease, hold, new_label
+from vastbench.owner import owner as this_process
 from vastbench.run import Attempt
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import Endpoint, Probe, Ready, Step, wait_ready
@@ -147,10 +148,10 @@ class Rented:
 class Budget:
     """What all runs together may cost, in USD: what is spent, and for each run under way its worst case. Thread-safe."""
 
-    def __init__(self, limit_usd: float) -> None:
-        """Nothing is spent yet."""
+    def __init__(self, limit_usd: float, spent_usd: float = 0.0) -> None:
+        """Start with what was spent before."""
         self.limit_usd = limit_usd
-        self.spent_usd = 0.0
+        self.spent_usd = spent_usd
         self._reserved: dict[str, float] = {}
         self._lock = threading.Lock()
 
@@ -181,15 +182,24 @@ class Provisioner:
     """
 
     def __init__(
-        self, api: VastApi, watch: Watch, journal: Journal, clock: Clock, *, url: str, budget: Budget | None = None
+        self,
+        api: VastApi,
+        watch: Watch,
+        journal: Journal,
+        clock: Clock,
+        *,
+        url: str,
+        budget: Budget | None = None,
+        owner: dict[str, Any] | None = None,
     ) -> None:
-        """Take the marketplace, where leases are written down, and the clock."""
+        """Take the marketplace, where leases are written down, the clock, and whom leases belong to (this process)."""
         self.api = api
         self.watch = watch
         self.journal = journal
         self.clock = clock
         self.url = url
         self.budget = budget
+        self.owner = owner or this_process()
         self.held: set[Lease] = set()
         # Runs at once must not compete for one offer: two rents of the same offer may both be accepted, and one then fails.
         self._chosen: set[int] = set()
@@ -253,7 +263,7 @@ class Provisioner:
                 if not isinstance(error, (OfferGone, RateLimited)) or number == conditions.attempts:
                     raise
                 if isinstance(error, RateLimited):
-                    self.clock.sleep(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))
+                    self.clock.rest(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))
                 else:
                     tried.add(offer.machine_id or 0)
                 continue
@@ -297,6 +307,7 @@ class Provisioner:
             usd_per_hour=usd_per_hour,
             deadline=deadline,
             url=self.url,
+            owner=self.owner,
             held=self.held,
         )
 

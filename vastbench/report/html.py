@@ -1,10 +1,16 @@
-"""Runs as HTML fragments, for notebook cells; every foreign string is escaped."""
+"""Runs and studies as HTML fragments, for notebook cells; every foreign string is escaped."""
+
+from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
 
-from vastbench.report.text import bounds_text, clean, headline, seconds_text
+from vastbench.report.text import bounds_text, clean, headline, seconds_text, study_headline, study_phases
 from vastbench.run import Run
 from vastbench.timing import Outcome
+
+if TYPE_CHECKING:
+    from vastbench.study import Study
 
 _CELL = "style='text-align:right;padding:2px 10px;font-variant-numeric:tabular-nums'"
 _NAME = "style='text-align:left;padding:2px 10px;padding-left:{indent}px'"
@@ -32,4 +38,17 @@ def run_html(run: Run) -> str:
         f"<div><b>Run {escape(run.id)}</b> {escape(headline(run))}</div>{detail}"
         f"<table><thead><tr><th {_NAME.format(indent=10)}>phase</th>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}{total}</tbody></table>"
+    )
+
+
+def study_html(study: Study) -> str:
+    """A study's counts and the median of each phase as a table."""
+    head = "".join(f"<th {_CELL}>{name}</th>" for name in ("median s", "n"))
+    rows = "".join(
+        f"<tr><td {_NAME.format(indent=10 + 18 * depth)}>{escape(name)}</td><td {_CELL}>{median}</td><td {_CELL}>{n}</td></tr>"
+        for name, depth, median, n in study_phases(study)
+    )
+    return (
+        f"<div><b>Study {escape(study.name)}</b> {escape(study_headline(study))}</div>"
+        f"<table><thead><tr><th {_NAME.format(indent=10)}>phase</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )

@@ -1,9 +1,15 @@
-"""Runs as plain text, for terminals and for ``print`` in notebooks."""
+"""Runs and studies as plain text, for terminals and for ``print`` in notebooks."""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from vastbench.run import Run
-from vastbench.timing import Outcome, PhaseName, Row
+from vastbench.timing import PARENTS, Outcome, PhaseName, Row
+
+if TYPE_CHECKING:
+    from vastbench.study import Study
 
 
 def clean(text: object) -> str:
@@ -67,6 +73,38 @@ def _line(row: Row, said_already: str, beside: str) -> str:
     if row.outcome is not Outcome.PASSED:
         mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail and row.detail not in said_already else "")
     return f"  {name:<22}{seconds_text(row.seconds):>9}{beside}  {bounds_text(row):<20}{share:>7}{mark}".rstrip()
+
+
+def study_headline(study: Study) -> str:
+    """One line: runs made of those wanted, passed, the others by cause, spent."""
+    parts = [f"{len(study.made)} of {study.repeats} runs made", f"{study.passed} passed"]
+    parts += [f"{number} {clean(cause)}" for cause, number in study.causes.items()]
+    if stopped := len(study.runs) - len(study.made):
+        parts.append(f"{stopped} ended by us and not counted")
+    return " · ".join([*parts, f"{usd_text(study.spent_usd)} by meter"])
+
+
+def study_phases(study: Study) -> list[tuple[str, int, str, str]]:
+    """What a study's table shows of each phase: name, depth, median in seconds of those that passed, and how many they are."""
+    from vastbench.analysis.frames import phases_table
+    from vastbench.analysis.summary import phase_summary
+
+    depths = {str(name): int(name in PARENTS) for name in PhaseName}
+    summary = phase_summary(phases_table(study.made))
+    columns = (summary["phase"], summary["median_s"], summary["n"])
+    return [(name, depths[name], seconds_text(median), str(n)) for name, median, n in zip(*columns, strict=True)]
+
+
+def study_text(study: Study) -> str:
+    """A study's counts and the median of each phase."""
+    asked = study.conditions
+    wanted = ", ".join(clean(asked[name]) for name in ("source", "profile", "gpu_name", "image") if asked.get(name))
+    lines = [f"Study {study.name}  {study.scenario}, {wanted}, begun {study.started_at[:19]}Z", study_headline(study)]
+    rows = study_phases(study)
+    if rows:
+        lines += ["", f"  {'phase':<22}{'median s':>9}{'n':>6}"]
+        lines += [f"  {'  ' * depth + name:<22}{median:>9}{n:>6}" for name, depth, median, n in rows]
+    return "\n".join(lines)
 
 
 def verdict(run: Run) -> str:

@@ -23,7 +23,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vastbench.clock import Clock
-from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SshError, UsageError, VastbenchError
+from vastbench.errors import (
+    CommandFailed,
+    ConnectionLost,
+    DeadlineExceeded,
+    Interrupted,
+    SshError,
+    UsageError,
+    VastbenchError,
+)
 from vastbench.ssh.command import shorten
 from vastbench.ssh.evidence import Failure, Step, Success, bounds
 from vastbench.ssh.keys import HostKeyPin, RunKey
@@ -50,6 +58,9 @@ REST_AFTER_HANDSHAKE_S = 1.5
 
 LOSER_GRACE_S = 1.0
 """Clock seconds that the other address may use to finish a handshake after one has won."""
+
+LOOK_UP_S = 0.2
+"""Real seconds after which a wait looks whether it is still wanted."""
 
 HANDSHAKES = threading.BoundedSemaphore(8)
 """The places for handshakes in this process."""
@@ -106,7 +117,8 @@ def wait_ready(
     ``since`` and ``deadline`` are clock readings: when nothing was known to be reachable yet, and when to give up. ``pace_s``
     is the time in clock seconds between the starts of two tries of one address while its port is closed.
 
-    Raises :class:`NotReady` (a :class:`DeadlineExceeded`) at the deadline, :class:`vastbench.errors.HostKeyChanged` at once
+    Raises :class:`NotReady` (a :class:`DeadlineExceeded`) at the deadline, :class:`vastbench.errors.Interrupted` when the clock
+    is stopping, :class:`vastbench.errors.HostKeyChanged` at once
     when an address shows another host key than before, and :class:`SshError` when no address can ever work. Threads and
     connections other than the winner's are ended before it returns or raises, KeyboardInterrupt included.
     """
@@ -120,9 +132,14 @@ def wait_ready(
             prober.start()
         running = len(probers)
         while winner is None:
+            if clock.stopping.is_set():
+                raise Interrupted("Stopped while waiting for SSH.")
+            left = max(0.0, deadline - clock.now())
             try:
-                prober = finished.get(timeout=max(0.0, deadline - clock.now()) / clock.speed)
+                prober = finished.get(timeout=min(left / clock.speed, LOOK_UP_S))
             except queue.Empty:
+                if left > 0:
+                    continue
                 raise _not_ready(probers, command, since, deadline) from None
             running -= 1
             if prober.session is not None:

@@ -1,5 +1,5 @@
-"""Where runs, phases and leases are kept."""
+"""Where studies, runs, phases and leases are kept."""
 
-from vastbench.store.store import LeaseRow, Store
+from vastbench.store.store import Announcement, LeaseRow, Store
 
-__all__ = ["LeaseRow", "Store"]
+__all__ = ["Announcement", "LeaseRow", "Store"]

@@ -1,20 +1,21 @@
 """Reading and writing runs and leases. Every write is one committed, synced transaction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from vastbench.errors import NotFound, StoreError
-from vastbench.run import Attempt, Cost, Run
+from vastbench.analysis.summary import STOPPED_BY_US
+from vastbench.errors import NotFound, StoreError, UsageError
+from vastbench.run import Run
 from vastbench.store import tables
 from vastbench.store.database import connect, place_of, store_error
-from vastbench.timing import Moment, Outcome, Phase, PhaseName
-
-READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
+from vastbench.store.rows import phase_row, run_of, run_row
+from vastbench.study import Study, check_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,16 @@ class LeaseRow:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A run of a study as it was written down before it began; ``owner`` is the process that makes it."""
+
+    run_id: str
+    study: str
+    owner: dict[str, Any]
+    started_at: str
+
+
 class Store:
     """The store at ``place`` (a file path or a database URL), opened and migrated.
 
@@ -69,7 +80,7 @@ class Store:
     def save_run(self, run: Run) -> None:
         """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten."""
         with self._transaction() as connection:
-            connection.execute(sa.insert(tables.runs), _run_row(run))
+            connection.execute(sa.insert(tables.runs), run_row(run))
             instrument = dict(run.instrument)
             connection.execute(
                 sa.insert(tables.instruments),
@@ -84,7 +95,7 @@ class Store:
                 rows = [asdict(a) | {"run_id": run.id, "outcome": str(a.outcome)} for a in run.attempts]
                 connection.execute(sa.insert(tables.attempts), rows)
             if run.phases:
-                connection.execute(sa.insert(tables.phases), [_phase_row(run.id, i, p) for i, p in enumerate(run.phases)])
+                connection.execute(sa.insert(tables.phases), [phase_row(run.id, i, p) for i, p in enumerate(run.phases)])
 
     def run(self, name: str) -> Run:
         """The run whose id is or begins with ``name``; ``last`` is the newest. Raises NotFound for none or several."""
@@ -93,26 +104,86 @@ class Store:
             if name == "last":
                 query = query.order_by(tables.runs.c.started_at.desc(), tables.runs.c.id.desc()).limit(1)
             else:
-                query = query.where(tables.runs.c.id.startswith(name, autoescape=True)).limit(2)
-            found = connection.execute(query).mappings().all()
-            exact = [row for row in found if row["id"] == name]
+                query = query.where(tables.runs.c.id.startswith(name, autoescape=True)).order_by(tables.runs.c.id).limit(2)
+            found = self._whole(connection, query)
+            exact = [run for run in found if run.id == name]
             if len(exact or found) != 1:
                 problem = "There is no run" if not found else "Several runs have an id that begins with"
                 raise NotFound(f"{problem} {name!r} in {self.place}.", hint="`vastbench runs` lists them.")
-            return self._whole(connection, (exact or found)[0])
+            return (exact or found)[0]
 
-    def runs(self, *, limit: int | None = None, ids: list[str] | None = None) -> list[Run]:
-        """The newest runs first, at most ``limit``, or those with the given ``ids``."""
+    def runs(self, *, limit: int | None = None, study: str | None = None) -> list[Run]:
+        """The newest runs first, at most ``limit``; with ``study``, those of one study."""
         query = sa.select(tables.runs).order_by(tables.runs.c.started_at.desc(), tables.runs.c.id.desc()).limit(limit)
-        if ids is not None:
-            query = query.where(tables.runs.c.id.in_(ids))
+        if study is not None:
+            query = query.where(tables.runs.c.study == study)
         with self._transaction() as connection:
-            return [self._whole(connection, row) for row in connection.execute(query).mappings().all()]
+            return self._whole(connection, query)
 
     def has_run(self, run_id: str) -> bool:
         """Whether a run of exactly this id is there."""
         with self._transaction() as connection:
             return connection.execute(sa.select(tables.runs.c.id).where(tables.runs.c.id == run_id)).first() is not None
+
+    def open_study(self, name: str, *, scenario: str, repeats: int, conditions: Mapping[str, Any]) -> Study:
+        """The study of that name: a new one, or the one that is there, now with ``repeats``.
+
+        Raises UsageError for an unfit name or number, and when the study that is there has other conditions: runs made
+        under different conditions are different studies.
+        """
+        check_plan(name, repeats)
+        with self._transaction() as connection:
+            there = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
+            if there is None:
+                started_at = datetime.now(UTC).isoformat()
+                row = {"name": name, "scenario": scenario, "started_at": started_at, "conditions": dict(conditions)}
+                connection.execute(sa.insert(tables.studies), row | {"repeats": repeats})
+            else:
+                before = {"scenario": there["scenario"], **there["conditions"]}
+                _check_same(name, before, {"scenario": scenario, **conditions})
+                connection.execute(sa.update(tables.studies).where(tables.studies.c.name == name).values(repeats=repeats))
+        return self.study(name)
+
+    def study(self, name: str) -> Study:
+        """The study of that name with its runs, oldest first. Raises NotFound."""
+        found = [study for study in self._studies(tables.studies.c.name == name) if study.name == name]
+        if not found:
+            raise NotFound(f"There is no study {name!r} in {self.place}.", hint="`vastbench runs` shows what is there.")
+        return found[0]
+
+    def studies(self) -> list[Study]:
+        """All studies with their runs, newest first."""
+        return self._studies(sa.true())
+
+    def announce_run(self, study: str, run_id: str, owner: Mapping[str, Any]) -> bool:
+        """Write down that ``owner`` begins a run of ``study``; false, and nothing is written, when no repeat is missing.
+
+        Runs that were announced and not stored are under way; those on another host are not counted, since nobody here can
+        tell whether they still are. When this returns, the row is on the disk.
+        """
+        made = sa.select(sa.func.count()).where(tables.runs.c.study == study, tables.runs.c.cause.not_in(STOPPED_BY_US))
+        wanted = sa.select(tables.studies.c.repeats).where(tables.studies.c.name == study).with_for_update()
+        with self._transaction() as connection:
+            repeats = connection.execute(wanted).scalar()
+            if repeats is None:
+                raise NotFound(f"There is no study {study!r} in {self.place}.", hint="Open it first.")
+            under_way = [one for one in _unfinished(connection, study) if one.owner.get("host") == owner.get("host")]
+            if connection.execute(made).scalar_one() + len(under_way) >= repeats:
+                return False
+            row = {"run_id": run_id, "study": study, "owner": dict(owner), "started_at": datetime.now(UTC).isoformat()}
+            connection.execute(sa.insert(tables.study_runs), row)
+        return True
+
+    def announced(self, study: str) -> int:
+        """How many runs of ``study`` were ever announced."""
+        with self._transaction() as connection:
+            query = sa.select(sa.func.count()).where(tables.study_runs.c.study == study)
+            return int(connection.execute(query).scalar_one())
+
+    def unfinished(self, study: str) -> list[Announcement]:
+        """The runs of ``study`` that were announced and are not stored, oldest first."""
+        with self._transaction() as connection:
+            return _unfinished(connection, study)
 
     def open_lease(self, lease: LeaseRow) -> None:
         """Write down a lease before its instance exists. When this returns, the row is on the disk."""
@@ -142,74 +213,46 @@ class Store:
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, self.place) from None
 
-    def _whole(self, connection: sa.Connection, row: sa.RowMapping) -> Run:
-        def of(table: sa.Table, *order: sa.Column[Any]) -> list[sa.RowMapping]:
-            query = sa.select(table).where(table.c.run_id == row["id"]).order_by(*order)
-            return list(connection.execute(query).mappings().all())
+    def _studies(self, which: sa.ColumnElement[bool]) -> list[Study]:
+        query = sa.select(tables.studies).where(which).order_by(tables.studies.c.started_at.desc(), tables.studies.c.name)
+        with self._transaction() as connection:
+            rows = connection.execute(query).mappings().all()
+            ordered = sa.select(tables.runs).order_by(tables.runs.c.started_at, tables.runs.c.id)
+            runs = {row["name"]: self._whole(connection, ordered.where(tables.runs.c.study == row["name"])) for row in rows}
+        return [Study(**row, runs=tuple(runs[row["name"]])) for row in rows]
 
-        instrument = of(tables.instruments)
-        return Run(
-            id=row["id"],
-            scenario=row["scenario"],
-            outcome=Outcome(row["outcome"]),
-            cause=row["cause"],
-            detail=row["detail"],
-            source=row["source"],
-            started_at=row["started_at"],
-            total_s=row["total_s"],
-            origin=row["origin"],
-            conditions=row["conditions"],
-            resources=row["resources"],
-            ssh=row["ssh"],
-            validation=row["validation"],
-            cost=Cost(**row["cost"]),
-            instrument=instrument[0]["readings"] if instrument else {},
-            attempts=tuple(_attempt(a) for a in of(tables.attempts, tables.attempts.c.number)),
-            phases=tuple(_phase(p) for p in of(tables.phases, tables.phases.c.position)),
-        )
+    def _whole(self, connection: sa.Connection, chosen: sa.Select[Any]) -> list[Run]:
+        """The runs that ``chosen`` selects from their table, in its order, in four queries however many they are."""
+        ids = chosen.with_only_columns(tables.runs.c.id)
 
+        def by_run(table: sa.Table, *order: sa.Column[Any]) -> dict[str, list[sa.RowMapping]]:
+            found: dict[str, list[sa.RowMapping]] = {}
+            query = sa.select(table).where(table.c.run_id.in_(ids)).order_by(*order)
+            for row in connection.execute(query).mappings():
+                found.setdefault(row["run_id"], []).append(row)
+            return found
 
-def _run_row(run: Run) -> dict[str, Any]:
-    named = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin")
-    documents = ("conditions", "resources", "ssh", "validation")
-    return {name: getattr(run, name) for name in named + documents} | {
-        "outcome": str(run.outcome),
-        "cost": {f.name: getattr(run.cost, f.name) for f in fields(run.cost)},
-        "cost_usd": run.cost.total_usd,
-        "gpu_name": run.resources.get("gpu_name"),
-        "machine_id": run.resources.get("machine_id"),
-        "instance_id": run.resources.get("instance_id"),
-        "usd_per_hour": run.resources.get("usd_per_hour"),
-    }
+        rows = connection.execute(chosen).mappings().all()
+        attempts = by_run(tables.attempts, tables.attempts.c.number)
+        phases = by_run(tables.phases, tables.phases.c.position)
+        readings = {run: rows[0]["readings"] for run, rows in by_run(tables.instruments).items()}
+        return [
+            run_of(row, attempts.get(row["id"], []), phases.get(row["id"], []), readings.get(row["id"], {})) for row in rows
+        ]
 
 
-def _phase_row(run_id: str, position: int, phase: Phase) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "run_id": run_id,
-        "position": position,
-        "attempt": phase.attempt,
-        "name": str(phase.name),
-        "parent": str(phase.parent) if phase.parent else None,
-        "outcome": str(phase.outcome),
-        "seconds": phase.seconds,
-        "lower": phase.lower,
-        "upper": phase.upper if phase.end.seen else None,
-        "detail": phase.detail,
-    }
-    for edge, moment in (("start", phase.start), ("end", phase.end)):
-        row |= {f"{edge}_{reading}": getattr(moment, reading) for reading in READINGS}
-        row[f"{edge}_source"] = moment.source
-    return row
+def _unfinished(connection: sa.Connection, study: str) -> list[Announcement]:
+    stored = sa.select(tables.runs.c.id).where(tables.runs.c.id == tables.study_runs.c.run_id).exists()
+    query = sa.select(tables.study_runs).where(tables.study_runs.c.study == study, ~stored)
+    ordered = query.order_by(tables.study_runs.c.started_at, tables.study_runs.c.run_id)
+    return [Announcement(**row) for row in connection.execute(ordered).mappings()]
 
 
-def _phase(row: sa.RowMapping) -> Phase:
-    def moment(edge: str) -> Moment:
-        no_sent, no_received, yes_sent, yes_received = (row[f"{edge}_{reading}"] for reading in READINGS)
-        return Moment(no_sent, no_received, yes_sent, yes_received, row[f"{edge}_source"])
-
-    return Phase(PhaseName(row["name"]), moment("start"), moment("end"), Outcome(row["outcome"]), row["attempt"], row["detail"])
-
-
-def _attempt(row: sa.RowMapping) -> Attempt:
-    values = {f.name: row[f.name] for f in fields(Attempt)}
-    return Attempt(**(values | {"outcome": Outcome(row["outcome"])}))
+def _check_same(name: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise UsageError for the first condition that was written down and is another one now."""
+    for condition, value in before.items():
+        if now.get(condition) != value:
+            raise UsageError(
+                f"The study {name!r} was begun with {condition} {value!r}, not {now.get(condition)!r}.",
+                hint="Give the same conditions to go on with it, or another --name for a new study.",
+            )

@@ -19,6 +19,7 @@ runs = sa.Table(
     sa.Column("started_at", sa.String(40), nullable=False, index=True),
     sa.Column("total_s", sa.Float),
     sa.Column("origin", sa.Float, nullable=False, default=0.0),
+    sa.Column("study", sa.String(80), nullable=False, server_default="", index=True),
     sa.Column("gpu_name", sa.String(80)),
     sa.Column("machine_id", sa.BigInteger),
     sa.Column("instance_id", sa.BigInteger),
@@ -93,4 +94,24 @@ leases = sa.Table(
     sa.Column("deadline_at", sa.String(40), nullable=False),
     sa.Column("closed_at", sa.String(40)),
     sa.Column("note", sa.Text, nullable=False, default=""),
+)
+
+studies = sa.Table(
+    "studies",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("scenario", sa.String(40), nullable=False),
+    sa.Column("repeats", sa.Integer, nullable=False),
+    sa.Column("conditions", sa.JSON, nullable=False),
+    sa.Column("started_at", sa.String(40), nullable=False),
+)
+
+study_runs = sa.Table(
+    "study_runs",
+    metadata,
+    # No foreign key: a run is announced here before it begins, and stored in `runs` when it has ended.
+    sa.Column("run_id", sa.String(40), primary_key=True),
+    sa.Column("study", sa.ForeignKey("studies.name", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("owner", sa.JSON, nullable=False),
+    sa.Column("started_at", sa.String(40), nullable=False),
 )

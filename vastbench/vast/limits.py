@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from vastbench.clock import Clock
+from vastbench.errors import Interrupted
 
 JITTER_S = 0.02
 """Real seconds added to every interval: two requests sent exactly one interval apart may arrive closer together."""
@@ -42,6 +43,14 @@ ALLOWANCES: dict[str, Allowance] = {
 """The documented limits, by method and path. An endpoint that is not here has none that we know of."""
 
 
+RENTING = frozenset({"POST /api/v0/bundles/", "PUT /api/v0/asks/{id}/"})
+"""The calls on the way to an instance: none of them is made any more once the clock is stopping."""
+
+
+class NotSent(Interrupted):
+    """The clock was stopping while a call waited for its turn: it was not sent."""
+
+
 class Limiter:
     """Spaces the calls to each endpoint; one per account, shared by all threads."""
 
@@ -54,11 +63,17 @@ class Limiter:
         self._refusals: dict[str, int] = {}
 
     def acquire(self, endpoint: str) -> float:
-        """Wait until ``endpoint`` may be called; the clock seconds waited."""
+        """Wait until ``endpoint`` may be called; the clock seconds waited.
+
+        Raises NotSent for a call on the way to an instance when the clock is stopping.
+        """
         asked = self._clock.now()
         while True:
             slot = self._reserve(endpoint)
-            self._clock.sleep(slot - self._clock.now())
+            if endpoint not in RENTING:
+                self._clock.sleep(slot - self._clock.now())
+            elif self._clock.wait(self._clock.stopping, slot - self._clock.now()):
+                raise NotSent("Nothing more is rented: stopped while waiting for a turn.")
             with self._lock:
                 # A refusal that came while this caller slept holds for it too.
                 if self._resting_until.get(endpoint, slot) <= slot:

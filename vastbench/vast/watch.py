@@ -86,8 +86,8 @@ class Following:
     def wait_until(self, predicate: Callable[[Sighting], bool], *, deadline: float, waited_for: str) -> Moment:
         """Wait until a sighting satisfies ``predicate``, which may raise to give up.
 
-        ``deadline`` is a clock reading, ``waited_for`` names the event in the error. Raises DeadlineExceeded, and the
-        permanent error of the watch (KeyRejected, ApiRedirected, Refused) if there is one.
+        ``deadline`` is a clock reading, ``waited_for`` names the event in the error. Raises DeadlineExceeded, Interrupted
+        when the clock is stopping, and the permanent error of the watch (KeyRejected, ApiRedirected, Refused) if there is one.
         """
         while True:
             with self._news:
@@ -97,6 +97,8 @@ class Following:
                 return moment
             if fatal:
                 raise fatal
+            if self._clock.stopping.is_set():
+                raise Interrupted(f"Stopped while waiting for {waited_for} of instance {self.instance_id}.")
             if self._clock.now() >= deadline:
                 raise self._late(seen, waited_for)
             with self._news:

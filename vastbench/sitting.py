@@ -1,0 +1,93 @@
+"""One sitting of a study: what earlier sittings spent and left behind, and how the emulator's draws go on after them."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+
+from vastbench.owner import has_ended
+from vastbench.run import Run
+from vastbench.store import Announcement, LeaseRow, Store
+from vastbench.study import Study
+from vastbench.timing import Outcome
+
+KILLED = "killed"
+"""The cause of a run whose process ended without storing it."""
+
+
+def sitting_seed(seed: int | None, announced: int) -> int | None:
+    """The emulator's seed for a sitting before which ``announced`` runs of the study were announced.
+
+    The first sitting uses ``seed`` itself; a later one must not draw the same again, and takes 32 bits of the SHA-256 of
+    ``SEED/ANNOUNCED``. None stays None: the emulator then draws at random.
+    """
+    if seed is None or announced == 0:
+        return seed
+    return int.from_bytes(hashlib.sha256(f"{seed}/{announced}".encode()).digest()[:4])
+
+
+def bury_killed_runs(store: Store, study: Study) -> list[Run]:
+    """Store the announced runs whose process has ended as killed: censored, without phases and without a total.
+
+    Runs of living processes, and of other hosts, are left alone. Returns what was stored.
+    """
+    dead = [one for one in store.unfinished(study.name) if has_ended(one.owner)]
+    leases = store.leases() if dead else []
+    buried = [_killed(one, study, [lease for lease in leases if lease.run_id == one.run_id]) for one in dead]
+    for run in buried:
+        store.save_run(run)
+    return buried
+
+
+def _killed(announced: Announcement, study: Study, leases: list[LeaseRow]) -> Run:
+    last = leases[-1] if leases else None
+    resources = (
+        {}
+        if last is None
+        else {
+            "offer_id": last.offer_id,
+            "machine_id": last.machine_id,
+            "instance_id": last.instance_id,
+            "usd_per_hour": last.usd_per_hour,
+            "lease": last.label,
+        }
+    )
+    process = f"process {announced.owner.get('pid')} on {announced.owner.get('host')}"
+    return Run(
+        id=announced.run_id,
+        scenario=study.scenario,
+        outcome=Outcome.CENSORED,
+        cause=KILLED,
+        detail=f"The {process} ended without storing it.",
+        started_at=announced.started_at,
+        source=str(study.conditions.get("source", "emulator")),
+        study=study.name,
+        phases=(),
+        conditions=study.conditions,
+        resources=resources,
+    )
+
+
+def spent_at_most_usd(runs: tuple[Run, ...], leases: list[LeaseRow], *, speed: float) -> float:
+    """What ``runs`` cost at most, in USD: by their meters, or the worst case of their leases where a run has none.
+
+    ``speed``: clock seconds per real second, since the dates of a lease are real.
+    """
+    total = 0.0
+    for run in runs:
+        known = metered_at_most_usd(run)
+        mine = [lease for lease in leases if lease.run_id == run.id and lease.verdict != "never created"]
+        total += sum(_worst_usd(lease, speed) for lease in mine) if known is None else known
+    return total
+
+
+def metered_at_most_usd(run: Run) -> float | None:
+    """The upper bound of what a run's meters say, in USD; None for a run that has no cost."""
+    if run.cost.gpu_upper_usd is None:
+        return run.cost.naive_usd
+    return run.cost.gpu_upper_usd + (run.cost.storage_usd or 0.0) + (run.cost.transfer_usd or 0.0)
+
+
+def _worst_usd(lease: LeaseRow, speed: float) -> float:
+    opened, deadline = (datetime.fromisoformat(date) for date in (lease.opened_at, lease.deadline_at))
+    return lease.usd_per_hour * (deadline - opened).total_seconds() * speed / 3600

@@ -1,0 +1,74 @@
+"""Between runs and the rows of their tables."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from vastbench.run import Attempt, Cost, Run
+from vastbench.timing import Moment, Outcome, Phase, PhaseName
+
+READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
+NAMED = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin", "study")
+DOCUMENTS = ("conditions", "resources", "ssh", "validation")
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """The row of ``runs``."""
+    return {name: getattr(run, name) for name in NAMED + DOCUMENTS} | {
+        "outcome": str(run.outcome),
+        "cost": {f.name: getattr(run.cost, f.name) for f in fields(run.cost)},
+        "cost_usd": run.cost.total_usd,
+        "gpu_name": run.resources.get("gpu_name"),
+        "machine_id": run.resources.get("machine_id"),
+        "instance_id": run.resources.get("instance_id"),
+        "usd_per_hour": run.resources.get("usd_per_hour"),
+    }
+
+
+def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, Any]:
+    """The row of ``phases``."""
+    row: dict[str, Any] = {
+        "run_id": run_id,
+        "position": position,
+        "attempt": phase.attempt,
+        "name": str(phase.name),
+        "parent": str(phase.parent) if phase.parent else None,
+        "outcome": str(phase.outcome),
+        "seconds": phase.seconds,
+        "lower": phase.lower,
+        "upper": phase.upper if phase.end.seen else None,
+        "detail": phase.detail,
+    }
+    for edge, moment in (("start", phase.start), ("end", phase.end)):
+        row |= {f"{edge}_{reading}": getattr(moment, reading) for reading in READINGS}
+        row[f"{edge}_source"] = moment.source
+    return row
+
+
+def run_of(
+    row: sa.RowMapping, attempts: list[sa.RowMapping], phases: list[sa.RowMapping], instrument: Mapping[str, Any]
+) -> Run:
+    """The run of its rows, ``attempts`` and ``phases`` in their order."""
+    return Run(
+        **{name: row[name] for name in NAMED + DOCUMENTS},
+        outcome=Outcome(row["outcome"]),
+        cost=Cost(**row["cost"]),
+        instrument=dict(instrument),
+        attempts=tuple(_attempt(attempt) for attempt in attempts),
+        phases=tuple(_phase(phase) for phase in phases),
+    )
+
+
+def _phase(row: sa.RowMapping) -> Phase:
+    def moment(edge: str) -> Moment:
+        no_sent, no_received, yes_sent, yes_received = (row[f"{edge}_{reading}"] for reading in READINGS)
+        return Moment(no_sent, no_received, yes_sent, yes_received, row[f"{edge}_source"])
+
+    return Phase(PhaseName(row["name"]), moment("start"), moment("end"), Outcome(row["outcome"]), row["attempt"], row["detail"])
+
+
+def _attempt(row: sa.RowMapping) -> Attempt:
+    values = {f.name: row[f.name] for f in fields(Attempt)}
+    return Attempt(**(values | {"outcome": Outcome(row["outcome"])}))

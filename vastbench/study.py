@@ -1,0 +1,307 @@
+"""A study: one scenario, repeated under the same conditions until enough runs are made.
+
+::
+
+    announce a run (synced) ── make it ── store it ──┐      N workers, one bench: one polling stream, one set of rate limits
+           ▲                                         │
+           └──────────── repeats missing ────────────┘
+
+A run that we ended ourselves (interrupted, killed, out of budget) stays in the store and is made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from vastbench.analysis.summary import STOPPED_BY_US
+from vastbench.errors import (
+    BudgetRefused,
+    Interrupted,
+    KeyRejected,
+    LeaseNotClosed,
+    NoOffer,
+    StoreError,
+    StudyFailed,
+    StudyIncomplete,
+    UsageError,
+    VastbenchError,
+)
+from vastbench.interrupts import shield
+from vastbench.run import Run
+from vastbench.timing import Listener, Outcome, Phase, PhaseName
+
+if TYPE_CHECKING:
+    from vastbench.bench import Bench
+
+log = logging.getLogger(__name__)
+NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+MOST_REPEATS, MOST_WORKERS = 100_000, 64
+
+ENOUGH = frozenset({BudgetRefused.cause, KeyRejected.cause})
+"""Causes after which another run would end the same way."""
+
+EMPTY_MARKETS = 3
+"""After so many runs in a row that found no offer, the market is taken to have none."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study as it stands in the store, its ``runs`` oldest first.
+
+    ``repeats``: how many runs are wanted. ``conditions``: what every run asked for (see
+    :class:`~vastbench.provision.Conditions`), ``source`` (``emulator`` or ``live``) and the emulator's ``profile``.
+    """
+
+    name: str
+    scenario: str
+    repeats: int
+    conditions: dict[str, Any]
+    started_at: str
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def made(self) -> tuple[Run, ...]:
+        """The runs that ended by themselves, passed or not; the others were ended by us and are made again."""
+        return tuple(run for run in self.runs if run.cause not in STOPPED_BY_US)
+
+    @property
+    def passed(self) -> int:
+        """How many runs passed."""
+        return sum(run.outcome is Outcome.PASSED for run in self.runs)
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Why made runs did not pass: how many by cause, the most frequent first."""
+        return dict(Counter(run.cause for run in self.made if run.outcome is not Outcome.PASSED).most_common())
+
+    @property
+    def spent_usd(self) -> float | None:
+        """What all runs cost together in USD, by meter; None when no run has a cost."""
+        known = [run.cost.total_usd for run in self.runs if run.cost.total_usd is not None]
+        return sum(known) if known else None
+
+    def shortfall(self) -> VastbenchError | None:
+        """What keeps the study from being a success: StudyIncomplete, StudyFailed when no run passed, or None."""
+        made = len(self.made)
+        if made < self.repeats:
+            last = self.runs[-1] if self.runs else None
+            reason = f"; the last run ended with {last.cause}: {last.detail}" if last and last.cause else ""
+            return StudyIncomplete(
+                f"The study {self.name} has {made} of {self.repeats} runs{reason.rstrip('.')}.",
+                hint="Started again with the same name it goes on.",
+            )
+        if self.passed == 0:
+            causes = ", ".join(f"{number} × {cause}" for cause, number in self.causes.items())
+            return StudyFailed(
+                f"None of the {made} runs of the study {self.name} passed: {causes}.", hint="See `vastbench runs`."
+            )
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The study in JSON-ready counts, with the ids of its runs."""
+        return {
+            "name": self.name,
+            "scenario": self.scenario,
+            "repeats": self.repeats,
+            "conditions": self.conditions,
+            "started_at": self.started_at,
+            "made": len(self.made),
+            "passed": self.passed,
+            "causes": self.causes,
+            "spent_usd": self.spent_usd,
+            "runs": [run.id for run in self.runs],
+        }
+
+    def __str__(self) -> str:
+        """Its counts and the medians of its phases as text."""
+        from vastbench.report.text import study_text
+
+        return study_text(self)
+
+    def _repr_html_(self) -> str:
+        from vastbench.report.html import study_html
+
+        return study_html(self)
+
+
+def check_plan(name: str, repeats: int = 1, workers: int = 1) -> None:
+    """Raise UsageError for a name, a number of repeats or a number of workers that no study can have."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"The study's name is {name[:100]!r}.", hint="Use 1 to 80 letters, digits, dots, underscores and hyphens."
+        )
+    for words, value, most in (("repeats", repeats, MOST_REPEATS), ("workers", workers, MOST_WORKERS)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise UsageError(f"The number of {words} is {value!r}.", hint=f"Give a whole number from 1 to {most}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a worker is doing: the number of its run (from 1), the phase, and the clock reading since when."""
+
+    run: int
+    phase: PhaseName
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyProgress:
+    """Where a study stands, at one moment.
+
+    ``made``, ``passed`` and ``spent_usd`` (by meter) count earlier sittings too. ``left_s``: real seconds until the end at
+    the pace of this sitting, None before its first run has ended. ``speed``: clock seconds per real second.
+    ``workers``: what each is doing, None for nothing. ``ended``: the run that has just ended, if that is the news.
+    """
+
+    study: str
+    repeats: int
+    made: int
+    passed: int
+    spent_usd: float
+    left_s: float | None
+    speed: float
+    workers: tuple[Doing | None, ...]
+    ended: Run | None = None
+
+    @property
+    def failed(self) -> int:
+        """Made runs that did not pass."""
+        return self.made - self.passed
+
+
+StudyListener = Callable[[StudyProgress], None]
+"""Hears of every phase that begins and of every run that ends; one call at a time."""
+
+
+def run_study(bench: Bench, study: Study, *, workers: int = 4, listener: StudyListener | None = None) -> Study:
+    """Make the repeats that ``study`` lacks, up to ``workers`` at once, and return it as it then stands in the store.
+
+    ``study`` is what ``bench.open_study`` gave. A complete study is returned as it is. No further run is begun after one
+    that was refused for the budget or the API key, or after three in a row that found no offer; what is under way still
+    ends. Raises UsageError for an unfit number of workers, LeaseNotClosed when an instance may still exist, StoreError when
+    the store refuses, and the interruption that stopped it: then runs under way are ended early, their instances
+    destroyed, and they are stored as interrupted.
+    """
+    check_plan(study.name, study.repeats, workers)
+    study = bench.store.study(study.name)
+    if len(study.made) < study.repeats:
+        _Crew(bench, study, workers, listener or (lambda _: None)).work()
+    return bench.store.study(study.name)
+
+
+class _Crew:
+    """The workers of one sitting and what they have done so far."""
+
+    def __init__(self, bench: Bench, study: Study, workers: int, listener: StudyListener) -> None:
+        self._bench = bench
+        self._study = study
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._enough = False
+        self._error: BaseException | None = None
+        self._begun = len(study.made)
+        self._ended = 0
+        self._empty_markets = 0
+        self._started = time.monotonic()
+        self._now = StudyProgress(
+            study=study.name,
+            repeats=study.repeats,
+            made=len(study.made),
+            passed=study.passed,
+            spent_usd=study.spent_usd or 0.0,
+            left_s=None,
+            speed=bench.clock.speed,
+            workers=(None,) * workers,
+        )
+
+    def work(self) -> None:
+        """Let the workers work until they are done; raises what ended them early."""
+        threads = [
+            threading.Thread(target=self._worker, args=(place,), name=f"vastbench-worker-{place + 1}", daemon=True)
+            for place in range(min(len(self._now.workers), self._study.repeats - self._now.made))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        except BaseException:
+            with shield():
+                self._bench.stop()
+                for thread in threads:
+                    if thread.ident is not None:
+                        thread.join()
+            raise
+        if self._error is not None:
+            raise self._error
+
+    def _worker(self, place: int) -> None:
+        try:
+            while not self._enough:
+                with self._lock:
+                    self._begun += 1
+                    number = self._begun
+                run = self._bench.run_next(self._study, self._hears(place, number))
+                if run is None:
+                    return
+                self._note(place, run)
+        except Interrupted as stopped:
+            # Whoever stopped the bench knows why; alone it would be news.
+            with self._lock:
+                if not self._bench.clock.stopping.is_set():
+                    self._error = self._error or stopped
+        except BaseException as error:  # noqa: BLE001 (raised again by the thread that waits)
+            with self._lock:
+                self._error = self._error or error
+            self._bench.stop()
+        finally:
+            self._tell(place, None)
+
+    def _hears(self, place: int, number: int) -> Listener:
+        def listen(name: PhaseName, phase: Phase | None) -> None:
+            if phase is None:
+                self._tell(place, Doing(number, name, self._bench.clock.now()))
+
+        return listen
+
+    def _tell(self, place: int, doing: Doing | None) -> None:
+        with self._lock:
+            workers = (*self._now.workers[:place], doing, *self._now.workers[place + 1 :])
+            self._now = replace(self._now, workers=workers)
+            self._say(self._now)
+
+    def _note(self, place: int, run: Run) -> None:
+        """Count a run that has ended and decide whether more are worth making."""
+        if run.cause == LeaseNotClosed.cause:
+            raise LeaseNotClosed(f"Run {run.id}: {run.detail}")
+        if run.cause == StoreError.cause:
+            raise StoreError(f"Run {run.id}: {run.detail}")
+        with self._lock:
+            self._empty_markets = self._empty_markets + 1 if run.cause == NoOffer.cause else 0
+            self._enough |= run.cause in ENOUGH or self._empty_markets >= EMPTY_MARKETS
+            self._ended += 1
+            made = self._now.made + (run.cause not in STOPPED_BY_US)
+            pace_s = (time.monotonic() - self._started) / self._ended
+            self._now = replace(
+                self._now,
+                made=made,
+                passed=self._now.passed + (run.outcome is Outcome.PASSED),
+                spent_usd=self._now.spent_usd + (run.cost.total_usd or 0.0),
+                left_s=max(0, self._study.repeats - made) * pace_s,
+                workers=(*self._now.workers[:place], None, *self._now.workers[place + 1 :]),
+            )
+            self._say(replace(self._now, ended=run))
+
+    def _say(self, news: StudyProgress) -> None:
+        try:
+            self._listener(news)
+        except Exception:
+            log.warning("Progress is no longer shown: its listener failed.", exc_info=True)
+            self._listener = lambda _: None
