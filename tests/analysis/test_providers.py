@@ -1,0 +1,181 @@
+"""What we paid beside the price table, and the published report's ratios with what they leave unsaid."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from vastbench.analysis.frames import phases_table
+from vastbench.analysis.providers import COLUMNS, RATIO_COLUMNS, compare, same_gpu, seed_ratios, without_region
+from vastbench.prices import prices
+from vastbench.report.files import read_run
+from vastbench.resources import shared
+from vastbench.timing import Outcome
+
+RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+TABLE = prices()
+AWS = (TABLE["instance_type"] == "g5.xlarge") & (TABLE["region"] == "us-west-2")
+BILLABLE_S = 12.36 + 4.18 + 2.13 + 4.21 + 0.48
+
+
+def runs(*changes):
+    """The tidy frame of the published run, once for each dict of changes to what it rented."""
+    made = [replace(RUN, id=f"run {i}", resources=RUN.resources | change) for i, change in enumerate(changes)]
+    return phases_table(made)
+
+
+@pytest.fixture(scope="module")
+def published():
+    return compare(TABLE, phases_table([RUN]))
+
+
+def test_ours_is_the_first_row_with_place_and_date(published):
+    ours = published.iloc[0]
+    assert published["ours"].tolist() == [True] + [False] * (len(published) - 1)
+    assert (ours["provider"], ours["region"], ours["as_of"]) == ("Vast.ai", "British Columbia, CA", "2026-01-02")
+    assert (ours["tier"], ours["gpu"], ours["gpu_count"], ours["gpu_memory_gb"]) == ("marketplace", "RTX 4090", 1, 24)
+    assert (ours["usd_per_hour"], ours["ratio_per_hour"], ours["ratio_per_gb_hour"]) == (0.1689, 1, 1)
+
+
+def test_a_run_elsewhere_costs_the_other_price_for_the_same_billable_seconds(published):
+    assert published["usd_per_run"].iloc[0] == pytest.approx(0.1689 * BILLABLE_S / 3600)
+    assert published["usd_per_run"].iloc[0] == pytest.approx(0.001096, abs=1e-6)
+    aws = published[(published["instance_type"] == "g5.xlarge") & (published["region"] == "us-west-2")].iloc[0]
+    assert aws["usd_per_run"] == pytest.approx(1.006 * BILLABLE_S / 3600)
+
+
+def test_prices_are_per_hour_per_gpu_and_per_gb(published):
+    eight = published[published["instance_type"] == "8x-RTX_4090-32-65536"].iloc[0]
+    assert eight["usd_per_gpu_hour"] == pytest.approx(2.77 / 8)
+    assert eight["usd_per_gb_hour"] == pytest.approx(2.77 / 8 / 24)
+    assert eight["ratio_per_hour"] == pytest.approx(2.77 / 0.1689)
+    assert eight["ratio_per_gb_hour"] == pytest.approx(2.77 / 8 / 0.1689)
+
+
+def test_rows_without_a_region_are_left_out_and_can_be_counted(published):
+    assert published["region"].notna().all()
+    assert len(published) - 1 + len(without_region(TABLE)) == len(TABLE)
+
+
+def test_what_the_table_does_not_say_stays_missing(published):
+    unsaid = published["gpu_memory_gb"].isna()
+    assert unsaid.sum() == 2  # two rows of B200
+    assert published.loc[unsaid, ["usd_per_gb_hour", "ratio_per_gb_hour"]].isna().all(axis=None)
+    assert published.loc[unsaid, "ratio_per_hour"].notna().all()
+
+
+def test_ours_is_the_median_price_of_all_runs():
+    frame = runs(*[{"usd_per_hour": usd} for usd in (0.1, 0.2, 0.9)], {"usd_per_hour": None})
+    ours = compare(TABLE[AWS], frame).iloc[0]
+    assert (ours["usd_per_hour"], ours["instance_type"]) == (0.2, "3 runs")
+
+
+def test_regions_and_days_are_named_while_they_are_few():
+    few = runs({"region": "b"}, {"region": "a"}, {"region": "b"})
+    assert compare(TABLE[AWS], few)["region"].iloc[0] == "a; b"
+    many = runs(*[{"region": name} for name in "abcd"])
+    assert compare(TABLE[AWS], many)["region"].iloc[0] == "4 regions"
+    days = phases_table([RUN, replace(RUN, id="later", started_at="2026-02-03T00:00:00+00:00")])
+    assert compare(TABLE[AWS], days)["as_of"].iloc[0] == "2026-01-02 to 2026-02-03"
+
+
+@pytest.mark.parametrize(
+    ("sources", "name"),
+    [
+        (["emulator", "emulator"], "Vast.ai (emulated)"),
+        (["emulator", "live"], "Vast.ai (partly emulated)"),
+        (["live", "import"], "Vast.ai"),
+    ],
+)
+def test_emulated_prices_say_so(sources, name):
+    frame = phases_table([replace(RUN, id=str(i), source=source) for i, source in enumerate(sources)])
+    assert compare(TABLE[AWS], frame)["provider"].iloc[0] == name
+
+
+def test_ours_is_the_kind_of_gpu_that_was_rented_most():
+    frame = runs({"gpu_name": "A"}, {"gpu_name": "B"}, {"gpu_name": "B", "usd_per_hour": 0.4}, {"gpu_name": "B", "num_gpus": 2})
+    ours = compare(TABLE[AWS], frame).iloc[0]
+    assert (ours["gpu"], ours["gpu_count"], ours["usd_per_hour"]) == ("B", 1, pytest.approx((0.1689 + 0.4) / 2))
+
+
+def test_what_the_run_does_not_know_stays_missing():
+    ours = compare(TABLE[AWS], runs({"num_gpus": None, "gpu_ram_mb": None, "region": None})).iloc[0]
+    assert ours[["gpu_count", "gpu_memory_gb", "region", "usd_per_gpu_hour", "ratio_per_gb_hour"]].isna().all()
+    assert ours["ratio_per_hour"] == 1
+
+
+def test_no_run_that_passed_gives_no_cost_per_run():
+    failed = phases_table([replace(RUN, outcome=Outcome.FAILED, cause="ssh")])
+    comparison = compare(TABLE[AWS], failed)
+    assert comparison["usd_per_run"].isna().all()
+    assert comparison["ratio_per_hour"].tolist() == [1, pytest.approx(1.006 / 0.1689)]
+
+
+@pytest.mark.parametrize("frame", [phases_table([]), runs({"usd_per_hour": None})], ids=["no run", "no price"])
+def test_without_a_price_of_ours_there_is_nothing_to_compare_with(frame):
+    comparison = compare(TABLE, frame)
+    assert not comparison["ours"].any()
+    assert comparison[["ratio_per_hour", "ratio_per_gb_hour", "usd_per_run"]].isna().all(axis=None)
+    assert same_gpu(comparison).empty
+    assert list(comparison.columns) == list(COLUMNS)
+
+
+def test_an_empty_price_table_leaves_ours():
+    assert compare(TABLE.iloc[:0], phases_table([RUN]))["ours"].tolist() == [True]
+
+
+def test_the_same_gpu_elsewhere(published):
+    found = same_gpu(published)
+    assert set(found["gpu"]) == {"RTX 4090"}
+    assert found["ours"].iloc[0]
+    assert sorted(found["usd_per_hour"][1:]) == [0.1689, 0.188, 0.4, 0.44, 2.77]
+
+
+@pytest.mark.parametrize(("name", "memory_mb"), [("A100_PCIE", 81920), ("NVIDIA A100 PCIe", 81251)])
+def test_names_of_one_gpu_are_one_gpu_and_its_memory_counts(name, memory_mb):
+    a100 = TABLE[TABLE["gpu_name"] == "A100 PCIe"].fillna({"region": "somewhere"})
+    found = same_gpu(compare(a100, runs({"gpu_name": name, "gpu_ram_mb": memory_mb})))
+    assert len(found) == 1 + (a100["gpu_memory_gb"] == 80).sum()
+    assert (a100["gpu_memory_gb"] == 40).any()
+
+
+def test_the_ratios_of_the_published_report():
+    ratios = seed_ratios(TABLE)
+    assert ratios["ratio"].round(2).tolist() == [5.96, 21.75, 3.65]
+    assert ratios["dear_usd_per_hour"].round(3).tolist() == [1.006, 3.673, 3.673]
+    assert ratios["cheap_usd_per_hour"].tolist() == [0.1689, 0.1689, 1.006]
+    assert ratios["dear_gpu"].tolist() == ["A10G", "A100", "A100"]
+    assert ratios["dear_gpu_memory_gb"].tolist() == [24, 40, 40]
+    assert ratios["cheap_gpu"].tolist() == ["RTX 4090", "RTX 4090", "A10G"]
+
+
+def test_what_the_published_ratios_leave_unsaid():
+    aws, google, clouds = (row for _, row in seed_ratios(TABLE).iterrows())
+    # AWS: 1.006 in the cheapest regions, 54 % more in Hong Kong.
+    assert (aws["dear_lowest_usd"], aws["dear_highest_usd"]) == (1.006, 1.5488)
+    assert aws["dear_highest_usd"] / aws["dear_lowest_usd"] == pytest.approx(1.54, abs=0.001)
+    assert aws["ratio_highest"] == pytest.approx(1.5488 / 0.1689)
+    # At a usual price of the marketplace, not at the least of 64 offers: 2.5 times, not 6.
+    assert (aws["level_usd_per_hour"], round(aws["ratio_at_level"], 1)) == (0.4, 2.5)
+    assert google["ratio_at_level"] == pytest.approx(3.67339 / 0.4)
+    assert pd.isna(clouds["ratio_at_level"])
+    # Per GB: the same memory for AWS, 40 against 24 GB for GCP.
+    assert aws["ratio_per_gb"] == pytest.approx(aws["ratio"])
+    assert google["ratio_per_gb"] == pytest.approx(21.749 * 24 / 40, abs=0.001)
+    assert clouds["ratio_per_gb"] == pytest.approx(3.6515 * 24 / 40, abs=0.001)
+
+
+def test_other_prices_of_the_same_gpu_are_in_the_table():
+    elsewhere = TABLE[(TABLE["gpu_name"] == "RTX 4090") & (TABLE["gpu_count"] == 1)]
+    by_provider = elsewhere.groupby("provider")["price_usd_per_hour"].agg(sorted).to_dict()
+    assert by_provider == {
+        "Vast.ai": [0.1689, 0.188, 0.31, 0.4],
+        "RunPod": [0.34, 0.69],
+        "TensorDock": [0.35, 0.44],
+        "Akash": [0.17],
+    }
+
+
+def test_ratios_whose_prices_are_not_in_the_table_are_left_out():
+    assert seed_ratios(TABLE[TABLE["provider"] != "AWS"])["dear"].tolist() == ["GCP a2-highgpu-1g"]
+    assert list(seed_ratios(TABLE.iloc[:0]).columns) == list(RATIO_COLUMNS)
