@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def median_run(phases: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the run that passed and whose total is nearest the median total: the first such run; no row if none passed."""
+    """The rows of the run that passed and whose total is nearest the median total; the first such run, no row if none did."""
     rows = passed(phases)
     totals = rows[rows["phase"] == PhaseName.TOTAL].dropna(subset="seconds").set_index("run")["seconds"]
     if totals.empty:

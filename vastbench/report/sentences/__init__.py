@@ -1,0 +1,68 @@
+"""What the data say, as Markdown sentences with their numbers; notebooks and reports show the same ones.
+
+Each function takes a tidy frame (:mod:`vastbench.analysis.frames`) unless it says otherwise, and gives one short paragraph:
+the finding, its unit, its n and its 95 % interval where n allows one. Without data it says so and gives no number. The
+functions named like a chart of :mod:`vastbench.charts` give the sentence that belongs under it. Foreign strings are escaped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.summary import attempted, passed
+from vastbench.report.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source
+from vastbench.report.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
+from vastbench.report.sentences.time import (
+    beside,
+    bottleneck_answer,
+    inside,
+    longest,
+    phase_distributions,
+    phase_shares,
+    phase_waterfall,
+    runs_over_time,
+    timing_answer,
+    useful,
+    what_if,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "NO_RUN",
+    "NO_SUCCESS",
+    "PER",
+    "beside",
+    "bottleneck_answer",
+    "cost_answer",
+    "cost_meters",
+    "data",
+    "failures_by_cause",
+    "inside",
+    "longest",
+    "phase_distributions",
+    "phase_shares",
+    "phase_waterfall",
+    "price_table",
+    "provider_costs",
+    "runs_over_time",
+    "seed_ratios",
+    "source",
+    "spent",
+    "study_verdict",
+    "timing_answer",
+    "useful",
+    "what_if",
+]
+
+
+def study_verdict(phases: pd.DataFrame) -> str:
+    """The answer of a study: emulated or live, how long until useful, where the time goes, what it costs, what fails."""
+    if phases.empty:
+        return NO_RUN
+    if attempted(phases).empty:
+        return f"{source(phases)} {failures_by_cause(phases)}"
+    if passed(phases).empty:
+        return f"{source(phases)} {failures_by_cause(phases)} {NO_SUCCESS} {spent(phases)}"
+    return f"{source(phases)} {useful(phases)} {longest(phases)} {spent(phases)} {failures_by_cause(phases)}"
