@@ -1,0 +1,42 @@
+"""The library's frames, rounded for reading in a notebook. Units stay in the column names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vastbench.report.text import clean, seconds_text
+from vastbench.report.wording import MISSING, percent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHARES = ("share", "rate", "rate_low", "rate_high", "mean_share", "variance_share", "variance_share_trimmed")
+
+
+def neat(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+    """The columns ``names`` of ``frame`` (all, if none is named) as text to be read, the first of them as the row labels.
+
+    Seconds get 2 decimals, prices per hour 4 and USD 6, as a run's transfer costs millionths; ``SHARES`` become percent;
+    other numbers keep 2; what is missing is –.
+    """
+    import pandas as pd
+
+    wanted = list(names) or [str(name) for name in frame.columns]
+    texts = {name: [_text(name, value) for value in frame[name]] for name in wanted}
+    return pd.DataFrame(texts, columns=wanted, dtype="str").set_index(wanted[0]).rename_axis(None)
+
+
+def _text(name: str, value: Any) -> str:
+    import pandas as pd
+
+    if pd.isna(value):
+        return MISSING
+    if hasattr(value, "strftime"):
+        return f"{value:%Y-%m-%d}"
+    if not isinstance(value, float):
+        return clean(value)
+    if name in SHARES:
+        return percent(value)
+    if name.endswith("_s"):
+        return seconds_text(value)
+    return f"{value:.4f}" if "_per_" in name and "_hour" in name else f"{value:.{6 if name.endswith('_usd') else 2}f}"
