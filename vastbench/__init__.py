@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from vastbench.analysis.frames import runs_from as runs_from
     from vastbench.analysis.frames import runs_table as runs_table
     from vastbench.bench import Bench as Bench
+    from vastbench.charts import cost_meters as cost_meters
+    from vastbench.charts import failures_by_cause as failures_by_cause
+    from vastbench.charts import phase_distributions as phase_distributions
+    from vastbench.charts import phase_shares as phase_shares
     from vastbench.charts import phase_waterfall as phase_waterfall
+    from vastbench.charts import provider_costs as provider_costs
+    from vastbench.charts import runs_over_time as runs_over_time
     from vastbench.errors import VastbenchError as VastbenchError
     from vastbench.progress import notebook as notebook_progress
     from vastbench.progress import notebook_study as notebook_study_progress
@@ -52,7 +58,13 @@ _PLACES = {
     "run_notebook": ("vastbench.runner", "run_notebook"),
     "verdict": ("vastbench.report.text", "verdict"),
     "load": ("vastbench.sources", "load"),
+    "cost_meters": ("vastbench.charts", "cost_meters"),
+    "failures_by_cause": ("vastbench.charts", "failures_by_cause"),
+    "phase_distributions": ("vastbench.charts", "phase_distributions"),
+    "phase_shares": ("vastbench.charts", "phase_shares"),
     "phase_waterfall": ("vastbench.charts", "phase_waterfall"),
+    "provider_costs": ("vastbench.charts", "provider_costs"),
+    "runs_over_time": ("vastbench.charts", "runs_over_time"),
     "phases_table": ("vastbench.analysis.frames", "phases_table"),
     "runs_from": ("vastbench.analysis.frames", "runs_from"),
     "runs_table": ("vastbench.analysis.frames", "runs_table"),
@@ -65,15 +77,21 @@ __all__ = [
     "Store",
     "Study",
     "VastbenchError",
+    "cost_meters",
     "emulator",
+    "failures_by_cause",
     "load",
     "notebook_progress",
     "notebook_study_progress",
+    "phase_distributions",
+    "phase_shares",
     "phase_waterfall",
     "phases_table",
+    "provider_costs",
     "run_notebook",
     "run_study",
     "runs_from",
+    "runs_over_time",
     "runs_table",
     "verdict",
 ]
