@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.cost import cost_summary
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.charts import style
-from vastbench.charts.strip import draw_bounds, draw_points, draw_tick, offsets
+from vastbench.charts.strip import CROWDED, draw_bounds, draw_points, draw_tick, offsets
 from vastbench.timing import Outcome
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     tried = attempted(phases)
     runs = runs_table(tried)
     title = f"Cost per run by meter (n = {style.counted(len(runs), 'attempted run')}{style.stopped(phases)})"
-    known = runs[[column for _, column in METERS.values()]]
-    if not known.notna().any(axis=None):
+    known = runs[[column for _, column in METERS.values()]].melt()["value"].dropna()
+    if known.empty:
         return style.nothing(ax, title, "There is no attempted run with a known cost in the table.")
     summary = cost_summary(phases).set_index("meter")
     ax = style.axes(ax, 1.2 + 0.5 * len(METERS))
-    left = style.spread_axis(ax, known.melt()["value"].dropna(), dollars=True)
+    left = style.spread_axis(ax, known, dollars=True)
     y, failed = offsets(runs["run"]), runs["run_outcome"] != Outcome.PASSED
     for row, (meter, (_, column)) in enumerate(METERS.items()):
         value = runs[column].dropna()
@@ -49,22 +49,86 @@ def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         draw_points(ax, row + y[value.index], value, left, hollow=failed[value.index])
         success = float(summary["per_success_usd"].get(meter, float("nan")))
         if len(value) > 1:
-            draw_tick(ax, row, max(float(value.median()), left))
+            draw_tick(ax, row, max(float(value.median()), left), over=len(value) > CROWDED)
         if len(runs) > 1 and success > 0:
-            draw_tick(ax, row, max(success, left), ":")
+            draw_tick(ax, row, max(success, left), over=len(value) > CROWDED, style=":")
         style.beside(ax, row, _said(value, len(runs) - len(value), success))
     style.rows(ax, [name for name, _ in METERS.values()])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
-    marks = "line: bounds; tick: median; dotted: per success" + ("; ▽ not passed" if failed.any() else "")
-    return style.finish(ax, title, x=f"USD per run; {marks}")
+    marks = ["line: bounds of the GPU meter"]
+    if len(runs) > 1:
+        marks += ["tick: median", "no success" if failed.all() else "dotted: per success"]
+    if failed.any():
+        marks.append("▽ not passed")
+    return style.finish(ax, title, x=f"USD per run; {', '.join(marks)}")
 
 
 def _said(value: pd.Series[float], missing: int, success: float) -> str:
     """The text beside a meter: n, the median or the one value, the cost per success, and how many runs have no value."""
-    parts = [f"n = {len(value):,}"]
+    parts = [f"n = {len(value):,}" + (f", {missing:,} unknown" if missing else "")]
     if len(value):
         parts.append(("median " if len(value) > 1 else "") + style.usd(float(value.median())))
-    parts.append(f"per success {style.usd(success)}" if success == success else "no success")
-    if missing:
-        parts.append(f"{missing:,} unknown")
-    return ", ".join(parts)
+    if success == success and len(value) > 1:
+        parts.append(f"per success {style.usd(success)}")
+    return "\n".join(parts)
+
+
+def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: str = "usd_per_gpu_hour") -> Axes:
+    """Prices elsewhere beside what our runs paid: a bar per row with its GPU, region, tier and date, the cheapest on top.
+
+    ``comparison`` is a frame of :func:`~vastbench.analysis.providers.compare`, or those of its rows that are to be drawn;
+    ``value`` is one of ``NAMES``. Our runs are the orange bar, with a line from the cheapest to the dearest of them. Rows
+    without that figure are counted in the title. Raises ValueError for another ``value``.
+    """
+    if value not in NAMES:
+        raise ValueError(f"provider_costs draws {', '.join(NAMES)}, not {value!r}")
+    drawn = comparison.dropna(subset=value).sort_values(value, kind="stable", ignore_index=True)
+    missing = len(comparison) - len(drawn)
+    without = f"; {missing:,} without this figure not drawn" if missing else ""
+    title = f"{NAMES[value]} (n = {style.counted(len(drawn), 'price')}{without})"
+    if drawn.empty:
+        return style.nothing(ax, title, "There is no price in the table to compare.")
+    ax = style.axes(ax, 1.1 + 0.24 * len(drawn))
+    records: list[dict[Any, Any]] = drawn.to_dict("records")
+    colours = [style.ORANGE if row["ours"] else style.BLUE for row in records]
+    ax.barh(drawn.index, drawn[value], height=0.66, color=colours)
+    end = 0.0
+    for place, row in enumerate(records):
+        per_hour = row[value] / row["usd_per_hour"]
+        low, high = row["usd_per_hour_low"] * per_hour, row["usd_per_hour_high"] * per_hour
+        right = row[value]
+        if high > low:
+            ax.plot([low, high], [place, place], "-|", color=style.BLACK, lw=1.2, ms=7)
+            right = high
+        style.after(ax, right, place, style.usd(row[value]))
+        style.beside(ax, place, _context(row))
+        end = max(end, right)
+    style.rows(ax, [_offer(row) for row in records])
+    for label, row in zip(ax.get_yticklabels(), records, strict=True):
+        label.set_fontweight("bold" if row["ours"] else "normal")
+    ax.set_xlim(0, end * 1.35)
+    ax.xaxis.set_major_formatter(lambda price, _: rf"\${style.number(price)}")
+    ranged = drawn["usd_per_hour_high"].gt(drawn["usd_per_hour_low"]).any()
+    return style.finish(ax, title, x="USD" + ("; line: the cheapest to the dearest of our runs" if ranged else ""))
+
+
+NAMES = {
+    "usd_per_gpu_hour": "Price per GPU and hour",
+    "usd_per_gb_hour": "Price per GB of GPU memory and hour",
+    "usd_per_run": "Price of a run as long as ours",
+    "usd_per_hour": "Price per hour",
+}
+"""The columns that :func:`provider_costs` can draw, and what they hold."""
+
+
+def _offer(row: dict[Any, Any]) -> str:
+    """``AWS g5.xlarge, 1 × A10G 24 GB``; what the source does not say is left out."""
+    name = style.plain(f"{row['provider']} {row['instance_type']}", 34)
+    count = f"{row['gpu_count']:.0f} × " if row["gpu_count"] == row["gpu_count"] else ""
+    memory = f" {row['gpu_memory_gb']:g} GB" if row["gpu_memory_gb"] == row["gpu_memory_gb"] else ""
+    return f"{name}, {count}{style.plain(row['gpu'], 16)}{memory}"
+
+
+def _context(row: dict[Any, Any]) -> str:
+    """Region, tier and date of a price."""
+    return ", ".join(style.plain(row[name], 26) for name in ("region", "tier", "as_of") if isinstance(row[name], str))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COLOURS = (style.BLUE, style.ORANGE, style.PURPLE)
-"""The longest phases get one each, in order of time; more could not be told apart in grey."""
+"""The longest phases get one each, the longest the first; more could not be told apart in grey."""
 WORTH_NAMING = 0.02
 """A phase with less than this share of all time is drawn with the other short ones."""
 OTHERS, RETRIES, UNATTRIBUTED, NOT_ENDED = "other phases", "retries", str(PhaseName.UNATTRIBUTED), "not ended"
@@ -28,6 +28,9 @@ FACES = {
     NOT_ENDED: (style.WHITE, "////"),
 }
 """Colour and hatch of the parts that are not one phase."""
+THIN = 60
+"""With more runs than this a column is too narrow for gaps and dots."""
+FAR = 1.5
 MARKS = ("x", "^", "s", "D", "v", "P")
 """One mark per reason for not passing, the most frequent first; the rarest share the last one."""
 
@@ -48,21 +51,28 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     if parts.empty:
         return style.nothing(ax, title, "There is no run with a known duration in the table.")
     ax = style.axes(ax, 3.8)
-    x = np.arange(1, len(runs) + 1)
-    half = 0.5 if len(runs) > 60 else 0.42
-    base = np.zeros(len(runs))
-    colours = iter(COLOURS)
+    n = len(runs)
+    x, half = np.arange(1, n + 1), 0.5 if n > THIN else 0.42
+    base = np.zeros(n)
+    colours = dict(
+        zip(parts.drop(columns=list(FACES), errors="ignore").sum().sort_values(ascending=False).index, COLOURS, strict=False)
+    )
     for name in parts.columns:
         top = base + parts[name].to_numpy()
         columns = np.stack([[x - half, x - half, x + half, x + half], [base, top, top, base]]).transpose(2, 1, 0)
-        face, hatch = FACES[name] if name in FACES else (next(colours), "")
-        edge = style.GREY if hatch else face
+        face, hatch = FACES.get(name) or (colours[name], "")
+        hatch = "" if n > THIN and name == UNATTRIBUTED else hatch
+        edge = style.GREY if face == style.WHITE else face
         ax.add_collection(PolyCollection(list(columns), facecolor=face, edgecolor=edge, linewidth=0.3, hatch=hatch, label=name))
         base = top
-    _mark(ax, runs, base)
-    ax.set_xlim(0.3, len(runs) + 0.7)
-    ax.set_ylim(0, float(base.max()) * 1.08)
-    if len(runs) < 15:
+    cut = _cut(runs, base)
+    _mark(ax, runs, np.minimum(base, cut * 0.985))
+    beyond = int((base > cut).sum())
+    note = f"; {style.counted(beyond, 'column')} cut off, the longest took {base.max():,.0f} s" if beyond else ""
+    pad = max(0.7, (6 - n) / 2)
+    ax.set_xlim(1 - pad, n + pad)
+    ax.set_ylim(0, cut)
+    if n < 15:
         ax.set_xticks(x)
     handles, labels = ax.get_legend_handles_labels()
     count = len(parts.columns)
@@ -75,7 +85,16 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         fontsize=style.TEXT_PT,
         frameon=False,
     )
-    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}", y=style.seconds(phases))
+    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases))
+
+
+def _cut(runs: pd.DataFrame, top: NDArray[np.float64]) -> float:
+    """Where the axis ends: just above the longest run that passed if others, cut off by a deadline, took far longer."""
+    longest = float(top.max())
+    of_passed = top[(runs["run_outcome"] == Outcome.PASSED).to_numpy()]
+    if len(of_passed) and longest > FAR * of_passed.max():
+        return float(of_passed.max()) * 1.15
+    return longest * 1.08
 
 
 def _parts(runs: pd.DataFrame) -> pd.DataFrame:

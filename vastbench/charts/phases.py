@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.frames import TOP_LEVEL
 from vastbench.analysis.summary import attempted
 from vastbench.charts import style
-from vastbench.charts.strip import draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
+from vastbench.charts.strip import CROWDED, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
 from vastbench.timing import PARENTS, Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     whiskers = ax.errorbar(polled["end_upper_s"], polled.index, xerr=[width, width * 0], fmt="none", ecolor="black", capsize=3)
     for part in whiskers.get_children():
         part.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
-    for row in top.itertuples():
-        finished = row.Index in ended.index
-        text = f" {row.seconds:.1f} s" if finished else f" {row.outcome} after {row.lower_s:.1f} s"
-        ax.annotate(text, (row.end_upper_s if finished else row.end_lower_s, row.Index), va="center", fontsize=style.TEXT_PT)
-    tries = top["attempt"].where(top["attempt"].max() > 1, 0)
-    style.rows(ax, [f"{name} (try {n})" if n else str(name) for name, n in zip(top["phase"], tries, strict=True)])
+    records: list[dict[Any, Any]] = top.to_dict("records")
+    for place, row in enumerate(records):
+        text = f"{row['seconds']:.1f} s" if place in ended.index else f"{row['outcome']} after {row['lower_s']:.1f} s"
+        style.after(ax, row["end_upper_s"] if place in ended.index else row["end_lower_s"], place, text)
+    tried_again = bool(top["attempt"].max() > 1)
+    style.rows(ax, [f"{row['phase']} (try {row['attempt']})" if tried_again else row["phase"] for row in records])
     ax.margins(x=0.16)
     ax.set_xlim(left=0)
     x = f"{style.seconds(phases)} since the start; whiskers: when the phase may truly have ended"
@@ -101,7 +101,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
 
     runs = attempted(phases)
     n = runs["run"].nunique()
-    title = f"Seconds per phase, every run drawn ({style.counted(n, 'attempted run')}{style.stopped(phases)})"
+    title = f"Seconds per phase, every run drawn (n = {style.counted(n, 'attempted run')}{style.stopped(phases)})"
     last = runs.assign(inside=offsets(runs["run"]))[runs["final"]]
     names = [name for name in PHASE_ORDER if name in set(last["phase"])]
     sample = last[(last["outcome"] == Outcome.PASSED) & last["seconds"].notna()]
@@ -114,7 +114,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
     others = (
         phases.iloc[:0] if beside is None else beside[beside["final"] & beside["phase"].isin(names)].dropna(subset="seconds")
     )
-    ax = style.axes(ax, 1.2 + 0.3 * len(names))
+    ax = style.axes(ax, 1.2 + 0.27 * len(names))
     left = style.spread_axis(ax, pd.concat([sample["seconds"], begun["least"], others["seconds"]]))
     for row, name in enumerate(names):
         of_phase, stopped, of_others = (frame[frame["phase"] == name] for frame in (sample, begun, others))
@@ -125,7 +125,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
             cut = stopped[stopped["outcome"] == outcome]
             draw_unfinished(ax, row + cut["inside"], cut["least"], left, censored=outcome is Outcome.CENSORED)
         if len(of_phase) > 1:
-            draw_tick(ax, row, float(of_phase["seconds"].median()))
+            draw_tick(ax, row, float(of_phase["seconds"].median()), over=len(of_phase) > CROWDED)
         _draw_beside(ax, row, of_others, left)
         style.beside(ax, row, _counted(of_phase["seconds"], int((last["phase"] == name).sum()) - len(of_phase)))
     style.rows(ax, [("   " if name in PARENTS else "") + str(name) for name in names])

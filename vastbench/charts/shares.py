@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-WORTH_A_ROW = 1.0
+WORTH_A_ROW = 2.0
 """Phases none of whose shares reaches this many percent are one row together."""
 
 
@@ -19,7 +19,7 @@ def phase_shares(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Each phase's share of the mean total beside its share of the variance, over the runs that passed.
 
     ``phases`` is the tidy frame. A diamond is the share of the variance without the slowest runs (beyond p95), because a few
-    runs can decide it. Where n allows no share of the variance, none is drawn and the axis says so. Phases with less than 1 %
+    runs can decide it. Where n allows no share of the variance, none is drawn and the axis says so. Phases with less than 2 %
     of either are one row, so that the bars still add up to 100 %.
     """
     table = shares(phases)
@@ -29,19 +29,21 @@ def phase_shares(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         return style.nothing(ax, title, "No run passed: there is no total to share out.")
     parts = _merged(100 * table.set_index("phase")[["mean_share", "variance_share", "variance_share_trimmed"]])
     ax = style.axes(ax, 1.2 + 0.44 * len(parts))
+    trimmed = parts["variance_share_trimmed"]
     if parts["variance_share"].isna().all():
-        _bars(ax, parts["mean_share"], 0.0, style.BLUE, "", "of the mean")
+        _bars(ax, parts["mean_share"], 0.0, style.BLUE, "", "of the mean" if n > 1 else "of the total")
+        title = f"Share of the total time (n = {style.counted(n, 'passed run')})"
         key = f"no share of the variance for n = {n}"
     else:
         _bars(ax, parts["mean_share"], -0.2, style.BLUE, "", "of the mean")
-        _bars(ax, parts["variance_share"], 0.2, style.ORANGE, "////", "of the variance")
+        _bars(ax, parts["variance_share"], 0.2, style.ORANGE, "////", "of the variance", trimmed)
         key = "negative: short when the total is long" if (parts["variance_share"] < 0).any() else ""
-    trimmed = parts["variance_share_trimmed"]
     if trimmed.notna().any():
         ax.plot(trimmed, [row + 0.2 for row in range(len(parts))], "D", ms=5, mfc=style.WHITE, mec=style.BLACK)
         key = "; ".join(filter(None, ["◇ of the variance without the runs beyond p95", key]))
     ax.axvline(0, color=style.BLACK, lw=0.8)
-    ax.margins(x=0.2)
+    low, high = float(parts.min().min()), float(parts.max().max())
+    ax.set_xlim(min(0.0, low * 1.2), high * 1.25)
     style.rows(ax, parts.index)
     return style.finish(ax, title, x="; ".join(filter(None, ["% of the total", key])))
 
@@ -56,9 +58,12 @@ def _merged(parts: pd.DataFrame) -> pd.DataFrame:
     return merged
 
 
-def _bars(ax: Axes, percent: pd.Series[float], shift: float, colour: str, hatch: str, of: str) -> None:
+def _bars(
+    ax: Axes, percent: pd.Series[float], shift: float, colour: str, hatch: str, of: str, mark: pd.Series[float] | None = None
+) -> None:
+    """One bar per phase with its number beside it, clear of the mark that will be drawn on the same row."""
     rows = [row + shift for row in range(len(percent))]
     ax.barh(rows, percent, height=0.36, color=colour, hatch=hatch, edgecolor=style.WHITE, linewidth=0)
-    for row, value in zip(rows, percent, strict=True):
-        text = f" {value:.1f} % {of}"
-        ax.annotate(text, (max(value, 0.0), row), va="center", fontsize=style.TEXT_PT)
+    ends = percent.clip(lower=0.0) if mark is None else percent.clip(lower=mark.fillna(0.0)).clip(lower=0.0)
+    for row, value, end in zip(rows, percent, ends, strict=True):
+        style.after(ax, end, row, f"{value:.1f} % {of}".replace("-", "−"))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 HALF = 0.36
 """Half the height of a row that is used for points."""
+CROWDED = 30
+"""With more points than this they are small and overlap."""
 MANY = 1000
 """With more points than this a row is kept as a picture inside vector files, which would grow by megabytes."""
 BOUNDS = "#b0b0b0"
@@ -34,7 +36,7 @@ def draw_points(
 
     Where ``hollow`` is True the point is a hollow triangle.
     """
-    size = 3.0 if len(value) > 30 else 4.5
+    size = 3.0 if len(value) > CROWDED else 4.5
     odd = value.isna() if hollow is None else hollow
     for chosen, marker, face in ((~odd, "o", BLUE), (odd, "v", WHITE)):
         if chosen.any():
@@ -53,11 +55,15 @@ def draw_bounds(ax: Axes, y: pd.Series[float], low: pd.Series[float], high: pd.S
     ax.plot(x, np.column_stack([y, y, gap]).ravel(), color=BOUNDS, lw=0.6, zorder=2, rasterized=len(y) > MANY)
 
 
-def draw_tick(ax: Axes, row: float, value: float, style: str = "-") -> None:
-    """A tick across a row: solid for a median, dashed for another figure that the caller explains."""
-    span = [row - 0.46, row + 0.46]
-    ax.plot([value, value], span, "-", color=WHITE, lw=3, zorder=4, alpha=0.7)
-    ax.plot([value, value], span, style, color=BLACK, lw=1.6, zorder=5)
+def draw_tick(ax: Axes, row: float, value: float, *, over: bool, style: str = "-") -> None:
+    """A tick across a row: solid for a median, dotted for another figure that the caller explains.
+
+    ``over`` the points of a crowded row, else under them, so that none is hidden.
+    """
+    span, height = [row - 0.46, row + 0.46], 4.0 if over else 1.0
+    if over:
+        ax.plot([value, value], span, "-", color=WHITE, lw=3, zorder=height, alpha=0.7)
+    ax.plot([value, value], span, style, color=BLACK, lw=1.6, zorder=height)
 
 
 def draw_unfinished(ax: Axes, y: pd.Series[float], lower: pd.Series[float], left: float, *, censored: bool) -> None:

@@ -66,6 +66,11 @@ def beside(ax: Axes, row: float, text: str) -> None:
     ax.text(1.01, row, text, transform=place, va="center", fontsize=TEXT_PT, color="#303030")
 
 
+def after(ax: Axes, x: float, row: float, text: str) -> None:
+    """Write ``text`` right behind what ends at ``x`` in a row."""
+    ax.annotate(text, (x, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=TEXT_PT)
+
+
 def nothing(ax: Axes | None, title: str, sentence: str) -> Axes:
     """Axes that say what is missing instead of showing it."""
     ax = axes(ax, 1.6)
@@ -87,8 +92,8 @@ def plain(text: object, limit: int = 40) -> str:
 
 
 def usd(value: float) -> str:
-    """``$0.00464`` for a label, where a dollar sign alone would begin a formula."""
-    return rf"\${number(value)}"
+    """``$1.006`` or ``$0.00464`` for a label, where a dollar sign alone would begin a formula."""
+    return rf"\${value:.3f}" if value >= 0.1 else rf"\${number(value)}"
 
 
 def number(value: float) -> str:
@@ -133,7 +138,7 @@ def spread_axis(ax: Axes, values: pd.Series, *, dollars: bool = False) -> float:
         left, right = float(positive.quantile(0.01)) / 2, float(positive.max()) * 1.3
         ax.set_xscale("log")
         ax.set_xlim(left, right)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if right / left < 300 else (1.0,), numticks=12))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if right / left < 300 else (1.0,), numticks=7))
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: sign + number(value)))
     return left
