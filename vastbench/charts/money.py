@@ -109,7 +109,7 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
     ax.set_xlim(0, end * 1.35)
     ax.xaxis.set_major_formatter(lambda price, _: rf"\${style.number(price)}")
     ranged = drawn["usd_per_hour_high"].gt(drawn["usd_per_hour_low"]).any()
-    return style.finish(ax, title, x="USD" + ("; line: the cheapest to the dearest of our runs" if ranged else ""))
+    return style.finish(ax, title, x="USD; orange: our runs" + (", line: the cheapest to the dearest" if ranged else ""))
 
 
 NAMES = {

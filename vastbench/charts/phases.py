@@ -47,27 +47,17 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     if top.empty:
         return style.nothing(ax, title, f"The run {_ending(whole)} before any phase began.")
     ax = style.axes(ax, 1.4 + 0.26 * len(top))
-    ended, not_ended = top[top["seconds"].notna()], top[top["seconds"].isna()]
-    longest = top["seconds"].fillna(top["lower_s"]).idxmax()
-    ax.barh(
-        ended.index,
-        ended["seconds"],
-        left=ended["start_s"],
-        height=0.62,
-        color=[style.ORANGE if i == longest else style.BLUE for i in ended.index],
-    )
-    ax.barh(
-        not_ended.index,
-        not_ended["lower_s"],
-        left=not_ended["start_s"],
-        height=0.62,
-        fc=style.WHITE,
-        ec=[style.ORANGE if i == longest else style.BLUE for i in not_ended.index],
-        hatch="////",
-    )
+    ended = top[top["seconds"].notna()]
+    width = top["seconds"].fillna(top["lower_s"])
+    colours = [style.ORANGE if place == width.idxmax() else style.BLUE for place in top.index]
+    faces = [colours[place] if place in ended.index else style.WHITE for place in top.index]
+    hatches = ["" if place in ended.index else "////" for place in top.index]
+    ax.barh(top.index, width, left=top["start_s"], height=0.62, color=faces, edgecolor=colours, linewidth=0.8, hatch=hatches)
     polled = ended[ended["end_upper_s"] - ended["end_lower_s"] > EXACT_S]
-    width = polled["end_upper_s"] - polled["end_lower_s"]
-    whiskers = ax.errorbar(polled["end_upper_s"], polled.index, xerr=[width, width * 0], fmt="none", ecolor="black", capsize=3)
+    before = polled["end_upper_s"] - polled["end_lower_s"]
+    whiskers = ax.errorbar(
+        polled["end_upper_s"], polled.index, xerr=[before, before * 0], fmt="none", ecolor="black", capsize=3
+    )
     for part in whiskers.get_children():
         part.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
     records: list[dict[Any, Any]] = top.to_dict("records")
@@ -130,7 +120,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
         style.beside(ax, row, _counted(of_phase["seconds"], int((last["phase"] == name).sum()) - len(of_phase)))
     style.rows(ax, [("   " if name in PARENTS else "") + str(name) for name in names])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
-    return style.finish(ax, title, x=_key(style.seconds(runs), begun, others))
+    return style.finish(ax, title, x=_key(style.seconds(runs), n, begun, others))
 
 
 def _draw_beside(ax: Axes, row: int, others: pd.DataFrame, left: float) -> None:
@@ -153,9 +143,9 @@ def _counted(seconds: pd.Series, unfinished: int) -> str:
     return ", ".join(parts)
 
 
-def _key(unit: str, begun: pd.DataFrame, others: pd.DataFrame) -> str:
+def _key(unit: str, n: int, begun: pd.DataFrame, others: pd.DataFrame) -> str:
     """The x axis's label: the unit, and what the marks mean that are there."""
-    marks = ["line: bounds of a run"]
+    marks = ["line: bounds of a run", "tick: median"] if n > 1 else ["line: bounds"]
     if (begun["outcome"] == Outcome.CENSORED).any():
         marks.append("▶ cut off, took longer")
     if (begun["outcome"] == Outcome.FAILED).any():

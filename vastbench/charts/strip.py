@@ -60,7 +60,7 @@ def draw_tick(ax: Axes, row: float, value: float, *, over: bool, style: str = "-
 
     ``over`` the points of a crowded row, else under them, so that none is hidden.
     """
-    span, height = [row - 0.46, row + 0.46], 4.0 if over else 1.0
+    span, height = [row - 0.46, row + 0.46], 4.0 if over else 2.5
     if over:
         ax.plot([value, value], span, "-", color=WHITE, lw=3, zorder=height, alpha=0.7)
     ax.plot([value, value], span, style, color=BLACK, lw=1.6, zorder=height)
