@@ -388,6 +388,42 @@ def export(
 
 
 @app.command()
+def report(
+    out: Annotated[Path, typer.Option("--out", help="The folder of the report; an earlier one there is replaced.")] = Path(
+        "out/report"
+    ),
+    study: OfStudy = None,
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--data", metavar="FILE", help="Parquet or JSON files, or data sets that come with vastbench, not a store."
+        ),
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Make a report of stored runs: a page, a text and data, with charts and executed notebooks. It rents nothing.
+
+    Exit code 0: some runs passed and none is missing; 10: none passed; 11: runs are missing; 9: a notebook failed.
+    """
+    from vastbench.report.build import build_report, of_places, of_study, read_model, shortfall
+    from vastbench.report.wording import plain
+
+    if data and store:
+        raise SettingsError("--data and --store were both given.", hint="Name files, or a store.")
+    if data:
+        source = of_places(data, study)
+    else:
+        with _store(store) as opened:
+            source = of_study(opened.study(study)) if study else of_places([opened.place])
+    index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
+    model = read_model(index)
+    print(plain(model["verdict"]))
+    print(f"Report: {index}")
+    if error := shortfall(model):
+        raise error
+
+
+@app.command()
 def emulator(
     profile: Profile = "default",
     seed: Seed = None,

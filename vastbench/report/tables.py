@@ -1,42 +1,176 @@
-"""Tables for people: the library's frames, rounded for reading. Units stay in the column names."""
+"""The report's tables as texts: the same cells for the page and for Markdown."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from vastbench.report.text import clean, seconds_text
-from vastbench.report.wording import MISSING, percent
+from vastbench.report.findings import cell
+from vastbench.report.text import bounds_text
+from vastbench.report.wording import MISSING
+from vastbench.timing import Outcome, PhaseName
+from vastbench.timing import Row as Timed
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-SHARES = ("share", "rate", "rate_low", "rate_high", "mean_share", "variance_share", "variance_share_trimmed")
-
-
-def neat(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
-    """The columns ``names`` of ``frame`` (all, if none is named) as text to be read, the first of them as the row labels.
-
-    Seconds get 2 decimals, prices per hour 4 and USD 6, as a run's transfer costs millionths; ``SHARES`` become percent;
-    other numbers keep 2; what is missing is –.
-    """
-    import pandas as pd
-
-    wanted = list(names) or [str(name) for name in frame.columns]
-    texts = {name: [_text(name, value) for value in frame[name]] for name in wanted}
-    return pd.DataFrame(texts, columns=wanted, dtype="str").set_index(wanted[0]).rename_axis(None)
+Row = dict[str, Any]
 
 
-def _text(name: str, value: Any) -> str:
-    import pandas as pd
+class Column(NamedTuple):
+    """A heading, what makes its cells, and whether they are numbers (set to the right)."""
 
-    if pd.isna(value):
-        return MISSING
-    if hasattr(value, "strftime"):
-        return f"{value:%Y-%m-%d}"
-    if not isinstance(value, float):
-        return clean(value)
-    if name in SHARES:
-        return percent(value)
-    if name.endswith("_s"):
-        return seconds_text(value)
-    return f"{value:.4f}" if "_per_" in name and "_hour" in name else f"{value:.{6 if name.endswith('_usd') else 2}f}"
+    head: str
+    text: Callable[[Row], str]
+    number: bool = True
+
+
+class Table(NamedTuple):
+    """Texts, ready to be escaped: ``head``, ``rows``, which columns hold ``numbers``, how deep each row is indented."""
+
+    head: list[str]
+    rows: list[list[str]]
+    numbers: list[bool]
+    depths: list[int]
+
+
+def value(name: str) -> Callable[[Row], str]:
+    """Cells of the value ``name``, formatted by the unit in the name."""
+    return lambda row: cell(name, row.get(name))
+
+
+def interval(low: str, high: str) -> Callable[[Row], str]:
+    """Cells such as ``60.10 … 72.80``, or – where there is no interval."""
+    return lambda row: MISSING if row[low] is None or row[high] is None else f"{cell(low, row[low])} … {cell(high, row[high])}"
+
+
+def _bounds(row: Row) -> str:
+    return "exact" if row["bounds_s"] is not None and row["bounds_s"] < 0.005 else cell("bounds_s", row["bounds_s"])
+
+
+def _machine(row: Row) -> str:
+    memory = MISSING if row["gpu_memory_gb"] is None else f"{row['gpu_memory_gb']:g}"
+    return f"{row['gpu_count']:g} × {row['gpu']}, {memory} GB"
+
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "phases": (
+        Column("phase", value("phase"), number=False),
+        Column("n", value("n")),
+        Column("not finished", value("unfinished")),
+        Column("median s", value("median_s")),
+        Column("95 % interval s", interval("median_low_s", "median_high_s")),
+        Column("p90 s", value("p90_s")),
+        Column("min … max s", interval("min_s", "max_s")),
+        Column("known within s", _bounds),
+        Column("share of mean", value("mean_share")),
+        Column("share of variance", value("variance_share")),
+    ),
+    "outcomes": (
+        Column("outcome", value("outcome"), number=False),
+        Column("cause", lambda row: row["cause"] or MISSING, number=False),
+        Column("runs", value("runs")),
+        Column("of", value("attempted")),
+        Column("rate", value("rate")),
+        Column("95 % interval", interval("rate_low", "rate_high")),
+    ),
+    "what_if": (
+        Column("phase", value("phase"), number=False),
+        Column("times", value("factor")),
+        Column("n", value("n")),
+        Column("median total would be s", value("median_total_s")),
+        Column("saved s", value("saved_s")),
+        Column("95 % interval s", interval("saved_low_s", "saved_high_s")),
+    ),
+    "costs": (
+        Column("meter", value("meter"), number=False),
+        Column("n", value("n")),
+        Column("all runs USD", value("total_usd")),
+        Column("per run USD", value("per_run_usd")),
+        Column("median USD", value("median_usd")),
+        Column("per success USD", value("per_success_usd")),
+    ),
+    "providers": (
+        Column("provider", value("provider"), number=False),
+        Column("instance type", value("instance_type"), number=False),
+        Column("GPU", _machine, number=False),
+        Column("region", lambda row: row["region"] or MISSING, number=False),
+        Column("tier", value("tier"), number=False),
+        Column("as of", lambda row: row["as_of"] or MISSING, number=False),
+        Column("USD per hour", value("usd_per_hour")),
+        Column("per GPU", value("usd_per_gpu_hour")),
+        Column("per GB of GPU memory", value("usd_per_gb_hour")),
+        Column("per run", value("usd_per_run")),
+        Column("× ours", value("ratio_per_hour")),
+        Column("× ours per GB", value("ratio_per_gb_hour")),
+    ),
+    "seed_ratios": (
+        Column("dearer", value("dear"), number=False),
+        Column("its GPU", value("dear_gpu"), number=False),
+        Column("cheaper", value("cheap"), number=False),
+        Column("its GPU", value("cheap_gpu"), number=False),
+        Column("ratio per hour", value("ratio")),
+        Column("over regions", interval("ratio_lowest", "ratio_highest")),
+        Column("per GB of GPU memory", value("ratio_per_gb")),
+        Column("at the usual price", value("ratio_at_level")),
+    ),
+    "files": (
+        Column("file", value("path"), number=False),
+        Column("bytes", lambda row: MISSING if row["bytes"] is None else f"{row['bytes']}"),
+        Column("what it is", value("what"), number=False),
+    ),
+}
+"""The tables' columns by name."""
+
+
+def table(name: str, rows: Iterable[Row]) -> Table:
+    """The table ``name`` over the model's ``rows``; a row with a parent below ``total`` is indented."""
+    columns, rows = COLUMNS[name], list(rows)
+    return Table(
+        [column.head for column in columns],
+        [[column.text(row) for column in columns] for row in rows],
+        [column.number for column in columns],
+        [int(row.get("parent") not in (None, "total")) for row in rows],
+    )
+
+
+def instrument(model: dict[str, Any]) -> list[tuple[str, str]]:
+    """With what the runs were measured: pairs of a name and its values."""
+    known, counts = model["instrument"], model["counts"]
+
+    def listed(name: str) -> str:
+        values = [value if isinstance(value, str) else f"{value:g}" for value in known[name]]
+        return MISSING if not values else ", ".join(values) if len(values) <= 4 else f"{len(values)} different ones"
+
+    begun = MISSING if known["first_start"] is None else f"{known['first_start']} to {known['last_start']}"
+    return [
+        ("runs", f"{counts['runs']}, of which {counts['stopped_by_us']} ended by ourselves"),
+        ("begun", begun),
+        ("source", listed("source")),
+        ("profile", listed("profile")),
+        ("clock seconds per real second", listed("scale")),
+        ("seconds between two looks at the status", listed("poll_period_s")),
+        ("scenario", listed("scenario")),
+        ("GPU", listed("gpu")),
+        ("GPUs in the instance", listed("num_gpus")),
+        ("image", listed("image")),
+        ("disk GB", listed("disk_gb")),
+        ("regions", listed("region")),
+        ("machines", f"{known['machines']}"),
+        ("vastbench", model["vastbench"]),
+        ("table schema", f"{model['method']['frame_schema']}"),
+    ]
+
+
+def tree(median_run: dict[str, Any]) -> str:
+    """The phase tree of one run as text: what was waited, the bounds, the share of the total, the bottleneck marked."""
+    lines = [f"{'phase':<22}{'seconds':>9}  {'bounds':<20}{'share':>7}"]
+    for row in median_run["tree"]:
+        name = "  " * row["depth"] + row["phase"]
+        figures = f"{cell('seconds', row['seconds']):>9}  {bounds(row):<20}{cell('share', row['share']):>7}"
+        lines.append(f"{name:<22}{figures}" + ("  ◀ bottleneck" if row["bottleneck"] else ""))
+    lines.append(f"{'total':<22}{cell('seconds', median_run['total_s']):>9}")
+    return "\n".join(lines)
+
+
+def bounds(row: Row) -> str:
+    """The bounds of a row of a phase tree, as everywhere."""
+    edges = (row["seconds"], row["lower_s"], row["upper_s"], row["share"])
+    return bounds_text(Timed(PhaseName(row["phase"]), row["depth"], *edges, Outcome(row["outcome"]), row["attempt"]))

@@ -1,0 +1,276 @@
+"""What stands out in a set of runs: rules over its facts.
+
+A rule is a function of :class:`~vastbench.analysis.facts.Facts` that gives findings, or none when the data for it are missing.
+A finding's text names its figures in braces; their names carry their units (``_s`` seconds, ``_usd``, ``_share`` and ``_rate``
+0–1, ``_ratio``, anything else a count or a word), so that whoever shows it can format them, and no number is in the text only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from vastbench.analysis.facts import Facts
+from vastbench.timing import Outcome, PhaseName
+
+FEW = 6
+"""Fewer runs than this have no 95 % interval of their median."""
+PRECISE = 0.1
+"""The half-width of the median's interval, as a part of the median, that is worth aiming at."""
+NOTABLE_SHARE = 0.05
+"""Less than this part of the total is not worth a finding."""
+
+
+class Kind(StrEnum):
+    """Where in a report a finding stands."""
+
+    WORKS = "works"
+    BOTTLENECK = "bottleneck"
+    ISSUE = "issue"
+    RECOMMENDATION = "recommendation"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence that a ``rule`` found true. ``text`` has the names of ``figures`` in braces."""
+
+    rule: str
+    kind: Kind
+    text: str
+    figures: dict[str, float | int | str]
+
+
+Rule = Callable[[Facts], Iterator[Finding]]
+
+
+def findings(facts: Facts) -> list[Finding]:
+    """What the rules find in ``facts``, in the order of ``RULES``; nothing for no attempted run."""
+    return [finding for rule in RULES for finding in rule(facts)] if facts.attempted else []
+
+
+def passes(facts: Facts) -> Iterator[Finding]:
+    """How many runs passed."""
+    row = facts.outcomes[facts.outcomes["outcome"] == Outcome.PASSED].iloc[0]
+    if row["runs"]:
+        text = "{passed} of {attempted} runs passed: {pass_rate}, with a 95 % interval of {low_rate} to {high_rate}."
+        yield Finding("passes", Kind.WORKS, text, _rates(row, passed=int(row["runs"]), pass_rate=row["rate"]))
+
+
+def destroyed(facts: Facts) -> Iterator[Finding]:
+    """Whether each instance was shown to be gone at the end of its run."""
+    rented = set(facts.runs.loc[facts.runs["instance"].notna(), "run"])
+    confirmed = facts.phases[(facts.phases["phase"] == PhaseName.CONFIRM) & (facts.phases["outcome"] == Outcome.PASSED)]
+    gone = len(rented & set(confirmed["run"]))
+    figures: dict[str, float | int | str] = {"rented": len(rented), "gone": gone, "open": len(rented) - gone}
+    if rented and gone == len(rented):
+        yield Finding("destroyed", Kind.WORKS, "Every instance was shown to be gone: {gone} of {rented}.", figures)
+    elif rented:
+        text = "{open} of {rented} instances were not shown to be gone within their runs."
+        yield Finding("destroyed", Kind.ISSUE, text, figures)
+
+
+def accounted(facts: Facts) -> Iterator[Finding]:
+    """How much of the time no phase accounts for."""
+    rest = facts.shares[facts.shares["phase"] == PhaseName.UNATTRIBUTED]
+    if rest.empty or math.isnan(rest["mean_share"].iloc[0]):
+        return
+    row = rest.iloc[0]
+    figures = {"rest_share": row["mean_share"], "rest_s": row["mean_s"], "runs": int(row["n"])}
+    small = row["mean_share"] < NOTABLE_SHARE
+    text = "The rows add up to the total; {rest_share} of the mean total ({rest_s}) belongs to no phase (n = {runs})."
+    yield Finding("accounted", Kind.WORKS if small else Kind.ISSUE, text, figures)
+
+
+def longest(facts: Facts) -> Iterator[Finding]:
+    """The phase with the largest part of the mean total, and what it does to the variance."""
+    if facts.shares.empty or facts.shares["mean_share"].isna().all():
+        return
+    row = facts.shares.nlargest(1, "mean_share").iloc[0]
+    text = "{phase} takes {mean_share} of the mean total: {mean_s} of {total_s} (n = {runs})."
+    total = float(facts.shares["mean_s"].sum())
+    figures = {"phase": row["phase"], "mean_share": row["mean_share"], "mean_s": row["mean_s"], "total_s": total}
+    yield Finding("longest", Kind.BOTTLENECK, text, figures | {"runs": int(row["n"])})
+
+
+def varying(facts: Facts) -> Iterator[Finding]:
+    """The phase that makes runs differ most."""
+    if facts.shares["variance_share"].notna().any():
+        row = facts.shares.nlargest(1, "variance_share").iloc[0]
+        text = "{phase} accounts for {variance_share} of the variance of the total between runs (n = {runs})."
+        figures = {"phase": row["phase"], "variance_share": row["variance_share"], "runs": int(row["n"])}
+        yield Finding("varying", Kind.BOTTLENECK, text, figures)
+
+
+def savings(facts: Facts) -> Iterator[Finding]:
+    """What the most would be saved by, were it gone or halved."""
+    known = facts.what_if[~facts.what_if["phase"].isin([PhaseName.UNATTRIBUTED])]
+    for factor, rule, kind, text in (
+        (0.0, "savings", Kind.BOTTLENECK, "Were {phase} instantaneous, the median total would be {then_s} instead of {now_s}"),
+        (0.5, "shorten", Kind.RECOMMENDATION, "Shorten {phase} first: halved, it would save {saved_s} of a median of {now_s}"),
+    ):
+        rows = known[(known["factor"] == factor) & (known["saved_s"] > 0)]
+        if rows.empty:
+            continue
+        row = rows.nlargest(1, "saved_s").iloc[0]
+        now = row["median_total_s"] + row["saved_s"]
+        figures = {"phase": row["phase"], "saved_s": row["saved_s"], "then_s": row["median_total_s"], "now_s": now}
+        if math.isfinite(row["saved_low_s"]):
+            figures |= {"low_s": row["saved_low_s"], "high_s": row["saved_high_s"]}
+            text += " (95 % interval of what is saved: {low_s} to {high_s})"
+        yield Finding(rule, kind, f"{text}.", figures)
+
+
+def failures(facts: Facts) -> Iterator[Finding]:
+    """Each cause of runs that did not pass."""
+    for _, row in facts.outcomes[facts.outcomes["outcome"] != Outcome.PASSED].iterrows():
+        text = "{lost} of {attempted} runs {outcome} ({cause}): {rate}, with a 95 % interval of {low_rate} to {high_rate}."
+        words = {"outcome": "were cut off" if row["outcome"] == Outcome.CENSORED else "failed", "cause": row["cause"]}
+        yield Finding("failures", Kind.ISSUE, text, _rates(row, lost=int(row["runs"]), rate=row["rate"]) | words)
+
+
+def stopped(facts: Facts) -> Iterator[Finding]:
+    """Runs that we ended ourselves."""
+    if facts.stopped:
+        text = "{stopped} further runs were ended by ourselves; they are counted neither as passed nor as failed."
+        yield Finding("stopped", Kind.ISSUE, text, {"stopped": facts.stopped})
+
+
+def retries(facts: Facts) -> Iterator[Finding]:
+    """Runs that needed more than one try."""
+    again = int((facts.runs["attempts"] > 1).sum())
+    if again:
+        text = "{again} of {attempted} runs needed more than one try to rent a machine."
+        yield Finding("retries", Kind.ISSUE, text, {"again": again, "attempted": facts.attempted})
+
+
+def one_host(facts: Facts) -> Iterator[Finding]:
+    """One machine behind most of the successes: repeats on one machine are not independent of each other."""
+    machines = facts.runs.loc[facts.runs["run_outcome"] == Outcome.PASSED, "machine"].dropna()
+    if len(machines) < 3:
+        return
+    counts = machines.value_counts()
+    if counts.iloc[0] > len(machines) / 2:
+        figures: dict[str, float | int | str] = {"machine": str(counts.index[0]), "runs": int(counts.iloc[0])}
+        text = "Machine {machine} gave {runs} of {passed} successes: the figures describe it more than the marketplace."
+        yield Finding("one_host", Kind.ISSUE, text, figures | {"passed": len(machines)})
+        more = "Exclude machine {machine} or search more widely: repeats on one machine are not independent."
+        yield Finding("other_hosts", Kind.RECOMMENDATION, more, {"machine": str(counts.index[0])})
+
+
+def naive_cost(facts: Facts) -> Iterator[Finding]:
+    """Wall clock times price against the meters."""
+    both = facts.runs[facts.runs["cost_usd"].notna() & facts.runs["naive_usd"].notna()]
+    metered, naive = float(both["cost_usd"].sum()), float(both["naive_usd"].sum())
+    if metered > 0:
+        text = "Wall clock times price, as is commonly reported, is {naive_ratio} times the metered cost (n = {runs})."
+        yield Finding("naive_cost", Kind.ISSUE, text, {"naive_ratio": naive / metered, "runs": len(both)})
+
+
+def polling(facts: Facts) -> Iterator[Finding]:
+    """How well a poll can know when the instance was running."""
+    row = facts.summary[facts.summary["phase"] == PhaseName.WAIT_RUNNING]
+    periods = facts.runs["poll_period_s"].dropna().unique()
+    if row.empty or math.isnan(row["bounds_s"].iloc[0]) or len(periods) != 1:
+        return
+    width, median = float(row["bounds_s"].iloc[0]), float(row["median_s"].iloc[0])
+    figures: dict[str, float | int | str] = {"period_s": float(periods[0]), "bounds_s": width}
+    text = "The status was polled every {period_s}: a single wait for running is known to within {bounds_s} (median)."
+    yield Finding("polling", Kind.ISSUE if width > PRECISE * median else Kind.WORKS, text, figures)
+    if width > PRECISE * median:
+        more = "Poll more often than every {period_s}: the wait for running is known to within {bounds_s} only."
+        yield Finding("poll_faster", Kind.RECOMMENDATION, more, figures)
+
+
+def emulated(facts: Facts) -> Iterator[Finding]:
+    """Runs that rented nothing."""
+    runs = facts.runs[facts.runs["source"] == "emulator"]
+    scales = sorted(runs["scale"].dropna().unique())
+    if runs.empty or not scales:
+        return
+    figures: dict[str, float | int | str] = {"runs": len(runs), "scale": ", ".join(f"{scale:g}" for scale in scales)}
+    text = "{runs} runs are EMULATED, at scale {scale}: they show the method and the emulator's model, not the marketplace."
+    yield Finding("emulated", Kind.ISSUE, text, figures)
+    yield Finding("live", Kind.RECOMMENDATION, "Repeat the study live (`--live --budget`) before relying on a figure.", {})
+
+
+def pooled(facts: Facts) -> Iterator[Finding]:
+    """Conditions that differ between runs whose figures are taken together."""
+    names = ("source", "profile", "gpu", "num_gpus", "image", "disk_gb", "poll_period_s")
+    differing = [name for name in names if facts.runs[name].nunique() > 1]
+    if differing:
+        text = "The figures pool runs that differ in: {columns}."
+        yield Finding("pooled", Kind.ISSUE, text, {"columns": ", ".join(differing)})
+
+
+def few(facts: Facts) -> Iterator[Finding]:
+    """Too few passed runs for an interval, or for a narrow one."""
+    if 0 < facts.passed < FEW:
+        figures: dict[str, float | int | str] = {"passed": facts.passed, "needed": FEW}
+        text = "{passed} passed runs, fewer than {needed}: no 95 % interval of a median exists."
+        yield Finding("few", Kind.ISSUE, text, figures)
+        yield Finding("more_runs", Kind.RECOMMENDATION, "Make at least {needed} runs that pass.", {"needed": FEW})
+        return
+    row = facts.summary[facts.summary["phase"] == PhaseName.TOTAL]
+    if row.empty or math.isnan(row["median_low_s"].iloc[0]):
+        return
+    low, high, median = (float(row[name].iloc[0]) for name in ("median_low_s", "median_high_s", "median_s"))
+    half = (high - low) / 2 / median
+    if half > PRECISE:
+        # The width of an interval shrinks with the square root of the number of runs.
+        needed = math.ceil(facts.passed * (half / PRECISE) ** 2)
+        text = "The median total is known to ±{half_share}; about {needed} passed runs would bring that to ±{aim_share}."
+        yield Finding("more_runs", Kind.RECOMMENDATION, text, {"half_share": half, "needed": needed, "aim_share": PRECISE})
+
+
+def give_up(facts: Facts) -> Iterator[Finding]:
+    """How long to wait for a machine, where some never became useful."""
+    row = facts.summary[facts.summary["phase"] == PhaseName.WAIT_RUNNING]
+    if row.empty or not row["unfinished"].iloc[0] or math.isnan(row["p90_high_s"].iloc[0]):
+        return
+    text = (
+        "Give up on a machine that is not running after about {p90_s} and rent another: "
+        "90 % of those that ran were running by then (95 % interval {low_s} to {high_s}), {unfinished} never were."
+    )
+    names = {"p90_s": "p90_s", "low_s": "p90_low_s", "high_s": "p90_high_s"}
+    figures: dict[str, float | int | str] = {name: float(row[column].iloc[0]) for name, column in names.items()}
+    yield Finding("give_up", Kind.RECOMMENDATION, text, figures | {"unfinished": int(row["unfinished"].iloc[0])})
+
+
+def per_success(facts: Facts) -> Iterator[Finding]:
+    """What a success costs when the failures are paid too."""
+    row = facts.costs[facts.costs["meter"] == "all meters"]
+    if row.empty or facts.passed == facts.attempted or math.isnan(row["per_success_usd"].iloc[0]):
+        return
+    text = "Budget {success_usd} per useful machine rather than {run_usd} per run: failures are paid too."
+    figures = {"success_usd": row["per_success_usd"].iloc[0], "run_usd": row["per_run_usd"].iloc[0]}
+    if figures["success_usd"] > figures["run_usd"]:
+        yield Finding("per_success", Kind.RECOMMENDATION, text, figures)
+
+
+def _rates(row: Any, **figures: Any) -> dict[str, float | int | str]:
+    return figures | {"attempted": int(row["attempted"]), "low_rate": row["rate_low"], "high_rate": row["rate_high"]}
+
+
+RULES: tuple[Rule, ...] = (
+    passes,
+    destroyed,
+    accounted,
+    longest,
+    varying,
+    savings,
+    failures,
+    stopped,
+    retries,
+    one_host,
+    naive_cost,
+    polling,
+    emulated,
+    pooled,
+    few,
+    give_up,
+    per_success,
+)
+"""Every rule, in the order in which a report lists what they find. A rule's docstring says what it looks for."""

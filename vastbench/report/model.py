@@ -1,0 +1,203 @@
+"""The report as data: what ``report.json`` holds, and what the page and the Markdown text are made of.
+
+The shape's history (``SCHEMA``), newest first:
+
+1. The first one: ``schema, made_at, vastbench, study, emulated, conclusion, problems, verdict, counts, outcomes, instrument,
+   method, phases, median_run, shares, what_if, costs, providers, findings, failover, figures, files``.
+
+Seconds are clock seconds, names carry their units as in the tidy frame, shares and rates are 0–1, and what is missing is null.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from vastbench.analysis.findings import Finding, findings
+from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
+from vastbench.analysis.frames import runs_from
+from vastbench.analysis.intervals import CONFIDENCE
+from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
+from vastbench.analysis.summary import passed
+from vastbench.report import sentences
+from vastbench.report.findings import spoken
+from vastbench.timing import Outcome, PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vastbench.analysis.facts import Facts
+
+SCHEMA = 1
+
+WELL_KNOWN = (
+    ("AWS", "g5.xlarge"),
+    ("GCP", "a2-highgpu-1g"),
+    ("Nebius", "gpu-l40s-a_1gpu-8vcpu-32gb"),
+    ("Nebius", "gpu-h100-sxm_1gpu-16vcpu-200gb"),
+    ("Vast.ai", "1x-A100_PCIE-32-65536"),
+    ("Vast.ai", "1x-H100_SXM-32-65536"),
+)
+"""Instance types that readers know, the two of the published report of 2026-01-02 first; shown where the price table has them
+with a region, without their spot prices, in their cheapest and in their dearest region."""
+
+INSTRUMENT = ("source", "profile", "scale", "poll_period_s", "scenario", "gpu", "num_gpus", "image", "disk_gb", "region")
+
+
+def report_model(
+    facts: Facts, prices: pd.DataFrame, *, study: str | None, asked: int | None, problems: list[str], made_at: str, version: str
+) -> dict[str, Any]:
+    """What the report of ``facts`` says, without its figures and files, as plain JSON values.
+
+    ``asked`` is how many runs the study was to have (None when unknown), ``problems`` why data could not be used, ``made_at``
+    the time in ISO form, ``version`` that of vastbench. ``conclusion`` is ``passed``, ``none passed``, ``incomplete`` (fewer
+    runs than asked, or none) or ``unreadable``.
+    """
+    shown = compared(facts.comparison)
+    return {
+        "schema": SCHEMA,
+        "made_at": made_at,
+        "vastbench": version,
+        "study": study,
+        "emulated": facts.emulated,
+        "conclusion": _conclusion(facts, asked, problems),
+        "problems": problems,
+        "verdict": " ".join(problems) or sentences.study_verdict(facts.phases),
+        "counts": {
+            "runs": int(facts.phases["run"].nunique()),
+            "asked": asked,
+            "attempted": facts.attempted,
+            "passed": facts.passed,
+            "stopped_by_us": facts.stopped,
+        },
+        "outcomes": records(facts.outcomes),
+        "instrument": _instrument(facts),
+        "method": {
+            "confidence_rate": CONFIDENCE,
+            "frame_schema": FRAME_SCHEMA,
+            "resampled": "whole runs, 2000 times",
+        },
+        "phases": _phases(facts),
+        "median_run": _median_run(facts.phases),
+        "shares": records(facts.shares),
+        "what_if": records(facts.what_if),
+        "costs": records(facts.costs),
+        "providers": {
+            "shown": records(shown),
+            "catalogued": len(prices),
+            "without_region": len(without_region(prices)),
+            "seed_ratios": records(seed_ratios(prices)),
+        },
+        "findings": [_finding(one) for one in findings(facts)],
+        "failover": _failover(facts),
+        "figures": [],
+        "files": [],
+    }
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as JSON values: what is missing or infinite is None, dates are in ISO form."""
+    return [clean_values(row) for row in frame.to_dict("records")]
+
+
+def clean_values(row: Any) -> dict[str, Any]:
+    """A mapping's values as JSON values."""
+    return {str(name): _plain(value) for name, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    import pandas as pd
+
+    if value is None or value is pd.NaT or value is pd.NA:
+        return None
+    if isinstance(value, pd.Timestamp):
+        return value.date().isoformat() if value == value.normalize() else value.isoformat()
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _conclusion(facts: Facts, asked: int | None, problems: list[str]) -> str:
+    if problems:
+        return "unreadable"
+    if not facts.attempted or (asked is not None and facts.attempted < asked):
+        return "incomplete"
+    return "passed" if facts.passed else "none passed"
+
+
+def _instrument(facts: Facts) -> dict[str, Any]:
+    """With what was measured: for each column its different values, and between which dates."""
+    totals = facts.phases[facts.phases["phase"] == PhaseName.TOTAL]
+    found: dict[str, Any] = {name: [_plain(v) for v in sorted(totals[name].dropna().unique())] for name in INSTRUMENT}
+    started = totals["started_at"].dropna()
+    found["first_start"] = None if started.empty else started.min().isoformat(timespec="seconds")
+    found["last_start"] = None if started.empty else started.max().isoformat(timespec="seconds")
+    found["machines"] = int(totals["machine"].nunique())
+    return found
+
+
+def _finding(found: Finding) -> dict[str, Any]:
+    figures = clean_values(found.figures)
+    return {"rule": found.rule, "kind": str(found.kind), "text": spoken(found), "figures": figures}
+
+
+def _phases(facts: Facts) -> list[dict[str, Any]]:
+    """The summary of each phase with its shares of the mean and of the variance of the total."""
+    shares = facts.shares[["phase", "mean_share", "variance_share"]]
+    return records(facts.summary.merge(shares, on="phase", how="left"))
+
+
+def _median_run(phases: pd.DataFrame) -> dict[str, Any] | None:
+    """The tree of the passed run whose total is nearest the median total; None when none passed."""
+    good = passed(phases)
+    totals = good[good["phase"] == PhaseName.TOTAL].dropna(subset="seconds").set_index("run")["seconds"]
+    if totals.empty:
+        return None
+    median = float(totals.median())
+    nearest = str((totals - median).abs().idxmin())
+    (run,) = runs_from(good[good["run"] == nearest])
+    tree = [
+        {
+            "phase": str(row.name),
+            "depth": row.depth,
+            "seconds": row.seconds,
+            "lower_s": row.lower,
+            "upper_s": row.upper,
+            "share": row.share,
+            "attempt": row.attempt,
+            "outcome": str(row.outcome),
+            "bottleneck": row.bottleneck,
+        }
+        for row in run.rows()
+    ]
+    return {
+        "run": nearest,
+        "median_total_s": median,
+        "total_s": float(totals[nearest]),
+        "tree": [clean_values(row) for row in tree],
+    }
+
+
+def compared(comparison: pd.DataFrame) -> pd.DataFrame:
+    """The rows worth showing: ours, the same GPU elsewhere, and the well-known types; ours first, then the cheapest."""
+    import pandas as pd
+
+    posted = comparison[comparison["tier"] != "spot"].sort_values("usd_per_hour", kind="stable")
+    known = [posted[(posted["provider"] == one) & (posted["instance_type"] == kind)] for one, kind in WELL_KNOWN]
+    ends = [rows.iloc[[0, -1]] for rows in known if len(rows)]
+    shown = pd.concat([comparison[comparison["ours"]], same_gpu(comparison), *ends]).drop_duplicates()
+    return shown.sort_values(["ours", "usd_per_gpu_hour"], ascending=[False, True], kind="stable").reset_index(drop=True)
+
+
+def _failover(facts: Facts) -> dict[str, Any]:
+    """What is known of replacing a dead machine: a fresh boot of this study's runs; nothing else was measured."""
+    row = clean_values(facts.useful.iloc[0].to_dict())
+    lost = facts.outcomes[facts.outcomes["outcome"] != Outcome.PASSED]
+    return {
+        "fresh_boot": row,
+        "boots_in_vain": int(lost["runs"].sum()),
+        "attempted": facts.attempted,
+        "not_measured": ["detecting that a machine is dead", "taking and restoring a snapshot", "data lost since the snapshot"],
+    }

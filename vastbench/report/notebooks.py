@@ -1,0 +1,121 @@
+"""The notebooks of a report: executed on the report's own table in parallel processes, and made into pages."""
+
+from __future__ import annotations
+
+import html
+import json
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vastbench.errors import NotebookFailed
+from vastbench.report.wording import plain
+from vastbench.resources import shared
+from vastbench.runner import run_notebook
+
+NOTEBOOKS = ("01-integration-test", "02-phase-timings", "03-boot-bottlenecks", "04-provider-costs")
+DATA = "../runs.parquet"
+"""The report's table, seen from the folder of its notebooks, so that they can be run again where they lie."""
+
+CODE_FOLDED = (
+    "{%- extends 'basic/index.html.j2' -%}"
+    "{%- block input -%}<details class='code'><summary>Code</summary>{{ super() }}</details>{%- endblock input -%}"
+)
+DROPPED = ("parameters", "injected-parameters", "remove-cell", "hide-cell")
+"""Cells with these tags are not part of a page."""
+
+
+class Executed(NamedTuple):
+    """An executed notebook: its ``title``, its page's ``body``, ``error`` (empty when every cell ran) and what it took."""
+
+    name: str
+    title: str
+    body: str
+    error: str
+    seconds: float
+
+
+def execute_all(folder: Path, done: Callable[[Executed], None]) -> list[Executed]:
+    """Run ``NOTEBOOKS`` on the table beside ``folder``, as many at once as there are cores, and keep them in ``folder``.
+
+    ``done`` hears of each as it ends. One that fails is kept like the others, with its error. On an interruption the
+    processes are stopped first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    # A fresh interpreter each: a fork would inherit our threads' locks, and papermill works in the caller's folder.
+    fresh = multiprocessing.get_context("spawn")
+    workers = min(len(NOTEBOOKS), os.cpu_count() or 2)
+    with ProcessPoolExecutor(workers, fresh, os.chdir, (str(folder),)) as pool:
+        running = [pool.submit(execute, name) for name in NOTEBOOKS]
+        try:
+            for future in as_completed(running):
+                done(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+    return [future.result() for future in running]
+
+
+def execute(name: str) -> Executed:
+    """Run one of our notebooks in the current folder on ``DATA``; it is left there as ``NAME.ipynb``, without the machine's
+    own paths."""
+    import nbformat
+
+    begun, error = time.monotonic(), ""
+    try:
+        run_notebook(name, {"data": DATA}, ".")
+    except NotebookFailed as failed:
+        error = failed.message
+    (kept,) = Path.cwd().glob(f"{name}-*.ipynb")
+    notebook = nbformat.reads(_without_paths(kept.read_text(encoding="utf-8")), as_version=4)  # type: ignore[no-untyped-call]
+    notebook.metadata.papermill.update(input_path=f"{name}.ipynb", output_path=f"{name}.ipynb")
+    nbformat.write(notebook, f"{name}.ipynb")  # type: ignore[no-untyped-call]
+    kept.unlink()
+    return Executed(name, _title(notebook, name), body(notebook), error, time.monotonic() - begun)
+
+
+def body(notebook: Any) -> str:
+    """The notebook as an HTML fragment: code folded, the parameters' cells left out, each image with the text near it."""
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    config = Config({"TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": set(DROPPED)}})
+    exporter = HTMLExporter(config=config, template_name="basic")  # type: ignore[no-untyped-call]
+    exporter.raw_template = CODE_FOLDED
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
+    fragment, _ = exporter.from_notebook_node(notebook)
+    return _with_alt_texts(fragment)
+
+
+def _with_alt_texts(fragment: str) -> str:
+    """nbconvert gives images no text of their own; ours have their finding in the paragraph that follows."""
+
+    def described(image: re.Match[str]) -> str:
+        paragraph = re.search(r"<p>(.*?)</p>", fragment[image.end() :], re.DOTALL)
+        words = re.sub(r"<[^>]+>", "", paragraph[1]) if paragraph else "A chart of this notebook"
+        return f'<img alt="{html.escape(html.unescape(" ".join(words.split())))}"'
+
+    return re.sub(r'<img alt="No description has been provided for this image"', described, fragment)
+
+
+def _title(notebook: Any, name: str) -> str:
+    first = next((line for cell in notebook.cells for line in cell.source.splitlines() if line.startswith("# ")), name)
+    return plain(first.removeprefix("# "))
+
+
+def _without_paths(text: str) -> str:
+    """The file's text without the folders of this machine, which tracebacks and warnings name."""
+    places = {str(Path.cwd()): ".", str(shared(".").resolve()): "vastbench", sys.prefix: "python", str(Path.home()): "~"}
+    for place in sorted(places, key=len, reverse=True):
+        if len(place) > 1:
+            text = text.replace(json.dumps(place)[1:-1], places[place])
+    return re.sub(re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+", "ipykernel", text)

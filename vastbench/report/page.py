@@ -1,0 +1,114 @@
+"""The report's pages and its Markdown text, made of the model by templates.
+
+Every value that is put into a template is escaped for its language, unless it is a sentence of our own, which is Markdown and
+has its foreign words escaped already (:mod:`vastbench.report.sentences`). The pages load nothing from anywhere: styles and
+images are inside, and a policy in their heads forbids the rest.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vastbench.report import tables
+from vastbench.report.findings import worded
+from vastbench.report.wording import escaped, plain
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    from vastbench.report.notebooks import Executed
+
+
+class Ready(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def index_page(model: dict[str, Any], folder: Path) -> str:
+    """The report as one HTML page; its images are read from ``folder`` and put inside."""
+    pictures = [figure | {"data": _data_uri(folder / figure["png"])} for figure in model["figures"]]
+    return _pages().get_template("index.html.j2").render(model=model, pictures=pictures)
+
+
+def notebook_page(model: dict[str, Any], notebook: Executed) -> str:
+    """The page of an executed notebook, which leads back to the report."""
+    return _pages().get_template("notebook.html.j2").render(model=model, notebook=notebook)
+
+
+def markdown_text(model: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    return _markdown().get_template("report.md.j2").render(model=model)
+
+
+def _pages() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("vastbench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= _filters() | {"sentence": _sentence_html}
+    return made
+
+
+def _markdown() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(  # noqa: S701 (no HTML: ``finalize`` escapes every value for Markdown)
+        loader=PackageLoader("vastbench.report"),
+        finalize=lambda value: value if isinstance(value, Ready) else escaped(value),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= _filters() | {"sentence": Ready, "grid": _grid}
+    return made
+
+
+def _filters() -> dict[str, Any]:
+    return {
+        "table": lambda rows, name: tables.table(name, rows),
+        "tree": lambda run: Ready(tables.tree(run)),
+        "bounds": tables.bounds,
+        "worded": lambda value, name: worded(name, value),
+        "instrument": tables.instrument,
+        "plain": plain,
+        "title": title,
+    }
+
+
+def title(model: dict[str, Any]) -> str:
+    """The report's title, with a foreign study's name as it came."""
+    return f"Study {model['study']}" if model["study"] else "All runs"
+
+
+def _sentence_html(text: str) -> Markup:
+    """One of our Markdown sentences as HTML; HTML in it is escaped."""
+    import mistune
+    from markupsafe import Markup
+
+    rendered = str(mistune.create_markdown(escape=True)(text)).strip()
+    # The only markup that our sentences have is emphasis; the renderer escaped the rest.
+    return Markup(rendered.removeprefix("<p>").removesuffix("</p>"))  # noqa: S704
+
+
+def _grid(table: tables.Table) -> Ready:
+    """A table in Markdown, every cell escaped, numbers to the right."""
+    rule = ["---:" if number else "---" for number in table.numbers]
+    indented = [
+        [("    " * depth).replace(" ", "&nbsp;") + escaped(row[0]), *map(escaped, row[1:])]
+        for row, depth in zip(table.rows, table.depths, strict=True)
+    ]
+    return Ready("\n".join("| " + " | ".join(line) + " |" for line in [list(map(escaped, table.head)), rule, *indented]))
+
+
+def _data_uri(image: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode("ascii")
