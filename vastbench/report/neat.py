@@ -16,8 +16,8 @@ SHARES = ("share", "rate", "rate_low", "rate_high", "mean_share", "variance_shar
 def neat(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     """The columns ``names`` of ``frame`` (all, if none is named) as text to be read, the first of them as the row labels.
 
-    Seconds get 2 decimals, prices per hour 4 and USD 6, as a run's transfer costs millionths; ``SHARES`` become percent;
-    other numbers keep 2; what is missing is –.
+    Seconds get 2 decimals, prices per hour 4 and other USD 6, as a run's transfer costs millionths; ``SHARES`` become
+    percent; other numbers that are not whole keep 2 decimals; what is missing is –.
     """
     import pandas as pd
 
@@ -39,4 +39,6 @@ def _text(name: str, value: Any) -> str:
         return percent(value)
     if name.endswith("_s"):
         return seconds_text(value)
-    return f"{value:.4f}" if "_per_" in name and "_hour" in name else f"{value:.{6 if name.endswith('_usd') else 2}f}"
+    if "usd" in name:
+        return f"{value:.{4 if 'hour' in name else 6}f}"
+    return f"{value:g}" if value.is_integer() else f"{value:.2f}"
