@@ -30,7 +30,7 @@ lint: .venv/tested
 	$(BIN)/mypy
 
 lab: .venv/installed
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks/00-start-here.ipynb
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
