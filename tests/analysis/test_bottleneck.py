@@ -3,6 +3,7 @@
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -134,6 +135,11 @@ def test_only_runs_that_passed_and_add_up_are_counted():
     phases = phases_table([passed, failed, stopped])
     assert shares(phases).set_index("phase")["mean_s"].to_dict() == {"wait running": 50.0, "retries": 0.0, "unattributed": 1.0}
     assert set(what_if(phases)["n"]) == {1}
+
+
+def test_a_run_that_passed_without_a_total_adds_up_to_nothing_and_is_left_out():
+    untimed = replace(made(2, {RUNNING: 500.0}), total_s=None)
+    assert shares(phases_table([made(1, {RUNNING: 50.0}), untimed]))["n"].tolist() == [1, 1, 1]
 
 
 def test_a_phase_that_some_runs_lack_took_none_of_their_time():
