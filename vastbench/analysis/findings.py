@@ -172,11 +172,11 @@ def naive_cost(facts: Facts) -> Iterator[Finding]:
 def polling(facts: Facts) -> Iterator[Finding]:
     """How well a poll can know when the instance was running."""
     row = facts.summary[facts.summary["phase"] == PhaseName.WAIT_RUNNING]
-    periods = facts.runs["poll_period_s"].dropna().unique()
-    if row.empty or math.isnan(row["bounds_s"].iloc[0]) or len(periods) != 1:
+    periods = facts.runs["poll_period_s"].dropna()
+    if row.empty or math.isnan(row["bounds_s"].iloc[0]) or periods.empty:
         return
     width, median = float(row["bounds_s"].iloc[0]), float(row["median_s"].iloc[0])
-    figures: dict[str, float | int | str] = {"period_s": float(periods[0]), "bounds_s": width}
+    figures: dict[str, float | int | str] = {"period_s": float(periods.median()), "bounds_s": width}
     text = "The status was polled every {period_s}: a single wait for running is known to within {bounds_s} (median)."
     yield Finding("polling", Kind.ISSUE if width > PRECISE * median else Kind.WORKS, text, figures)
     if width > PRECISE * median:
@@ -193,12 +193,12 @@ def emulated(facts: Facts) -> Iterator[Finding]:
     figures: dict[str, float | int | str] = {"runs": len(runs), "scale": ", ".join(f"{scale:g}" for scale in scales)}
     text = "{runs} runs are EMULATED, at scale {scale}: they show the method and the emulator's model, not the marketplace."
     yield Finding("emulated", Kind.ISSUE, text, figures)
-    yield Finding("live", Kind.RECOMMENDATION, "Repeat the study live (`--live --budget`) before relying on a figure.", {})
+    yield Finding("live", Kind.RECOMMENDATION, "Repeat the study live before relying on a figure.", {})
 
 
 def pooled(facts: Facts) -> Iterator[Finding]:
     """Conditions that differ between runs whose figures are taken together."""
-    names = ("source", "profile", "gpu", "num_gpus", "image", "disk_gb", "poll_period_s")
+    names = ("source", "profile", "gpu", "num_gpus", "image", "disk_gb")
     differing = [name for name in names if facts.runs[name].nunique() > 1]
     if differing:
         text = "The figures pool runs that differ in: {columns}."
@@ -208,8 +208,8 @@ def pooled(facts: Facts) -> Iterator[Finding]:
 def few(facts: Facts) -> Iterator[Finding]:
     """Too few passed runs for an interval, or for a narrow one."""
     if 0 < facts.passed < FEW:
-        figures: dict[str, float | int | str] = {"passed": facts.passed, "needed": FEW}
-        text = "{passed} passed runs, fewer than {needed}: no 95 % interval of a median exists."
+        figures: dict[str, float | int | str] = {"passed": facts.passed, "attempted": facts.attempted, "needed": FEW}
+        text = "Only {passed} of {attempted} runs passed, and with fewer than {needed} a median has no 95 % interval."
         yield Finding("few", Kind.ISSUE, text, figures)
         yield Finding("more_runs", Kind.RECOMMENDATION, "Make at least {needed} runs that pass.", {"needed": FEW})
         return

@@ -62,12 +62,14 @@ def of_places(places: Sequence[str | Path | None], study: str | None = None) -> 
     from vastbench.sources import load
 
     try:
-        return Source(load(*places, study=study), study)
+        phases = load(*places, study=study)
     except SchemaError as error:
         said = error.message
         for place in places:
             said = said.replace(str(place), Path(str(place)).name)
         return Source(phases_table([]), study, problems=(f"{said} Tables of different schemas cannot be taken together.",))
+    studies = set(phases["study"])
+    return Source(phases, study or (studies.pop() if len(studies) == 1 else None) or None)
 
 
 def build_report(source: Source, out: Path, *, echo: Echo = lambda _: None) -> Path:

@@ -31,9 +31,11 @@ def worded(name: str, value: float | int | str | None) -> str:
 
 
 def cell(name: str, value: float | int | str | None) -> str:
-    """``value`` for a table whose heading has the unit: seconds with two decimals, amounts without their currency."""
+    """``value`` for a table whose heading has the unit: seconds and ratios with two decimals, amounts without their currency."""
     if isinstance(value, str) or value is None:
         return value or MISSING
     if name.endswith("_s") or name == "seconds":
         return seconds_text(float(value))
+    if "ratio" in name.split("_"):
+        return f"{float(value):.2f}"
     return worded(name, value).removesuffix(" USD")

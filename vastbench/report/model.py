@@ -53,7 +53,6 @@ def report_model(
     the time in ISO form, ``version`` that of vastbench. ``conclusion`` is ``passed``, ``none passed``, ``incomplete`` (fewer
     runs than asked, or none) or ``unreadable``.
     """
-    shown = compared(facts.comparison)
     return {
         "schema": SCHEMA,
         "made_at": made_at,
@@ -82,12 +81,7 @@ def report_model(
         "shares": records(facts.shares),
         "what_if": records(facts.what_if),
         "costs": records(facts.costs),
-        "providers": {
-            "shown": records(shown),
-            "catalogued": len(prices),
-            "without_region": len(without_region(prices)),
-            "seed_ratios": records(seed_ratios(prices)),
-        },
+        "providers": _providers(facts, prices),
         "findings": [_finding(one) for one in findings(facts)],
         "failover": _failover(facts),
         "figures": [],
@@ -180,6 +174,18 @@ def _median_run(phases: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
+def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, Any] | None:
+    """What the runs paid beside list prices, and the published ratios; None when there is no run to compare."""
+    if not facts.attempted:
+        return None
+    return {
+        "shown": records(compared(facts.comparison)),
+        "catalogued": len(prices),
+        "without_region": len(without_region(prices)),
+        "seed_ratios": records(seed_ratios(prices)),
+    }
+
+
 def compared(comparison: pd.DataFrame) -> pd.DataFrame:
     """The rows worth showing: ours, the same GPU elsewhere, and the well-known types; ours first, then the cheapest."""
     import pandas as pd
@@ -193,7 +199,7 @@ def compared(comparison: pd.DataFrame) -> pd.DataFrame:
 
 def _failover(facts: Facts) -> dict[str, Any]:
     """What is known of replacing a dead machine: a fresh boot of this study's runs; nothing else was measured."""
-    row = clean_values(facts.useful.iloc[0].to_dict())
+    (row,) = records(facts.useful)
     lost = facts.outcomes[facts.outcomes["outcome"] != Outcome.PASSED]
     return {
         "fresh_boot": row,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vastbench.report import tables
-from vastbench.report.findings import worded
+from vastbench.report.findings import cell, worded
 from vastbench.report.wording import escaped, plain
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def _filters() -> dict[str, Any]:
         "tree": lambda run: Ready(tables.tree(run)),
         "bounds": tables.bounds,
         "worded": lambda value, name: worded(name, value),
+        "cell": lambda value, name: cell(name, value),
         "instrument": tables.instrument,
         "plain": plain,
         "title": title,

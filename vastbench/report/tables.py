@@ -88,8 +88,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("per success USD", value("per_success_usd")),
     ),
     "providers": (
-        Column("provider", value("provider"), number=False),
-        Column("instance type", value("instance_type"), number=False),
+        Column("what", lambda row: f"{row['provider']} {row['instance_type']}", number=False),
         Column("GPU", _machine, number=False),
         Column("region", lambda row: row["region"] or MISSING, number=False),
         Column("tier", value("tier"), number=False),
@@ -139,7 +138,8 @@ def instrument(model: dict[str, Any]) -> list[tuple[str, str]]:
         values = [value if isinstance(value, str) else f"{value:g}" for value in known[name]]
         return MISSING if not values else ", ".join(values) if len(values) <= 4 else f"{len(values)} different ones"
 
-    begun = MISSING if known["first_start"] is None else f"{known['first_start']} to {known['last_start']}"
+    dates = [known[name].replace("T", " ")[:16] for name in ("first_start", "last_start") if known[name]]
+    begun = f"{' to '.join(dict.fromkeys(dates))} UTC" if dates else MISSING
     return [
         ("runs", f"{counts['runs']}, of which {counts['stopped_by_us']} ended by ourselves"),
         ("begun", begun),
