@@ -1,0 +1,51 @@
+"""What the data themselves say against the numbers made from them."""
+
+from dataclasses import replace
+
+from vastbench.analysis.frames import phases_table
+from vastbench.report.doubts import doubts
+from vastbench.report.files import read_run
+from vastbench.report.sentences import NO_RUN
+from vastbench.resources import shared
+from vastbench.run import Run
+from vastbench.timing import Moment, Outcome, PhaseName
+
+SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+
+
+def on_machine(name: str, machine: int) -> Run:
+    return replace(SEED, id=name, resources=SEED.resources | {"machine_id": machine})
+
+
+def test_no_run_raises_no_doubt():
+    assert doubts(phases_table([])) == NO_RUN
+
+
+def test_one_run_is_few_and_known_within_its_polls():
+    text = doubts(phases_table([SEED]))
+    assert "Only 1 run passed: below 6 a median has no 95 % interval." in text
+    assert "known only within" in text
+    assert "4.3 % of the mean total (4.2 s, n = 1)" in text  # 4.21 of 98.98 s
+
+
+def test_runs_that_did_not_end_would_have_been_longer():
+    wait = SEED.phase(PhaseName.WAIT_RUNNING)
+    cut = replace(wait, end=Moment.between(600.0, None, "poll"), outcome=Outcome.CENSORED)
+    late = replace(SEED, id="late", outcome=Outcome.CENSORED, cause="deadline", phases=(*SEED.phases[:2], cut))
+    assert "Not finished: wait running in 1 run." in doubts(phases_table([SEED, late]))
+
+
+def test_runs_on_one_machine_are_not_independent():
+    many = [on_machine(f"run-{i}", 0 if i < 5 else i) for i in range(10)]
+    assert "10 runs came from 6 machines, 50.0 % of them from one: they are not independent" in doubts(phases_table(many))
+    assert "machine" not in doubts(phases_table([on_machine("a", 1), on_machine("b", 2)]))
+
+
+def test_what_is_taken_together_is_named():
+    other = replace(SEED, id="other", resources=SEED.resources | {"gpu_name": "A|100"})
+    assert "2 GPUs: RTX 4090 (1) and A\\|100 (1)" in doubts(phases_table([SEED, other]))
+
+
+def test_stopped_runs_are_counted_nowhere():
+    stopped = replace(SEED, id="stopped", outcome=Outcome.CENSORED, cause="interrupted")
+    assert "We stopped 1 run ourselves" in doubts(phases_table([SEED, stopped]))

@@ -1,0 +1,228 @@
+"""Sentences carry their unit, n and interval, and say nothing that the data do not."""
+
+import math
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from vastbench.analysis.bottleneck import what_if
+from vastbench.analysis.frames import phases_table
+from vastbench.analysis.providers import compare, same_gpu, seed_ratios
+from vastbench.prices import prices
+from vastbench.report import sentences
+from vastbench.report.files import read_run
+from vastbench.resources import shared
+from vastbench.run import Cost, Run
+from vastbench.timing import Moment, Outcome, PhaseName
+
+SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+PRICES = prices()
+OF_PHASES = (
+    sentences.study_verdict,
+    sentences.source,
+    sentences.useful,
+    sentences.data,
+    sentences.timing_answer,
+    sentences.phase_waterfall,
+    sentences.phase_distributions,
+    sentences.runs_over_time,
+    sentences.failures_by_cause,
+    sentences.phase_shares,
+    sentences.cost_meters,
+    sentences.inside,
+)
+
+
+def later(run: Run, seconds: float, **changes: object) -> Run:
+    """``run`` with ``seconds`` more of waiting for running, and everything after it that much later."""
+    phases, moved = [], False
+    for phase in run.phases:
+        shift = seconds if moved else 0.0
+        start = Moment.between(phase.start.lower + shift, phase.start.upper + shift, "file")
+        moved |= phase.name is PhaseName.WAIT_RUNNING
+        shift = seconds if moved else 0.0
+        phases.append(replace(phase, start=start, end=Moment.between(phase.end.lower + shift, phase.end.upper + shift, "file")))
+    return replace(run, phases=tuple(phases), total_s=run.total_s + seconds, **changes)
+
+
+def runs(n: int, **changes: object) -> list[Run]:
+    """The seed run and n - 1 others, each one second longer than the one before."""
+    return [later(SEED, i, id=f"run-{i}", **changes) for i in range(n)]
+
+
+def failed(name: str, cause: str) -> Run:
+    """A run of which only the search passed."""
+    cost = Cost(naive_usd=0.001)
+    return replace(SEED, id=name, outcome=Outcome.FAILED, cause=cause, phases=SEED.phases[:1], total_s=9.0, cost=cost)
+
+
+def numbers(text: str) -> list[str]:
+    """The numbers of a text; "95 % interval" and "p95" are words."""
+    return re.findall(r"\d+(?:\.\d+)?", re.sub(r"95 % interval|p95|\d+ × real time", "", text))
+
+
+def test_the_published_run_reads_as_it_was_measured():
+    text = sentences.study_verdict(phases_table([SEED]))
+    assert "88.0 s" in text  # 1.26 + 1.59 + 72.77 + 12.36
+    assert "72.8 s" in text
+    assert "73.5 % of the mean total of 99.0 s" in text
+    assert "0.0011 USD by meter" in text
+    assert "0.0046 USD (n = 1)" in text
+    assert "no 95 % interval at n = 1" in text
+    assert "0 of 1 (95 % interval 0.0–97.5 %)" in text  # Clopper and Pearson: 1 - 0.025 for n = 1
+
+
+def test_the_verdict_says_what_the_polls_prove():
+    text = sentences.useful(phases_table([SEED]))
+    wait = SEED.phase(PhaseName.WAIT_SSH)
+    assert f"within {wait.end.upper - wait.end.lower:.1f} s" in text
+    assert f"as early as {wait.end.lower:.1f} s" in text
+
+
+def test_the_median_of_seven_lies_between_the_smallest_and_the_largest():
+    # Of a binomial with n = 7 and p = 1/2 the two ends are 2/128 likely, the two ends and their neighbours 16/128.
+    text = sentences.useful(phases_table(runs(7)))
+    assert "**91.0 s**" in text
+    assert "n = 7; 95 % interval 88.0–94.0 s" in text
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_few_runs_have_no_interval(n):
+    text = sentences.useful(phases_table(runs(n)))
+    assert f"no 95 % interval at n = {n}" in text
+    assert "95 % interval 8" not in text
+
+
+def test_failures_are_counted_by_cause_with_an_exact_interval():
+    bad = [failed("a", "boot_failed"), failed("b", "boot_failed"), failed("c", "no_offer")]
+    text = sentences.failures_by_cause(phases_table([*runs(9), *bad]))
+    assert text.startswith("**3 of 12** attempted runs did not pass (25.0 %; 95 % interval 5.5–57.2 %)")
+    assert "boot failed 2 and no offer 1" in text
+
+
+def test_no_failure_is_not_no_risk():
+    assert "0 of 13 (95 % interval 0.0–24.7 %)" in sentences.failures_by_cause(phases_table(runs(13)))
+
+
+def test_runs_that_we_stopped_are_not_failures():
+    stopped = replace(failed("stopped", "interrupted"), outcome=Outcome.CENSORED)
+    text = sentences.failures_by_cause(phases_table([*runs(2), stopped]))
+    assert "All 2 attempted runs passed" in text
+    assert text.endswith("Not counted, as we stopped them ourselves: 1 run.")
+
+
+def test_a_success_pays_for_the_failures():
+    costly = replace(
+        failed("costly", "boot_failed"), cost=Cost(gpu_usd=0.01, storage_usd=0.0, transfer_usd=0.0, naive_usd=0.02)
+    )
+    one = replace(SEED, cost=Cost(gpu_usd=0.002, storage_usd=0.0, transfer_usd=0.0, naive_usd=0.004))
+    text = sentences.cost_meters(phases_table([one, costly]))
+    assert "A run cost 0.0060 USD by meter (mean; known for 2 of 2), a success 0.0120 USD" in text
+    assert "says **2.0 times** as much" in text
+
+
+def test_a_cost_known_for_some_runs_only_is_a_least():
+    unknown = replace(failed("unknown", "deadline"), cost=Cost(naive_usd=0.02))
+    assert "known for 1 of 2), a success at least 0.0011 USD" in sentences.cost_meters(phases_table([SEED, unknown]))
+
+
+@pytest.mark.parametrize("sentence", OF_PHASES, ids=lambda f: f.__name__)
+def test_without_runs_there_is_no_number(sentence):
+    assert numbers(sentence(phases_table([]))) in ([], ["0"])
+
+
+@pytest.mark.parametrize("sentence", OF_PHASES, ids=lambda f: f.__name__)
+def test_without_a_success_there_is_no_duration(sentence):
+    text = sentence(phases_table([failed("a", "deadline"), failed("b", "deadline")]))
+    assert not re.search(r"median|mean total", text)
+    assert "nan" not in text
+
+
+@pytest.mark.parametrize("sentence", OF_PHASES, ids=lambda f: f.__name__)
+def test_a_run_that_we_killed_says_nothing(sentence):
+    killed = replace(SEED, outcome=Outcome.CENSORED, cause="killed", phases=(), total_s=None, cost=Cost())
+    text = sentence(phases_table([killed]))
+    assert "nan" not in text
+    assert " USD" not in text
+
+
+def test_emulated_live_and_mixed_runs_say_so():
+    emulated = replace(SEED, id="e", source="emulator", conditions={"profile": "flaky"}, instrument={"clock_speed": 20.0})
+    assert sentences.study_verdict(phases_table([emulated])).startswith("**EMULATED**, not live")
+    assert "profile flaky, at 20 × real time" in sentences.source(phases_table([emulated]))
+    assert sentences.source(phases_table([replace(SEED, source="live")])) == "Measured live on the marketplace."
+    assert "**MIXED SOURCES**: 1 emulated and 1 imported" in sentences.source(phases_table([emulated, SEED]))
+
+
+def test_the_bottleneck_is_what_saves_most_when_halved():
+    frame = phases_table(runs(9))
+    saved = what_if(frame, resamples=200)
+    assert sentences.bottleneck_answer(frame, saved).startswith(
+        "**Make wait running faster first**: halving it would save 38.4 s"
+    )
+    assert "halving wait SSH would save **6.2 s**" in sentences.what_if(saved)  # 12.36 / 2, the same in every run
+    nothing = what_if(frame[:0])
+    assert numbers(sentences.bottleneck_answer(frame[:0], nothing) + sentences.what_if(nothing)) == []
+
+
+def test_shares_name_the_phase_that_makes_runs_differ():
+    text = sentences.phase_shares(phases_table(runs(9)))
+    assert "and **100.0 %** of its variance" in text  # the runs differ in nothing but wait running
+    assert "cannot tell what makes runs differ" in sentences.phase_shares(phases_table(runs(2)))
+
+
+def test_one_run_is_placed_among_the_others():
+    text = sentences.beside(phases_table(runs(4)), phases_table([later(SEED, 1.5, id="other")]))
+    assert text == "Run other took **74.3 s** in wait running (n = 1), longer than 50.0 % of these runs (n = 4)."
+
+
+def test_a_trend_is_told_by_halves():
+    early = [replace(run, started_at=f"2026-01-02T00:0{i}:00+00:00") for i, run in enumerate(runs(4))]
+    text = sentences.runs_over_time(phases_table(reversed(early)))
+    assert "earlier half of the runs that passed is **99.5 s" in text
+    assert "later half **101.5 s" in text
+
+
+def test_list_prices_are_set_beside_ours():
+    comparison = compare(PRICES, phases_table([SEED]))
+    text = sentences.provider_costs(same_gpu(comparison))
+    assert text.startswith("Ours is **0.1689 USD per GPU and hour** (RTX 4090, median of 1 run)")
+    assert "0.1689 USD (Vast.ai, offer 29292839" in text
+    assert numbers(sentences.provider_costs(compare(PRICES, phases_table([])))) == []
+    assert sentences.cost_answer(phases_table([]), comparison) == sentences.NO_RUN
+
+
+def test_the_published_ratios_are_reproduced_and_put_in_context():
+    text = sentences.seed_ratios(seed_ratios(PRICES))
+    assert "**6.0 times**" in text
+    assert "**21.7 times**" in text
+    assert "2.5 times at a usual price of 0.4000 USD" in text
+    assert numbers(sentences.seed_ratios(seed_ratios(PRICES[:0]))) == []
+
+
+def test_a_price_table_says_how_much_of_it_is_used():
+    used = len(PRICES) - PRICES["region"].isna().sum()
+    assert f"**{used}** name a region" in sentences.price_table(PRICES, compare(PRICES, phases_table([SEED])))
+
+
+HOSTILE = "*A* <b>|x|</b> [l](http://x) $a_b$ `c`\x1b[31m"
+
+
+def test_foreign_strings_cannot_format_or_break_a_table():
+    run = replace(
+        SEED, id=HOSTILE, cause=HOSTILE, outcome=Outcome.FAILED, source="emulator", conditions={"profile": HOSTILE}, phases=()
+    )
+    good = replace(SEED, id=HOSTILE + "2", resources=SEED.resources | {"gpu_name": HOSTILE})
+    frame = phases_table([run, good])
+    texts = [sentence(frame) for sentence in OF_PHASES] + [sentences.provider_costs(compare(PRICES, frame))]
+    for text in texts:
+        assert not re.search(r"(?<!\\)[|<>$`]|(?<!\\)\*A|\x1b", text), text
+
+
+def test_every_number_is_finite_over_mixed_runs():
+    frame = phases_table([*runs(7), failed("a", "deadline"), replace(SEED, id="live", source="live")])
+    assert all(math.isfinite(float(n)) for sentence in OF_PHASES for n in numbers(sentence(frame)))
+    assert not any("nan" in sentence(frame) or "None" in sentence(frame) for sentence in OF_PHASES)
+    assert isinstance(frame, pd.DataFrame)
