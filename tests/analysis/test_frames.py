@@ -5,10 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
 
 from vastbench.analysis.frames import COLUMNS, RUN_COLUMNS, TOP_LEVEL, column, conformed, phases_table, runs_from, runs_table
-from vastbench.charts import phase_waterfall
 from vastbench.errors import SchemaError
 from vastbench.report.files import read_run
 from vastbench.resources import shared
@@ -17,12 +15,6 @@ from vastbench.timing import Moment, Outcome, Phase, PhaseName
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 SECONDS = [*map(column, TOP_LEVEL), "retries_s", "unattributed_s"]
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def second_try() -> Run:
@@ -110,15 +102,3 @@ def test_runs_come_back_from_the_frame_with_what_it_holds():
 def test_a_table_of_another_form_is_refused_by_name(spoil, names):
     with pytest.raises(SchemaError, match=names):
         conformed(spoil(phases_table([RUN])))
-
-
-def test_the_waterfall_shows_each_finished_phase_once_with_unit_and_n():
-    ax = phase_waterfall(phases_table([RUN]))
-    assert len(ax.patches) == 7
-    assert "seconds" in ax.get_xlabel()
-    assert "n = 1" in ax.get_title("left")
-
-
-def test_the_waterfall_refuses_several_runs():
-    with pytest.raises(ValueError, match="one run"):
-        phase_waterfall(phases_table([RUN, replace(RUN, id="other")]))

@@ -89,7 +89,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
     """
     import pandas as pd
 
-    runs = attempted(phases)
+    runs = attempted(phases).reset_index(drop=True)
     n = runs["run"].nunique()
     title = f"Seconds per phase, every run drawn (n = {style.counted(n, 'attempted run')}{style.stopped(phases)})"
     last = runs.assign(inside=offsets(runs["run"]))[runs["final"]]

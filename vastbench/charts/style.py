@@ -27,6 +27,8 @@ GREY = "#707070"
 WIDTH_IN = 8.0
 TEXT_PT = 8
 TITLE_PT = 10
+LONG = 75
+"""A longer label under narrow axes would leave the figure."""
 MISSING = "\N{REPLACEMENT CHARACTER}"
 WIDE = 20.0
 """Values whose largest is more than this many times the smallest ask for a logarithmic axis."""
@@ -42,9 +44,9 @@ def axes(ax: Axes | None, height_in: float) -> Axes:
 
 
 def finish(ax: Axes, title: str, *, x: str = "", y: str = "") -> Axes:
-    """Title at the left, axis labels, small text and no frame where no scale is."""
+    """Title at the left, axis labels, small text and no frame where no scale is; a long label breaks after its unit."""
     ax.set_title(title, loc="left", fontsize=TITLE_PT)
-    ax.set_xlabel(x, fontsize=TEXT_PT + 1)
+    ax.set_xlabel(x if len(x) < LONG else x.replace("; ", "\n", 1), fontsize=TEXT_PT + 1)
     ax.set_ylabel(y, fontsize=TEXT_PT + 1)
     ax.tick_params(labelsize=TEXT_PT)
     ax.spines[["top", "right"]].set_visible(False)

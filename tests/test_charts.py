@@ -1,0 +1,430 @@
+"""Charts show every run with unit and n, say what is missing, and stay readable with many runs, one and none."""
+
+import io
+import random
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cache
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from scipy.stats import beta
+
+from tests.analysis.made import CENSORED, FAILED, made
+from vastbench import charts
+from vastbench.analysis.frames import phases_table, runs_table
+from vastbench.analysis.providers import compare
+from vastbench.charts import style
+from vastbench.prices import prices
+from vastbench.report.files import read_run
+from vastbench.resources import shared
+from vastbench.run import Cost
+from vastbench.timing import PhaseName as P
+
+SEED = phases_table([read_run(shared("data/runs") / "2026-01-02-rtx4090.json")])
+TYPICAL = {
+    P.SEARCH: 1.2,
+    P.CREATE: 1.0,
+    P.WAIT_RUNNING: 80.0,
+    P.WAIT_SSH: 8.0,
+    P.CREATE_FILE: 0.5,
+    P.VERIFY_FILE: 0.4,
+    P.DESTROY: 0.6,
+    P.CONFIRM: 5.0,
+}
+GOT = {"gpu_name": "RTX 4090", "num_gpus": 1, "gpu_ram_mb": 24564, "region": "Oregon, US", "usd_per_hour": 0.3}
+BEGUN = datetime.fromisoformat("2026-01-02T08:00:00+00:00")
+
+
+def study(passed: int, *, failed: int = 0, censored: int = 0, stopped: int = 0, seed: int = 1) -> pd.DataFrame:
+    """A tidy frame of that many runs of each kind, mixed, with a few retries."""
+    draw = random.Random(seed)
+    kinds = [("", None)] * passed + [("boot_failed", FAILED)] * failed + [("deadline", CENSORED)] * censored
+    kinds += [("interrupted", CENSORED)] * stopped
+    draw.shuffle(kinds)
+    runs = []
+    for number, (cause, outcome) in enumerate(kinds):
+        seconds = {name: value * draw.lognormvariate(0, 0.4) for name, value in TYPICAL.items()}
+        gpu = seconds[P.WAIT_SSH] / 30_000
+        cost = Cost(gpu, gpu * 0.9, gpu * 1.2, 0.0002, 0.0000006, 0.009)
+        if outcome is None:
+            earlier = {P.SEARCH: 1.0, P.CREATE: 0.8} if number % 20 == 7 else None
+            run = made(number, seconds, earlier=earlier, rest=draw.uniform(0.3, 4.0), width=2.0, cost=cost)
+        else:
+            reached = {name: seconds[name] for name in (P.SEARCH, P.CREATE)}
+            spent = replace(cost, gpu_usd=None, gpu_lower_usd=None, gpu_upper_usd=None)
+            run = made(number, reached, stopped=P.WAIT_RUNNING, outcome=outcome, cause=cause, cost=spent)
+        begun = (BEGUN + timedelta(minutes=number)).isoformat()
+        price = GOT | {"usd_per_hour": draw.uniform(0.2, 0.4)}
+        runs.append(replace(run, started_at=begun, resources=price))
+    return phases_table(runs)
+
+
+FRAMES = {
+    "300 runs": study(268, failed=8, censored=22, stopped=2),
+    "12 runs": study(11, censored=1),
+    "the published run": SEED,
+    "one failed run": study(0, failed=1),
+    "none passed": study(0, failed=2, censored=3),
+    "all stopped by us": study(0, stopped=2),
+    "no run": study(0),
+}
+
+
+def first_run(phases: pd.DataFrame) -> pd.DataFrame:
+    return phases[phases["run"] == phases["run"].iloc[0]] if len(phases) else phases
+
+
+def same_size(phases: pd.DataFrame) -> pd.DataFrame:
+    return compare(prices(), phases).head(25)
+
+
+CHARTS = {
+    "phase_waterfall": lambda phases, ax=None: charts.phase_waterfall(first_run(phases), ax),
+    "phase_distributions": charts.phase_distributions,
+    "phase_distributions beside": lambda phases, ax=None: charts.phase_distributions(phases, ax, beside=SEED),
+    "runs_over_time": charts.runs_over_time,
+    "failures_by_cause": charts.failures_by_cause,
+    "phase_shares": charts.phase_shares,
+    "cost_meters": charts.cost_meters,
+    "provider_costs": lambda phases, ax=None: charts.provider_costs(same_size(phases), ax),
+    "provider_costs per run": lambda phases, ax=None: charts.provider_costs(same_size(phases), ax, value="usd_per_run"),
+}
+every_chart = pytest.mark.parametrize("chart", CHARTS)
+every_frame = pytest.mark.parametrize("frame", FRAMES)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def texts(ax) -> list[Text]:
+    """What can be read once the figure is drawn; ticks beyond an axis's ends cannot."""
+    ax.figure.canvas.draw()
+    beyond = []
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        beyond += [
+            label for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True) if not low <= place <= high
+        ]
+    return [text for text in ax.figure.findobj(Text) if text.get_visible() and text.get_text().strip() and text not in beyond]
+
+
+def said(ax) -> str:
+    return "\n".join(text.get_text() for text in texts(ax)).replace(r"\$", "$")
+
+
+def luminance(colour: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def points(ax, marker: str) -> int:
+    return sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == marker)
+
+
+class Drawn(NamedTuple):
+    """What can be read on a drawn chart, and where."""
+
+    title: str
+    labels: str
+    ticks: list[str]
+    words: list[str]
+    boxes: list[Bbox]
+    figure: Bbox
+
+
+@cache
+def drawn(chart: str, frame: str) -> Drawn:
+    """The chart of the frame, drawn once for all tests."""
+    ax = CHARTS[chart](FRAMES[frame])
+    shown = texts(ax)
+    renderer = ax.figure.canvas.get_renderer()
+    return Drawn(
+        ax.get_title("left"),
+        ax.get_xlabel() + ax.get_ylabel(),
+        [label.get_text() for axis in (ax.xaxis, ax.yaxis) for label in axis.get_ticklabels()],
+        [text.get_text() for text in shown],
+        [text.get_window_extent(renderer) for text in shown],
+        ax.figure.bbox,
+    )
+
+
+# What holds for every chart
+
+
+@every_chart
+@every_frame
+def test_no_text_leaves_the_figure_or_covers_another(chart, frame):
+    seen = drawn(chart, frame)
+    within = seen.figure.padded(2)
+    for i, (words, box) in enumerate(zip(seen.words, seen.boxes, strict=True)):
+        assert within.x0 <= box.x0 and box.x1 <= within.x1 and within.y0 <= box.y0 and box.y1 <= within.y1, words  # noqa: PT018
+        assert [seen.words[j] for j in range(i) if box.padded(-1).overlaps(seen.boxes[j].padded(-1))] == [], words
+
+
+@every_chart
+@every_frame
+def test_the_title_says_n_and_an_axis_the_unit_or_a_sentence_what_is_missing(chart, frame):
+    seen = drawn(chart, frame)
+    assert "n = " in seen.title
+    assert any(unit in seen.labels for unit in ("second", "%", "USD")) or any(words.endswith(".") for words in seen.words)
+
+
+@every_chart
+@every_frame
+def test_ticks_are_plain_numbers(chart, frame):
+    assert [tick for tick in drawn(chart, frame).ticks if "^" in tick or "mathdefault" in tick or re.search(r"\de", tick)] == []
+
+
+@every_chart
+def test_a_chart_draws_into_given_axes_and_changes_nothing_else(chart):
+    phases, settings = FRAMES["12 runs"], dict(mpl.rcParams)
+    before = phases.copy(deep=True)
+    figure, ax = plt.subplots()
+    assert CHARTS[chart](phases, ax) is ax
+    assert plt.get_fignums() == [figure.number]
+    assert dict(mpl.rcParams) == settings
+    pd.testing.assert_frame_equal(phases, before)
+
+
+def test_colours_differ_in_lightness():
+    used = sorted(map(luminance, (style.BLACK, style.BLUE, style.PURPLE, style.ORANGE, style.PALE, style.WHITE)))
+    assert min(np.diff(used)) > 0.1
+
+
+def test_foreign_names_are_drawn_as_they_are_and_break_no_svg():
+    hostile = "A&B <x> $5$ \\frac \x1b[31m 東"
+    run = made(0, TYPICAL)
+    phases = phases_table(
+        [replace(run, id=hostile, cause=hostile, outcome=FAILED, resources=GOT | {"gpu_name": hostile, "region": hostile})]
+    )
+    for chart in CHARTS.values():
+        ax = chart(phases)
+        image = io.BytesIO()
+        with mpl.rc_context({"svg.fonttype": "none"}):
+            ax.figure.savefig(image, format="svg")
+        words = "".join(ElementTree.fromstring(image.getvalue()).itertext())
+        assert "\x1b" not in words
+        if "A&B" in said(ax):
+            assert "A&B <x> $5$ \\f" in words
+            assert style.MISSING in said(ax)
+
+
+def test_emulated_seconds_are_called_so():
+    assert "emulated seconds" in charts.phase_distributions(FRAMES["12 runs"]).get_xlabel()
+    assert "emulated" not in charts.phase_distributions(SEED).get_xlabel()
+    both = pd.concat([FRAMES["12 runs"], SEED])
+    assert "partly emulated" in charts.phase_distributions(both).get_xlabel()
+
+
+# One run
+
+
+def test_the_waterfall_shows_each_phase_from_its_start_for_its_seconds():
+    ax = charts.phase_waterfall(SEED)
+    top = SEED[(SEED["parent"] == "total") & SEED["start_s"].notna()]
+    assert [bar.get_x() for bar in ax.patches] == pytest.approx(top["start_s"].tolist())
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx(top["seconds"].tolist())
+    assert [label.get_text() for label in ax.get_yticklabels()] == top["phase"].tolist()
+
+
+def test_the_waterfalls_whiskers_are_the_bounds_of_the_ends():
+    (lines,) = charts.phase_waterfall(SEED).collections
+    drawn = {round(y): sorted(x for x, _ in segment) for segment in lines.get_segments() for _, y in segment[:1]}
+    top = SEED[(SEED["parent"] == "total") & SEED["start_s"].notna()].reset_index(drop=True)
+    for place in top.index[top["phase"].isin(["wait running", "wait SSH"])]:
+        assert drawn[place] == pytest.approx([top.loc[place, "end_lower_s"], top.loc[place, "end_upper_s"]])
+
+
+def test_the_waterfall_hatches_what_did_not_end_up_to_where_it_was_last_seen():
+    ax = charts.phase_waterfall(FRAMES["one failed run"])
+    (bar,) = [patch for patch in ax.patches if patch.get_hatch()]
+    assert bar.get_width() == pytest.approx(600.0)
+    assert "failed after 600.0 s" in said(ax)
+    assert "boot_failed" in ax.get_title("left")
+
+
+def test_the_waterfall_tells_tries_apart():
+    ax = charts.phase_waterfall(phases_table([made(0, TYPICAL, earlier={P.SEARCH: 1.0})]))
+    assert [label.get_text() for label in ax.get_yticklabels()][:2] == ["search offers (try 1)", "search offers (try 2)"]
+
+
+def test_the_waterfall_refuses_several_runs():
+    with pytest.raises(ValueError, match="one run, not 12"):
+        charts.phase_waterfall(FRAMES["12 runs"])
+
+
+# Many runs
+
+
+def test_every_run_is_a_point_at_its_seconds():
+    phases = FRAMES["300 runs"]
+    ax = charts.phase_distributions(phases)
+    names = [label.get_text().strip() for label in ax.get_yticklabels()]
+    row = names.index("wait running")
+    (drawn,) = [line for line in ax.lines if line.get_marker() == "o" and abs(line.get_ydata().mean() - row) < 0.3]
+    expected = phases[(phases["phase"] == "wait running") & phases["seconds"].notna()]["seconds"]
+    assert sorted(drawn.get_xdata()) == pytest.approx(sorted(expected))
+    assert len(expected) == 268
+
+
+def test_each_points_bounds_are_drawn():
+    ax = charts.phase_distributions(SEED)
+    lines = [line.get_xdata() for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3]
+    running = SEED.set_index("phase").loc["wait running", ["lower_s", "upper_s"]].tolist()
+    assert any(x[:2].tolist() == pytest.approx(running) for x in lines)
+
+
+def test_what_did_not_end_is_an_arrow_or_a_cross_at_the_least_that_it_took():
+    ax = charts.phase_distributions(FRAMES["300 runs"])
+    arrows = [line for line in ax.lines if line.get_marker() == ">"]
+    crosses = [line for line in ax.lines if line.get_marker() == "X"]
+    assert [len(line.get_xdata()) for line in arrows] == [22, 22]  # wait running and total
+    assert [len(line.get_xdata()) for line in crosses] == [8, 8]
+    assert arrows[0].get_xdata() == pytest.approx([600.0] * 22)
+    assert "30 not ended" in said(ax)
+    assert "cut off" in ax.get_xlabel()
+
+
+def test_runs_that_we_stopped_are_counted_not_drawn():
+    for chart in (charts.phase_distributions, charts.failures_by_cause, charts.cost_meters):
+        title = chart(FRAMES["300 runs"]).get_title("left")
+        assert "298 attempted runs; 2 that we stopped not drawn" in title
+
+
+def test_an_axis_is_logarithmic_only_where_the_spread_asks_for_it():
+    assert charts.phase_distributions(FRAMES["300 runs"]).get_xscale() == "log"
+    alike = phases_table([made(i, {P.SEARCH: 1.0 + i / 10, P.CREATE: 2.0}) for i in range(4)])
+    ax = charts.phase_distributions(alike[alike["phase"] != "unattributed"])
+    assert ax.get_xscale() == "linear"
+    assert ax.get_xlim()[0] == 0.0
+
+
+def test_what_a_logarithmic_axis_cannot_show_lies_at_its_edge():
+    zero = phases_table([made(i, TYPICAL | {P.SEARCH: 0.0}) for i in range(3)])
+    ax = charts.phase_distributions(zero)
+    row = [label.get_text().strip() for label in ax.get_yticklabels()].index("search offers")
+    (drawn,) = [line for line in ax.lines if line.get_marker() == "o" and abs(line.get_ydata().mean() - row) < 0.3]
+    assert drawn.get_xdata() == pytest.approx([ax.get_xlim()[0]] * 3)
+
+
+def test_other_runs_can_lie_beside():
+    ax = charts.phase_distributions(FRAMES["12 runs"], beside=SEED)
+    assert (
+        points(ax, "D")
+        == len({"search offers", "create instance", "wait running", "wait SSH", "create file", "verify file"}) + 3
+    )
+    assert SEED["run"].iloc[0] in ax.get_xlabel()
+
+
+@pytest.mark.parametrize("name", ["300 runs", "12 runs", "none passed"])
+def test_each_column_is_as_high_as_its_run_took(name):
+    ax = charts.runs_over_time(FRAMES[name])
+    runs = runs_table(FRAMES[name]).sort_values("started_at")
+    tops = np.max([[path.vertices[:, 1].max() for path in part.get_paths()] for part in ax.collections], axis=0)
+    assert tops == pytest.approx(runs["total_s"].to_numpy())
+
+
+def test_each_run_that_did_not_pass_has_a_mark_and_its_cause_a_number():
+    ax = charts.runs_over_time(FRAMES["300 runs"])
+    marks = {line.get_label(): len(line.get_xdata()) for line in ax.lines}
+    assert marks == {"censored: deadline (22)": 22, "failed: boot_failed (8)": 8, "censored: interrupted (2)": 2}
+
+
+def test_columns_that_are_cut_off_are_counted():
+    assert "32 columns cut off, the longest took 60" in charts.runs_over_time(FRAMES["300 runs"]).get_xlabel()
+    assert "cut off" not in charts.runs_over_time(FRAMES["none passed"]).get_xlabel()
+
+
+def test_many_causes_share_the_last_mark():
+    runs = [made(i, {P.SEARCH: 1.0}, outcome=FAILED, cause=f"cause_{i}") for i in range(9)]
+    ax = charts.runs_over_time(phases_table(runs))
+    assert sum(len(line.get_xdata()) for line in ax.lines) == 9
+    assert ax.lines[-1].get_label() == "other causes (4)"
+
+
+def test_rates_have_their_exact_interval():
+    ax = charts.failures_by_cause(FRAMES["none passed"])
+    intervals = [[x / 100 for x in line.get_xdata()] for line in ax.lines]
+    assert intervals[0] == pytest.approx([beta.ppf(0.025, 5, 1), 1.0])
+    assert intervals[1] == pytest.approx([beta.ppf(0.025, 3, 3), beta.ppf(0.975, 4, 2)])
+    assert "3 of 5 = 60.0 %" in said(ax)
+
+
+def test_no_failure_is_shown_with_what_it_does_not_rule_out():
+    ax = charts.failures_by_cause(study(12))
+    assert "0 of 12 = 0.0 %  (0.0 to 26.5 %)" in said(ax)
+
+
+@pytest.mark.parametrize("name", ["300 runs", "12 runs", "the published run"])
+def test_shares_add_up_to_everything(name):
+    ax = charts.phase_shares(FRAMES[name])
+    for bars in ax.containers:
+        assert sum(bar.get_width() for bar in bars) == pytest.approx(100.0)
+
+
+def test_one_run_has_no_share_of_the_variance():
+    ax = charts.phase_shares(SEED)
+    assert len(ax.containers) == 1
+    assert "73.5 % of the total" in said(ax)
+    assert "no share of the variance for n = 1" in ax.get_xlabel()
+
+
+# Money
+
+
+def test_every_run_has_a_point_per_meter_and_unknown_ones_are_counted():
+    ax = charts.cost_meters(FRAMES["300 runs"])
+    assert points(ax, "o") == 5 * 268
+    assert points(ax, "v") == 3 * 30  # not passed: storage, transfer, naive
+    assert "n = 268, 30 unknown" in said(ax)
+
+
+def test_the_cost_per_success_counts_what_failures_cost():
+    ax = charts.cost_meters(FRAMES["12 runs"])
+    naive = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"][-1]
+    assert naive == pytest.approx(12 * 0.009 / 11)
+    assert "no success" in charts.cost_meters(FRAMES["none passed"]).get_xlabel()
+
+
+def test_prices_are_sorted_bars_with_ours_in_bold_and_orange():
+    table = compare(prices(), FRAMES["12 runs"]).head(10)
+    ax = charts.provider_costs(table)
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx(sorted(table["usd_per_gpu_hour"]))
+    (place,) = [i for i, label in enumerate(ax.get_yticklabels()) if label.get_fontweight() == "bold"]
+    assert to_rgb(ax.patches[place].get_facecolor()) == to_rgb(style.ORANGE)
+    assert ax.patches[place].get_width() == pytest.approx(table["usd_per_gpu_hour"].iloc[0])
+    paid = runs_table(FRAMES["12 runs"])["usd_per_hour"]
+    assert ax.lines[0].get_xdata() == pytest.approx([paid.min(), paid.max()])
+
+
+def test_each_price_has_its_gpu_region_tier_and_date():
+    words = said(charts.provider_costs(same_size(SEED)))
+    assert "AWS g5.xlarge, 1 × A10G 24 GB" in words
+    assert "us-east-1, on-demand, 2026-05-27" in words
+    assert "British Columbia, CA, marketplace, 2026-01-02" in words
+
+
+def test_prices_without_the_figure_are_counted():
+    table = compare(prices(), SEED).head(10)
+    table.loc[3:4, "usd_per_gb_hour"] = float("nan")
+    assert "n = 8 prices; 2 without this figure not drawn" in charts.provider_costs(table, value="usd_per_gb_hour").get_title(
+        "left"
+    )
+
+
+def test_an_unknown_figure_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"usd_per_run.*not 'euros'"):
+        charts.provider_costs(same_size(SEED), value="euros")
