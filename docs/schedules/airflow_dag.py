@@ -15,8 +15,8 @@ CHECKOUT = Path.home() / "vastbench"
 # Times are UTC. A run made by hand on the same day goes on with the same study.
 NAME = "nightly-{{ dag_run.run_after.strftime('%Y-%m-%d') }}"
 STUDY = f"vastbench study --name {NAME} --repeats 12 --workers 4 --store out/runs.sqlite"
-# Live, spending money; the key lies in a file of mode 0600:
-# STUDY += " --live --yes --budget 2 --api-key-file .api-key"
+# Live, spending money; the key is read from ~/.config/vastai/vast_api_key, a file of mode 0600:
+# STUDY += " --live --yes --budget 2"
 REPORT = f"vastbench report --store out/runs.sqlite --study {NAME} --out out/report"
 
 GO_ON = {0, 10, 11}
