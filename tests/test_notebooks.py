@@ -1,0 +1,173 @@
+"""The committed notebooks: readable parameters, outputs that reproduce, and data of every kind run through."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from matplotlib import pyplot as plt
+
+from vastbench.analysis.frames import phases_table
+from vastbench.errors import NotFound, UsageError
+from vastbench.report.files import read_run
+from vastbench.resources import shared
+from vastbench.run import Cost
+from vastbench.runner import check_parameters, run_notebook
+from vastbench.sources import export
+from vastbench.timing import Outcome
+
+OURS = sorted(shared("notebooks").glob("*.ipynb"))
+RENTING = [path for path in OURS if path.stem.startswith("01")]
+ANALYSING = [path for path in OURS if path not in RENTING]
+ASKING = [path for path in OURS if path.stem[:2] in {"02", "03", "04"}]
+SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+FAILED = replace(
+    SEED, id="failed", outcome=Outcome.FAILED, cause="boot_failed", phases=SEED.phases[:2], cost=Cost(), total_s=9.0
+)
+KILLED = replace(SEED, id="killed", outcome=Outcome.CENSORED, cause="killed", phases=(), cost=Cost(), total_s=None)
+STORIES = {"no run": [], "one run": [SEED], "no success": [FAILED, replace(FAILED, id="too")], "one killed": [KILLED]}
+
+each_of = pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+
+
+def sources(path: Path) -> list[str]:
+    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def told(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> list[str]:
+    """The notebook's cells in this process; their results as text. Raises what a cell raises."""
+    monkeypatch.setattr(plt, "show", lambda *_, **__: None)
+    shell, texts = InteractiveShell(), []
+    tagged = next(cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", []))
+    for source in sources(path):
+        with capture_output():
+            result = shell.run_cell(source)
+        result.raise_error()
+        if source == tagged.source:
+            shell.push(parameters)
+        texts.append(getattr(result.result, "data", None) or str(result.result))
+    plt.close("all")
+    return texts
+
+
+@each_of
+def test_every_parameter_has_a_type_and_a_help_text(path):
+    for name, parameter in papermill.inspect_notebook(str(path)).items():
+        assert parameter["inferred_type_name"] in {"int", "float", "str", "bool", "Optional[float]", "Optional[str]"}, name
+        assert re.match(r"[\w\"']", parameter["help"]), f"{name}: {parameter['help']!r}"
+
+
+@each_of
+def test_an_unknown_or_ill_typed_parameter_is_refused_with_the_known_ones(path):
+    known = papermill.inspect_notebook(str(path))
+    with pytest.raises(UsageError, match="nubmer") as caught:
+        check_parameters(path, {"nubmer": 1})
+    assert all(name in caught.value.hint for name in known)
+    for name, parameter in known.items():
+        if parameter["inferred_type_name"] in {"int", "float", "Optional[float]"}:
+            with pytest.raises(UsageError, match=name):
+                check_parameters(path, {name: "many"})
+
+
+@pytest.mark.parametrize("path", ANALYSING, ids=lambda path: path.stem)
+def test_outputs_are_committed_without_times_and_versions(path):
+    made = json.loads(path.read_text())
+    assert made["metadata"] == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    code = [cell for cell in made["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert {key for cell in made["cells"] for key in cell["metadata"]} <= {"tags"}
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_the_answer_stands_first_and_in_bold(path):
+    cells = nbformat.read(path, as_version=4).cells
+    with_output = [cell for cell in cells if cell.cell_type == "code" and cell.outputs]
+    assert with_output[0].metadata["tags"] == ["answer"]
+    answer = with_output[0].outputs[0]["data"]["text/markdown"]
+    assert answer.startswith("**")
+    assert re.search(r"\d", answer)
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_every_chart_has_a_sentence_under_it(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    for cell, below in pairwise(cells):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            assert "text/markdown" in below.outputs[0]["data"], cell.source
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    """What strict nbval says of a committed notebook, as it is and with one digit of its answer changed."""
+    folder = tmp_path_factory.mktemp("nbval")
+    text = (path := ASKING[1]).read_text()
+    (folder / "same.ipynb").write_text(text)
+    made = json.loads(text)
+    answer = next(cell for cell in made["cells"] if "answer" in cell["metadata"].get("tags", []))
+    lines = answer["outputs"][0]["data"]["text/markdown"]
+    said = "".join(lines)
+    mutated = re.sub(r"\d", lambda digit: str((int(digit[0]) + 1) % 10), said, count=1)
+    assert mutated != said, path
+    answer["outputs"][0]["data"]["text/markdown"] = mutated
+    (folder / "mutated.ipynb").write_text(json.dumps(made))
+    command = [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "-rA", "-q"]
+    return subprocess.run(
+        [*command, "same.ipynb", "mutated.ipynb"], cwd=folder, capture_output=True, text=True, timeout=150, check=False
+    ).stdout
+
+
+def test_committed_outputs_reproduce(strict):
+    assert "PASSED same.ipynb::Cell 2" in strict
+    assert "FAILED same.ipynb" not in strict
+
+
+def test_one_changed_digit_is_found(strict):
+    assert re.findall(r"FAILED (mutated.ipynb::Cell \d+)", strict) == ["mutated.ipynb::Cell 2"]
+
+
+@pytest.mark.parametrize("story", STORIES)
+@each_of
+def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monkeypatch):
+    export(phases_table(STORIES[story]), tmp_path / "runs.parquet")
+    texts = told(path, monkeypatch, data=str(tmp_path / "runs.parquet"))
+    assert not any(re.search(r"\bnan\b", text) for text in texts)
+    if story == "no run" and path in ASKING:
+        answer = texts[next(i for i, source in enumerate(sources(path)) if "_answer(" in source)]
+        assert answer == "There is no run in the data, so there is no number."
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_an_unknown_study_is_named(path, monkeypatch):
+    with pytest.raises(NotFound, match="nowhere"):
+        told(path, monkeypatch, study="nowhere")
+
+
+def test_stored_runs_are_looked_at_without_renting(tmp_path, monkeypatch):
+    later = replace(SEED, id="later", started_at="2026-02-01T00:00:00+00:00")
+    export(phases_table([later, SEED]), tmp_path / "runs.parquet")
+    monkeypatch.setattr("vastbench.bench.Bench.__init__", lambda *_, **__: pytest.fail("a bench was opened"))
+    texts = told(RENTING[0], monkeypatch, data=str(tmp_path / "runs.parquet"), repeats=1)
+    assert any("Run later" in text for text in texts)
+    assert not any(SEED.id in text for text in texts)
+
+
+def test_a_notebook_runs_from_any_folder_and_names_no_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    export(phases_table([SEED]), tmp_path / "runs.parquet")
+    result = run_notebook("03-boot-bottlenecks", {"data": "runs.parquet", "resamples": "200"}, "out")
+    assert result.parameters == {"data": "runs.parquet", "resamples": 200}
+    assert os.fspath(tmp_path) not in json.dumps(nbformat.read(result.path, as_version=4).cells)
