@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vastbench.errors import NotebookFailed, SchemaError, StudyFailed, StudyIncomplete, VastbenchError
+from vastbench.report.notebooks import NOTEBOOKS, execute_all
 from vastbench.report.place import MARK, building, publish
 
 if TYPE_CHECKING:
@@ -72,17 +73,18 @@ def of_places(places: Sequence[str | Path | None], study: str | None = None) -> 
     return Source(phases, study or (studies.pop() if len(studies) == 1 else None) or None)
 
 
-def build_report(source: Source, out: Path, *, echo: Echo = lambda _: None) -> Path:
+def build_report(source: Source, out: Path, *, notebooks: Sequence[str] = NOTEBOOKS, echo: Echo = lambda _: None) -> Path:
     """Build the report of ``source`` in the folder ``out`` and return the path of its ``index.html``.
 
-    An earlier report there is replaced at the end, by a whole one. ``echo`` hears of each step. Raises NotebookFailed when a
+    An earlier report there is replaced at the end, by a whole one. ``notebooks`` are names of ours, or files that have a
+    parameter ``data``. ``echo`` hears of each step. Raises NotebookFailed when a
     notebook's cell raised: then everything is kept beside ``out``, and an earlier report stays. Raises UsageError when
     ``out`` is something else than a report.
     """
     out = Path(out).resolve()
     with building(out) as folder:
         log = Log(echo)
-        failed = _build(source, folder, log)
+        failed = _build(source, folder, notebooks, log)
         log.write(folder / "vastbench.log")
         kept = out.with_name(out.name + FAILED) if failed else out
         publish(folder, kept)
@@ -113,9 +115,8 @@ def shortfall(model: dict[str, Any]) -> VastbenchError | None:
     return None
 
 
-def _build(source: Source, folder: Path, log: Log) -> list[Executed]:
+def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list[Executed]:
     """Everything but the log, in ``folder``; the notebooks that failed."""
-    from vastbench.report.notebooks import execute_all
     from vastbench.report.page import index_page, markdown_text, notebook_page
     from vastbench.sources import export
 
@@ -124,7 +125,7 @@ def _build(source: Source, folder: Path, log: Log) -> list[Executed]:
     with ThreadPoolExecutor(1) as beside, log.step("notebooks executed"):
         # The notebooks have processes of their own, and this one is free for the charts meanwhile.
         drawing = beside.submit(_model, source, folder, log)
-        notebooks = execute_all(folder / "notebooks", lambda done: log.note(_told(done), done.seconds))
+        notebooks = execute_all(folder / "notebooks", paths, lambda done: log.note(_told(done), done.seconds))
         model = drawing.result()
     model["files"] = _files(folder, notebooks)
     with log.step("report written"):

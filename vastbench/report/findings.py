@@ -31,7 +31,7 @@ def worded(name: str, value: float | int | str | None) -> str:
 
 
 def cell(name: str, value: float | int | str | None) -> str:
-    """``value`` for a table whose heading has the unit: seconds and ratios with two decimals, amounts without their currency."""
+    """``value`` for a table whose heading has the unit: two decimals for seconds and ratios, no currency with amounts."""
     if isinstance(value, str) or value is None:
         return value or MISSING
     if name.endswith("_s") or name == "seconds":

@@ -2,8 +2,9 @@
 
 The shape's history (``SCHEMA``), newest first:
 
-1. The first one: ``schema, made_at, vastbench, study, emulated, conclusion, problems, verdict, counts, outcomes, instrument,
-   method, phases, median_run, shares, what_if, costs, providers, findings, failover, figures, files``.
+1. The first one: ``schema, made_at, vastbench, study, emulated, conclusion, problems, verdict, counts, failed, trend,
+   outcomes, instrument, method, phases, median_run, shares, what_if, costs, cost_per_run, providers, findings, failover,
+   figures, files``.
 
 Seconds are clock seconds, names carry their units as in the tidy frame, shares and rates are 0–1, and what is missing is null.
 """
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vastbench.analysis.findings import Finding, findings
 from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.frames import runs_from
-from vastbench.analysis.intervals import CONFIDENCE
+from vastbench.analysis.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
 from vastbench.analysis.summary import passed
 from vastbench.report import sentences
@@ -41,7 +42,7 @@ WELL_KNOWN = (
 """Instance types that readers know, the two of the published report of 2026-01-02 first; shown where the price table has them
 with a region, without their spot prices, in their cheapest and in their dearest region."""
 
-INSTRUMENT = ("source", "profile", "scale", "poll_period_s", "scenario", "gpu", "num_gpus", "image", "disk_gb", "region")
+INSTRUMENT = ("source", "profile", "scale", "poll_period_s", "scenario", "gpu", "num_gpus", "image", "disk_gb")
 
 
 def report_model(
@@ -69,10 +70,13 @@ def report_model(
             "passed": facts.passed,
             "stopped_by_us": facts.stopped,
         },
+        "failed": _failed(facts),
+        "trend": _trend(facts.phases),
         "outcomes": records(facts.outcomes),
         "instrument": _instrument(facts),
         "method": {
             "confidence_rate": CONFIDENCE,
+            "tail_rate": 0.9,
             "frame_schema": FRAME_SCHEMA,
             "resampled": "whole runs, 2000 times",
         },
@@ -81,6 +85,7 @@ def report_model(
         "shares": records(facts.shares),
         "what_if": records(facts.what_if),
         "costs": records(facts.costs),
+        "cost_per_run": _interval(facts.runs["cost_usd"], "usd"),
         "providers": _providers(facts, prices),
         "findings": [_finding(one) for one in findings(facts)],
         "failover": _failover(facts),
@@ -128,8 +133,31 @@ def _instrument(facts: Facts) -> dict[str, Any]:
     started = totals["started_at"].dropna()
     found["first_start"] = None if started.empty else started.min().isoformat(timespec="seconds")
     found["last_start"] = None if started.empty else started.max().isoformat(timespec="seconds")
-    found["machines"] = int(totals["machine"].nunique())
+    found["regions"], found["machines"] = int(totals["region"].nunique()), int(totals["machine"].nunique())
     return found
+
+
+def _failed(facts: Facts) -> dict[str, Any]:
+    """The attempted runs that did not pass, with the exact interval of their rate."""
+    runs = facts.attempted - facts.passed
+    low, high = proportion_interval(runs, facts.attempted)
+    rate = runs / facts.attempted if facts.attempted else None
+    return clean_values({"runs": runs, "rate": rate, "low_rate": low, "high_rate": high})
+
+
+def _trend(phases: pd.DataFrame) -> list[dict[str, Any]]:
+    """The median total of the earlier and of the later half of the runs that passed; none for fewer than two."""
+    good = passed(phases)
+    totals = good[good["phase"] == PhaseName.TOTAL].dropna(subset="seconds").sort_values("started_at", kind="stable")["seconds"]
+    half = len(totals) // 2
+    return [_interval(part, "s") for part in (totals.iloc[:half], totals.iloc[half:])] if half else []
+
+
+def _interval(values: pd.Series[float], unit: str) -> dict[str, Any]:
+    """The median of the known ``values`` with its interval, or None where there is none."""
+    low, high = quantile_interval(values, 0.5)
+    known = {f"median_{unit}": values.median(), f"low_{unit}": low, f"high_{unit}": high}
+    return clean_values({"n": int(values.notna().sum())} | known)
 
 
 def _finding(found: Finding) -> dict[str, Any]:
@@ -178,8 +206,13 @@ def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, Any] | None:
     """What the runs paid beside list prices, and the published ratios; None when there is no run to compare."""
     if not facts.attempted:
         return None
+    shown = compared(facts.comparison)
+    ours, listed = shown[shown["ours"]]["usd_per_gpu_hour"], shown[~shown["ours"]]["usd_per_gpu_hour"]
+    price = float(ours.iloc[0]) if len(ours) else math.nan
+    summary = {"listed": len(listed), "lower": int((listed < price).sum()), "median_ratio": listed.median() / price}
     return {
-        "shown": records(compared(facts.comparison)),
+        "shown": records(shown),
+        "summary": clean_values(summary),
         "catalogued": len(prices),
         "without_region": len(without_region(prices)),
         "seed_ratios": records(seed_ratios(prices)),

@@ -10,7 +10,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,18 +42,18 @@ class Executed(NamedTuple):
     seconds: float
 
 
-def execute_all(folder: Path, done: Callable[[Executed], None]) -> list[Executed]:
-    """Run ``NOTEBOOKS`` on the table beside ``folder``, as many at once as there are cores, and keep them in ``folder``.
+def execute_all(folder: Path, notebooks: Sequence[str], done: Callable[[Executed], None]) -> list[Executed]:
+    """Run ``notebooks`` (names of ours, or files) on the table beside ``folder``, as many at once as there are cores.
 
-    ``done`` hears of each as it ends. One that fails is kept like the others, with its error. On an interruption the
-    processes are stopped first.
+    They are kept in ``folder``, one that fails like the others, with its error. ``done`` hears of each as it ends. On an
+    interruption the processes are stopped first.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # A fresh interpreter each: a fork would inherit our threads' locks, and papermill works in the caller's folder.
     fresh = multiprocessing.get_context("spawn")
-    workers = min(len(NOTEBOOKS), os.cpu_count() or 2)
+    workers = min(len(notebooks), os.cpu_count() or 2)
     with ProcessPoolExecutor(workers, fresh, os.chdir, (str(folder),)) as pool:
-        running = [pool.submit(execute, name) for name in NOTEBOOKS]
+        running = [pool.submit(execute, name) for name in notebooks]
         try:
             for future in as_completed(running):
                 done(future.result())
@@ -65,14 +65,16 @@ def execute_all(folder: Path, done: Callable[[Executed], None]) -> list[Executed
     return [future.result() for future in running]
 
 
-def execute(name: str) -> Executed:
-    """Run one of our notebooks in the current folder on ``DATA``; it is left there as ``NAME.ipynb``, without the machine's
-    own paths."""
+def execute(path: str) -> Executed:
+    """Run the notebook ``path`` (a name of ours, or a file) in the current folder on ``DATA``.
+
+    It is left there as ``NAME.ipynb``, without the machine's own paths.
+    """
     import nbformat
 
-    begun, error = time.monotonic(), ""
+    begun, error, name = time.monotonic(), "", Path(path).stem
     try:
-        run_notebook(name, {"data": DATA}, ".")
+        run_notebook(path, {"data": DATA}, ".")
     except NotebookFailed as failed:
         error = failed.message
     (kept,) = Path.cwd().glob(f"{name}-*.ipynb")

@@ -136,7 +136,7 @@ def instrument(model: dict[str, Any]) -> list[tuple[str, str]]:
 
     def listed(name: str) -> str:
         values = [value if isinstance(value, str) else f"{value:g}" for value in known[name]]
-        return MISSING if not values else ", ".join(values) if len(values) <= 4 else f"{len(values)} different ones"
+        return ", ".join(values) or MISSING
 
     dates = [known[name].replace("T", " ")[:16] for name in ("first_start", "last_start") if known[name]]
     begun = f"{' to '.join(dict.fromkeys(dates))} UTC" if dates else MISSING
@@ -152,7 +152,7 @@ def instrument(model: dict[str, Any]) -> list[tuple[str, str]]:
         ("GPUs in the instance", listed("num_gpus")),
         ("image", listed("image")),
         ("disk GB", listed("disk_gb")),
-        ("regions", listed("region")),
+        ("regions", f"{known['regions']}"),
         ("machines", f"{known['machines']}"),
         ("vastbench", model["vastbench"]),
         ("table schema", f"{model['method']['frame_schema']}"),
