@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from vastbench.clock import Clock
-from vastbench.vast.limits import ALLOWANCES, Limiter
+from vastbench.vast.limits import ALLOWANCES, LATEST_S, Limiter, NotSent
 
 LIST, CREATE, SEARCH = "GET /api/v1/instances/", "PUT /api/v0/asks/{id}/", "POST /api/v0/bundles/"
 
@@ -21,6 +21,8 @@ class Frozen(Clock):
     def sleep(self, seconds):
         Frozen.reading += max(seconds, 0)
 
+    rest = sleep
+
 
 @pytest.fixture
 def limiter():
@@ -28,8 +30,15 @@ def limiter():
     return Limiter(Frozen())
 
 
+def call(limiter, endpoint):
+    """A call that is answered at once; how long it had to wait."""
+    waited = limiter.acquire(endpoint)
+    limiter.ended(endpoint)
+    return waited
+
+
 def times(limiter, endpoint, calls):
-    waits = [limiter.acquire(endpoint) for _ in range(calls)]
+    waits = [call(limiter, endpoint) for _ in range(calls)]
     return waits, Frozen.reading - 100
 
 
@@ -62,7 +71,7 @@ def test_without_a_named_time_the_rest_doubles_and_an_answer_ends_it(limiter):
     rests = []
     for _ in range(7):
         limiter.refused(LIST, None)
-        rests.append(limiter.acquire(LIST))
+        rests.append(call(limiter, LIST))
     assert rests == pytest.approx([3, 6, 12, 24, 48, 60, 60])
     limiter.answered(LIST)
     limiter.refused(LIST, None)
@@ -92,3 +101,47 @@ def test_threads_share_one_queue():
         thread.join(10)
     assert len(slots) == 8
     assert max(slots) - min(slots) >= 7 * ALLOWANCES[LIST].per_s
+
+
+def test_a_call_that_took_longer_than_usual_may_have_arrived_late(limiter):
+    for took in (0.5, 0.5, 1.5):
+        limiter.acquire(CREATE)
+        Frozen.reading += took
+        limiter.ended(CREATE)
+    usual = 0.5 + 0.05 * (1.5 - 0.5)
+    assert limiter.acquire(CREATE) == pytest.approx(4.52 - 1.5 + (1.5 - usual))
+
+
+def test_a_call_without_an_answer_does_not_hold_the_others_back_for_long(limiter):
+    limiter.acquire(CREATE)
+    limiter.ended(CREATE)
+    limiter.acquire(CREATE)
+    assert limiter.acquire(CREATE) == pytest.approx(4.52 + LATEST_S)
+
+
+def test_a_caller_that_went_late_is_counted_from_when_it_went():
+    class Late(Frozen):
+        def sleep(self, seconds):
+            Frozen.reading += seconds + 3
+
+    Frozen.reading = 100.0
+    limiter = Limiter(Late())
+    limiter.acquire(LIST)
+    limiter.acquire(LIST)
+    went = Frozen.reading
+    Frozen.reading += 1.0
+    assert limiter.acquire(LIST) > 0
+    assert Frozen.reading - went > 1.02
+
+
+@pytest.mark.timeout(30)
+def test_once_the_clock_is_stopping_nothing_is_rented_and_everything_is_still_destroyed():
+    clock = Clock(1)
+    limiter = Limiter(clock)
+    destroy = "DELETE /api/v0/instances/{id}/"
+    limiter.acquire(CREATE)
+    threading.Timer(0.1, clock.stopping.set).start()
+    with pytest.raises(NotSent):
+        limiter.acquire(CREATE)
+    limiter.acquire(destroy)
+    assert limiter.acquire(destroy) >= ALLOWANCES[destroy].per_s

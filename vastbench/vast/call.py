@@ -170,6 +170,7 @@ class Caller:
                 reply = self._send(endpoint, method, url, json, params, _Bearer(self._key))
             finally:
                 received = self.clock.now()
+                self._limiter.ended(endpoint)
             value = read(reply, endpoint)
         except ApiError as error:
             if isinstance(error, RateLimited) and error.code != SEARCH_QUOTA:

@@ -6,7 +6,7 @@ refusal costs several seconds and, on a create, the offer.
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vastbench.clock import Clock
 from vastbench.errors import Interrupted
@@ -46,21 +46,70 @@ ALLOWANCES: dict[str, Allowance] = {
 RENTING = frozenset({"POST /api/v0/bundles/", "PUT /api/v0/asks/{id}/"})
 """The calls on the way to an instance: none of them is made any more once the clock is stopping."""
 
+LATEST_S = 2.0
+"""Real seconds by which a call is taken to have arrived late at most."""
+
 
 class NotSent(Interrupted):
     """The clock was stopping while a call waited for its turn: it was not sent."""
 
 
+@dataclass(slots=True)
+class _Sent:
+    """A call under way or ended; readings of the clock."""
+
+    thread: int
+    sent: float
+    ended: float | None = None
+
+
+@dataclass(slots=True)
+class _Line:
+    """The calls to one endpoint. ``turn`` is held by the one caller who is next."""
+
+    allowance: Allowance | None
+    calls: deque[_Sent]
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    resting_until: float = 0.0
+    refusals: int = 0
+    usual_s: float | None = None
+
+    def due(self, now: float, speed: float) -> float:
+        """When the next call may be sent, as far as is known ``now``."""
+        if self.allowance is None or len(self.calls) < self.allowance.calls:
+            return self.resting_until
+        first = self.calls[0]
+        # The marketplace counts from arrival to arrival, and a call that takes longer than usual may have arrived late.
+        took = (now if first.ended is None else first.ended) - first.sent
+        # Where half an interval passes for usual at most, nobody overtakes a call that is still under way.
+        usual_s = min(took if self.usual_s is None else self.usual_s, self.allowance.per_s / 2)
+        late = min(max(took - usual_s, 0.0), LATEST_S * speed)
+        return max(self.resting_until, first.sent + self.allowance.per_s + JITTER_S * speed + late)
+
+    def end(self, now: float) -> None:
+        """Note that the call of this thread has ended."""
+        for call in self.calls:
+            if call.thread == threading.get_ident() and call.ended is None:
+                call.ended = now
+                usual_s = took = now - call.sent
+                if self.usual_s is not None:
+                    # Quick to fall and slow to rise: a busy spell must not pass for the usual.
+                    usual_s = self.usual_s + (0.2 if took < self.usual_s else 0.05) * (took - self.usual_s)
+                self.usual_s = usual_s
+
+
 class Limiter:
-    """Spaces the calls to each endpoint; one per account, shared by all threads."""
+    """Spaces the calls to each endpoint; one per account, shared by all threads.
+
+    Callers of an endpoint go one after the other, each counted from when it really went: threads wake up late on a busy
+    machine, and slots handed out in advance would bunch together.
+    """
 
     def __init__(self, clock: Clock) -> None:
         """Start with every endpoint free."""
         self._clock = clock
         self._lock = threading.Lock()
-        self._slots: dict[str, deque[float]] = {}
-        self._resting_until: dict[str, float] = {}
-        self._refusals: dict[str, int] = {}
+        self._lines: dict[str, _Line] = {}
 
     def acquire(self, endpoint: str) -> float:
         """Wait until ``endpoint`` may be called; the clock seconds waited.
@@ -68,41 +117,54 @@ class Limiter:
         Raises NotSent for a call on the way to an instance when the clock is stopping.
         """
         asked = self._clock.now()
-        while True:
-            slot = self._reserve(endpoint)
-            if endpoint not in RENTING:
-                self._clock.sleep(slot - self._clock.now())
-            elif self._clock.wait(self._clock.stopping, slot - self._clock.now()):
-                raise NotSent("Nothing more is rented: stopped while waiting for a turn.")
+        line = self._line(endpoint)
+        with line.turn:
+            while (rest := self._rest(line)) > 0:
+                self._wait(endpoint, rest)
+            now = self._clock.now()
             with self._lock:
-                # A refusal that came while this caller slept holds for it too.
-                if self._resting_until.get(endpoint, slot) <= slot:
-                    return max(0.0, self._clock.now() - asked)
+                line.calls.append(_Sent(threading.get_ident(), now))
+        return max(0.0, now - asked)
 
     def refused(self, endpoint: str, retry_after_s: float | None) -> None:
         """Let ``endpoint`` rest after a 429: as long as the reply asked, else 3 s, doubling; at most a minute."""
-        allowance = ALLOWANCES.get(endpoint)
+        line = self._line(endpoint)
         with self._lock:
-            refusals = self._refusals[endpoint] = self._refusals.get(endpoint, 0) + 1
-            rest = 3.0 * 2.0 ** min(refusals - 1, 10) if retry_after_s is None else retry_after_s
+            line.refusals += 1
+            rest = 3.0 * 2.0 ** min(line.refusals - 1, 10) if retry_after_s is None else retry_after_s
             # A destroy must not be held back for a day because somebody asked us to wait that long.
-            rest = min(max(rest, allowance.penalty_s if allowance else 0.0), LONGEST_BACKOFF_S)
-            until = self._clock.now() + rest
-            self._resting_until[endpoint] = max(until, self._resting_until.get(endpoint, until))
+            rest = min(max(rest, line.allowance.penalty_s if line.allowance else 0.0), LONGEST_BACKOFF_S)
+            line.resting_until = max(self._clock.now() + rest, line.resting_until)
 
     def answered(self, endpoint: str) -> None:
         """Forget earlier refusals of ``endpoint``: it answered."""
+        line = self._line(endpoint)
         with self._lock:
-            self._refusals.pop(endpoint, None)
+            line.refusals = 0
 
-    def _reserve(self, endpoint: str) -> float:
-        """The next free slot of ``endpoint``, now taken."""
-        allowance = ALLOWANCES.get(endpoint)
+    def ended(self, endpoint: str) -> None:
+        """This thread's call is over, however it ended."""
+        line = self._line(endpoint)
         with self._lock:
-            slot = max(self._clock.now(), self._resting_until.get(endpoint, 0.0))
-            if allowance:
-                taken = self._slots.setdefault(endpoint, deque(maxlen=allowance.calls))
-                if len(taken) == allowance.calls:
-                    slot = max(slot, taken[0] + allowance.per_s + JITTER_S * self._clock.speed)
-                taken.append(slot)
-        return slot
+            line.end(self._clock.now())
+
+    def _line(self, endpoint: str) -> _Line:
+        with self._lock:
+            if endpoint not in self._lines:
+                allowance = ALLOWANCES.get(endpoint)
+                self._lines[endpoint] = _Line(allowance, deque(maxlen=allowance.calls if allowance else 0))
+            return self._lines[endpoint]
+
+    def _rest(self, line: _Line) -> float:
+        with self._lock:
+            now = self._clock.now()
+            return line.due(now, self._clock.speed) - now
+
+    def _wait(self, endpoint: str, seconds: float) -> None:
+        if endpoint not in RENTING:
+            self._clock.sleep(seconds)
+            return
+        try:
+            self._clock.rest(seconds)
+        except Interrupted as stopped:
+            raise NotSent("Nothing more is rented: stopped while waiting for a turn.") from stopped

@@ -1,0 +1,369 @@
+"""A study makes its repeats, whatever stops it, and says truly how far it came."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from tests.fleet import bench
+from tests.processes import VASTBENCH, clean_environment, emulator_process
+from tests.profiles import certain
+from vastbench.errors import LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
+from vastbench.provision import Conditions
+from vastbench.sources import load
+from vastbench.store import Store
+from vastbench.study import Study, run_study
+from vastbench.timing import Outcome, PhaseName
+
+SPEED = 50
+
+
+def sit(folder, repeats, *, workers=3, conditions=None, listener=None, seed=1, name="s", **settings):
+    """One sitting of the study ``name`` in ``folder``."""
+    with bench(
+        folder, profile=settings.pop("profile", None) or certain(folder), seed=seed, speed=SPEED, study=name, **settings
+    ) as b:
+        return run_study(b, b.open_study(repeats, conditions), workers=workers, listener=listener)
+
+
+def stored(folder) -> Store:
+    return Store(folder / "runs.sqlite")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A study of six runs by three workers, what its listener heard, and what was stored when each run was said to end."""
+    folder = tmp_path_factory.mktemp("study")
+    heard, landed = [], []
+
+    def listen(progress):
+        heard.append(progress)
+        if progress.ended:
+            with stored(folder) as store:
+                landed.append(store.has_run(progress.ended.id))
+
+    return folder, sit(folder, 6, listener=listen), heard, landed
+
+
+def test_a_study_makes_its_repeats(first):
+    folder, study, _, _ = first
+    assert len(study.made) == len(study.runs) == study.passed == 6
+    assert {run.study for run in study.runs} == {"s"}
+    assert len({run.id for run in study.runs}) == 6
+    assert study.shortfall() is None
+    with stored(folder) as store:
+        assert store.study("s") == study
+        assert store.studies() == [study]
+        assert store.unfinished("s") == []
+        assert {lease.verdict for lease in store.leases()} == {"destroyed"}
+
+
+def test_every_run_is_stored_before_it_is_said_to_have_ended(first):
+    assert first[3] == [True] * 6
+
+
+def test_workers_share_the_limits_and_are_never_refused(first):
+    assert [run.instrument["api"]["rate_limited"] for run in first[1].runs] == [0] * 6
+
+
+def test_progress_counts_up_to_the_end_and_knows_what_every_worker_does(first):
+    _, study, heard, _ = first
+    assert [progress.made for progress in heard if progress.ended] == [1, 2, 3, 4, 5, 6]
+    assert [progress.made for progress in heard] == sorted(progress.made for progress in heard)
+    assert {progress.left_s is None for progress in heard if progress.made == 0} == {True}
+    assert all(progress.left_s is not None for progress in heard if progress.made)
+    assert heard[-1].left_s == 0
+    assert heard[-1].spent_usd == pytest.approx(study.spent_usd)
+    assert set(heard[-1].workers) == {None}
+    seen = {(doing.run, doing.phase) for progress in heard for doing in progress.workers if doing}
+    assert {run for run, _ in seen} == {1, 2, 3, 4, 5, 6}
+    assert {phase for _, phase in seen} >= {PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH, PhaseName.CONFIRM}
+    assert max(sum(doing is not None for doing in progress.workers) for progress in heard) == 3
+
+
+def test_a_complete_study_makes_nothing(first):
+    folder, study, _, _ = first
+    assert sit(folder, 6) == study
+
+
+def test_a_study_that_wants_more_makes_only_those_and_draws_anew(first, tmp_path):
+    _, study, _, _ = first
+    shutil.copytree(first[0], tmp_path, dirs_exist_ok=True)
+    longer = sit(tmp_path, 8)
+    assert len(longer.made) == 8
+    assert longer.runs[:6] == study.runs
+    seeds = Counter(run.conditions["seed"] for run in longer.runs)
+    assert seeds[1] == 6
+    assert sorted(seeds.values()) == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"conditions": Conditions(disk_gb=40)}, ["disk_gb", "20.0", "40"]),
+        ({"conditions": Conditions(gpu_name=None)}, ["gpu_name", "RTX 4090", "None"]),
+        ({"conditions": Conditions(boot_deadline_s=60)}, ["boot_deadline_s", "600", "60"]),
+        ({"profile": "default"}, ["profile", "certain", "default"]),
+    ],
+)
+def test_other_conditions_are_another_study(first, changed, words):
+    with pytest.raises(UsageError) as caught:
+        sit(first[0], 6, **changed)
+    assert all(word in caught.value.message for word in words), caught.value.message
+
+
+def test_the_number_of_workers_and_the_seed_may_change(first):
+    assert len(sit(first[0], 6, workers=1, seed=99).made) == 6
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "ä", "x" * 81])
+def test_a_study_needs_a_plain_name(tmp_path, name):
+    with stored(tmp_path) as store, pytest.raises(UsageError, match="name"):
+        store.open_study(name, scenario="integration", repeats=1, conditions={})
+
+
+@pytest.mark.parametrize(
+    ("repeats", "workers", "word"), [(0, 1, "repeats"), (100_001, 1, "repeats"), (1, 0, "workers"), (1, 65, "workers")]
+)
+def test_impossible_numbers_are_refused(tmp_path, repeats, workers, word):
+    with pytest.raises(UsageError, match=word):
+        sit(tmp_path, repeats, workers=workers)
+
+
+def test_a_bench_without_a_study_opens_none(tmp_path):
+    with bench(tmp_path, profile=certain(tmp_path)) as opened, pytest.raises(UsageError, match="without a study"):
+        opened.open_study(1)
+
+
+def test_a_bench_makes_runs_of_its_own_study_only(first):
+    with bench(first[0], profile=certain(first[0]), study="other") as opened, pytest.raises(UsageError, match="other"):
+        opened.run_next(first[1])
+
+
+# What ends a study early
+
+
+def test_the_budget_ends_a_study_and_counts_what_earlier_sittings_spent(tmp_path):
+    conditions = Conditions(boot_deadline_s=60, ssh_deadline_s=30)
+    spent = sit(tmp_path, 2, conditions=conditions)
+    with bench(tmp_path, profile=certain(tmp_path), speed=SPEED, study="s", budget_usd=0.001) as opened:
+        assert opened.spent_usd == pytest.approx(
+            sum(run.cost.gpu_upper_usd + run.cost.storage_usd + run.cost.transfer_usd for run in spent.runs)
+        )
+        study = run_study(opened, opened.open_study(9, conditions), workers=2)
+    assert len(study.made) == 2
+    assert {run.cause for run in study.runs[2:]} == {"budget"}
+    error = study.shortfall()
+    assert isinstance(error, StudyIncomplete)
+    assert "2 of 9" in error.message
+    assert "budget" in error.message
+    with stored(tmp_path) as store:
+        assert {lease.run_id for lease in store.leases()} <= {run.id for run in spent.runs}
+
+
+def test_a_market_without_offers_is_asked_three_times(tmp_path):
+    study = sit(tmp_path, 10, workers=1, conditions=Conditions(gpu_name="RTX 9999"))
+    assert [run.cause for run in study.runs] == ["no_offer"] * 3
+    assert isinstance(study.shortfall(), StudyIncomplete)
+
+
+def test_a_rejected_key_is_not_tried_again(tmp_path, monkeypatch):
+    with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--speed", "20") as environment:
+        for name in ("VAST_URL", "VASTBENCH_SPEED"):
+            monkeypatch.setenv(name, environment[name])
+        monkeypatch.setenv("VAST_API_KEY", "wrong")
+        with bench(tmp_path, live=True, budget_usd=9, study="s") as opened:
+            study = run_study(opened, opened.open_study(9), workers=1)
+    assert [run.cause for run in study.runs] == ["key_rejected"]
+
+
+def test_a_study_in_which_nothing_passes_has_failed(tmp_path):
+    profile = tmp_path / "broken.toml"
+    profile.write_text(certain(tmp_path).read_text().replace("oci_error = { p = 0", "oci_error = { p = 1"))
+    study = sit(tmp_path, 2, profile=profile)
+    assert study.causes == {"boot_failed": 2}
+    error = study.shortfall()
+    assert isinstance(error, StudyFailed)
+    assert "2 × boot_failed" in error.message
+
+
+def test_an_instance_that_is_not_confirmed_gone_ends_the_study(tmp_path, monkeypatch):
+    monkeypatch.setattr("vastbench.lease.CONFIRM_DEADLINE_S", -1.0)
+    profile = tmp_path / "late.toml"
+    profile.write_text(
+        certain(tmp_path).read_text().replace("[lag]", '[lag]\ngone = { kind = "fixed", value = 60, basis = "assumption" }')
+    )
+    with pytest.raises(LeaseNotClosed, match="not confirmed destroyed"):
+        sit(tmp_path, 9, workers=1, profile=profile)
+    with stored(tmp_path) as store:
+        assert [run.cause for run in store.study("s").runs] == ["lease_not_closed"]
+
+
+@pytest.mark.parametrize("phase", [PhaseName.SEARCH, PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH])
+def test_a_stopped_bench_ends_its_runs_long_before_their_deadlines(tmp_path, phase):
+    profile = tmp_path / "endless.toml"
+    text = certain(tmp_path).read_text()
+    never = {PhaseName.WAIT_RUNNING: ("running", 15), PhaseName.WAIT_SSH: ("accepts", 2)}.get(phase)
+    if never:
+        text = text.replace(
+            f'{never[0]} = {{ kind = "fixed", value = {never[1]}', f'{never[0]} = {{ kind = "fixed", value = 9999'
+        )
+    profile.write_text(text)
+    with bench(tmp_path, profile=profile, seed=1, speed=5, study="s") as opened:
+        study = opened.open_study(3, Conditions(boot_deadline_s=3000, ssh_deadline_s=3000))
+
+        def stop(progress):
+            if any(doing and doing.phase is phase for doing in progress.workers):
+                opened.stop()
+
+        made = run_study(opened, study, workers=2, listener=stop)
+    assert {run.cause for run in made.runs} == {"interrupted"}
+    assert all(run.total_s < 1000 for run in made.runs)
+    assert made.made == ()
+    with stored(tmp_path) as store:
+        assert store.leases(open_only=True) == []
+
+
+def test_a_listener_that_fails_costs_no_run(tmp_path):
+    def fail(_):
+        raise BrokenPipeError
+
+    assert sit(tmp_path, 2, listener=fail).passed == 2
+
+
+# Killed and started again
+
+
+def begin(folder, *, repeats=8):
+    """``vastbench study`` in the background, once two of its runs have ended."""
+    command = [VASTBENCH, "study", "--name", "s", "--repeats", str(repeats), "--workers", "4", "--seed", "1"]
+    command += ["--speed", str(SPEED), "--profile", str(certain(folder)), "--store", str(folder / "runs.sqlite")]
+    process = subprocess.Popen(
+        command, env=clean_environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    lines = [process.stderr.readline() for _ in range(2)]
+    assert all("passed" in line for line in lines), lines + process.stderr.readlines()
+    return process, command
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "cause"),
+    [(signal.SIGTERM, 130, "interrupted"), (signal.SIGKILL, -signal.SIGKILL, "killed")],
+    ids=["SIGTERM", "SIGKILL"],
+)
+def test_a_stopped_study_goes_on_without_losing_or_repeating_a_run(tmp_path, number, code, cause):
+    process, command = begin(tmp_path)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == code, said
+    assert "Traceback" not in said
+    with stored(tmp_path) as store:
+        before = store.study("s")
+    assert 2 <= len(before.made) < 8
+    assert ("goes on" in said) == (code == 130)
+
+    done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    with stored(tmp_path) as store:
+        after = store.study("s")
+        assert len(after.made) == 8
+        assert (
+            set(before.runs) <= set(after.runs)
+            if not before.runs
+            else {r.id for r in before.runs} <= {r.id for r in after.runs}
+        )
+        assert store.announced("s") == len(after.runs)
+        assert store.unfinished("s") == []
+        assert store.leases(open_only=True) == []
+    ours = [run for run in after.runs if run.cause]
+    assert 0 < len(ours) <= 4
+    assert {(run.outcome, run.cause) for run in ours} == {(Outcome.CENSORED, cause)}
+    if cause == "killed":
+        assert all(run.phases == () and run.total_s is None for run in ours)
+        assert any(lease.verdict == "already gone" for lease in leases_of(tmp_path))
+    assert len({run.conditions.get("seed") for run in after.made}) == 2
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    assert load(tmp_path / "runs.sqlite")["run"].nunique() == len(after.runs)
+
+
+def leases_of(folder):
+    with stored(folder) as store:
+        return store.leases()
+
+
+# As text, as HTML, on the command line
+
+
+def test_a_study_shows_its_counts_and_medians(first):
+    study = first[1]
+    text = str(study)
+    assert "6 of 6 runs made · 6 passed" in text
+    row = re.search(r"wait running +([\d.]+) +(\d+)", text)
+    assert row
+    seconds = sorted(run.seconds(PhaseName.WAIT_RUNNING) for run in study.runs)
+    assert float(row[1]) == pytest.approx((seconds[2] + seconds[3]) / 2, abs=0.005)
+    assert row[2] == "6"
+    assert row[1] in study._repr_html_()
+
+
+def test_an_empty_study_shows_no_number_that_it_does_not_have():
+    study = Study("empty", "integration", 3, {"source": "emulator"}, "2026-01-01T00:00:00+00:00")
+    assert "0 of 3 runs made · 0 passed · – by meter" in str(study)
+    assert "0 of 3 runs made" in study._repr_html_()
+
+
+def test_foreign_words_cannot_leave_their_place(first):
+    run = replace(first[1].runs[0], outcome=Outcome.FAILED, cause="<b>\x1b[2J")
+    study = replace(first[1], runs=(run,))
+    assert "<b>\x1b" not in study._repr_html_()
+    assert "&lt;b&gt;" in study._repr_html_()
+    assert "\x1b" not in str(study)
+
+
+def test_the_command_line_makes_a_study_and_says_what_comes_next(tmp_path):
+    def call(*words):
+        command = [VASTBENCH, *words, "--store", str(tmp_path / "runs.sqlite")]
+        return subprocess.run(
+            command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60, cwd=tmp_path
+        )
+
+    wanted = ("study", "--name", "cli", "--repeats", "2", "--speed", "50", "--profile", str(certain(tmp_path)))
+    made = call(*wanted)
+    assert made.returncode == 0, made.stderr
+    assert "2 of 2 runs made" in made.stdout
+    assert "vastbench report --study cli" in made.stdout
+    assert [line for line in made.stderr.splitlines() if "1 of 2 runs made" in line and "left" in line]
+    again = call(*wanted, "--json")
+    assert "complete: no run was made" in again.stderr
+    shown = json.loads(again.stdout)
+    assert (shown["made"], shown["passed"], shown["repeats"]) == (2, 2, 2)
+    assert len(json.loads(call("runs", "--study", "cli", "--json").stdout)) == 2
+    assert call("runs", "--study", "none", "--json").stdout.strip() == "[]"
+    refused = call(*wanted[:4], "2", *wanted[5:], "--disk", "30")
+    assert refused.returncode == 2
+    assert "disk_gb" in refused.stderr
+    short = call("study", "--name", "short", "--repeats", "4", "--workers", "1", "--speed", "50", "--gpu", "RTX 9999")
+    assert short.returncode == 11
+    assert "3 of 4 runs" in short.stderr
+    failed = call("study", "--name", "failed", "--repeats", "3", "--workers", "1", "--speed", "50", "--gpu", "RTX 9999")
+    assert failed.returncode == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "word"), [(["--name", "a b"], "name"), (["--repeats", "0"], "repeats"), (["--workers", "65"], "workers")]
+)
+def test_an_impossible_study_is_refused(tmp_path, options, word):
+    command = [VASTBENCH, "study", "--name", "x", *options]
+    done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert not (tmp_path / "data").exists()
