@@ -420,9 +420,9 @@ def test_each_price_has_its_gpu_region_tier_and_date():
 def test_prices_without_the_figure_are_counted():
     table = compare(prices(), SEED).head(10)
     table.loc[3:4, "usd_per_gb_hour"] = float("nan")
-    assert "n = 8 prices; 2 without this figure not drawn" in charts.provider_costs(table, value="usd_per_gb_hour").get_title(
-        "left"
-    )
+    assert "n = 8 prices)\n2 prices without this figure not drawn" in charts.provider_costs(
+        table, value="usd_per_gb_hour"
+    ).get_title("left")
 
 
 def test_an_unknown_figure_is_refused_with_the_known_ones():

@@ -84,8 +84,8 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
         raise ValueError(f"provider_costs draws {', '.join(NAMES)}, not {value!r}")
     drawn = comparison.dropna(subset=value).sort_values(value, kind="stable", ignore_index=True)
     missing = len(comparison) - len(drawn)
-    without = f"; {missing:,} without this figure not drawn" if missing else ""
-    title = f"{NAMES[value]} (n = {style.counted(len(drawn), 'price')}{without})"
+    without = f"\n{style.counted(missing, 'price')} without this figure not drawn" if missing else ""
+    title = f"{NAMES[value]} (n = {style.counted(len(drawn), 'price')}){without}"
     if drawn.empty:
         return style.nothing(ax, title, "There is no price in the table to compare.")
     ax = style.axes(ax, 1.1 + 0.24 * len(drawn))
@@ -106,7 +106,7 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
     style.rows(ax, [_offer(row) for row in records])
     for label, row in zip(ax.get_yticklabels(), records, strict=True):
         label.set_fontweight("bold" if row["ours"] else "normal")
-    ax.set_xlim(0, end * 1.35)
+    ax.set_xlim(0, end * 1.5)
     ax.xaxis.set_major_formatter(lambda price, _: rf"\${style.number(price)}")
     ranged = drawn["usd_per_hour_high"].gt(drawn["usd_per_hour_low"]).any()
     return style.finish(ax, title, x="USD; orange: our runs" + (", line: the cheapest to the dearest" if ranged else ""))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-COLOURS = (style.BLUE, style.ORANGE, style.PURPLE)
-"""The longest phases get one each, the longest the first; more could not be told apart in grey."""
+LOOKS = ((style.BLUE, ""), (style.ORANGE, ""), (style.PURPLE, "\\\\\\\\"))
+"""Colour and hatch of the longest phases, the longest the first; more could not be told apart in grey."""
 WORTH_NAMING = 0.02
 """A phase with less than this share of all time is drawn with the other short ones."""
 OTHERS, RETRIES, UNATTRIBUTED, NOT_ENDED = "other phases", "retries", str(PhaseName.UNATTRIBUTED), "not ended"
@@ -29,7 +29,7 @@ FACES = {
 }
 """Colour and hatch of the parts that are not one phase."""
 THIN = 60
-"""With more runs than this a column is too narrow for gaps and dots."""
+"""With more runs than this a column is too narrow for gaps and fine hatches."""
 FAR = 1.5
 MARKS = ("x", "^", "s", "D", "v", "P")
 """One mark per reason for not passing, the most frequent first; the rarest share the last one."""
@@ -54,15 +54,10 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     n = len(runs)
     x, half = np.arange(1, n + 1), 0.5 if n > THIN else 0.42
     base = np.zeros(n)
-    colours = dict(
-        zip(parts.drop(columns=list(FACES), errors="ignore").sum().sort_values(ascending=False).index, COLOURS, strict=False)
-    )
-    for name in parts.columns:
+    for name, (face, hatch) in _looks(parts).items():
         top = base + parts[name].to_numpy()
         columns = np.stack([[x - half, x - half, x + half, x + half], [base, top, top, base]]).transpose(2, 1, 0)
-        face, hatch = FACES.get(name) or (colours[name], "")
-        hatch = "" if n > THIN and name == UNATTRIBUTED else hatch
-        edge = style.GREY if face == style.WHITE else face
+        edge = style.GREY if face == style.WHITE else style.WHITE if hatch else face
         ax.add_collection(PolyCollection(list(columns), facecolor=face, edgecolor=edge, linewidth=0.3, hatch=hatch, label=name))
         base = top
     cut = _cut(runs, base)
@@ -103,7 +98,7 @@ def _parts(runs: pd.DataFrame) -> pd.DataFrame:
 
     top = runs[[column(name) for name in TOP_LEVEL]].set_axis([str(name) for name in TOP_LEVEL], axis=1).fillna(0.0)
     share = top.sum() / max(float(top.to_numpy().sum()), 1e-9)
-    named = set(share[share > WORTH_NAMING].nlargest(len(COLOURS)).index)
+    named = set(share[share > WORTH_NAMING].nlargest(len(LOOKS) if len(runs) <= THIN else len(LOOKS) - 1).index)
     parts = top[[name for name in top if name in named]].copy()
     parts[OTHERS] = top[[name for name in top if name not in named]].sum(axis=1)
     parts[RETRIES] = runs["retries_s"]
@@ -113,10 +108,19 @@ def _parts(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(parts.loc[:, parts.sum() > 0])
 
 
+def _looks(parts: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Colour and hatch of each part, bottom first; the longest phase is blue."""
+    longest = parts.drop(columns=list(FACES), errors="ignore").sum().sort_values(ascending=False).index
+    looks = dict(zip(longest, LOOKS, strict=False)) | FACES
+    if len(parts) > THIN:
+        looks[UNATTRIBUTED] = (style.WHITE, "")
+    return {str(name): looks[str(name)] for name in parts}
+
+
 def _mark(ax: Axes, runs: pd.DataFrame, top: NDArray[np.float64]) -> None:
     """A mark on top of each column whose run did not pass, and its reason with their number in the legend."""
     failed = runs["run_outcome"] != Outcome.PASSED
-    reasons = runs["run_outcome"].where(failed) + ": " + runs["cause"].fillna("")
+    reasons = runs["run_outcome"].where(failed) + ": " + runs["cause"].replace("", "unknown").fillna("unknown")
     counts = reasons[failed].value_counts()
     kept = counts.index[: len(MARKS) - 1] if len(counts) > len(MARKS) else counts.index
     for mark, reason in zip(MARKS, [*kept, None], strict=False):
@@ -137,12 +141,13 @@ def _mark(ax: Axes, runs: pd.DataFrame, top: NDArray[np.float64]) -> None:
 
 
 def _dates(runs: pd.DataFrame) -> str:
-    first, last = runs["started_at"].min(), runs["started_at"].max()
+    known = runs["started_at"].dropna()
+    if known.empty:
+        return "dates unknown"
+    first, last = (f"{date:%Y-%m-%d %H:%M}" for date in (known.min(), known.max()))
     if first == last:
-        return f"{first:%Y-%m-%d %H:%M} UTC"
-    if first.date() == last.date():
-        return f"{first:%Y-%m-%d %H:%M} to {last:%H:%M} UTC"
-    return f"{first:%Y-%m-%d} to {last:%Y-%m-%d} UTC"
+        return f"{first} UTC"
+    return f"{first} to {last[-5:] if first[:10] == last[:10] else last} UTC"
 
 
 def failures_by_cause(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
