@@ -159,3 +159,11 @@ def test_a_clock_refuses_an_impossible_speed(speed):
 def test_network_limits_do_not_shrink_below_the_floor_with_the_clock():
     assert Clock(50).socket_timeout(30) == 2.0
     assert Clock(1).socket_timeout(30) == 30
+
+
+def test_a_rest_ends_when_the_clock_is_stopping():
+    clock = Clock(100)
+    clock.rest(0.1)
+    clock.stopping.set()
+    with pytest.raises(Interrupted):
+        clock.rest(9000)

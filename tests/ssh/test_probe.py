@@ -12,7 +12,7 @@ import pytest
 
 from tests.ssh.machine import Machine, deaf_port
 from vastbench.clock import Clock
-from vastbench.errors import DeadlineExceeded, HostKeyChanged, SshError, UsageError
+from vastbench.errors import DeadlineExceeded, HostKeyChanged, Interrupted, SshError, UsageError
 from vastbench.ssh import probe as probing
 from vastbench.ssh.probe import Endpoint, NotReady, Step, wait_ready
 
@@ -144,6 +144,12 @@ def test_no_more_keys_are_offered_than_openssh_bears(machine, key, pin, clock):
     assert len(first) == 5
     assert min(b - a for a, b in itertools.pairwise(first)) >= 0.095
     assert second[0] - first[-1] >= 0.5
+
+
+def test_a_stopping_clock_ends_the_wait_long_before_its_deadline(machine, wait, clock):
+    threading.Timer(0.3, clock.stopping.set).start()
+    with pytest.raises(Interrupted, match="SSH"):
+        wait(machine("closed").endpoint(), within=150.0)
 
 
 def test_two_addresses_race_and_both_are_reported(machine, wait):

@@ -1,5 +1,6 @@
 """The store keeps runs and leases, and says clearly when it cannot."""
 
+import json
 import sqlite3
 import threading
 from dataclasses import replace
@@ -7,14 +8,18 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
-from vastbench.errors import NotFound, StoreError
+import vastbench.store
+from vastbench.errors import NotFound, StoreError, UsageError
 from vastbench.report.files import read_run
 from vastbench.resources import shared
 from vastbench.store import LeaseRow, Store
 from vastbench.store.database import HEAD, connect
+from vastbench.store.rows import run_row
 from vastbench.store.tables import metadata
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
@@ -134,8 +139,6 @@ def test_the_migrations_make_what_the_tables_say(tmp_path):
 
 
 def test_head_is_the_newest_migration():
-    import vastbench.store
-
     versions = Path(vastbench.store.__file__).parent / "migrations" / "versions"
     assert max(path.name for path in versions.glob("0*.py")).startswith(HEAD)
 
@@ -183,3 +186,88 @@ def test_a_password_never_shows():
     with pytest.raises(StoreError) as caught:
         Store("nosuchdatabase://user:canary@localhost/x")
     assert "canary" not in str(caught.value)
+
+
+def test_many_runs_are_read_in_a_handful_of_queries(store):
+    run = read_run(SEED)
+    for number in range(12):
+        store.save_run(replace(run, id=f"run-{number:02}"))
+    asked = []
+    sa.event.listen(store._engine, "before_cursor_execute", lambda *said: asked.append(said[2]))
+    read = store.runs()
+    assert [one.id for one in read] == [f"run-{number:02}" for number in reversed(range(12))]
+    assert {one.phases for one in read} == {run.phases}
+    assert len([words for words in asked if words.startswith("SELECT")]) == 4
+    assert [one.id for one in store.runs(limit=2)] == ["run-11", "run-10"]
+
+
+def test_the_runs_of_a_study_can_be_asked_for(store):
+    store.save_run(replace(read_run(SEED), id="a", study="s"))
+    store.save_run(replace(read_run(SEED), id="b"))
+    assert [run.id for run in store.runs(study="s")] == ["a"]
+
+
+def test_a_study_is_written_down_once_and_may_grow(store):
+    made = store.open_study("s", scenario="integration", repeats=3, conditions={"gpu_name": "RTX 4090"})
+    grown = store.open_study("s", scenario="integration", repeats=5, conditions={"gpu_name": "RTX 4090", "new": 1})
+    assert grown == replace(made, repeats=5)
+    assert store.studies() == [grown]
+    with pytest.raises(UsageError, match=r"'gpu_name'|gpu_name"):
+        store.open_study("s", scenario="integration", repeats=5, conditions={"gpu_name": "RTX 3090"})
+    with pytest.raises(UsageError, match="scenario"):
+        store.open_study("s", scenario="snapshot", repeats=5, conditions={"gpu_name": "RTX 4090"})
+    assert store.study("s") == grown
+    with pytest.raises(NotFound, match="nowhere"):
+        store.study("nowhere")
+
+
+def test_no_more_runs_are_announced_than_are_missing(store):
+    store.open_study("s", scenario="integration", repeats=3, conditions={})
+    here, elsewhere = {"host": "here"}, {"host": "elsewhere"}
+    for name, cause in (("made", "boot_failed"), ("stopped", "interrupted")):
+        store.save_run(replace(read_run(SEED), id=name, study="s", cause=cause))
+    assert store.announce_run("s", "one", here)
+    assert store.announce_run("s", "far", elsewhere)
+    assert store.announce_run("s", "two", here)
+    assert not store.announce_run("s", "three", here)
+    assert [one.run_id for one in store.unfinished("s")] == ["one", "far", "two"]
+    store.save_run(replace(read_run(SEED), id="two", study="s", cause="killed"))
+    assert store.announce_run("s", "three", here)
+    assert store.announced("s") == 4
+    with pytest.raises(NotFound, match="nowhere"):
+        store.announce_run("nowhere", "four", here)
+
+
+def test_many_threads_announce_no_run_too_many(store):
+    store.open_study("s", scenario="integration", repeats=5, conditions={})
+    done = []
+    threads = [
+        threading.Thread(target=lambda name=f"run-{i}": done.append(store.announce_run("s", name, {"host": "here"})))
+        for i in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == [False] * 11 + [True] * 5
+
+
+def test_a_store_of_an_older_vastbench_keeps_its_runs(tmp_path):
+    path = tmp_path / "runs.sqlite"
+    engine = connect(path)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(Path(vastbench.store.__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+        columns = {column["name"] for column in sa.inspect(connection).get_columns("runs")}
+        assert "study" not in columns
+        row = {name: value for name, value in run_row(read_run(SEED)).items() if name != "study"}
+        values = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in row.items()}
+        named = ", ".join(f":{name}" for name in values)
+        connection.execute(sa.text(f"INSERT INTO runs ({', '.join(values)}) VALUES ({named})"), values)
+    engine.dispose()
+    with Store(path) as store:
+        (run,) = store.runs()
+        assert (run.id, run.study, run.cost) == (read_run(SEED).id, "", read_run(SEED).cost)
+        assert store.studies() == []

@@ -244,3 +244,12 @@ def test_ctrl_c_ends_a_wait_at_once():
     _, errors = process.communicate(timeout=10)
     assert b"KeyboardInterrupt" in errors
     assert time.monotonic() - sent < 5
+
+
+def test_a_stopping_clock_ends_every_wait():
+    clock = Clock(50)
+    watch, _ = watching(page(row("loading")), clock=clock)
+    threading.Timer(0.1, clock.stopping.set).start()
+    with watch.follow(900) as following, pytest.raises(Interrupted, match="running"):
+        following.wait_until(running, deadline=clock.now() + 9000, waited_for="running")
+    watch.close()

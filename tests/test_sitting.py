@@ -1,0 +1,118 @@
+"""What a sitting finds of earlier ones: runs that died, leases of dead emulators, money spent, draws already made."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from vastbench.lease import close_after_dead_emulators
+from vastbench.owner import has_ended, owner
+from vastbench.report.files import read_run
+from vastbench.resources import shared
+from vastbench.run import Cost
+from vastbench.sitting import bury_killed_runs, sitting_seed, spent_at_most_usd
+from vastbench.store import LeaseRow, Store
+from vastbench.timing import Outcome
+
+RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+CONDITIONS = {"gpu_name": "RTX 4090", "source": "live"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "runs.sqlite") as opened:
+        opened.open_study("s", scenario="integration", repeats=5, conditions=CONDITIONS)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """The owner that a process was that has ended."""
+    code = "import json; from vastbench.owner import owner; print(json.dumps(owner(emulator=True)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def lease(label, whose, **changes):
+    dates = {"opened_at": "2026-01-01T00:00:00+00:00", "deadline_at": "2026-01-01T00:30:00+00:00"}
+    return LeaseRow(label, "r1", 1, "https://vast.example", 7001, 0.2, owner=whose, state="held", **(dates | changes))
+
+
+def test_a_process_has_ended_when_it_is_gone_or_another_one_has_its_number(dead):
+    assert has_ended(dead)
+    assert has_ended(owner() | {"process_start": "1"})
+    assert has_ended(owner() | {"boot_id": "before the last boot"})
+
+
+def test_what_cannot_be_known_to_have_ended_has_not(dead):
+    assert not has_ended(owner())
+    assert not has_ended(dead | {"host": "elsewhere"})
+    assert not has_ended(owner() | {"pid": None})
+    assert not has_ended({})
+
+
+def test_a_process_that_was_not_waited_for_has_ended():
+    with subprocess.Popen(
+        [sys.executable, "-c", "from vastbench.owner import owner; print(owner())"], stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        whose = ast.literal_eval(child.stdout.read().decode())
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still listed
+        assert has_ended(whose)
+
+
+def test_a_run_whose_process_died_is_stored_as_killed(store, dead):
+    assert store.announce_run("s", "r1", dead)
+    store.open_lease(lease("vb-1", dead, instance_id=11))
+    (run,) = bury_killed_runs(store, store.study("s"))
+    assert store.runs() == [run]
+    assert (run.outcome, run.cause, run.phases, run.total_s) == (Outcome.CENSORED, "killed", (), None)
+    assert (run.study, run.source, run.conditions) == ("s", "live", CONDITIONS)
+    assert (run.resources["instance_id"], run.cost.total_usd) == (11, None)
+    assert str(dead["pid"]) in run.detail
+    assert store.unfinished("s") == []
+    assert bury_killed_runs(store, store.study("s")) == []
+
+
+def test_runs_of_the_living_and_of_other_hosts_are_left_alone(store, dead):
+    store.announce_run("s", "mine", owner())
+    store.announce_run("s", "far", dead | {"host": "elsewhere"})
+    assert bury_killed_runs(store, store.study("s")) == []
+    assert {one.run_id for one in store.unfinished("s")} == {"mine", "far"}
+
+
+def test_only_leases_in_emulators_that_died_are_closed(store, dead):
+    store.open_lease(lease("inside", dead))
+    store.open_lease(lease("live", dead | {"emulator": False}))
+    store.open_lease(lease("old", {name: value for name, value in dead.items() if name != "emulator"}))
+    store.open_lease(lease("alive", owner(emulator=True)))
+    assert close_after_dead_emulators(store) == 1
+    closed = {row.label: row for row in store.leases() if row.state == "closed"}
+    assert set(closed) == {"inside"}
+    assert closed["inside"].verdict == "already gone"
+    assert closed["inside"].note
+    assert closed["inside"].closed_at
+
+
+def test_the_first_sitting_has_the_seed_itself_and_no_later_one_draws_the_same():
+    assert sitting_seed(7, 0) == 7
+    later = [sitting_seed(7, announced) for announced in range(1, 500)]
+    assert len({7, *later}) == 500
+    assert later == [sitting_seed(7, announced) for announced in range(1, 500)]
+    assert sitting_seed(8, 3) != sitting_seed(7, 3)
+    assert sitting_seed(None, 3) is None
+
+
+def test_money_spent_is_the_upper_bound_of_the_meters_or_the_worst_of_the_leases():
+    metered = replace(RUN, id="m", cost=Cost(gpu_usd=0.01, gpu_upper_usd=0.02, storage_usd=0.001, naive_usd=0.5))
+    imported = replace(RUN, id="i", cost=Cost(naive_usd=0.5))
+    killed = replace(RUN, id="r1", cost=Cost())
+    nothing_rented = replace(RUN, id="n", cost=Cost())
+    never = lease("vb-2", {}, verdict="never created")
+    leases = [lease("vb-1", {}), never]  # half an hour at 0.2 $/h, four times as fast
+    runs = (metered, imported, killed, nothing_rented)
+    assert spent_at_most_usd(runs, leases, speed=4) == pytest.approx(0.021 + 0.5 + 0.2 * 0.5 * 4)
