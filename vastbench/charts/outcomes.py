@@ -8,6 +8,7 @@ from vastbench.analysis.frames import TOP_LEVEL, column, runs_table
 from vastbench.analysis.intervals import proportion_interval
 from vastbench.analysis.summary import attempted, outcomes
 from vastbench.charts import style
+from vastbench.charts.strip import MANY
 from vastbench.timing import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         top = base + parts[name].to_numpy()
         columns = np.stack([[x - half, x - half, x + half, x + half], [base, top, top, base]]).transpose(2, 1, 0)
         edge = style.GREY if face == style.WHITE else style.WHITE if hatch else face
-        ax.add_collection(PolyCollection(list(columns), facecolor=face, edgecolor=edge, linewidth=0.3, hatch=hatch, label=name))
+        part = PolyCollection(list(columns), facecolor=face, edgecolor=edge, linewidth=0.3, hatch=hatch, label=name)
+        part.set_rasterized(n > MANY)
+        ax.add_collection(part)
         base = top
     cut = _cut(runs, base)
     _mark(ax, runs, np.minimum(base, cut * 0.985))

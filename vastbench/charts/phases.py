@@ -59,7 +59,7 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         polled["end_upper_s"], polled.index, xerr=[before, before * 0], fmt="none", ecolor="black", capsize=3
     )
     for part in whiskers.get_children():
-        part.set_path_effects([withStroke(linewidth=3.5, foreground="white")])
+        part.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     records: list[dict[Any, Any]] = top.to_dict("records")
     for place, row in enumerate(records):
         text = f"{row['seconds']:.1f} s" if place in ended.index else f"{row['outcome']} after {row['lower_s']:.1f} s"

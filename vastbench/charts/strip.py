@@ -15,7 +15,7 @@ HALF = 0.36
 CROWDED = 30
 """With more points than this they are small and overlap."""
 MANY = 1000
-"""With more points than this a row is kept as a picture inside vector files, which would grow by megabytes."""
+"""With more runs than this their marks are kept as a picture inside vector files, which would grow by megabytes."""
 BOUNDS = "#b0b0b0"
 
 
