@@ -75,6 +75,14 @@ def test_shares_are_the_means_and_covariances_of_the_textbook():
         assert row["mean_share"] == pytest.approx(statistics.fmean(seconds) / statistics.fmean(total))
         assert row["variance_share"] == pytest.approx(statistics.covariance(seconds, total) / statistics.variance(total))
         assert row["spearman"] == pytest.approx(spearmanr(seconds, total).statistic)
+        kept = [
+            (s, t)
+            for s, t in zip(seconds, total, strict=True)
+            if t <= statistics.quantiles(total, n=20, method="inclusive")[-1]
+        ]
+        few, rest = zip(*kept, strict=True)
+        assert len(kept) == 28
+        assert row["variance_share_trimmed"] == pytest.approx(statistics.covariance(few, rest) / statistics.variance(rest))
 
 
 def test_the_seed_run_spends_three_quarters_of_its_time_waiting_for_running():
@@ -168,17 +176,15 @@ def test_what_is_saved_is_not_the_phase_s_own_median():
 
 
 def test_the_interval_is_that_of_a_bootstrap_of_whole_runs():
-    phases, parts = study(60)
-    found = what_if(phases).set_index(["phase", "factor"]).loc[("wait SSH", 0.0)]
-    rng, total, ssh = random.Random(9), totals(parts), parts["wait SSH"]
-    saved = []
-    for _ in range(2000):
-        drawn = rng.choices(range(60), k=60)
-        saved.append(statistics.median(total[i] for i in drawn) - statistics.median(total[i] - ssh[i] for i in drawn))
+    phases, parts = study(61)
+    found = what_if(phases, resamples=10_000).set_index(["phase", "factor"]).loc[("wait running", 0.5)]
+    total, changed = totals(parts), totals(parts | {"wait running": [s / 2 for s in parts["wait running"]]})
+    drawn = np.random.default_rng(9).integers(61, size=(10_000, 61))
+    saved = np.sort(np.array(total)[drawn])[:, 30] - np.sort(np.array(changed)[drawn])[:, 30]
     low, high = np.quantile(saved, [0.025, 0.975])
     assert found["saved_low_s"] < found["saved_s"] < found["saved_high_s"]
-    assert found["saved_low_s"] == pytest.approx(low, abs=0.1 * (high - low))
-    assert found["saved_high_s"] == pytest.approx(high, abs=0.1 * (high - low))
+    assert found["saved_low_s"] == pytest.approx(low, abs=0.03 * (high - low))
+    assert found["saved_high_s"] == pytest.approx(high, abs=0.03 * (high - low))
 
 
 def test_a_phase_that_always_takes_10_s_saves_exactly_that():
