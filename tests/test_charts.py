@@ -343,6 +343,18 @@ def test_each_run_that_did_not_pass_has_a_mark_and_its_cause_a_number():
     assert marks == {"censored: deadline (22)": 22, "failed: boot_failed (8)": 8, "censored: interrupted (2)": 2}
 
 
+def test_a_mark_lies_on_top_of_its_column_or_at_the_end_of_the_axis():
+    for name in ("300 runs", "none passed"):
+        ax = charts.runs_over_time(FRAMES[name])
+        totals = runs_table(FRAMES[name]).sort_values("started_at")["total_s"].to_numpy()
+        end = ax.get_ylim()[1]
+        for line in ax.lines:
+            tops = totals[line.get_xdata() - 1]
+            assert all(
+                y == pytest.approx(top) or top > end > y > 0.95 * end for y, top in zip(line.get_ydata(), tops, strict=True)
+            )
+
+
 def test_columns_that_are_cut_off_are_counted():
     assert "32 columns cut off, the longest took 60" in charts.runs_over_time(FRAMES["300 runs"]).get_xlabel()
     assert "cut off" not in charts.runs_over_time(FRAMES["none passed"]).get_xlabel()
