@@ -255,6 +255,13 @@ def test_the_command_says_which_rows_to_doubt(call, tmp_path):
     }
 
 
+def test_a_table_without_doubts_says_so_and_foreign_names_cannot_drive_a_terminal(call, tmp_path):
+    path = table(tmp_path, {"provider": "\x1b[2JSomebody", "as_of": "2026-11-01"})
+    assert "\x1b" not in call("--file", path).stdout
+    found = call("--check", "--file", path, "--json")
+    assert {one["rule"] for one in json.loads(found.stdout)} <= {"stale date", "date in the future"}
+
+
 @pytest.mark.parametrize(("words", "named"), [(["--gpu", "Voodoo"], "'Voodoo'"), (["--file", "nowhere.csv"], "nowhere.csv")])
 def test_the_command_names_what_is_not_there(call, words, named):
     done = call(*words)

@@ -475,7 +475,7 @@ def prices(
     from vastbench.errors import NotFound
     from vastbench.prices import check as doubts
     from vastbench.prices import prices as listed
-    from vastbench.report.text import clean
+    from vastbench.report.pricelist import HEAD, findings_text, price_cells
 
     table = listed(file)
     shown = table if gpu is None else table[table["gpu_name"].str.contains(gpu, case=False, regex=False)]
@@ -484,43 +484,16 @@ def prices(
     if check:
         # A row's peers are all rows, whatever is shown.
         found = doubts(table, today=datetime.now(UTC).date())
-        _print_findings(found[found["row"].isin(shown.index)], len(shown), as_json)
-        return
-    if as_json:
+        found = found[found["row"].isin(shown.index)]
+        if as_json:
+            _print_json(found.to_dict("records"))
+        else:
+            print(findings_text(found, len(shown)))
+    elif as_json:
         dated = shown.assign(as_of=shown["as_of"].dt.strftime("%Y-%m-%d")).reset_index()
         _print_json(json.loads(dated.to_json(orient="records")))
-        return
-    shown = shown.assign(usd=shown["price_usd_per_hour"] / shown["gpu_count"]).sort_values("usd", kind="stable")
-    rows = [
-        [
-            f"{one['gpu_count']} × {clean(one['gpu_name'])}",
-            "–" if one["gpu_memory_gb"] != one["gpu_memory_gb"] else f"{one['gpu_memory_gb']:g}",
-            clean(one["provider"]),
-            clean(one["instance_type"]),
-            clean("–" if one["region"] != one["region"] else one["region"]),
-            one["pricing"],
-            f"{one['as_of']:%Y-%m-%d}",
-            f"{one['usd']:.4f}",
-            f"{one['price_usd_per_hour']:.4f}",
-        ]
-        for one in shown.to_dict("records")
-    ]
-    _table(["GPU", "GB each", "provider", "type", "region", "tier", "as of", "$/GPU·h", "$/h"], rows, numbers=2)
-
-
-def _print_findings(found: Any, rows: int, as_json: bool) -> None:
-    from vastbench.report.text import clean
-
-    if as_json:
-        _print_json(found.to_dict("records"))
-        return
-    for rule, of_rule in found.groupby("rule", sort=False):
-        print(f"{rule}: {len(of_rule)} of {rows} rows")
-        for detail, alike in of_rule.groupby("detail", sort=False):
-            lines = [str(row) for row in alike["row"]]
-            print(f"  line {', '.join(lines[:8])}{f' and {len(lines) - 8} more' if len(lines) > 8 else ''}: {clean(detail)}")
-    if found.empty:
-        print(f"No doubts about {rows} rows.")
+    else:
+        _table(HEAD, price_cells(shown), numbers=2)
 
 
 @app.command()
