@@ -415,7 +415,11 @@ def report(
     else:
         with _store(store) as opened:
             source = of_study(opened.study(study)) if study else of_places([opened.place])
-    index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
+    try:
+        index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
+    except Interrupted as stopped:
+        stopped.hint = "Nothing was replaced; the same command begins anew."
+        raise
     model = read_model(index)
     print(plain(model["verdict"]))
     print(f"Report: {index}")

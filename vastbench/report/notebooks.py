@@ -51,7 +51,7 @@ def execute_all(folder: Path, notebooks: Sequence[str], done: Callable[[Executed
     folder.mkdir(parents=True, exist_ok=True)
     # A fresh interpreter each: a fork would inherit our threads' locks, and papermill works in the caller's folder.
     fresh = multiprocessing.get_context("spawn")
-    workers = min(len(notebooks), os.cpu_count() or 2)
+    workers = max(1, min(len(notebooks), os.cpu_count() or 2))
     with ProcessPoolExecutor(workers, fresh, os.chdir, (str(folder),)) as pool:
         running = [pool.submit(execute, name) for name in notebooks]
         try:

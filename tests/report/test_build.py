@@ -1,0 +1,265 @@
+"""A report takes its place only when it is whole, says what is wrong, and lets no foreign word out of its cage."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import nbformat
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from tests.processes import VASTBENCH, clean_environment
+from vastbench.analysis.frames import phases_table
+from vastbench.errors import NotebookFailed, NotFound, SchemaError, StudyFailed, StudyIncomplete, UsageError
+from vastbench.report.build import Source, build_report, of_places, of_study, read_model, shortfall
+from vastbench.report.files import read_run
+from vastbench.report.place import building, publish
+from vastbench.resources import shared
+from vastbench.sources import SCHEMA_KEY, export
+from vastbench.store import Store
+from vastbench.timing import Outcome
+
+SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+EVIL = "<script>alert(1)</script>|**x**`$y$` [a](javascript:b)\n# h <img src=//evil.example/x>"
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook that looks at the report's table, shows where it runs, and fails when told to by its name."""
+
+    def write(name, *lines):
+        made = nbformat.v4.new_notebook()
+        made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        parameters = nbformat.v4.new_code_cell("data = None  # type: Optional[str]  # a table")
+        parameters.metadata["tags"] = ["parameters"]
+        title = nbformat.v4.new_markdown_cell("# Is it there?")
+        made.cells = [title, parameters, *map(nbformat.v4.new_code_cell, lines)]
+        nbformat.write(made, tmp_path / f"{name}.ipynb")
+        return str(tmp_path / f"{name}.ipynb")
+
+    return write
+
+
+def links(page):
+    """Every address in a page's attributes."""
+    found = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            found.extend((tag, name, value) for name, value in attributes if name in {"src", "href", "srcset", "action"})
+            found.extend((tag, name, value) for name, value in attributes if name.startswith("on"))
+
+    Reader().feed(page)
+    return found
+
+
+def test_a_report_is_whole_and_names_no_folder_of_this_machine(notebook, tmp_path):
+    look = notebook("look", "import os, pathlib; print(pathlib.Path(data).is_file(), os.getcwd())")
+    index = build_report(Source(phases_table([SEED])), tmp_path / "out", notebooks=[look])
+    there = {path.relative_to(index.parent).as_posix() for path in index.parent.rglob("*") if path.is_file()}
+    assert {"index.html", "report.md", "report.json", "runs.parquet", "vastbench.log"} <= there
+    assert {"notebooks/look.ipynb", "notebooks/look.html", "figures/phase-waterfall.svg"} <= there
+    model = read_model(index)
+    assert {file["path"] for file in model["files"]} == there
+    for file in model["files"]:
+        assert file["bytes"] in (None, (index.parent / file["path"]).stat().st_size)
+    for path in index.parent.rglob("*"):
+        if path.suffix in {".html", ".json", ".md", ".log", ".ipynb", ".svg"}:
+            assert str(tmp_path) not in path.read_text(), path
+            assert str(shared(".")) not in path.read_text(), path
+    assert "True ." in (index.parent / "notebooks/look.html").read_text()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["look.ipynb", "out"]
+
+
+def test_its_table_is_the_one_that_it_was_made_of(tmp_path):
+    phases = phases_table([SEED])
+    index = build_report(Source(phases), tmp_path / "out", notebooks=[])
+    pd.testing.assert_frame_equal(of_places([index.with_name("runs.parquet")]).phases, phases)
+
+
+def test_a_failing_notebook_is_named_and_kept_and_the_report_of_before_stays(notebook, tmp_path):
+    out = tmp_path / "out"
+    build_report(Source(phases_table([SEED])), out, notebooks=[])
+    before = (out / "report.json").read_text()
+    broken, sound = notebook("broken", "1 / 0", "print('never')"), notebook("sound", "print('fine')")
+    with pytest.raises(NotebookFailed, match=r"Cell 4 of broken\.ipynb raised ZeroDivisionError") as caught:
+        build_report(Source(phases_table([SEED])), out, notebooks=[broken, sound])
+    assert caught.value.exit_code == 9
+    kept = tmp_path / "out.failed"
+    assert str(kept) in caught.value.hint
+    assert "ZeroDivisionError" in (kept / "notebooks/broken.ipynb").read_text()
+    assert "Failed" in (kept / "notebooks/broken.html").read_text()
+    assert (kept / "notebooks/sound.html").is_file()
+    assert (out / "report.json").read_text() == before
+
+
+@pytest.mark.parametrize("what", ["folder", "file", "link"])
+def test_what_is_not_a_report_is_left_as_it_is(tmp_path, what):
+    out = tmp_path / "out"
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "thesis.txt").write_text("years of work")
+    if what == "folder":
+        (tmp_path / "else").rename(out)
+    elif what == "file":
+        out.write_text("mine")
+    else:
+        out.symlink_to(tmp_path / "else")
+    with pytest.raises(UsageError, match="not a report"), building(out):
+        pytest.fail("it was built")
+    assert out.is_symlink() or out.is_file() or (out / "thesis.txt").is_file()
+
+
+def test_nothing_half_made_stays_and_a_killed_one_is_cleared(tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / ".out.building" / "junk").mkdir(parents=True)
+
+    def fail():
+        with building(out) as folder:
+            assert list(folder.iterdir()) == []
+            (folder / "half").touch()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_that_was_set_aside_when_we_were_killed_comes_back(tmp_path):
+    out = tmp_path / "out"
+    with building(out) as folder:
+        (folder / "report.json").write_text("{}")
+        publish(folder, out)
+    out.rename(tmp_path / ".out.replaced")
+    with building(out):
+        assert (out / "report.json").is_file()
+
+
+def test_two_reports_are_not_built_in_one_place(tmp_path):
+    with building(tmp_path / "out") as folder:
+        (folder / "half").touch()
+        with pytest.raises(UsageError, match="already"), building(tmp_path / "out"):
+            pytest.fail("it was built")
+        assert (folder / "half").exists()
+
+
+def test_foreign_words_stay_words_in_page_and_text(tmp_path):
+    got = SEED.resources | {"gpu_name": EVIL, "region": EVIL}
+    changes = {"resources": got, "conditions": SEED.conditions | {"image": EVIL, "profile": EVIL}, "study": EVIL}
+    runs = [replace(SEED, id="a", **changes), replace(SEED, id="b", outcome=Outcome.FAILED, cause=EVIL, detail=EVIL, **changes)]
+    index = build_report(Source(phases_table(runs), study=EVIL), tmp_path / "out", notebooks=[])
+    page = index.read_text()
+    assert "alert(1)" in page
+    assert "<script" not in page
+    assert "evil.example" not in str(links(page))
+    assert page.count("</title>") == 1
+    for picture in (index.parent / "figures").glob("*.svg"):
+        assert "<script" not in picture.read_text()
+    text = (index.parent / "report.md").read_text()
+    assert "\n# h" not in text
+    assert re.search(r"(?<!\\)<(script|img)", text) is None
+    assert re.search(r"(?<!\\)\]\(javascript", text) is None
+    tables = re.findall(r"(?:^\|.*\|$\n)+", text, re.MULTILINE)
+    assert len(tables) >= 6
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+
+
+def test_the_page_asks_for_nothing_from_outside(tmp_path):
+    index = build_report(Source(phases_table([SEED])), tmp_path / "out", notebooks=[])
+    page = index.read_text()
+    assert "default-src 'none'" in page
+    for tag, name, address in links(page):
+        assert not name.startswith("on")
+        if tag == "a" or name == "href":
+            assert address.startswith(("#", "data:,")) or (index.parent / address).is_file(), address
+        else:
+            assert address.startswith("data:image/png;base64,")
+    images = re.findall(r'<img [^>]*alt="([^"]*)"', page)
+    assert len(images) == 7
+    assert all(re.search(r"\d", words) for words in images)
+    assert page.count("<h1") == 1
+
+
+def test_what_a_report_says_decides_how_it_ends(tmp_path):
+    failed = replace(SEED, id="b", outcome=Outcome.FAILED, cause="boot_failed")
+    for source, error in [
+        (Source(phases_table([SEED])), None),
+        (Source(phases_table([failed])), StudyFailed),
+        (Source(phases_table([])), StudyIncomplete),
+        (Source(phases_table([SEED]), asked=2), StudyIncomplete),
+    ]:
+        index = build_report(source, tmp_path / "out", notebooks=[])
+        found = shortfall(read_model(index))
+        assert (found and type(found)) == error
+
+
+def test_tables_of_two_schemas_are_a_report_that_says_so_without_a_number(tmp_path):
+    good, other = tmp_path / "good.parquet", tmp_path / "other.parquet"
+    export(phases_table([SEED]), good)
+    table = pq.read_table(good)
+    pq.write_table(table.replace_schema_metadata({SCHEMA_KEY: b"7"}), other)
+    index = build_report(of_places([good, other]), tmp_path / "out", notebooks=[])
+    model = read_model(index)
+    assert model["counts"]["runs"] == 0
+    assert model["phases"] == []
+    for text in (index.read_text(), index.with_name("report.md").read_text()):
+        assert "other.parquet" in text
+        assert "schema 7" in text
+        assert "72.77" not in text
+    assert isinstance(shortfall(model), SchemaError)
+
+
+def test_a_study_brings_what_it_was_asked_for_also_when_it_has_no_run(tmp_path):
+    with Store(tmp_path / "runs.sqlite") as store:
+        study = store.open_study("first", scenario="integration", repeats=3, conditions={})
+        store.save_run(replace(SEED, study="first"))
+        assert (of_study(study).asked, len(of_study(study).phases)) == (3, 0)
+        assert of_study(store.study("first")).phases["run"].nunique() == 1
+    with pytest.raises(NotFound, match="second"):
+        of_places([tmp_path / "runs.sqlite"], "second")
+
+
+def test_runs_of_one_study_give_the_report_its_name():
+    phases = phases_table([replace(SEED, study="first")])
+    assert of_places([shared("data/runs") / "2026-01-02-rtx4090.json"]).study is None
+    assert set(phases["study"]) == {"first"}
+
+
+def test_the_command_makes_all_of_it_with_our_notebooks(tmp_path):
+    command = [VASTBENCH, "report", "--data", "2026-01-02-rtx4090", "--out", "report"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=clean_environment(tmp_path), timeout=170)
+    assert done.returncode == 0, done.stderr
+    report = tmp_path / "report"
+    assert done.stdout.splitlines()[-1] == f"Report: {report / 'index.html'}"
+    pages = sorted(path.stem for path in (report / "notebooks").glob("*.html"))
+    assert [page[:2] for page in pages] == ["01", "02", "03", "04"]
+    for page in pages:
+        text = (report / "notebooks" / f"{page}.html").read_text()
+        assert all(address.startswith("data:image") for tag, _, address in links(text) if tag == "img")
+        assert "<script" not in text
+        assert str(tmp_path) not in text
+        made = json.loads((report / "notebooks" / f"{page}.ipynb").read_text())
+        assert made["metadata"]["papermill"]["parameters"]["data"] == "../runs.parquet"
+        assert str(tmp_path) not in json.dumps(made)
+    assert "notebook 02-phase-timings executed" in (report / "vastbench.log").read_text()
+
+
+def test_a_stopped_command_leaves_nothing_and_the_report_of_before(tmp_path):
+    build_report(Source(phases_table([SEED])), tmp_path / "report", notebooks=[])
+    before = (tmp_path / "report" / "report.json").read_text()
+    command = [VASTBENCH, "report", "--data", "2026-01-02-rtx4090", "--out", "report"]
+    environment = clean_environment(tmp_path)
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        time.sleep(1.0)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == 130, line + rest
+    assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == ["report"]
+    assert (tmp_path / "report" / "report.json").read_text() == before
