@@ -1,4 +1,4 @@
-# make run   the main job on the built-in emulator: three runs through the notebook, free of charge
+# make run   the main job on the built-in emulator: a study of twelve runs and its report, free of charge
 # make test  everything that CI runs
 # Both create what they need in .venv; a second call downloads nothing.
 
@@ -8,9 +8,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .PHONY: run test lint lab clean notebooks
 
+# Stopped half-way, it goes on where it was: a run that was stored is not made again.
 run: .venv/installed
-	$(BIN)/vastbench notebook 01-integration-test -p repeats=3 -p store=out/runs.sqlite --out out
-	@echo "Look again: $(BIN)/vastbench runs --store out/runs.sqlite"
+	$(BIN)/vastbench study --name first --repeats 12 --workers 6 --seed 1 --store out/runs.sqlite
+	$(BIN)/vastbench report --store out/runs.sqlite --study first --out out/report
 
 test: .venv/tested .venv-vastai/installed lint
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
