@@ -205,7 +205,7 @@ def study(
     else:
         where = f" --store {store}" if store else ""
         print(study_text(found))
-        print(f"\nReport: vastbench report --study {name}{where} --out out")
+        print(f"\nReport: vastbench report --study {name}{where}")
         print(f"Table:  vastbench export {name}.parquet --study {name}{where}")
     if error := found.shortfall():
         raise error
