@@ -91,7 +91,7 @@ def test_help_names_every_command_and_is_light():
     )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
     said = subprocess.run([VASTBENCH, "--help"], check=True, capture_output=True, text=True, timeout=60).stdout
-    for command in ("run", "runs", "show", "offers", "import", "emulator", "notebook", "doctor"):
+    for command in ("run", "study", "runs", "show", "offers", "import", "emulator", "notebook", "doctor"):
         assert f"\n  {command} " in said
 
 
@@ -173,6 +173,18 @@ def test_a_live_run_on_an_emulator_started_by_hand(call, market):
     assert run["source"] == "emulator"
     assert run["outcome"] in {"passed", "failed", "censored"}
     assert call("runs", "--json").stdout.count('"scenario"') == 1
+
+
+def test_a_live_study_is_agreed_to_once_with_the_estimate_for_all_its_runs(call, market):
+    study = ("study", "--name", "live", "--repeats", "2", "--live")
+    expect(call(*study, VAST_API_KEY=KEY), 2, "budget")
+    expect(call(*study, "--budget", "0.001", "--yes", **market), 2, "at most", "budget")
+    expect(call(*study, "--budget", "1", **market), 2, "2 runs of two minutes", "--yes")
+    made = call(*study, "--budget", "1", "--yes", **market)
+    assert made.stderr.count("2 runs of two minutes") == 1
+    assert made.returncode in {0, 10}, made.stderr
+    shown = json.loads(call(*study, "--budget", "1", "--json", **market).stdout)  # complete: nobody is asked
+    assert (shown["made"], shown["conditions"]["source"]) == (2, "emulator")
 
 
 def test_a_profile_that_is_not_toml(call, tmp_path):

@@ -13,15 +13,16 @@ import pytest
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
+from vastbench.analysis.frames import TOP_LEVEL
 from vastbench.clock import Clock
 from vastbench.errors import Interrupted
 from vastbench.interrupts import raising, shield
 from vastbench.resources import shared
 from vastbench.store import Store
-from vastbench.timing import PARENTS, Outcome, PhaseName
+from vastbench.timing import Outcome, PhaseName
 from vastbench.vast.api import VastApi
 
-PHASES = [name for name in PhaseName if name not in PARENTS and name is not PhaseName.UNATTRIBUTED]
+PHASES = list(TOP_LEVEL)
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 SPEED = "20"
 LANES = 4
