@@ -55,7 +55,7 @@ def study(passed: int, *, failed: int = 0, censored: int = 0, stopped: int = 0, 
     for number, (cause, outcome) in enumerate(kinds):
         seconds = {name: value * draw.lognormvariate(0, 0.4) for name, value in TYPICAL.items()}
         gpu = seconds[P.WAIT_SSH] / 30_000
-        cost = Cost(gpu, gpu * 0.9, gpu * 1.2, 0.0002, 0.0000006, 0.009)
+        cost = Cost(gpu, gpu * 0.9, gpu * 1.2, 0.0002, 0.00000006, 0.009)
         if outcome is None:
             earlier = {P.SEARCH: 1.0, P.CREATE: 0.8} if number % 20 == 7 else None
             run = made(number, seconds, earlier=earlier, rest=draw.uniform(0.3, 4.0), width=2.0, cost=cost)
