@@ -30,6 +30,7 @@ def test_the_wheel_holds_notebooks_data_profiles_and_migrations(wheel):
         "vastbench/_share/data/runs/2026-01-02-rtx4090.json",
         "vastbench/_share/data/profiles/default.toml",
         "vastbench/store/migrations/env.py",
+        "vastbench/report/templates/index.html.j2",
         "vastbench/py.typed",
     ):
         assert name in names
