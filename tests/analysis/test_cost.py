@@ -45,8 +45,10 @@ def test_a_meter_whose_readings_are_missing_is_missing(changes):
     assert cost(**changes).total_usd is None
 
 
-def test_a_run_that_never_ran_has_no_gpu_cost_to_show():
-    assert cost(running=Moment.between(600, None, "poll")).gpu_usd is None
+def test_an_instance_never_seen_running_costs_no_gpu_but_may_have_run_since_the_last_look():
+    found = cost(running=Moment.between(90.0, None, "poll"))
+    assert (found.gpu_usd, found.gpu_lower_usd) == (0.0, 0.0)
+    assert found.gpu_upper_usd == pytest.approx((98.98 - 90.0) * 0.0001)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

@@ -55,13 +55,14 @@ def run_cost(
 
     ``usd_per_hour`` is the whole hourly price as advertised, ``gpu_usd_per_hour`` the GPU's part of it (default: the whole).
     Moments are in clock seconds; a meter whose price or moments are missing is None. The GPU meter's bounds follow from the
-    bounds of ``running`` and ``destroyed``; its point value takes the readings that the user saw.
+    bounds of ``running`` and ``destroyed``; its point value takes the readings that the user saw, so that it is 0 for an
+    instance that was never seen running, with the time since the last look as its upper bound.
     """
     gpu_rate = usd_per_hour if gpu_usd_per_hour is None else gpu_usd_per_hour
     gpu = lower = upper = storage = None
-    if gpu_rate is not None and running and destroyed and running.seen and destroyed.seen:
+    if gpu_rate is not None and running and destroyed and destroyed.seen:
         per_second = gpu_rate / SECONDS_PER_HOUR
-        gpu = max(0.0, destroyed.upper - running.upper) * per_second
+        gpu = max(0.0, destroyed.upper - running.upper) * per_second  # an instance never seen running has run for 0 s
         lower = max(0.0, destroyed.lower - running.upper) * per_second
         upper = (destroyed.upper - running.lower) * per_second
     if storage_usd_per_gb_month is not None and disk_gb is not None and created and destroyed and destroyed.seen:

@@ -137,12 +137,17 @@ def _record(
             "endpoints": [_probe(probe, origin) for probe in rented.probes],
         },
         validation=checks,
-        cost=_cost(rented, conditions, total),
+        cost=_cost(rented, conditions, recorder.phases, total),
         instrument=_instrument(rented, recorder),
     )
 
 
-def _cost(rented: Rented, conditions: Conditions, total: float) -> Cost:
+def _not_running(phases: list[Phase]) -> Moment | None:
+    """The moment of running that was waited for in vain: after the last look that said no."""
+    return next((phase.end for phase in phases if phase.name is PhaseName.WAIT_RUNNING), None)
+
+
+def _cost(rented: Rented, conditions: Conditions, phases: list[Phase], total: float) -> Cost:
     offer, lease = rented.offer, rented.lease
     if offer is None or lease is None:
         return Cost()
@@ -150,12 +155,12 @@ def _cost(rented: Rented, conditions: Conditions, total: float) -> Cost:
         usd_per_hour=offer.usd_per_hour(conditions.disk_gb),
         gpu_usd_per_hour=offer.dph_base,
         total_s=total,
-        running=rented.running,
+        running=rented.running or _not_running(phases),
         created=lease.created,
         destroyed=lease.destroyed,
         storage_usd_per_gb_month=offer.storage_cost,
         disk_gb=conditions.disk_gb,
-        bytes_down=FILE_BYTES,
+        bytes_down=FILE_BYTES if any(phase.name is PhaseName.CREATE_FILE for phase in phases) else 0,
         usd_per_gb_down=offer.inet_down_cost,
         usd_per_gb_up=offer.inet_up_cost,
     )
