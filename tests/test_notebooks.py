@@ -152,7 +152,7 @@ def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monke
 
 @pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
 def test_an_unknown_study_is_named(path, monkeypatch):
-    with pytest.raises(NotFound, match="nowhere"):
+    with pytest.raises(NotFound, match="'nowhere' in default-300"):
         told(path, monkeypatch, study="nowhere")
 
 

@@ -61,7 +61,7 @@ def run_notebook(
         )
     except PapermillExecutionError as error:
         raise NotebookFailed(
-            f"Cell {error.cell_index + 1} of {notebook.name} raised {error.ename}: {error.evalue[:300]}.",
+            f"Cell {error.cell_index + 1} of {notebook.name} raised {error.ename}: {error.evalue[:300].rstrip('.')}.",
             hint=f"The executed notebook is kept: {executed}",
         ) from None
     except KeyboardInterrupt:

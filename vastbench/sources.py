@@ -42,9 +42,8 @@ def load(*places: str | Path | None, study: str | None = None) -> pd.DataFrame:
     if study is not None:
         frame = frame[frame["study"] == study]
         if frame.empty:
-            raise NotFound(
-                f"There is no run of a study {study!r} in {', '.join(map(str, places))}.", hint="See `vastbench runs`."
-            )
+            where = ", ".join(str(place or SAMPLE) for place in places or (None,))
+            raise NotFound(f"There is no run of a study {study!r} in {where}.", hint="See `vastbench runs`.")
     return frame.reset_index(drop=True)
 
 
