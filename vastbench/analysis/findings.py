@@ -190,9 +190,10 @@ def emulated(facts: Facts) -> Iterator[Finding]:
     scales = sorted(runs["scale"].dropna().unique())
     if runs.empty or not scales:
         return
-    figures: dict[str, float | int | str] = {"runs": len(runs), "slowest": float(scales[0]), "fastest": float(scales[-1])}
+    figures: dict[str, float | int | str] = {"runs": len(runs), "attempted": facts.attempted}
+    figures |= {"slowest": float(scales[0]), "fastest": float(scales[-1])}
     speed = "{fastest}" if scales[0] == scales[-1] else "{slowest} to {fastest}"
-    text = f"{{runs}} runs are EMULATED, at {speed} × real time: they show the method and the emulator's model, not the marketplace."
+    text = f"EMULATED: {{runs}} of {{attempted}} runs, at {speed} × real time. They show the method and the emulator's model."
     yield Finding("emulated", Kind.ISSUE, text, figures)
     yield Finding("live", Kind.RECOMMENDATION, "Repeat the study live before relying on a figure.", {})
 
