@@ -305,7 +305,7 @@ def test_every_held_lease_is_tried_when_a_bench_is_left(tmp_path):
     bench.__enter__()
     bench._provisioner.held |= {Stuck(), Stuck()}
     with pytest.raises(LeaseNotClosed, match="stuck"):
-        bench.__exit__()
+        bench.__exit__(None, None, None)
     assert len(tried) == 2
 
 

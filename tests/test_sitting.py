@@ -15,7 +15,7 @@ from vastbench.report.files import read_run
 from vastbench.resources import shared
 from vastbench.run import Cost
 from vastbench.sitting import bury_killed_runs, sitting_seed, spent_at_most_usd
-from vastbench.store import LeaseRow, Store
+from vastbench.store import Announcement, LeaseRow, Store
 from vastbench.timing import Outcome
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
@@ -100,9 +100,9 @@ def test_only_leases_in_emulators_that_died_are_closed(store, dead):
 
 def test_the_first_sitting_has_the_seed_itself_and_no_later_one_draws_the_same():
     assert sitting_seed(7, 0) == 7
-    later = [sitting_seed(7, announced) for announced in range(1, 500)]
+    later = [sitting_seed(7, number) for number in range(1, 500)]
     assert len({7, *later}) == 500
-    assert later == [sitting_seed(7, announced) for announced in range(1, 500)]
+    assert later == [sitting_seed(7, number) for number in range(1, 500)]
     assert sitting_seed(8, 3) != sitting_seed(7, 3)
     assert sitting_seed(None, 3) is None
 
@@ -115,4 +115,26 @@ def test_money_spent_is_the_upper_bound_of_the_meters_or_the_worst_of_the_leases
     never = lease("vb-2", {}, verdict="never created")
     leases = [lease("vb-1", {}), never]  # half an hour at 0.2 $/h, four times as fast
     runs = (metered, imported, killed, nothing_rented)
-    assert spent_at_most_usd(runs, leases, speed=4) == pytest.approx(0.021 + 0.5 + 0.2 * 0.5 * 4)
+    assert spent_at_most_usd(runs, [], leases, speed=4) == pytest.approx(0.021 + 0.5 + 0.2 * 0.5 * 4)
+
+
+def test_an_open_lease_and_a_run_under_way_elsewhere_count_at_their_worst():
+    leaked = replace(RUN, id="r1", cost=Cost(gpu_usd=0.01, gpu_upper_usd=0.02))
+    elsewhere = Announcement("r2", "s", {"host": "elsewhere"}, "2026-11-23T00:00:00+00:00")
+    open_lease = replace(lease("vb-1", {}), state="held", verdict="leaked")
+    theirs = replace(lease("vb-2", {}), run_id="r2", state="held")
+    assert spent_at_most_usd((leaked,), [elsewhere], [open_lease, theirs], speed=1) == pytest.approx(2 * 0.2 * 0.5)
+
+
+def test_two_sittings_that_begin_at_once_have_different_numbers(store):
+    assert [store.begin_sitting("s"), store.begin_sitting("s"), store.begin_sitting("other")] == [0, 1, 0]
+
+
+def test_a_run_that_was_stored_while_it_was_being_buried_is_left_as_it_is(store, dead, monkeypatch):
+    study = store.study("s")
+    store.announce_run("s", "r1", dead)
+    announced = store.unfinished("s")
+    store.save_run(replace(RUN, id="r1", study="s"))
+    monkeypatch.setattr(store, "unfinished", lambda _: announced)
+    bury_killed_runs(store, study)
+    assert [run.cause for run in store.study("s").runs] == [""]

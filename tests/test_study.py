@@ -1,6 +1,7 @@
 """A study makes its repeats, whatever stops it, and says truly how far it came."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
-from vastbench.errors import LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
+from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.provision import Conditions
 from vastbench.sources import load
 from vastbench.store import Store
@@ -293,6 +294,44 @@ def test_a_stopped_study_goes_on_without_losing_or_repeating_a_run(tmp_path, num
     _, alive = psutil.wait_procs(family, timeout=10)
     assert alive == []
     assert load(tmp_path / "runs.sqlite")["run"].nunique() == len(after.runs)
+
+
+def test_an_interruption_is_raised_only_when_every_run_is_stored_and_every_lease_closed(tmp_path):
+    asked = []
+
+    def stop(progress):
+        if not asked and any(doing and doing.phase is PhaseName.WAIT_RUNNING for doing in progress.workers):
+            asked.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with bench(tmp_path, profile=certain(tmp_path), seed=1, speed=SPEED, study="s") as opened:
+        study = opened.open_study(4)
+        with pytest.raises(Interrupted):
+            run_study(opened, study, workers=2, listener=stop)
+        assert opened.store.unfinished("s") == []
+        assert opened.store.leases(open_only=True) == []
+        assert {run.cause for run in opened.store.study("s").runs} == {"interrupted"}
+
+
+def test_an_interruption_does_not_hide_an_instance_that_may_still_exist(tmp_path, monkeypatch):
+    monkeypatch.setattr("vastbench.lease.CONFIRM_DEADLINE_S", -1.0)
+    profile = tmp_path / "late.toml"
+    profile.write_text(
+        certain(tmp_path).read_text().replace("[lag]", '[lag]\ngone = { kind = "fixed", value = 60, basis = "assumption" }')
+    )
+
+    def stop(progress):
+        if any(doing and doing.phase is PhaseName.WAIT_SSH for doing in progress.workers):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(LeaseNotClosed):
+        sit(tmp_path, 3, workers=1, profile=profile, listener=stop)
+
+
+def test_a_study_cannot_be_made_smaller_than_it_is(first):
+    folder, *_ = first
+    with pytest.raises(UsageError, match="6 runs already"):
+        sit(folder, 3)
 
 
 def leases_of(folder):

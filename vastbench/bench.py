@@ -126,10 +126,11 @@ class Bench:
         self._closing = False
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         """Stop the runs under way in other threads, close what is still held, and stop what was started.
 
-        Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all.
+        Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all, and when an interruption
+        would hide that a run could not show it.
         """
         self._closing = True
         with shield(), ExitStack() as stack:
@@ -140,6 +141,8 @@ class Bench:
                 self._idle.wait_for(lambda: not self._under_way - mine)
             for lease in list(self._provisioner.held):
                 stack.callback(lease.close)
+        if self._leaked and isinstance(error, (Interrupted, KeyboardInterrupt)):
+            raise LeaseNotClosed(self._leaked, hint="`vastbench doctor` names the lease.") from error
 
     @property
     def source(self) -> str:
@@ -242,16 +245,17 @@ class Bench:
     def _seed_of_this_sitting(self) -> int | None:
         from vastbench.emulator.profile import load
 
-        announced = self.store.announced(self.study) if self.study else 0
-        seed = load(self.profile).seed if self.seed is None and announced else self.seed
-        return sitting_seed(seed, announced)
+        number = self.store.begin_sitting(self.study) if self.study else 0
+        seed = load(self.profile).seed if self.seed is None and number else self.seed
+        return sitting_seed(seed, number)
 
     def _go_on(self) -> float:
         """Account for what earlier sittings of the study left; what they spent at most, in USD."""
         if not self.study or not self.store.announced(self.study):
             return 0.0
         bury_killed_runs(self.store, self.store.study(self.study))
-        return spent_at_most_usd(self.store.study(self.study).runs, self.store.leases(), speed=self.clock.speed)
+        runs, under_way = self.store.study(self.study).runs, self.store.unfinished(self.study)
+        return spent_at_most_usd(runs, under_way, self.store.leases(), speed=self.clock.speed)
 
     def _conditions(self) -> dict[str, Any]:
         return {} if self.live else {"profile": Path(self.profile).stem, "seed": self._seed}

@@ -231,7 +231,11 @@ def _undo(
 ) -> None:
     """Destroy what a failed create may have made, and write down what became of it."""
     if made is None and not certain:
-        made = _find(api, clock, label)
+        try:
+            made = _find(api, clock, label)
+        except LeaseNotClosed as unclear:
+            _note(journal, label, verdict="unknown", note=unclear.message[:300])
+            raise
         if made is None:
             note = f"not listed for {AMBIGUOUS_GRACE_S:g} s after a create without a clear answer: {error}"
             log.warning("the lease %s stays open: %s", label, note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 
+from vastbench.errors import StoreError
 from vastbench.owner import has_ended
 from vastbench.run import Run
 from vastbench.store import Announcement, LeaseRow, Store
@@ -15,15 +16,15 @@ KILLED = "killed"
 """The cause of a run whose process ended without storing it."""
 
 
-def sitting_seed(seed: int | None, announced: int) -> int | None:
-    """The emulator's seed for a sitting before which ``announced`` runs of the study were announced.
+def sitting_seed(seed: int | None, number: int) -> int | None:
+    """The emulator's seed for the sitting of that ``number``, from 0.
 
-    The first sitting uses ``seed`` itself; a later one must not draw the same again, and takes 32 bits of the SHA-256 of
-    ``SEED/ANNOUNCED``. None stays None: the emulator then draws at random.
+    The first sitting uses ``seed`` itself; another must not draw the same again, and takes 32 bits of the SHA-256 of
+    ``SEED/NUMBER``. None stays None: the emulator then draws at random.
     """
-    if seed is None or announced == 0:
+    if seed is None or number == 0:
         return seed
-    return int.from_bytes(hashlib.sha256(f"{seed}/{announced}".encode()).digest()[:4])
+    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
 
 
 def bury_killed_runs(store: Store, study: Study) -> list[Run]:
@@ -35,7 +36,11 @@ def bury_killed_runs(store: Store, study: Study) -> list[Run]:
     leases = store.leases() if dead else []
     buried = [_killed(one, study, [lease for lease in leases if lease.run_id == one.run_id]) for one in dead]
     for run in buried:
-        store.save_run(run)
+        try:
+            store.save_run(run)
+        except StoreError:
+            if not store.has_run(run.id):  # stored meanwhile, by its own process or by another sitting
+                raise
     return buried
 
 
@@ -68,16 +73,19 @@ def _killed(announced: Announcement, study: Study, leases: list[LeaseRow]) -> Ru
     )
 
 
-def spent_at_most_usd(runs: tuple[Run, ...], leases: list[LeaseRow], *, speed: float) -> float:
-    """What ``runs`` cost at most, in USD: by their meters, or the worst case of their leases where a run has none.
+def spent_at_most_usd(runs: tuple[Run, ...], under_way: list[Announcement], leases: list[LeaseRow], *, speed: float) -> float:
+    """What ``runs`` and those ``under_way`` elsewhere cost at most, in USD.
 
+    A run counts by its meters, or with the worst case of its leases where it has none or a lease is still open.
     ``speed``: clock seconds per real second, since the dates of a lease are real.
     """
     total = 0.0
-    for run in runs:
-        known = metered_at_most_usd(run)
-        mine = [lease for lease in leases if lease.run_id == run.id and lease.verdict != "never created"]
-        total += sum(_worst_usd(lease, speed) for lease in mine) if known is None else known
+    metered = {run.id: metered_at_most_usd(run) for run in runs} | {one.run_id: None for one in under_way}
+    for run_id, known in metered.items():
+        mine = [lease for lease in leases if lease.run_id == run_id and lease.verdict != "never created"]
+        worst = sum(_worst_usd(lease, speed) for lease in mine)
+        still_open = any(lease.state != "closed" for lease in mine)
+        total += worst if known is None else max(known, worst) if still_open else known
     return total
 
 

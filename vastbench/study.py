@@ -223,26 +223,38 @@ class _Crew:
 
     def work(self) -> None:
         """Let the workers work until they are done; raises what ended them early."""
+        # Events, because a join that a signal has broken takes its thread for ended.
+        places = {
+            place: threading.Event() for place in range(min(len(self._now.workers), self._study.repeats - self._now.made))
+        }
         threads = [
-            threading.Thread(target=self._worker, args=(place,), name=f"vastbench-worker-{place + 1}", daemon=True)
-            for place in range(min(len(self._now.workers), self._study.repeats - self._now.made))
+            threading.Thread(target=self._worker, args=(place, ended), name=f"vastbench-worker-{place + 1}", daemon=True)
+            for place, ended in places.items()
         ]
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
-        except BaseException:
+            for ended in places.values():
+                ended.wait()
+        except BaseException as stopped:
             with shield():
                 self._bench.stop()
-                for thread in threads:
+                for thread, ended in zip(threads, places.values(), strict=True):
                     if thread.ident is not None:
-                        thread.join()
+                        ended.wait()
+            if isinstance(self._error, (LeaseNotClosed, StoreError)):
+                raise self._error from stopped  # that something may bill, or was not stored, is the graver news
             raise
         if self._error is not None:
             raise self._error
 
-    def _worker(self, place: int) -> None:
+    def _worker(self, place: int, ended: threading.Event) -> None:
+        try:
+            self._make_runs(place)
+        finally:
+            ended.set()
+
+    def _make_runs(self, place: int) -> None:
         try:
             while not self._enough:
                 with self._lock:

@@ -274,18 +274,20 @@ def tree(phases: list[Phase], total: float | None) -> list[Row]:
     """The rows of a run's tree, in order of time, children under their parents, with what is unattributed at the end.
 
     Top-level seconds, ``unattributed`` included, add up to ``total`` whenever the last try of every phase has seconds; what
-    an earlier try waited in vain is unattributed. The bottleneck is the longest top-level phase that passed.
+    an earlier try waited in vain is unattributed. The bottleneck is the longest top-level phase, and unknown when one of them
+    has no end: that one may be it.
     """
     top = [p for p in phases if p.parent is None]
     last = {p.name: p for p in top}
     finished = [p for p in top if p.seconds is not None]
-    longest = max((p for p in finished if p.outcome is Outcome.PASSED), key=lambda p: p.seconds or 0.0, default=None)
+    whole = all(p.seconds is not None for p in last.values())
+    longest = max(finished, key=lambda p: p.seconds or 0.0, default=None) if whole else None
     rows: list[Row] = []
     for phase in top:
         rows.append(_row(phase, 0, total, bottleneck=phase is longest))
         inside = [c for c in phases if c.parent is phase.name and c.attempt == phase.attempt]
         rows.extend(_row(child, 1, total) for child in inside)
-    if total is not None and all(p.seconds is not None for p in last.values()):
+    if total is not None and whole:
         rest = total - sum(p.seconds or 0.0 for p in finished)
         share = rest / total if total > 0 else None
         rows.append(Row(PhaseName.UNATTRIBUTED, 0, rest, None, None, share, Outcome.PASSED, 0))

@@ -105,6 +105,14 @@ def test_an_instance_that_was_not_seen_to_be_gone_is_an_issue():
     assert (finding.kind, finding.figures["open"]) == (Kind.ISSUE, 1)
 
 
+def test_runs_that_we_ended_and_creates_without_an_answer_count_as_not_gone():
+    killed = ours(2, outcome=Outcome.CENSORED, cause="killed", phases=(), total_s=None)
+    unclear = ours(3, outcome=Outcome.FAILED, cause="lease_not_closed", phases=(), total_s=None, resources={})
+    for run in (killed, unclear):
+        finding = found([ours(1), run])["destroyed"]
+        assert (finding.kind, finding.figures["open"], finding.figures["rented"]) == (Kind.ISSUE, 1, 2)
+
+
 def test_one_machine_behind_most_successes_is_named():
     same = [replace(ours(n), resources=ours(7).resources) for n in range(3)]
     assert found([*same, ours(9)])["one_host"].figures == {"machine": "7", "runs": 3, "passed": 4}
@@ -138,6 +146,16 @@ def test_how_long_to_wait_needs_runs_that_never_came_and_a_tail():
     assert "give_up" not in found([*map(ours, range(10)), late(20)])
     assert found([*map(ours, range(40)), late(50)])["give_up"].figures["unfinished"] == 1
     assert "give_up" not in found(map(ours, range(40)))
+    broken = replace(late(50), outcome=Outcome.FAILED, phases=(replace(late(50).phases[0], outcome=Outcome.FAILED),))
+    assert "give_up" not in found([*map(ours, range(40)), broken])
+
+
+def test_nobody_is_told_to_poll_faster_than_the_marketplace_allows():
+    wide = Phase(PhaseName.WAIT_RUNNING, Moment.exact(2.0), Moment.between(3.0, 8.0, "poll"))
+    runs = [ours(n, phases=(wide, ours(n).phases[-1])) for n in range(8)]
+    assert "poll_faster" not in found(runs)
+    slow = [replace(run, instrument={"clock_speed": 20.0, "poll_period_s": 5.0}) for run in runs]
+    assert "poll_faster" in found(slow)
 
 
 def test_retries_and_runs_ended_by_us_are_issues():

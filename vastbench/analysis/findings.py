@@ -14,12 +14,15 @@ from enum import StrEnum
 from typing import Any
 
 from vastbench.analysis.facts import Facts
+from vastbench.errors import LeaseNotClosed
 from vastbench.timing import Outcome, PhaseName
 
 FEW = 6
 """Fewer runs than this have no 95 % interval of their median."""
 PRECISE = 0.1
 """The half-width of the median's interval, as a part of the median, that is worth aiming at."""
+SHORTEST_PERIOD_S = 1.0
+"""The marketplace's documented minimum between two looks at the status: nobody can poll faster."""
 NOTABLE_SHARE = 0.05
 """Less than this part of the total is not worth a finding."""
 
@@ -60,15 +63,16 @@ def passes(facts: Facts) -> Iterator[Finding]:
 
 
 def destroyed(facts: Facts) -> Iterator[Finding]:
-    """Whether each instance was shown to be gone at the end of its run."""
-    rented = set(facts.runs.loc[facts.runs["instance"].notna(), "run"])
+    """Whether each instance was shown to be gone at the end of its run, those of runs that we ended ourselves included."""
+    totals = facts.phases[facts.phases["phase"] == PhaseName.TOTAL]
+    rented = set(totals.loc[totals["instance"].notna() | (totals["cause"] == LeaseNotClosed.cause), "run"])
     confirmed = facts.phases[(facts.phases["phase"] == PhaseName.CONFIRM) & (facts.phases["outcome"] == Outcome.PASSED)]
     gone = len(rented & set(confirmed["run"]))
     figures: dict[str, float | int | str] = {"rented": len(rented), "gone": gone, "open": len(rented) - gone}
     if rented and gone == len(rented):
         yield Finding("destroyed", Kind.WORKS, "Every instance was shown to be gone: {gone} of {rented}.", figures)
     elif rented:
-        text = "{open} of {rented} instances were not shown to be gone within their runs."
+        text = "{open} of {rented} instances were not shown to be gone within their runs; `vastbench doctor` names open leases."
         yield Finding("destroyed", Kind.ISSUE, text, figures)
 
 
@@ -179,7 +183,7 @@ def polling(facts: Facts) -> Iterator[Finding]:
     figures: dict[str, float | int | str] = {"period_s": float(periods.median()), "bounds_s": width}
     text = "The status was polled every {period_s}: a single wait for running is known to within {bounds_s} (median)."
     yield Finding("polling", Kind.ISSUE if width > PRECISE * median else Kind.WORKS, text, figures)
-    if width > PRECISE * median:
+    if width > PRECISE * median and periods.median() > 1.5 * SHORTEST_PERIOD_S:
         more = "Poll more often than every {period_s}: the wait for running is known to within {bounds_s} only."
         yield Finding("poll_faster", Kind.RECOMMENDATION, more, figures)
 
@@ -230,21 +234,27 @@ def few(facts: Facts) -> Iterator[Finding]:
 def give_up(facts: Facts) -> Iterator[Finding]:
     """How long to wait for a machine, where some never became useful."""
     row = facts.summary[facts.summary["phase"] == PhaseName.WAIT_RUNNING]
-    if row.empty or not row["unfinished"].iloc[0] or math.isnan(row["p90_high_s"].iloc[0]):
+    if row.empty or math.isnan(row["p90_high_s"].iloc[0]):
+        return
+    waits = facts.phases[(facts.phases["phase"] == PhaseName.WAIT_RUNNING) & facts.phases["final"]]
+    waits = waits[waits["run"].isin(facts.runs["run"]) & (waits["outcome"] == Outcome.CENSORED)]
+    longer = int((waits["lower_s"] > row["p90_high_s"].iloc[0]).sum())
+    if not longer:
         return
     text = (
         "Give up on a machine that is not running after about {p90_s} and rent another: "
-        "90 % of those that ran were running by then (95 % interval {low_s} to {high_s}), {unfinished} never were."
+        "90 % of those that ran were running by then (95 % interval {low_s} to {high_s}); {unfinished} waited longer, in vain."
     )
     names = {"p90_s": "p90_s", "low_s": "p90_low_s", "high_s": "p90_high_s"}
     figures: dict[str, float | int | str] = {name: float(row[column].iloc[0]) for name, column in names.items()}
-    yield Finding("give_up", Kind.RECOMMENDATION, text, figures | {"unfinished": int(row["unfinished"].iloc[0])})
+    yield Finding("give_up", Kind.RECOMMENDATION, text, figures | {"unfinished": longer})
 
 
 def per_success(facts: Facts) -> Iterator[Finding]:
     """What a success costs when the failures are paid too."""
     row = facts.costs[facts.costs["meter"] == "all meters"]
-    if row.empty or facts.passed == facts.attempted or math.isnan(row["per_success_usd"].iloc[0]):
+    known = not row.empty and row["n"].iloc[0] == facts.attempted
+    if not known or facts.passed == facts.attempted or math.isnan(row["per_success_usd"].iloc[0]):
         return
     text = "Budget {success_usd} per useful machine rather than {run_usd} per run: failures are paid too."
     figures = {"success_usd": row["per_success_usd"].iloc[0], "run_usd": row["per_run_usd"].iloc[0]}

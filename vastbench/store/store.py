@@ -128,8 +128,8 @@ class Store:
     def open_study(self, name: str, *, scenario: str, repeats: int, conditions: Mapping[str, Any]) -> Study:
         """The study of that name: a new one, or the one that is there, now with ``repeats``.
 
-        Raises UsageError for an unfit name or number, and when the study that is there has other conditions: runs made
-        under different conditions are different studies.
+        Raises UsageError for an unfit name or number, for fewer repeats than were made already, and when the study that is
+        there has other conditions: runs made under different conditions are different studies.
         """
         check_plan(name, repeats)
         with self._transaction() as connection:
@@ -141,6 +141,12 @@ class Store:
             else:
                 before = {"scenario": there["scenario"], **there["conditions"]}
                 _check_same(name, before, {"scenario": scenario, **conditions})
+                made = connection.execute(_made(name)).scalar_one()
+                if repeats < min(made, there["repeats"]):
+                    raise UsageError(
+                        f"The study {name!r} has {made} runs already, more than {repeats}.",
+                        hint=f"Give --repeats {made} or more.",
+                    )
                 connection.execute(sa.update(tables.studies).where(tables.studies.c.name == name).values(repeats=repeats))
         return self.study(name)
 
@@ -161,18 +167,26 @@ class Store:
         Runs that were announced and not stored are under way; those on another host are not counted, since nobody here can
         tell whether they still are. When this returns, the row is on the disk.
         """
-        made = sa.select(sa.func.count()).where(tables.runs.c.study == study, tables.runs.c.cause.not_in(STOPPED_BY_US))
         wanted = sa.select(tables.studies.c.repeats).where(tables.studies.c.name == study).with_for_update()
         with self._transaction() as connection:
             repeats = connection.execute(wanted).scalar()
             if repeats is None:
                 raise NotFound(f"There is no study {study!r} in {self.place}.", hint="Open it first.")
             under_way = [one for one in _unfinished(connection, study) if one.owner.get("host") == owner.get("host")]
-            if connection.execute(made).scalar_one() + len(under_way) >= repeats:
+            if connection.execute(_made(study)).scalar_one() + len(under_way) >= repeats:
                 return False
             row = {"run_id": run_id, "study": study, "owner": dict(owner), "started_at": datetime.now(UTC).isoformat()}
             connection.execute(sa.insert(tables.study_runs), row)
         return True
+
+    def begin_sitting(self, study: str) -> int:
+        """Write down that a sitting of ``study``, which need not exist yet, begins; its number, from 0."""
+        with self._transaction() as connection:
+            of_study = tables.sittings.c.study == study
+            number = int(connection.execute(sa.select(sa.func.count()).where(of_study)).scalar_one())
+            row = {"study": study, "number": number, "started_at": datetime.now(UTC).isoformat()}
+            connection.execute(sa.insert(tables.sittings), row)
+        return number
 
     def announced(self, study: str) -> int:
         """How many runs of ``study`` were ever announced."""
@@ -239,6 +253,11 @@ class Store:
         return [
             run_of(row, attempts.get(row["id"], []), phases.get(row["id"], []), readings.get(row["id"], {})) for row in rows
         ]
+
+
+def _made(study: str) -> sa.Select[Any]:
+    """How many runs of ``study`` ended by themselves."""
+    return sa.select(sa.func.count()).where(tables.runs.c.study == study, tables.runs.c.cause.not_in(STOPPED_BY_US))
 
 
 def _unfinished(connection: sa.Connection, study: str) -> list[Announcement]:

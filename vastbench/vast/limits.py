@@ -121,6 +121,8 @@ class Limiter:
         with line.turn:
             while (rest := self._rest(line)) > 0:
                 self._wait(endpoint, rest)
+            if endpoint in RENTING and self._clock.stopping.is_set():
+                raise NotSent("Nothing more is rented: the clock is stopping.")
             now = self._clock.now()
             with self._lock:
                 line.calls.append(_Sent(threading.get_ident(), now))

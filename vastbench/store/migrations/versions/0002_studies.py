@@ -19,6 +19,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
+        "sittings",
+        sa.Column("study", sa.String(length=80), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("started_at", sa.String(length=40), nullable=False),
+        sa.PrimaryKeyConstraint("study", "number"),
+    )
+    op.create_table(
         "study_runs",
         sa.Column("run_id", sa.String(length=40), nullable=False),
         sa.Column("study", sa.String(length=80), nullable=False),
@@ -39,4 +46,5 @@ def downgrade() -> None:
         runs.drop_column("study")
     op.drop_index(op.f("ix_study_runs_study"), table_name="study_runs")
     op.drop_table("study_runs")
+    op.drop_table("sittings")
     op.drop_table("studies")
