@@ -32,7 +32,16 @@ def test_runs_that_did_not_end_would_have_been_longer():
     wait = SEED.phase(PhaseName.WAIT_RUNNING)
     cut = replace(wait, end=Moment.between(600.0, None, "poll"), outcome=Outcome.CENSORED)
     late = replace(SEED, id="late", outcome=Outcome.CENSORED, cause="deadline", phases=(*SEED.phases[:2], cut))
-    assert "Not finished: wait running in 1 run." in doubts(phases_table([SEED, late]))
+    assert "Cut off: wait running in 1 run. Those times could only have been longer" in doubts(phases_table([SEED, late]))
+
+
+def test_boots_that_failed_say_nothing_of_how_long_a_boot_takes():
+    wait = replace(SEED.phase(PhaseName.WAIT_RUNNING), outcome=Outcome.FAILED)
+    dead = replace(SEED, id="dead", outcome=Outcome.FAILED, cause="boot_failed", phases=(*SEED.phases[:2], wait))
+    text = doubts(phases_table([SEED, dead]))
+    assert "Failed: wait running in 1 run." in text
+    assert "longer" not in text
+    assert "too short" not in text
 
 
 def test_runs_on_one_machine_are_not_independent():

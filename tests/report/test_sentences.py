@@ -226,3 +226,12 @@ def test_every_number_is_finite_over_mixed_runs():
     assert all(math.isfinite(float(n)) for sentence in OF_PHASES for n in numbers(sentence(frame)))
     assert not any("nan" in sentence(frame) or "None" in sentence(frame) for sentence in OF_PHASES)
     assert isinstance(frame, pd.DataFrame)
+
+
+def test_only_waits_that_were_cut_off_can_have_been_longer():
+    wait = SEED.phase(PhaseName.WAIT_RUNNING)
+    endless = replace(wait, end=Moment.between(600.0, None, "poll"), outcome=Outcome.CENSORED)
+    cut = replace(SEED, id="cut", outcome=Outcome.CENSORED, cause="boot_timeout", phases=(*SEED.phases[:2], endless))
+    dead = replace(cut, id="dead", outcome=Outcome.FAILED, phases=(*SEED.phases[:2], replace(wait, outcome=Outcome.FAILED)))
+    text = sentences.phase_distributions(phases_table([*runs(2), cut, dead, replace(dead, id="too")]))
+    assert "; 1 run was cut off in it and can only have been longer; 2 runs failed in it." in text

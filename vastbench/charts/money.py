@@ -29,7 +29,7 @@ def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """What every attempted run cost by each meter, with the naive figure below, in USD.
 
     ``phases`` is the tidy frame. A point per run (a hollow triangle if it did not pass), a thin line over the bounds of the GPU
-    meter, a tick at the median, and a dashed tick at the cost per success: everything spent ÷ runs that passed. Runs without
+    meter, a tick at the median, and a dotted tick at the cost per success: everything spent ÷ runs that passed. Runs without
     a meter's value are counted beside its row.
     """
     tried = attempted(phases)

@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.bottleneck import shares
+from vastbench.analysis.findings import FEW
 from vastbench.analysis.summary import attempted, passed, phase_summary
-from vastbench.report.sentences import NO_RUN, source
+from vastbench.report.sentences import NO_RUN, source, unfinished
 from vastbench.report.wording import counted, escaped, known, listed, percent, seconds
 from vastbench.timing import PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FEW = 6
-"""Fewer successes than this give no 95 % interval of a median."""
 
 CROWDED = 0.2
 """One machine with more than this share of the runs makes them visibly dependent."""
@@ -47,11 +45,15 @@ def _looks(phases: pd.DataFrame) -> Iterator[str]:
 
 def _unfinished(phases: pd.DataFrame) -> Iterator[str]:
     table = phase_summary(phases)
-    cut = table[(table["unfinished"] > 0) & (table["parent"] == PhaseName.TOTAL) & (table["phase"] != PhaseName.UNATTRIBUTED)]
-    if len(cut):
-        parts = [f"{row['phase']} in {counted(int(row['unfinished']), 'run')}" for _, row in cut.iterrows()]
-        cut_off = f"Not finished: {listed(parts)}."
-        yield f"{cut_off} Those times could only have been longer, so the medians shown are, if anything, too short."
+    names = table.loc[(table["parent"] == PhaseName.TOTAL) & (table["phase"] != PhaseName.UNATTRIBUTED), "phase"]
+    ends = {name: unfinished(phases, name) for name in names}
+    cut = [f"{name} in {counted(n, 'run')}" for name, (n, _) in ends.items() if n]
+    failed = [f"{name} in {counted(n, 'run')}" for name, (_, n) in ends.items() if n]
+    if cut:
+        longer = "Those times could only have been longer, so the medians shown are, if anything, too short."
+        yield f"Cut off: {listed(cut)}. {longer}"
+    if failed:
+        yield f"Failed: {listed(failed)}. Those give no time at all."
 
 
 def _unattributed(phases: pd.DataFrame) -> Iterator[str]:

@@ -20,6 +20,7 @@ from vastbench.analysis.frames import runs_from
 from vastbench.analysis.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
 from vastbench.analysis.summary import passed
+from vastbench.analysis.typical import median_run
 from vastbench.report import sentences
 from vastbench.report.findings import spoken
 from vastbench.timing import Outcome, PhaseName
@@ -168,18 +169,19 @@ def _finding(found: Finding) -> dict[str, Any]:
 def _phases(facts: Facts) -> list[dict[str, Any]]:
     """The summary of each phase with its shares of the mean and of the variance of the total."""
     shares = facts.shares[["phase", "mean_share", "variance_share"]]
-    return records(facts.summary.merge(shares, on="phase", how="left"))
+    ends = [sentences.unfinished(facts.phases, name) for name in facts.summary["phase"]]
+    summary = facts.summary.assign(cut_off=[cut for cut, _ in ends], failed=[failed for _, failed in ends])
+    return records(summary.merge(shares, on="phase", how="left"))
 
 
 def _median_run(phases: pd.DataFrame) -> dict[str, Any] | None:
     """The tree of the passed run whose total is nearest the median total; None when none passed."""
-    good = passed(phases)
-    totals = good[good["phase"] == PhaseName.TOTAL].dropna(subset="seconds").set_index("run")["seconds"]
-    if totals.empty:
+    rows = median_run(phases)
+    if rows.empty:
         return None
-    median = float(totals.median())
-    nearest = str((totals - median).abs().idxmin())
-    (run,) = runs_from(good[good["run"] == nearest])
+    good = passed(phases)
+    totals = good.loc[good["phase"] == PhaseName.TOTAL, "seconds"]
+    (run,) = runs_from(rows)
     tree = [
         {
             "phase": str(row.name),
@@ -195,9 +197,9 @@ def _median_run(phases: pd.DataFrame) -> dict[str, Any] | None:
         for row in run.rows()
     ]
     return {
-        "run": nearest,
-        "median_total_s": median,
-        "total_s": float(totals[nearest]),
+        "run": run.id,
+        "median_total_s": float(totals.median()),
+        "total_s": run.total_s,
         "tree": [clean_values(row) for row in tree],
     }
 

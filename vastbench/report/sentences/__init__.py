@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted, passed
-from vastbench.report.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source
+from vastbench.report.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source, unfinished
 from vastbench.report.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
 from vastbench.report.sentences.time import (
     beside,
@@ -52,6 +52,7 @@ __all__ = [
     "spent",
     "study_verdict",
     "timing_answer",
+    "unfinished",
     "useful",
     "what_if",
 ]

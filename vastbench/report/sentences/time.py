@@ -9,7 +9,7 @@ from vastbench.analysis.frames import TOP_LEVEL, runs_table
 from vastbench.analysis.intervals import quantile_interval
 from vastbench.analysis.summary import attempted, passed, phase_summary
 from vastbench.analysis.useful import until_useful
-from vastbench.report.sentences.basis import NO_SUCCESS, greatest, no_number, source
+from vastbench.report.sentences.basis import NO_SUCCESS, greatest, no_number, source, unfinished
 from vastbench.report.wording import counted, escaped, known, listed, percent, seconds, within
 from vastbench.timing import Outcome, PhaseName
 
@@ -72,8 +72,11 @@ def phase_distributions(phases: pd.DataFrame) -> str:
     )
     if known(row["p90_s"]):
         text += f"; nine of ten end within {seconds(row['p90_s'])} ({row['p90_low_s']:.1f}–{seconds(row['p90_high_s'])})"
-    if row["unfinished"]:
-        text += f"; {counted(int(row['unfinished']), 'run')} never finished it and can only have been longer"
+    cut, failed = unfinished(phases, row["phase"])
+    if cut:
+        text += f"; {counted(cut, 'run')} {'was' if cut == 1 else 'were'} cut off in it and can only have been longer"
+    if failed:
+        text += f"; {counted(failed, 'run')} failed in it"
     return f"{text}."
 
 
