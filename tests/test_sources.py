@@ -1,5 +1,6 @@
 """Tables from the store, Parquet and JSON are the same table; what is none is refused by name."""
 
+import json
 from dataclasses import replace
 
 import pandas as pd
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vastbench.analysis.frames import phases_table
-from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError
+from vastbench.errors import NotFound, SchemaError, SettingsError, StoreError, UsageError
 from vastbench.report.files import read_run, read_runs
 from vastbench.resources import shared
 from vastbench.sources import SCHEMA_KEY, export, export_runs, load
@@ -40,6 +41,56 @@ def test_a_run_in_two_places_is_there_once(tmp_path):
     pd.testing.assert_frame_equal(load(tmp_path / "a.parquet", tmp_path / "b.parquet"), phases_table([RUN, OTHER]))
 
 
+def test_a_run_twice_in_one_file_is_there_once(tmp_path):
+    export_runs([RUN, OTHER, RUN], tmp_path / "runs.json")
+    pd.testing.assert_frame_equal(load(tmp_path / "runs.json"), phases_table([RUN, OTHER]))
+
+
+PHASE = RUN.to_dict()["phases"][0]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("started_at", "x"),
+        ("started_at", "0001-01-01T00:00:00+05:00"),
+        ("total_s", "x"),
+        ("total_s", -1.0),
+        ("total_s", 10**400),
+        ("id", 3),
+        ("detail", None),
+        ("conditions", None),
+        ("conditions.disk_gb", "x"),
+        ("resources.gpu_ram_mb", "x"),
+        ("resources.num_gpus", [1]),
+        ("instrument", []),
+        ("instrument.clock_speed", "fast"),
+        ("cost", "much"),
+        ("cost.gpu_usd", "much"),
+        ("attempts", 1),
+        ("attempts", [{"number": "x", "outcome": "passed"}]),
+        ("phases", [1]),
+        ("phases", [PHASE | {"name": "total"}]),
+        ("phases", [PHASE | {"start": PHASE["start"] | {"no_received": "x"}}]),
+        ("phases", [PHASE | {"start": PHASE["end"], "end": PHASE["start"]}]),
+    ],
+)
+def test_a_record_with_a_wrong_value_is_refused_by_file_and_field(tmp_path, field, value):
+    plain = RUN.to_dict()
+    outer, _, inner = field.partition(".")
+    plain[outer] = plain[outer] | {inner: value} if inner else value
+    (tmp_path / "a.json").write_text(json.dumps(plain))
+    with pytest.raises(SettingsError, match=rf"a\.json.*{field}"):
+        load(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("field", ["total_s", "origin"])
+def test_a_record_holds_no_number_that_is_none(tmp_path, field):
+    (tmp_path / "a.json").write_text(json.dumps(RUN.to_dict() | {field: float("nan")}))
+    with pytest.raises(SettingsError, match=r"a\.json"):
+        load(tmp_path / "a.json")
+
+
 def test_one_study_can_be_asked_for_and_a_missing_one_is_named(tmp_path):
     export(phases_table([RUN, OTHER]), tmp_path / "a.parquet")
     assert load(tmp_path / "a.parquet", study="second")["run"].unique().tolist() == ["other"]
@@ -57,12 +108,61 @@ def test_what_is_not_there_is_not_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_url_of_a_store_that_is_not_there_makes_none(tmp_path):
+    for url in (f"sqlite:///{tmp_path}/typo.db", "sqlite://"):
+        with pytest.raises(NotFound, match="sqlite:"):
+            load(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_can_be_named_by_its_url(tmp_path):
+    with Store(tmp_path / "runs.sqlite") as store:
+        store.save_run(RUN)
+    pd.testing.assert_frame_equal(load(f"sqlite:///{tmp_path}/runs.sqlite"), phases_table([RUN]))
+
+
+@pytest.mark.parametrize(
+    ("url", "names"),
+    [
+        ("://", "URL"),
+        ("postgresql://me:secret@host:port/runs", "URL"),
+        ("nope://host/runs", "nope"),
+        # A driver for PostgreSQL that nobody has beside vastbench's own dependencies.
+        ("postgresql+pg8000://me:secret@host/runs", "driver is not installed.*pg8000"),
+    ],
+)
+def test_a_url_that_leads_to_no_database_is_a_store_error_without_the_password(url, names):
+    with pytest.raises(StoreError, match=names) as refused:
+        load(url)
+    assert "secret" not in str(refused.value)
+
+
 def test_a_table_of_another_version_or_of_none_is_refused(tmp_path):
     table = pa.Table.from_pandas(phases_table([RUN]))
     for version in (b"99", None):
         pq.write_table(table.replace_schema_metadata({SCHEMA_KEY: version} if version else {}), tmp_path / "a.parquet")
         with pytest.raises(SchemaError, match="schema 99" if version else "schema unknown"):
             load(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "notes", [b"{", b"{}", b"[]", b"\xff", b'{"index_columns": ["x"], "columns": [], "column_indexes": []}']
+)
+def test_broken_notes_of_pandas_in_a_file_do_not_matter(tmp_path, notes):
+    export(phases_table([RUN]), tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"pandas": notes}), tmp_path / "a.parquet")
+    pd.testing.assert_frame_equal(load(tmp_path / "a.parquet"), phases_table([RUN]))
+
+
+@pytest.mark.parametrize("name", ["seconds", "run", "final", "started_at", "offer", "phase"])
+def test_a_column_of_lists_is_refused_by_file(tmp_path, name):
+    export(phases_table([RUN]), tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    lists = table.set_column(table.schema.get_field_index(name), name, pa.array([[1.0]] * len(table)))
+    pq.write_table(lists, tmp_path / "a.parquet")
+    with pytest.raises(SchemaError, match=r"a\.parquet"):
+        load(tmp_path / "a.parquet")
 
 
 def test_a_file_cut_short_is_refused_by_name(tmp_path):

@@ -11,7 +11,9 @@ Format history (``FORMAT``), newest first:
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +23,9 @@ from vastbench.timing import Moment, Outcome, Phase, PhaseName, Row, tree
 
 FORMAT = 2
 READABLE = (1, 2)
+
+ROUNDING_S = 1e-6
+"""What sums of seconds may be off by: a time no further below 0 is taken as 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +161,51 @@ def _moment_to_dict(moment: Moment) -> dict[str, Any]:
     return {item.name: getattr(moment, item.name) for item in fields(moment)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Conditions:
+    profile: str | None = None
+    image: str | None = None
+    disk_gb: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Resources:
+    gpu_name: str | None = None
+    num_gpus: int | None = None
+    gpu_ram_mb: float | None = None
+    region: str | None = None
+    offer_id: int | None = None
+    machine_id: int | None = None
+    instance_id: int | None = None
+    usd_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Instrument:
+    clock_speed: float | None = None
+    poll_period_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Form(Run):
+    """A run whose documents are as narrow as the tables need them; only there to check a record against."""
+
+    conditions: _Conditions = _Conditions()  # type: ignore[assignment]
+    resources: _Resources = _Resources()  # type: ignore[assignment]
+    instrument: _Instrument = _Instrument()  # type: ignore[assignment]
+
+
 def run_from_dict(plain: dict[str, Any]) -> Run:
     """Read back what :meth:`Run.to_dict` wrote.
 
-    Raises SettingsError for a record of another format, or one that does not have a run's form.
+    Raises SettingsError for a record of another format, or one that does not have a run's form; it names the field.
     """
     if plain.get("format") not in READABLE:
         raise SettingsError(
             f"The record has format {plain.get('format')!r}, but this vastbench reads formats up to {FORMAT}.",
             hint="Install a newer vastbench, or export the run again.",
         )
+    _check_form(plain)
     try:
         phases = tuple(
             Phase(
@@ -181,6 +221,47 @@ def run_from_dict(plain: dict[str, Any]) -> Run:
         attempts = tuple(Attempt(**(a | {"outcome": Outcome(a["outcome"])})) for a in plain["attempts"])
         cost = Cost(**{k: v for k, v in plain["cost"].items() if k != "total_usd"})
         rest = {k: v for k, v in plain.items() if k not in {"format", "phases", "attempts", "cost", "outcome"}}
-        return Run(**rest, outcome=Outcome(plain["outcome"]), phases=phases, attempts=attempts, cost=cost)
+        run = Run(**rest, outcome=Outcome(plain["outcome"]), phases=phases, attempts=attempts, cost=cost)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SettingsError(f"The record is not a run: {type(error).__name__} at {error}.", hint="Check the file.") from None
+    _check_values(run)
+    return run
+
+
+def _check_form(plain: dict[str, Any]) -> None:
+    """Raise SettingsError, naming the field, where a value is not of its field's type."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # As JSON, because only there does pydantic's strict mode take a list for a tuple and a word for an enum.
+        TypeAdapter(_Form).validate_json(json.dumps(plain, allow_nan=False), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise _no_run(f"{name!r}: {first['msg'][:200]}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _no_run(f"a value is not JSON: {error}") from None
+
+
+def _check_values(run: Run) -> None:
+    """Raise SettingsError, naming the field, where a value of the right type cannot be."""
+    try:
+        _ = run.started_at_utc
+    except (ValueError, OverflowError) as error:
+        raise _no_run(f"'started_at': {error}") from None
+    numbers = {"total_s": run.total_s, "origin": run.origin} | {f.name: getattr(run.cost, f.name) for f in fields(run.cost)}
+    for name, value in numbers.items():
+        # Compared, not asked with isfinite, which raises for an integer that no float can hold.
+        if value is not None and not abs(value) <= sys.float_info.max:
+            raise _no_run(f"{name!r} is no number that a float can hold")
+    if run.total_s is not None and run.total_s < 0:
+        raise _no_run(f"'total_s' is {run.total_s}, a negative time")
+    for number, phase in enumerate(run.phases):
+        if phase.name in (PhaseName.UNATTRIBUTED, PhaseName.TOTAL):
+            raise _no_run(f"'phases.{number}.name' is {str(phase.name)!r}, which is computed and never recorded")
+        if phase.seconds is not None and phase.seconds < -ROUNDING_S:
+            raise _no_run(f"'phases.{number}' ends {-phase.seconds:g} s before it starts")
+
+
+def _no_run(reason: str) -> SettingsError:
+    return SettingsError(f"The record is not a run: {reason}.", hint="Check the file, or export the run again.")

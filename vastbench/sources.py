@@ -88,11 +88,39 @@ def _load(place: str) -> pd.DataFrame:
     if suffix == ".parquet":
         return _from_parquet(Path(place))
     if suffix == ".json":
-        return phases_table(read_runs(Path(place)))
+        return _from_json(Path(place))
+    _refuse_missing(place)
     from vastbench.store import Store
 
     with Store(place) as store:
         return phases_table(reversed(store.runs()))
+
+
+def _refuse_missing(place: str) -> None:
+    """Raise NotFound for a SQLite URL of a file that is not there: opening the store would make it."""
+    from vastbench.store.database import url_of
+
+    url = url_of(place)
+    if url.get_backend_name() != "sqlite" or (url.database or "").startswith("file:"):
+        return
+    if not url.database or not Path(url.database).exists():
+        raise NotFound(f"There is no store at {place!r}.", hint="Check the path in the URL.")
+
+
+def _from_json(path: Path) -> pd.DataFrame:
+    # A run may be in the file twice, as it may lie in several places: it is kept where it was read first.
+    runs: dict[str, Run] = {}
+    for run in read_runs(path):
+        runs.setdefault(run.id, run)
+    return _naming(path, lambda: phases_table(runs.values()))
+
+
+def _naming(path: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """What ``read`` returns; a SchemaError that it raises names the file."""
+    try:
+        return read()
+    except SchemaError as error:
+        raise SchemaError(f"{str(path)!r}: {error.message}", hint=error.hint) from None
 
 
 def _from_parquet(path: Path) -> pd.DataFrame:
@@ -110,7 +138,14 @@ def _from_parquet(path: Path) -> pd.DataFrame:
             f"{str(path)!r} has schema {version or 'unknown'}; this vastbench reads schema {SCHEMA}.",
             hint="Export it again with this vastbench, or read it with the one that wrote it.",
         )
+    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
+    if nested:
+        # Into a column of text pandas would take a list as its text.
+        raise SchemaError(f"{str(path)!r}: the column {nested[0]!r} holds lists or records.", hint="Export it with vastbench.")
     try:
-        return conformed(table.to_pandas())
-    except SchemaError as error:
-        raise SchemaError(f"{str(path)!r}: {error.message}", hint=error.hint) from None
+        # The schema says how columns are to be read; what pandas noted beside them is not needed and may be broken.
+        frame = table.replace_schema_metadata(None).to_pandas()
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SchemaError(f"{str(path)!r} is no table of runs: {reason}.", hint="Export it again with vastbench.") from None
+    return _naming(path, lambda: conformed(frame))

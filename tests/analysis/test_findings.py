@@ -131,6 +131,11 @@ def test_few_runs_have_no_interval_and_that_is_said():
     assert "few" not in found(map(ours, range(6)))
 
 
+def test_a_median_of_nothing_has_no_relative_width():
+    instant = [ours(n, phases=(), total_s=0.0) for n in range(5)]
+    assert "more_runs" not in found([*instant, *(ours(n, phases=(), total_s=float(n)) for n in (5, 6, 7))])
+
+
 def test_emulated_runs_are_called_so():
     assert "EMULATED" in spoken(found([ours(1)])["emulated"])
     assert "emulated" not in found([SEED])

@@ -97,8 +97,23 @@ def test_runs_come_back_from_the_frame_with_what_it_holds():
         (lambda f: f.assign(outcome=None), "outcome"),
         (lambda f: f[f["phase"] != "total"], "total"),
         (lambda f: pd.concat([f, f]), "total"),
+        (lambda f: f.assign(run=f["run"].where(f["phase"] != "search offers")), "total"),
+        (lambda f: f.assign(final="False"), "final"),
+        (lambda f: f.assign(final=2), "final"),
+        (lambda f: f.assign(final=f["final"].astype(object).where(f["phase"] != "total", None)), "final"),
+        (lambda f: f.assign(final=f["final"].astype("boolean").where(f["phase"] != "total")), "NA|final"),
+        (lambda f: f.assign(final=False), "0 final rows"),
+        (lambda f: pd.concat([f, f[f["phase"] == "search offers"]]), "'search offers' .* has 2 final rows"),
+        (lambda f: f.assign(seconds=math.inf), "'seconds' holds inf"),
+        (lambda f: f.assign(lower_s=-1.0), "'lower_s' holds -1"),
+        (lambda f: f.assign(seconds=f["seconds"].where(f["phase"] != "total", -5.0)), "'seconds' holds -5"),
     ],
 )
 def test_a_table_of_another_form_is_refused_by_name(spoil, names):
     with pytest.raises(SchemaError, match=names):
         conformed(spoil(phases_table([RUN])))
+
+
+def test_what_is_unattributed_may_be_less_than_nothing_where_phases_overlap():
+    run = replace(RUN, total_s=RUN.total_s - 5.0)
+    assert runs_table(phases_table([run]))["unattributed_s"].tolist() == pytest.approx([-0.79])

@@ -223,6 +223,8 @@ def few(facts: Facts) -> Iterator[Finding]:
     if row.empty or math.isnan(row["median_low_s"].iloc[0]):
         return
     low, high, median = (float(row[name].iloc[0]) for name in ("median_low_s", "median_high_s", "median_s"))
+    if median == 0:
+        return
     half = (high - low) / 2 / median
     if half > PRECISE:
         # The width of an interval shrinks with the square root of the number of runs.

@@ -10,12 +10,13 @@ are added to the phases of each run: ``total``, the parent of the top-level phas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.errors import SchemaError
-from vastbench.run import Attempt, Cost, Run
+from vastbench.run import ROUNDING_S, Attempt, Cost, Run
 from vastbench.timing import PARENTS, Moment, Outcome, Phase, PhaseName
 
 if TYPE_CHECKING:
@@ -106,15 +107,20 @@ def phases_table(runs: Iterable[Run]) -> pd.DataFrame:
 def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     """``frame`` with exactly the columns and dtypes of the schema.
 
-    Raises SchemaError when a column is missing, holds what is not of its type, or names an unknown phase or outcome, or when
-    a run lacks its ``total`` row or has two.
+    Raises SchemaError when a column is missing, holds what is not of its type, names an unknown phase or outcome, or holds a
+    time that cannot be; when a run lacks its ``total`` row or has two; or when not exactly one row per run and phase is final.
     """
+    import pandas as pd
+
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise SchemaError(f"The table lacks {len(missing)} columns, {missing[0]!r} first.", hint="Export it with vastbench.")
+    if not frame.empty and not pd.api.types.is_bool_dtype(frame["final"].dtype):
+        # Any text would become True below, and a missing value too.
+        raise SchemaError("The column 'final' does not hold true or false alone.", hint="Export the table with vastbench.")
     try:
         found = frame[list(COLUMNS)].astype({name: column.dtype for name, column in COLUMNS.items()})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"A column does not hold its type: {error}.", hint="Export the table with vastbench.") from None
     words: dict[str, type[StrEnum]] = {"phase": PhaseName, "outcome": Outcome, "run_outcome": Outcome}
     for name, known in words.items():
@@ -124,7 +130,30 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     totals = found.loc[found["phase"] == PhaseName.TOTAL, "run"]
     if totals.duplicated().any() or len(totals) != found["run"].nunique(dropna=False):
         raise SchemaError("A run has no row `total`, or several.", hint="Export the table with vastbench.")
+    finals = found.groupby(["run", "phase"], dropna=False)["final"].sum()
+    if (finals != 1).any():
+        run, phase = finals.index[finals != 1][0]
+        raise SchemaError(
+            f"The phase {phase!r} of run {run!r} has {finals[finals != 1].iloc[0]} final rows, not one.",
+            hint="Export the table with vastbench.",
+        )
+    _check_times(found)
     return found.reset_index(drop=True)
+
+
+def _check_times(found: pd.DataFrame) -> None:
+    """Raise SchemaError for a duration or a bound that is infinite or negative; missing ones may be.
+
+    ``unattributed`` is a difference, and may be negative where phases overlap.
+    """
+    measured = found["phase"] != PhaseName.UNATTRIBUTED
+    for name in (name for name, column in PHASE_COLUMNS.items() if column.dtype == "float64"):
+        values = found[name]
+        wrong = values[values.isin([math.inf, -math.inf]) | (measured & (values < -ROUNDING_S))]
+        if not wrong.empty:
+            raise SchemaError(
+                f"The column {name!r} holds {wrong.iloc[0]}, which is no time.", hint="Export the table with vastbench."
+            )
 
 
 def runs_table(phases: pd.DataFrame) -> pd.DataFrame:

@@ -30,7 +30,10 @@ def _run(path: Path, plain: Any) -> Run:
     if not isinstance(plain, dict):
         raise SettingsError(f"The file {str(path)!r} holds a JSON {type(plain).__name__}, not a run.", hint="Check the file.")
     if "format" in plain:
-        return run_from_dict(plain)
+        try:
+            return run_from_dict(plain)
+        except SettingsError as error:
+            raise SettingsError(f"The file {str(path)!r}: {error.message}", hint=error.hint) from None
     try:
         return run_from_seed(plain)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, StopIteration) as error:

@@ -16,8 +16,7 @@ def connect(place: str | Path) -> sa.Engine:
 
     Raises StoreError when the place cannot be opened or written, is no store, or was made by a newer vastbench.
     """
-    text = str(place)
-    url = sa.engine.make_url(text) if "://" in text else sa.URL.create("sqlite", database=str(Path(text).expanduser()))
+    url = url_of(place)
     shown = place_of(url)
     if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith((":memory:", "file:")):
         _make_folder(Path(url.database))
@@ -29,7 +28,26 @@ def connect(place: str | Path) -> sa.Engine:
         _migrate(engine, shown)
     except sa.exc.SQLAlchemyError as error:
         raise store_error(error, shown) from None
+    except ImportError as error:
+        raise StoreError(
+            f"The store {shown} cannot be used: its database driver is not installed ({error}).",
+            hint="Install the driver, or name another store with --store.",
+        ) from None
     return engine
+
+
+def url_of(place: str | Path) -> sa.URL:
+    """The database URL of ``place``, a file path or already a URL. Raises StoreError for a URL that is none."""
+    text = str(place)
+    if "://" not in text:
+        return sa.URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        return sa.engine.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        # The text may hold a password that nobody can tell from the rest: it is not shown.
+        raise StoreError(
+            "The store's URL cannot be understood.", hint="Write a file's path, or a URL like sqlite:////path/to/runs.sqlite."
+        ) from None
 
 
 def place_of(url: sa.URL) -> str:
