@@ -162,6 +162,8 @@ def test_stored_runs_are_looked_at_without_renting(tmp_path, monkeypatch):
     monkeypatch.setattr("vastbench.bench.Bench.__init__", lambda *_, **__: pytest.fail("a bench was opened"))
     texts = told(RENTING[0], monkeypatch, data=str(tmp_path / "runs.parquet"), repeats=1)
     assert any("Run later" in text for text in texts)
+    (answer,) = (text for text in texts if text.startswith("**"))
+    assert "Shown is the last of 2 runs of `data`. This is run later" in answer
     assert not any(SEED.id in text for text in texts)
 
 

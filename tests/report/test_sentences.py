@@ -228,6 +228,16 @@ def test_every_number_is_finite_over_mixed_runs():
     assert isinstance(frame, pd.DataFrame)
 
 
+def test_the_last_run_answers_in_bold_and_says_which_runs_are_shown():
+    text = sentences.last_answer(runs(2), of=5)
+    assert text.startswith("**The RTX 4090 was useful 89.0 s after the start")
+    assert "Shown are the last 2 of 5 runs of `data`. This is run run-1, the last one." in text
+    assert re.search(r"(?<!\\)\$", text) is None  # two of them would be mathematics
+    assert "Shown is 1 run made now." in sentences.last_answer([failed("a", "boot_failed")])
+    assert "**The RTX 4090 did not become useful" in sentences.last_answer([failed("a", "boot_failed")])
+    assert sentences.last_answer([]) == sentences.NO_RUN
+
+
 def test_only_waits_that_were_cut_off_can_have_been_longer():
     wait = SEED.phase(PhaseName.WAIT_RUNNING)
     endless = replace(wait, end=Moment.between(600.0, None, "poll"), outcome=Outcome.CENSORED)

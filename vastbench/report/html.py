@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from vastbench.report.text import bounds_text, clean, headline, seconds_text, study_headline, study_phases
+from vastbench.report.text import attempts_text, bounds_text, clean, headline, seconds_text, study_headline, study_phases
 from vastbench.run import Run
 from vastbench.timing import Outcome
 
@@ -33,11 +33,12 @@ def run_html(run: Run) -> str:
             + f"<td style='text-align:left;min-width:170px'>{bar}</td></tr>"
         )
     total = f"<tr><th {_NAME.format(indent=10)}>total</th><th {_CELL}>{seconds_text(run.total_s)}</th><th colspan=3></th></tr>"
+    tries = f"<div>{escape(attempts_text(run))}</div>" if len(run.attempts) > 1 else ""
     detail = f"<div>{escape(clean(run.detail))}</div>" if run.detail else ""
     return (
         f"<div><b>Run {escape(run.id)}</b> {escape(headline(run))}</div>{detail}"
         f"<table><thead><tr><th {_NAME.format(indent=10)}>phase</th>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}{total}</tbody></table>"
+        f"<tbody>{''.join(rows)}{total}</tbody></table>{tries}"
     )
 
 

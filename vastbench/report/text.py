@@ -61,9 +61,15 @@ def run_text(run: Run, beside: Run | None = None) -> str:
     lines += ["", f"  {'phase':<22}{'seconds':>9}{column}  {'bounds':<20}{'share':>7}"]
     lines += [_line(row, run.detail, f"{other.get(row.name, '–'):>9}" if beside else "") for row in run.rows()]
     lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}" + (f"{seconds_text(beside.total_s):>9}" if beside else ""))
-    if len(run.attempts) > 1:
-        lines += ["", "  attempts: " + "; ".join(f"{a.number} {a.outcome} {a.cause}".strip() for a in run.attempts)]
+    if tries := attempts_text(run):
+        lines += ["", f"  {tries}"]
     return "\n".join(lines)
+
+
+def attempts_text(run: Run) -> str:
+    """How each try of a run ended; empty for a run with one try."""
+    tries = [f"{one.number} {one.outcome} {clean(one.cause or '')}".strip() for one in run.attempts]
+    return f"attempts: {'; '.join(tries)}" if len(tries) > 1 else ""
 
 
 def _line(row: Row, said_already: str, beside: str) -> str:

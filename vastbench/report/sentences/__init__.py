@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vastbench.analysis.summary import attempted, passed
 from vastbench.report.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source, unfinished
 from vastbench.report.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
+from vastbench.report.sentences.runs import last_answer
 from vastbench.report.sentences.time import (
     beside,
     bottleneck_answer,
@@ -40,6 +41,7 @@ __all__ = [
     "data",
     "failures_by_cause",
     "inside",
+    "last_answer",
     "longest",
     "phase_distributions",
     "phase_shares",
