@@ -375,7 +375,7 @@ def export(
     from vastbench.sources import export as write_table
     from vastbench.sources import export_runs
 
-    with _store(store) as opened:
+    with _store(store, made=False) as opened:
         found = opened.runs(study=study)[::-1]
         place = opened.place
     if study is not None and not found:
@@ -395,9 +395,7 @@ def report(
     study: OfStudy = None,
     data: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            "--data", metavar="FILE", help="Parquet or JSON files, or data sets that come with vastbench, not a store."
-        ),
+        typer.Option("--data", metavar="FILE", help="Parquet or JSON files, stores, or data sets that come with vastbench."),
     ] = None,
     store: StoreOption = None,
 ) -> None:
@@ -409,11 +407,11 @@ def report(
     from vastbench.report.wording import plain
 
     if data and store:
-        raise SettingsError("--data and --store were both given.", hint="Name files, or a store.")
+        raise SettingsError("--data and --store were both given.", hint="Name files, or one store.")
     if data:
         source = of_places(data, study)
     else:
-        with _store(store) as opened:
+        with _store(store, made=False) as opened:
             source = of_study(opened.study(study)) if study else of_places([opened.place])
     try:
         index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
@@ -423,7 +421,7 @@ def report(
     model = read_model(index)
     print(plain(model["verdict"]))
     print(f"Report: {index}")
-    if error := shortfall(model):
+    if error := shortfall(model, store):
         raise error
 
 
@@ -521,11 +519,13 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _store(place: str | None) -> Any:
+def _store(place: str | None, *, made: bool = True) -> Any:
+    from vastbench.report.stored import existing
     from vastbench.settings import Settings, default_store
     from vastbench.store import Store
 
-    return Store(place or Settings.from_environment().vastbench_store or default_store())
+    opener = Store if made else existing
+    return opener(place or Settings.from_environment().vastbench_store or default_store())
 
 
 def _market(live: bool, api_key_file: Path | None, profile: str, seed: int | None) -> Any:

@@ -169,6 +169,17 @@ def test_foreign_words_stay_words_in_page_and_text(tmp_path):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
 
 
+def test_characters_that_drive_terminals_or_turn_text_reach_no_page(notebook, tmp_path):
+    name = "a\x1b[31m\u202egnp\u2066"
+    got = SEED.resources | {"gpu_name": name, "region": name}
+    runs = [replace(SEED, resources=got, conditions=SEED.conditions | {"image": name}, study=name)]
+    look = notebook("look", "print('fine')")
+    index = build_report(Source(phases_table(runs), study=name), tmp_path / "out", notebooks=[look])
+    for path in (index, index.with_name("report.md"), index.parent / "notebooks/look.html"):
+        assert "gnp" in path.read_text()
+        assert not re.search("[\x1b\u202a-\u202e\u2066-\u2069]", path.read_text()), path
+
+
 def test_the_page_asks_for_nothing_from_outside(tmp_path):
     index = build_report(Source(phases_table([SEED])), tmp_path / "out", notebooks=[])
     page = index.read_text()
@@ -212,6 +223,8 @@ def test_tables_of_two_schemas_are_a_report_that_says_so_without_a_number(tmp_pa
         assert "schema 7" in text
         assert "72.77" not in text
     assert isinstance(shortfall(model), SchemaError)
+    assert "cannot be taken together" in model["problems"][0]
+    assert "together" not in of_places([other]).problems[0]
 
 
 def test_a_study_brings_what_it_was_asked_for_also_when_it_has_no_run(tmp_path):
@@ -220,6 +233,10 @@ def test_a_study_brings_what_it_was_asked_for_also_when_it_has_no_run(tmp_path):
         store.save_run(replace(SEED, study="first"))
         assert (of_study(study).asked, len(of_study(study).phases)) == (3, 0)
         assert of_study(store.study("first")).phases["run"].nunique() == 1
+        error = shortfall(read_model(build_report(of_study(study), tmp_path / "out", notebooks=[])), "runs.sqlite")
+    assert error is not None
+    assert error.message == "The study 'first' in runs.sqlite has 0 of 3 runs."
+    assert error.hint == "Make runs: vastbench study --name first --repeats 3 --store runs.sqlite"
     with pytest.raises(NotFound, match="second"):
         of_places([tmp_path / "runs.sqlite"], "second")
 
@@ -247,6 +264,19 @@ def test_the_command_makes_all_of_it_with_our_notebooks(tmp_path):
         assert made["metadata"]["papermill"]["parameters"]["data"] == "../runs.parquet"
         assert str(tmp_path) not in json.dumps(made)
     assert "notebook 02-phase-timings executed" in (report / "vastbench.log").read_text()
+
+
+@pytest.mark.parametrize("command", [["report"], ["report", "--study", "first"], ["export", "runs.parquet"]])
+@pytest.mark.parametrize("place", ["nothere.sqlite", "sqlite:///nothere.sqlite"])
+def test_a_store_that_is_not_there_is_named_and_not_made(tmp_path, command, place):
+    arguments = [VASTBENCH, *command, "--store", place]
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, cwd=tmp_path, env=clean_environment(tmp_path), timeout=60, check=False
+    )
+    assert done.returncode == NotFound.exit_code
+    assert "There is no store nothere.sqlite." in done.stderr
+    assert not list(tmp_path.glob("*nothere*"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_stopped_command_leaves_nothing_and_the_report_of_before(tmp_path):

@@ -18,6 +18,7 @@ from vastbench.prices import prices
 from vastbench.report.files import read_run
 from vastbench.report.model import report_model
 from vastbench.report.page import markdown_text
+from vastbench.report.tables import table
 from vastbench.report.wording import plain
 from vastbench.resources import shared
 
@@ -206,6 +207,16 @@ def test_the_median_run_is_the_one_nearest_the_median(sample, model):
     assert sum(top) == pytest.approx(found["total_s"])
 
 
+def test_a_cost_that_is_not_known_of_every_run_is_a_least_one(model):
+    row = {"meter": "gpu", "n": 3, "attempted": 4, "total_usd": 0.01, "per_success_usd": 0.005}
+    (least,) = table("costs", [row]).rows
+    (exact,) = table("costs", [row | {"n": 4}]).rows
+    (none,) = table("costs", [row | {"per_success_usd": None}]).rows
+    assert (least[2], least[5]) == ("at least 0.0100", "at least 0.0050")
+    assert (exact[2], exact[5], none[5]) == ("0.0100", "0.0050", "–")
+    assert all(row["attempted"] == model["counts"]["attempted"] for row in model["costs"])
+
+
 def test_a_fresh_boot_is_known_and_the_rest_of_a_failover_has_no_figure(sample, model):
     ready = sample[(sample["phase"] == "wait SSH") & sample["final"] & (sample["run_outcome"] == "passed")]["end_upper_s"]
     assert model["failover"]["fresh_boot"]["median_s"] == approximately(ready.median())
@@ -216,6 +227,7 @@ def test_emulated_runs_are_called_so_from_the_first_lines(model):
     assert model["emulated"]
     assert "EMULATED" in model["verdict"]
     assert "EMULATED" in markdown_text(model).splitlines()[2]
+    assert markdown_text(model).partition("## ")[0].count("EMULATED") == 1
     assert "EMULATED" not in markdown_text(model_of(phases_table([SEED])))
 
 

@@ -30,7 +30,7 @@ def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     ``phases`` is the tidy frame. A point per run (a hollow triangle if it did not pass), a thin line over the bounds of the GPU
     meter, a tick at the median, and a dotted tick at the cost per success: everything spent ÷ runs that passed. Runs without
-    a meter's value are counted beside its row.
+    a meter's value are counted beside its row, whose cost per success is then a least one.
     """
     tried = attempted(phases)
     runs = runs_table(tried)
@@ -69,7 +69,7 @@ def _said(value: pd.Series[float], missing: int, success: float) -> str:
     if len(value):
         parts.append(("median " if len(value) > 1 else "") + style.usd(float(value.median())))
     if success == success and len(value) > 1:
-        parts.append(f"per success {style.usd(success)}")
+        parts.append(f"per success {'at least ' if missing else ''}{style.usd(success)}")
     return "\n".join(parts)
 
 

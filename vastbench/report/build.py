@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -68,7 +69,9 @@ def of_places(places: Sequence[str | Path | None], study: str | None = None) -> 
         said = error.message
         for place in places:
             said = said.replace(str(place), Path(str(place)).name)
-        return Source(phases_table([]), study, problems=(f"{said} Tables of different schemas cannot be taken together.",))
+        if len(places) > 1:
+            said += " Tables of different schemas cannot be taken together."
+        return Source(phases_table([]), study, problems=(said,))
     studies = set(phases["study"])
     return Source(phases, study or (studies.pop() if len(studies) == 1 else None) or None)
 
@@ -102,16 +105,24 @@ def read_model(index: Path) -> dict[str, Any]:
     return found
 
 
-def shortfall(model: dict[str, Any]) -> VastbenchError | None:
-    """What keeps the runs of a report from being a success: SchemaError, StudyIncomplete, StudyFailed or None."""
-    counts, conclusion = model["counts"], model["conclusion"]
+def shortfall(model: dict[str, Any], store: str | None = None) -> VastbenchError | None:
+    """What keeps the runs of a report from being a success: SchemaError, StudyIncomplete, StudyFailed or None.
+
+    ``store`` is where they come from, to be named in the message and in the command that makes more of them.
+    """
+    counts, conclusion, name = model["counts"], model["conclusion"], model["study"]
     if conclusion == "unreadable":
         return SchemaError(" ".join(model["problems"]), hint="Export the tables again with this vastbench.")
     if conclusion == "incomplete":
         of = "" if counts["asked"] is None else f" of {counts['asked']}"
-        return StudyIncomplete(f"The report has {counts['attempted']}{of} runs.", hint="Make runs: vastbench study")
+        what = (f"The study {name!r}" if name else "The report") + (f" in {store}" if store else "")
+        command = f"vastbench study --name {shlex.quote(name or 'first')}"
+        command += f" --repeats {counts['asked']}" if counts["asked"] else ""
+        command += f" --store {shlex.quote(store)}" if store else ""
+        return StudyIncomplete(f"{what} has {counts['attempted']}{of} runs.", hint=f"Make runs: {command}")
     if conclusion == "none passed":
-        return StudyFailed(f"None of the {counts['attempted']} runs passed.", hint="The report says why.")
+        none = f"None of the {counts['attempted']} runs passed." if counts["attempted"] > 1 else "The only run did not pass."
+        return StudyFailed(none, hint="The report says why.")
     return None
 
 

@@ -2,7 +2,7 @@
 
 The shape's history (``SCHEMA``), newest first:
 
-1. The first one: ``schema, made_at, vastbench, study, emulated, conclusion, problems, verdict, counts, failed, trend,
+1. The first one: ``schema, made_at, vastbench, study, emulated, conclusion, problems, basis, verdict, counts, failed, trend,
    outcomes, instrument, method, phases, median_run, shares, what_if, costs, cost_per_run, providers, findings, failover,
    figures, files``.
 
@@ -63,6 +63,7 @@ def report_model(
         "emulated": facts.emulated,
         "conclusion": _conclusion(facts, asked, problems),
         "problems": problems,
+        "basis": sentences.source(facts.phases),
         "verdict": " ".join(problems) or sentences.study_verdict(facts.phases),
         "counts": {
             "runs": int(facts.phases["run"].nunique()),
@@ -85,7 +86,7 @@ def report_model(
         "median_run": _median_run(facts.phases),
         "shares": records(facts.shares),
         "what_if": records(facts.what_if),
-        "costs": records(facts.costs),
+        "costs": records(facts.costs.assign(attempted=facts.attempted)),
         "cost_per_run": _interval(facts.runs["cost_usd"], "usd"),
         "providers": _providers(facts, prices),
         "findings": [_finding(one) for one in findings(facts)],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.report import tables
 from vastbench.report.findings import cell, worded
+from vastbench.report.text import clean
 from vastbench.report.wording import escaped, plain
 
 if TYPE_CHECKING:
@@ -50,12 +51,18 @@ def _pages() -> Environment:
     made = Environment(
         loader=PackageLoader("vastbench.report"),
         autoescape=True,
+        finalize=_printable,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     made.filters |= _filters() | {"sentence": _sentence_html}
     return made
+
+
+def _printable(value: Any) -> Any:
+    """``value`` without characters that drive a terminal or turn the text's direction, unless it is HTML of our own."""
+    return clean(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _markdown() -> Environment:
@@ -83,12 +90,19 @@ def _filters() -> dict[str, Any]:
         "instrument": tables.instrument,
         "plain": plain,
         "title": title,
+        "answer": _answer,
     }
 
 
 def title(model: dict[str, Any]) -> str:
     """The report's title, with a foreign study's name as it came."""
     return f"Study {model['study']}" if model["study"] else "All runs"
+
+
+def _answer(model: dict[str, Any]) -> str:
+    """The verdict, without what the box above it says already of emulated runs."""
+    verdict: str = model["verdict"]
+    return verdict.removeprefix(model["basis"]).strip() if model["emulated"] else verdict
 
 
 def _sentence_html(text: str) -> Markup:

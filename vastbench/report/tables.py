@@ -45,6 +45,11 @@ def _bounds(row: Row) -> str:
     return "exact" if row["bounds_s"] is not None and row["bounds_s"] < 0.005 else cell("bounds_s", row["bounds_s"])
 
 
+def _least(name: str) -> Callable[[Row], str]:
+    """Cells of a sum over all attempted runs, which is a least one where the cost of some is not known."""
+    return lambda row: ("at least " if row["n"] < row["attempted"] and row[name] is not None else "") + cell(name, row[name])
+
+
 def _machine(row: Row) -> str:
     memory = MISSING if row["gpu_memory_gb"] is None else f"{row['gpu_memory_gb']:g}"
     return f"{row['gpu_count']:g} × {row['gpu']}, {memory} GB"
@@ -82,10 +87,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "costs": (
         Column("meter", value("meter"), number=False),
         Column("n", value("n")),
-        Column("all runs USD", value("total_usd")),
+        Column("all runs USD", _least("total_usd")),
         Column("per run USD", value("per_run_usd")),
         Column("median USD", value("median_usd")),
-        Column("per success USD", value("per_success_usd")),
+        Column("per success USD", _least("per_success_usd")),
     ),
     "providers": (
         Column("what", lambda row: f"{row['provider']} {row['instance_type']}", number=False),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def clean(text: object) -> str:
-    """A foreign string (a label, a GPU's name, a place) without control characters, so that it cannot drive a terminal."""
+    """A foreign string (a label, a GPU's name, a place) without characters that drive a terminal or turn text around."""
     return "".join(c if c.isprintable() else "�" for c in str(text))
 
 
