@@ -19,7 +19,7 @@ from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyInco
 from vastbench.provision import Conditions
 from vastbench.sources import load
 from vastbench.store import Store
-from vastbench.study import Study, run_study
+from vastbench.study import APART_S, Study, run_study
 from vastbench.timing import Outcome, PhaseName
 
 SPEED = 50
@@ -67,6 +67,12 @@ def test_a_study_makes_its_repeats(first):
 
 def test_every_run_is_stored_before_it_is_said_to_have_ended(first):
     assert first[3] == [True] * 6
+
+
+def test_runs_begin_apart_so_that_none_queues_for_its_turn(first):
+    _, study, _, _ = first
+    begun = sorted(run.origin for run in study.runs)
+    assert begun[2] - begun[0] > 1.8 * APART_S  # three workers, which would otherwise begin at once
 
 
 def test_workers_share_the_limits_and_are_never_refused(first):
