@@ -110,7 +110,7 @@ def test_what_is_not_there_is_not_made(tmp_path):
 
 def test_a_url_of_a_store_that_is_not_there_makes_none(tmp_path):
     for url in (f"sqlite:///{tmp_path}/typo.db", "sqlite://"):
-        with pytest.raises(NotFound, match="sqlite:"):
+        with pytest.raises(NotFound, match="There is no store"):
             load(url)
     assert list(tmp_path.iterdir()) == []
 

@@ -403,7 +403,7 @@ def report(
 
     Exit code 0: some runs passed and none is missing; 10: none passed; 11: runs are missing; 9: a notebook failed.
     """
-    from vastbench.report.build import build_report, of_places, of_study, read_model, shortfall
+    from vastbench.report.build import build_report, of_places, of_runs, of_study, read_model, shortfall
     from vastbench.report.wording import plain
 
     if data and store:
@@ -412,7 +412,7 @@ def report(
         source = of_places(data, study)
     else:
         with _store(store, made=False) as opened:
-            source = of_study(opened.study(study)) if study else of_places([opened.place])
+            source = of_study(opened.study(study)) if study else of_runs(opened.runs()[::-1])
     try:
         index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
     except Interrupted as stopped:
@@ -520,11 +520,10 @@ def doctor(
 
 
 def _store(place: str | None, *, made: bool = True) -> Any:
-    from vastbench.report.stored import existing
     from vastbench.settings import Settings, default_store
     from vastbench.store import Store
 
-    opener = Store if made else existing
+    opener = Store if made else Store.existing
     return opener(place or Settings.from_environment().vastbench_store or default_store())
 
 

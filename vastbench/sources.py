@@ -89,22 +89,10 @@ def _load(place: str) -> pd.DataFrame:
         return _from_parquet(Path(place))
     if suffix == ".json":
         return _from_json(Path(place))
-    _refuse_missing(place)
     from vastbench.store import Store
 
-    with Store(place) as store:
+    with Store.existing(place) as store:
         return phases_table(reversed(store.runs()))
-
-
-def _refuse_missing(place: str) -> None:
-    """Raise NotFound for a SQLite URL of a file that is not there: opening the store would make it."""
-    from vastbench.store.database import url_of
-
-    url = url_of(place)
-    if url.get_backend_name() != "sqlite" or (url.database or "").startswith("file:"):
-        return
-    if not url.database or not Path(url.database).exists():
-        raise NotFound(f"There is no store at {place!r}.", hint="Check the path in the URL.")
 
 
 def _from_json(path: Path) -> pd.DataFrame:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vastbench.report.notebooks import Executed
+    from vastbench.run import Run
     from vastbench.study import Study
 
 Echo = Callable[[str], None]
@@ -72,8 +73,20 @@ def of_places(places: Sequence[str | Path | None], study: str | None = None) -> 
         if len(places) > 1:
             said += " Tables of different schemas cannot be taken together."
         return Source(phases_table([]), study, problems=(said,))
+    return Source(phases, study or _one_study(phases))
+
+
+def of_runs(runs: Sequence[Run]) -> Source:
+    """Any runs; they have a study's name when all are of one."""
+    from vastbench.analysis.frames import phases_table
+
+    phases = phases_table(runs)
+    return Source(phases, _one_study(phases))
+
+
+def _one_study(phases: pd.DataFrame) -> str | None:
     studies = set(phases["study"])
-    return Source(phases, study or (studies.pop() if len(studies) == 1 else None) or None)
+    return (studies.pop() if len(studies) == 1 else None) or None
 
 
 def build_report(source: Source, out: Path, *, notebooks: Sequence[str] = NOTEBOOKS, echo: Echo = lambda _: None) -> Path:

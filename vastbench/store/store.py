@@ -13,7 +13,7 @@ from vastbench.analysis.summary import STOPPED_BY_US
 from vastbench.errors import NotFound, StoreError, UsageError
 from vastbench.run import Run
 from vastbench.store import tables
-from vastbench.store.database import connect, place_of, store_error
+from vastbench.store.database import connect, place_of, store_error, url_of
 from vastbench.store.rows import phase_row, run_of, run_row
 from vastbench.study import Study, check_plan
 
@@ -64,6 +64,17 @@ class Store:
         """Open the store, making it when it does not exist."""
         self._engine = connect(place)
         self.place = place_of(self._engine.url)
+
+    @classmethod
+    def existing(cls, place: str | Path) -> "Store":
+        """The store at ``place``, only to be read: one that is not there is not made. Raises NotFound for it."""
+        url = url_of(place)
+        ours = url.get_backend_name() == "sqlite" and not (url.database or "").startswith("file:")
+        if ours and not (url.database and Path(url.database).exists()):
+            raise NotFound(
+                f"There is no store {place_of(url)}.", hint="Make runs: vastbench run; or name another with --store."
+            )
+        return cls(place)
 
     def close(self) -> None:
         """Give the connections back."""
