@@ -29,7 +29,7 @@ notebooks: .venv/installed
 SAMPLE = default-300
 .PHONY: data
 data: .venv/installed
-	$(BIN)/vastbench study --name $(SAMPLE) --repeats 300 --workers 8 --speed 10 --seed 1 --store out/sample.sqlite
+	$(BIN)/vastbench study --name $(SAMPLE) --repeats 300 --workers 12 --speed 10 --seed 1 --store out/sample.sqlite
 	$(BIN)/vastbench export data/studies/$(SAMPLE).parquet --study $(SAMPLE) --store out/sample.sqlite
 
 lint: .venv/tested
