@@ -1,0 +1,75 @@
+"""vastbench on the command line.
+
+Only what every command needs is imported here; the rest is imported by the command that needs it, so that ``--help`` is quick.
+Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4 API, 5 no offer, 6 instance, 7 deadline,
+8 an instance may still exist, 9 a notebook's cell failed, 10 no run of a study passed, 11 a study lacks runs, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from vastbench.cli.app import app
+from vastbench.errors import Interrupted, VastbenchError
+
+__all__ = ["app", "main"]
+
+# Their import registers the commands, in the order of the help text.
+for _room in ("rent", "stored", "market", "tools"):
+    import_module(f"vastbench.cli.{_room}")
+
+_debug = False
+
+
+@app.callback()
+def _main(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False) -> None:
+    global _debug
+    _debug = debug
+    level = logging.INFO if debug else logging.WARNING
+    logging.basicConfig(level=level, stream=sys.stderr, format="vastbench: %(message)s")
+    for chatty in ("asyncssh", "paramiko", "stamina"):
+        logging.getLogger(chatty).setLevel(logging.WARNING if debug else logging.ERROR)
+    # A booting machine that drops connections is measured, not an error to talk about.
+    logging.getLogger("vastbench.ssh.paramiko").setLevel(logging.WARNING if debug else logging.CRITICAL)
+
+
+def main() -> None:
+    """Run the command line; every error becomes one clear message and a documented exit code."""
+    from vastbench.interrupts import raise_on_signals
+
+    raise_on_signals()
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for the life of the process)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a narrow locale must not cost a measured run
+    try:
+        app()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has seen enough; say nothing when we are closed
+    except (VastbenchError, Interrupted) as error:
+        if _debug:
+            traceback.print_exc()
+        print(f"vastbench: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if _debug:
+            traceback.print_exc()
+        print(f"vastbench: {error}.\n  Was the disk full, or a file or the output closed to us?", file=sys.stderr)
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 (the last line of defence before the user)
+        if _debug:
+            traceback.print_exc()
+        text = f"vastbench: internal error: {type(error).__name__}: {error}\n  Run again with: vastbench --debug …"
+        print(text, file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,88 @@
+"""What all commands share: the application, their common options, and how they print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+app = typer.Typer(
+    help="How long until a rented GPU is useful, what it costs, where the time goes, and how sure we are.\n\n"
+    "Without --live everything runs on a built-in emulator of Vast.ai and costs nothing. "
+    "Start with: vastbench run, then: vastbench show last.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StoreOption = Annotated[
+    Optional[str],  # noqa: UP045 (typer reads this annotation at run time)
+    typer.Option("--store", help="The store: a file or a database URL. [default: VASTBENCH_STORE or the data directory]"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for programs.")]
+Live = Annotated[bool, typer.Option("--live", help="On the marketplace at VAST_URL, spending money. Needs --budget.")]
+KeyFile = Annotated[Optional[Path], typer.Option("--api-key-file", help="A file that holds the API key.")]  # noqa: UP045
+Profile = Annotated[str, typer.Option("--profile", help="The emulator's behaviour: a name in data/profiles or a TOML file.")]
+Seed = Annotated[Optional[int], typer.Option("--seed", help="Repeat the same emulated draws.")]  # noqa: UP045
+Speed = Annotated[float, typer.Option("--speed", help="Emulated seconds per real second; 1 is real time.")]
+Gpu = Annotated[str, typer.Option("--gpu", help='The GPU\'s name on the marketplace; "any" for any.')]
+MaxPrice = Annotated[float, typer.Option("--max-price", help="At most this many USD per hour, disk included.")]
+Disk = Annotated[float, typer.Option("--disk", help="Disk in GB, at least 8.")]
+Image = Annotated[str, typer.Option("--image", help="The container image.")]
+OfStudy = Annotated[Optional[str], typer.Option("--study", help="Only the runs of this study.")]  # noqa: UP045
+BootDeadline = Annotated[float, typer.Option("--boot-deadline", help="Seconds to wait for status running.")]
+SshDeadline = Annotated[float, typer.Option("--ssh-deadline", help="Seconds to wait for SSH after running.")]
+BudgetUsd = Annotated[Optional[float], typer.Option("--budget", help="USD that this may cost at most; live it is required.")]  # noqa: UP045
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")]
+Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulator's log of the truth to this file.")]  # noqa: UP045
+
+
+def open_store(place: str | None, *, made: bool = True) -> Any:
+    """The store at ``place``, or the default one; with ``made`` False it must exist already."""
+    from vastbench.settings import Settings, default_store
+    from vastbench.store import Store
+
+    opener = Store if made else Store.existing
+    return opener(place or Settings.from_environment().vastbench_store or default_store())
+
+
+def open_market(live: bool, api_key_file: Path | None, profile: str, seed: int | None) -> Any:
+    """An API client on the live marketplace or on an emulator of its own, as a context manager."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def opened() -> Any:
+        from vastbench.clock import Clock
+        from vastbench.settings import Settings
+        from vastbench.vast.api import VastApi
+
+        settings = Settings.from_environment(api_key_file=api_key_file)
+        if live:
+            with VastApi(settings.vast_url, settings.require_key(), clock=Clock(settings.vastbench_speed)) as api:
+                yield api
+        else:
+            from vastbench.emulator import Emulator
+
+            with Emulator(profile, seed=seed) as vast, VastApi(vast.url, vast.api_key, clock=Clock()) as api:
+                yield api
+
+    return opened()
+
+
+def print_table(head: list[str], rows: list[list[str]], *, numbers: int = 0) -> None:
+    """Plain aligned columns; the last ``numbers`` of them to the right."""
+    widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
+    for line in [head, *rows]:
+        cells = [
+            cell.rjust(width) if i >= len(head) - numbers else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def print_json(value: Any) -> None:
+    """Print JSON for programs; raises ValueError for what JSON cannot hold."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,88 @@
+"""Commands that look at what is on offer, and at what cost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from vastbench.cli.app import Disk, JsonOption, KeyFile, Live, Profile, Seed, app, open_market, print_json, print_table
+
+
+@app.command()
+def offers(
+    query: Annotated[
+        str, typer.Argument(help="A search in Vast's own language, such as: 'gpu_name=RTX_4090 num_gpus=1 dph_total<0.5'")
+    ] = "",
+    order: Annotated[str, typer.Option("--order", help="The field to sort by; a trailing - for descending.")] = "dph_total",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=3000, help="How many.")] = 20,
+    disk: Disk = 20.0,
+    profile: Profile = "default",
+    seed: Seed = None,
+    live: Live = False,
+    api_key_file: KeyFile = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Search offers; this spends nothing, also with --live."""
+    from vastbench.report.text import clean
+    from vastbench.vast.query import OfferQuery
+
+    search = OfferQuery.parse(query, order=order, limit=limit, allocated_storage_gb=disk)
+    with open_market(live, api_key_file, profile, seed) as api:
+        found = api.search_offers(search).value
+        unusable = api.usage.dropped_offers
+    if as_json:
+        print_json([offer.model_dump(mode="json") | {"usd_per_hour": offer.usd_per_hour(disk)} for offer in found])
+        return
+    rows = [
+        [
+            str(offer.id),
+            f"{offer.num_gpus} × {clean(offer.gpu_name)}",
+            f"{offer.usd_per_hour(disk):.4f}",
+            "–" if offer.reliability is None else f"{offer.reliability:.1%}",
+            "–" if offer.disk_space_gb is None else f"{offer.disk_space_gb:.0f}",
+            str(offer.machine_id),
+            clean(offer.geolocation or "–"),
+        ]
+        for offer in found
+    ]
+    print_table(["offer", "GPU", f"$/h with {disk:g} GB", "reliability", "disk GB", "machine", "place"], rows)
+    left_out = f", {unusable} more left out: their prices are missing, negative or no numbers" if unusable else ""
+    print(f"{len(rows)} offers{left_out}" + ("" if live else " (emulated)"), file=sys.stderr)
+
+
+@app.command()
+def prices(
+    gpu: Annotated[Optional[str], typer.Option("--gpu", help='Only GPUs with this in their name, such as "A100".')] = None,  # noqa: UP045
+    check: Annotated[bool, typer.Option("--check", help="Say which rows to doubt, and why.")] = False,
+    file: Annotated[Optional[Path], typer.Option("--file", help="Another table of the same columns.")] = None,  # noqa: UP045
+    as_json: JsonOption = False,
+) -> None:
+    """List the dated prices of GPU providers that come with vastbench, cheapest GPU first; this asks nobody."""
+    from datetime import UTC, datetime
+
+    from vastbench.errors import NotFound
+    from vastbench.prices import check as doubts
+    from vastbench.prices import prices as listed
+    from vastbench.report.pricelist import HEAD, findings_text, price_cells
+
+    table = listed(file)
+    shown = table if gpu is None else table[table["gpu_name"].str.contains(gpu, case=False, regex=False)]
+    if shown.empty:
+        raise NotFound(f"There is no GPU {gpu!r} in the table.", hint="`vastbench prices` lists what is there.")
+    if check:
+        # A row's peers are all rows, whatever is shown.
+        found = doubts(table, today=datetime.now(UTC).date())
+        found = found[found["row"].isin(shown.index)]
+        if as_json:
+            print_json(found.to_dict("records"))
+        else:
+            print(findings_text(found, len(shown)))
+    elif as_json:
+        dated = shown.assign(as_of=shown["as_of"].dt.strftime("%Y-%m-%d")).reset_index()
+        print_json(json.loads(dated.to_json(orient="records")))
+    else:
+        print_table(HEAD, price_cells(shown), numbers=2)

@@ -1,0 +1,204 @@
+"""Commands that rent: one run, or a study of many."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vastbench.cli.app import (
+    BootDeadline,
+    BudgetUsd,
+    Disk,
+    Gpu,
+    Image,
+    JsonOption,
+    KeyFile,
+    Live,
+    MaxPrice,
+    Profile,
+    Seed,
+    Speed,
+    SshDeadline,
+    StoreOption,
+    Truth,
+    Yes,
+    app,
+    print_json,
+)
+from vastbench.errors import BudgetRefused, Interrupted, exit_code_of
+
+if TYPE_CHECKING:
+    from vastbench.bench import Bench
+    from vastbench.provision import Conditions
+
+
+@app.command()
+def run(
+    gpu: Gpu = "RTX 4090",
+    num_gpus: Annotated[int, typer.Option("--num-gpus", help="How many GPUs in the instance.")] = 1,
+    max_price: MaxPrice = 0.5,
+    min_reliability: Annotated[float, typer.Option("--min-reliability", help="The host's reliability, 0 to 1.")] = 0.9,
+    image: Image = "nvidia/cuda:12.1.0-base-ubuntu22.04",
+    disk: Disk = 20.0,
+    boot_deadline: BootDeadline = 600.0,
+    ssh_deadline: SshDeadline = 300.0,
+    profile: Profile = "default",
+    seed: Seed = None,
+    speed: Speed = 20.0,
+    live: Live = False,
+    budget: BudgetUsd = None,
+    yes: Yes = False,
+    api_key_file: KeyFile = None,
+    store: StoreOption = None,
+    truth: Truth = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rent one GPU, reach it over SSH, check it, destroy it; time every phase with its bounds.
+
+    Free, on the emulator: vastbench run --profile cached --seed 1
+
+    Live, spending money: vastbench run --live --budget 0.25
+    """
+    from vastbench.bench import Bench
+    from vastbench.progress import for_stderr
+    from vastbench.provision import Conditions
+
+    conditions = Conditions(
+        gpu_name=None if gpu == "any" else gpu.replace("_", " "),
+        num_gpus=num_gpus,
+        max_usd_per_hour=max_price,
+        min_reliability=min_reliability,
+        disk_gb=disk,
+        image=image,
+        boot_deadline_s=boot_deadline,
+        ssh_deadline_s=ssh_deadline,
+    )
+    bench = Bench(
+        live=live,
+        budget_usd=budget,
+        profile=profile,
+        seed=seed,
+        speed=speed,
+        store=store,
+        api_key_file=api_key_file,
+        truth=truth,
+    )
+    with bench:
+        if live:
+            _agree(bench, conditions, ask=not yes)
+        with for_stderr() as listener:
+            done = bench.run(conditions, listener)
+    if as_json:
+        print_json(done.to_dict())
+    else:
+        print(done)
+    if done.cause:
+        raise typer.Exit(exit_code_of(done.cause))
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Option("--name", help="The study's name; an unfinished study of that name goes on.")],
+    repeats: Annotated[int, typer.Option("--repeats", help="How many runs it is to have, earlier ones included.")] = 12,
+    workers: Annotated[int, typer.Option("--workers", help="How many runs at once.")] = 4,
+    gpu: Gpu = "RTX 4090",
+    max_price: MaxPrice = 0.5,
+    image: Image = "nvidia/cuda:12.1.0-base-ubuntu22.04",
+    disk: Disk = 20.0,
+    boot_deadline: BootDeadline = 600.0,
+    ssh_deadline: SshDeadline = 300.0,
+    profile: Profile = "default",
+    seed: Seed = None,
+    speed: Speed = 20.0,
+    live: Live = False,
+    budget: BudgetUsd = None,
+    yes: Yes = False,
+    api_key_file: KeyFile = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Repeat the run under the same conditions until a study has all its repeats.
+
+    Every run is stored as it ends. Interrupted in any way, the same command goes on where it stopped. Exit code 0: all runs
+    were made and some passed; 10: none passed; 11: runs are missing.
+
+    Free, on the emulator: vastbench study --name first --repeats 12 --seed 1
+    """
+    from vastbench.bench import Bench
+    from vastbench.progress import study_for_stderr
+    from vastbench.provision import Conditions
+    from vastbench.report.text import study_text
+    from vastbench.study import check_plan, run_study
+
+    check_plan(name, repeats, workers)
+    conditions = Conditions(
+        gpu_name=None if gpu == "any" else gpu.replace("_", " "),
+        max_usd_per_hour=max_price,
+        disk_gb=disk,
+        image=image,
+        boot_deadline_s=boot_deadline,
+        ssh_deadline_s=ssh_deadline,
+    )
+    bench = Bench(
+        live=live,
+        budget_usd=budget,
+        profile=profile,
+        seed=seed,
+        speed=speed,
+        store=store,
+        api_key_file=api_key_file,
+        study=name,
+    )
+    try:
+        with bench:
+            found = bench.open_study(repeats, conditions)
+            missing = repeats - len(found.made)
+            if missing <= 0:
+                print(f"The study {name} is complete: no run was made.", file=sys.stderr)
+            else:
+                if live:
+                    _agree(bench, conditions, runs=missing, ask=not yes)
+                with study_for_stderr() as listener:
+                    found = run_study(bench, found, workers=workers, listener=listener)
+    except Interrupted as stopped:
+        stopped.hint = "Every run that ended is stored; the same command goes on with the study."
+        raise
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        where = f" --store {store}" if store else ""
+        print(study_text(found))
+        print(f"\nReport: vastbench report --study {name}{where}")
+        print(f"Table:  vastbench export {name}.parquet --study {name}{where}")
+    if error := found.shortfall():
+        raise error
+
+
+def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) -> None:
+    """Show what live runs cost and ask once; BudgetRefused when not even one fits or nobody can be asked."""
+    from vastbench.provision import choose
+    from vastbench.report.text import clean
+
+    offer = choose(bench.api.search_offers(conditions.query()).value, conditions)
+    price = offer.usd_per_hour(conditions.disk_gb)
+    worst = conditions.worst_case_usd(price)
+    budget = (bench.budget_usd or 0.0) - bench.spent_usd
+    several = "a run" if runs == 1 else f"{runs} runs"
+    print(
+        f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at ${price:.4f}/h: about ${runs * price * 120 / 3600:.4f} for "
+        f"{several} of two minutes, at most ${runs * worst:.4f} if every deadline is reached. Budget: ${budget:.4f}.",
+        file=sys.stderr,
+    )
+    if worst > budget:
+        raise BudgetRefused(
+            f"The run may cost up to ${worst:.4f}, above the budget of ${budget:.4f}.",
+            hint="Raise --budget, lower --max-price, or shorten --boot-deadline and --ssh-deadline.",
+        )
+    if not ask:
+        return
+    if not sys.stdin.isatty():
+        raise BudgetRefused("Nobody can be asked: standard input is no terminal.", hint="Add --yes for unattended use.")
+    if not typer.confirm("Rent it?", err=True):
+        raise BudgetRefused("Not rented: the answer was no.")

@@ -1,0 +1,156 @@
+"""Commands that read and write stored runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, open_store, print_json, print_table
+from vastbench.errors import Interrupted, SettingsError
+
+
+@app.command()
+def runs(
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    study: OfStudy = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the stored runs, newest first."""
+    from vastbench.report.text import clean, seconds_text, usd_text
+    from vastbench.timing import PhaseName
+
+    with open_store(store) as opened:
+        found = opened.runs(limit=limit, study=study)
+    if as_json:
+        print_json([one.to_dict() for one in found])
+        return
+    if not found:
+        of = f" of a study {study!r}" if study else ""
+        print(f"No runs{of} in {opened.place}. Make one: vastbench run")
+        return
+    rows = [
+        [
+            one.id,
+            f"{one.outcome}" + (f" ({one.cause})" if one.cause else ""),
+            one.source,
+            clean(one.resources.get("gpu_name") or "–"),
+            seconds_text(one.seconds(PhaseName.WAIT_RUNNING)),
+            seconds_text(one.seconds(PhaseName.WAIT_SSH)),
+            seconds_text(one.total_s),
+            usd_text(one.cost.total_usd),
+        ]
+        for one in found
+    ]
+    print_table(["run", "outcome", "source", "GPU", "wait running s", "wait SSH s", "total s", "cost"], rows, numbers=4)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or: last")] = "last",
+    form: Annotated[str, typer.Option("--format", help="tree, json, or seed (the shape of data/runs/*.json).")] = "tree",
+    beside: Annotated[Optional[str], typer.Option("--beside", metavar="RUN", help="Another run's seconds beside it.")] = None,  # noqa: UP045
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one run: its phase tree with seconds, bounds and shares, the bottleneck marked."""
+    if form not in {"tree", "json", "seed"}:
+        raise SettingsError(f"There is no format {form!r}.", hint="Choose tree, json or seed.")
+    from vastbench.report.text import run_text
+
+    with open_store(store) as opened:
+        found = opened.run(name)
+        other = opened.run(beside) if beside else None
+    if form == "seed":
+        from vastbench.report.seed import seed_from_run
+
+        print_json(seed_from_run(found))
+    elif as_json or form == "json":
+        print_json(found.to_dict())
+    else:
+        print(run_text(found, other))
+
+
+@app.command("import")
+def import_run(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Runs in the seed's JSON shape, or vastbench's own.")],
+    store: StoreOption = None,
+) -> None:
+    """Import published runs into the store."""
+    from vastbench.report.files import read_runs
+
+    read = [(path, one) for path in files for one in read_runs(path)]
+    with open_store(store) as opened:
+        for path, one in read:
+            if opened.has_run(one.id):
+                print(f"{path.name}: run {one.id} is in the store already.")
+                continue
+            opened.save_run(one)
+            print(f"{path.name}: imported as run {one.id}. Look at it: vastbench show {one.id}")
+
+
+@app.command()
+def export(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="runs.parquet for the tidy table, runs.json for whole records.")],
+    study: OfStudy = None,
+    store: StoreOption = None,
+) -> None:
+    """Write stored runs to a file: Parquet (one row per run and phase) or JSON (everything, for import)."""
+    if out.suffix not in {".parquet", ".json"}:
+        raise SettingsError(f"{out.name!r} is neither .parquet nor .json.", hint="For example: vastbench export runs.parquet")
+    from vastbench.analysis.frames import phases_table
+    from vastbench.errors import NotFound
+    from vastbench.sources import export as write_table
+    from vastbench.sources import export_runs
+
+    with open_store(store, made=False) as opened:
+        found = opened.runs(study=study)[::-1]
+        place = opened.place
+    if study is not None and not found:
+        raise NotFound(f"There is no run of a study {study!r} in {place}.", hint="`vastbench runs` lists what is there.")
+    if out.suffix == ".json":
+        export_runs(found, out)
+    else:
+        write_table(phases_table(found), out)
+    print(f"Exported {len(found)} runs to {out}")
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option("--out", help="The folder of the report; an earlier one there is replaced.")] = Path(
+        "out/report"
+    ),
+    study: OfStudy = None,
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--data", metavar="FILE", help="Parquet or JSON files, stores, or data sets that come with vastbench."),
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Make a report of stored runs: a page, a text and data, with charts and executed notebooks. It rents nothing.
+
+    Exit code 0: some runs passed and none is missing; 10: none passed; 11: runs are missing; 9: a notebook failed.
+    """
+    from vastbench.report.build import build_report, of_places, of_runs, of_study, read_model, shortfall
+    from vastbench.report.wording import plain
+
+    if data and store:
+        raise SettingsError("--data and --store were both given.", hint="Name files, or one store.")
+    if data:
+        source = of_places(data, study)
+    else:
+        with open_store(store, made=False) as opened:
+            source = of_study(opened.study(study)) if study else of_runs(opened.runs()[::-1])
+    try:
+        index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
+    except Interrupted as stopped:
+        stopped.hint = "Nothing was replaced; the same command begins anew."
+        raise
+    model = read_model(index)
+    print(plain(model["verdict"]))
+    print(f"Report: {index}")
+    if error := shortfall(model, store):
+        raise error

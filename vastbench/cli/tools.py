@@ -1,0 +1,72 @@
+"""Commands around the measurement: the emulator, notebooks, a look at this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from vastbench.cli.app import JsonOption, KeyFile, Profile, Seed, Speed, StoreOption, Truth, app, print_json
+from vastbench.errors import SettingsError
+
+
+@app.command()
+def emulator(
+    profile: Profile = "default",
+    seed: Seed = None,
+    speed: Speed = 1.0,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="A fixed port on 127.0.0.1; 0 takes a free one.")] = 0,
+    truth: Truth = None,
+) -> None:
+    """Run the Vast.ai emulator until SIGTERM or Ctrl-C; prints what a shell must export to use it.
+
+    Any client can use it: vastbench run --live --budget 1 --yes, or the official vastai client.
+    """
+    from vastbench.emulator import serve
+
+    serve(profile, seed, speed, port, truth, lambda line: print(line, flush=True))
+
+
+@app.command()
+def notebook(
+    path: Annotated[str, typer.Argument(metavar="NOTEBOOK", help="A notebook's path, or the name of one of ours.")],
+    parameters: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="Set a parameter; unknown names are refused."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder for the executed notebook.")] = Path("out"),
+) -> None:
+    """Run a notebook with checked parameters through papermill; a failing one is kept and named."""
+    from vastbench.runner import run_notebook
+
+    values: dict[str, str] = {}
+    for item in parameters or []:
+        name, separator, value = item.partition("=")
+        if not separator or not name:
+            raise SettingsError(f"The parameter {item!r} is not NAME=VALUE.", hint="For example: -p repeats=3")
+        values[name] = value
+    result = run_notebook(path, values, out, echo=sys.stdout)
+    print(f"Executed notebook: {result.path}")
+
+
+@app.command()
+def doctor(
+    store: StoreOption = None,
+    api_key_file: KeyFile = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check key, URL, store, SSH, kernel, isolation and disk, and say what to fix."""
+    from vastbench.doctor import examine
+
+    findings = examine(store, api_key_file)
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            print(
+                f"{finding.state:<5} {finding.subject:<11} {finding.found}" + (f"\n{'':18}{finding.fix}" if finding.fix else "")
+            )
+    if any(finding.state == "fail" for finding in findings):
+        raise typer.Exit(1)
