@@ -5,6 +5,7 @@ start, which places them on the machine's own clock.
 
 Format history (``FORMAT``), newest first:
 
+3. ``guest``: what the instance's own clock said; phases may have ``queued_s``.
 2. ``study``: the study that the run belongs to.
 1. The first one.
 """
@@ -21,8 +22,8 @@ from typing import Any
 from vastbench.errors import SettingsError
 from vastbench.timing import Moment, Outcome, Phase, PhaseName, Row, tree
 
-FORMAT = 2
-READABLE = (1, 2)
+FORMAT = 3
+READABLE = (1, 2, 3)
 
 ROUNDING_S = 1e-6
 """What sums of seconds may be off by: a time no further below 0 is taken as 0."""
@@ -74,7 +75,8 @@ class Run:
     ``source``: ``emulator``, ``live`` or ``import``. ``study``: the study that it belongs to, empty for none.
     ``conditions``: what was asked for (GPU, image, disk in GB, profile, seed …). ``resources``: what was got (offer, machine,
     price in USD per hour, region …). ``ssh``: endpoints and what each showed. ``validation``: the checks and their results.
-    ``instrument``: poll period, polls, 429s, latencies, clock speed, client version, host.
+    ``instrument``: poll period, polls, 429s, latencies, clock speed, client version, host. ``guest``: what the instance's own
+    clock said of its start, and whether that can be trusted; empty when it was not read.
     """
 
     id: str
@@ -95,6 +97,7 @@ class Run:
     validation: dict[str, Any] = field(default_factory=dict)
     cost: Cost = Cost()
     instrument: dict[str, Any] = field(default_factory=dict)
+    guest: dict[str, Any] = field(default_factory=dict)
 
     @property
     def started_at_utc(self) -> datetime:
@@ -154,6 +157,7 @@ def _phase_to_dict(phase: Phase) -> dict[str, Any]:
         "start": _moment_to_dict(phase.start),
         "end": _moment_to_dict(phase.end),
         "detail": phase.detail,
+        "queued_s": phase.queued_s,
     }
 
 
@@ -215,6 +219,7 @@ def run_from_dict(plain: dict[str, Any]) -> Run:
                 Outcome(p["outcome"]),
                 int(p["attempt"]),
                 str(p["detail"]),
+                float(p.get("queued_s", 0.0)),
             )
             for p in plain["phases"]
         )

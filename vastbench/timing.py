@@ -9,6 +9,7 @@ ended, unless it says otherwise::
     wait running        contract id read      → actual_status is running
       allocate            contract id read    → first non-null status
       pull image          first loading       → running
+      reporting lag       container started   → running    (by the guest's own clock; overlaps the end of pull image)
     wait SSH            running               → a command exits 0
       port                running             → TCP connection accepted
       banner              port                → SSH identification read
@@ -47,6 +48,7 @@ class PhaseName(StrEnum):
     WAIT_RUNNING = "wait running"
     ALLOCATE = "allocate"
     PULL = "pull image"
+    REPORTING = "reporting lag"
     WAIT_SSH = "wait SSH"
     PORT = "port"
     BANNER = "banner"
@@ -65,6 +67,7 @@ class PhaseName(StrEnum):
 PARENTS: dict[PhaseName, PhaseName] = {
     PhaseName.ALLOCATE: PhaseName.WAIT_RUNNING,
     PhaseName.PULL: PhaseName.WAIT_RUNNING,
+    PhaseName.REPORTING: PhaseName.WAIT_RUNNING,
     PhaseName.PORT: PhaseName.WAIT_SSH,
     PhaseName.BANNER: PhaseName.WAIT_SSH,
     PhaseName.LOGIN: PhaseName.WAIT_SSH,
@@ -87,7 +90,8 @@ class Moment:
 
     ``no_sent``/``no_received``: when the last answer that said "not yet" was asked for and received.
     ``yes_sent``/``yes_received``: the same for the first answer that said "it has happened"; None when none ever did.
-    ``source``: what told us: ``action`` (our own doing, exact), ``poll``, ``ssh``, ``file`` (an imported record).
+    ``source``: what told us: ``action`` (our own doing, exact), ``poll``, ``ssh``, ``guest`` (the instance's own clock),
+    ``file`` (an imported record).
     """
 
     no_sent: float
@@ -132,7 +136,8 @@ class Moment:
 class Phase:
     """One step of a scenario, from one moment to another, within one attempt.
 
-    ``detail`` is one short line of evidence (an exit status, the last status seen); never a secret.
+    ``detail`` is one short line of evidence (an exit status, the last status seen); never a secret. ``queued_s``: clock seconds
+    before its end that it stood in a queue of our own (for a place to shake hands in): the instrument's time, not the phase's.
     """
 
     name: PhaseName
@@ -141,6 +146,7 @@ class Phase:
     outcome: Outcome = Outcome.PASSED
     attempt: int = 1
     detail: str = ""
+    queued_s: float = 0.0
 
     @property
     def parent(self) -> PhaseName | None:
@@ -149,8 +155,11 @@ class Phase:
 
     @property
     def seconds(self) -> float | None:
-        """What the user waited, in clock seconds: from when the start was known to when the end was; None when unseen."""
-        return self.end.upper - self.start.upper if self.end.seen and self.start.seen else None
+        """What the user waited, in clock seconds: from when the start was known to when the end was; None when unseen.
+
+        Our own queueing is left out; the bounds keep it, because the event may have happened after it.
+        """
+        return self.end.upper - self.start.upper - self.queued_s if self.end.seen and self.start.seen else None
 
     @property
     def lower(self) -> float:
@@ -211,7 +220,7 @@ class Recorder:
             self.add(Phase(name, begun, end, outcome_of(error), detail=summary_of(error)))
             raise
         end = opened.end or Moment.exact(self.clock.now())
-        self.add(Phase(name, opened.start or entered, end, opened.outcome, detail=opened.detail))
+        self.add(Phase(name, opened.start or entered, end, opened.outcome, detail=opened.detail, queued_s=opened.queued_s))
 
     def finish(self) -> float:
         """Stop the run's clock; the total in clock seconds."""
@@ -228,6 +237,7 @@ class Open:
     outcome: Outcome = Outcome.PASSED
     detail: str = ""
     last_negative: float | None = None
+    queued_s: float = 0.0
 
 
 def outcome_of(error: BaseException) -> Outcome:

@@ -22,8 +22,8 @@ from vastbench.timing import PARENTS, Moment, Outcome, Phase, PhaseName
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
-"""The version of the tidy frame's columns; files carry it."""
+SCHEMA = 2
+"""The version of the tidy frame's columns; files carry it. 2: ``queued_s``, and the phase ``reporting lag``."""
 
 TOP_LEVEL = tuple(n for n in PhaseName if n not in PARENTS and n not in (PhaseName.UNATTRIBUTED, PhaseName.TOTAL))
 """The phases whose seconds, with ``unattributed``, add up to the total, in the order in which they pass."""
@@ -83,6 +83,7 @@ PHASE_COLUMNS = {
     "start_s": Column("float64", "when the start was known, seconds since the run's start"),
     "end_lower_s": Column("float64", "the end's lower bound, seconds since the run's start"),
     "end_upper_s": Column("float64", "when the end was known, seconds since the run's start"),
+    "queued_s": Column("float64", "what of the wait was a queue of our own; left out of `seconds`"),
 }
 
 COLUMNS = RUN_COLUMNS | PHASE_COLUMNS
@@ -232,11 +233,14 @@ def _of_phases(run: Run) -> list[dict[str, Any]]:
             "start_s": phase.start.upper if phase.start.seen else None,
             "end_lower_s": phase.end.lower,
             "end_upper_s": phase.end.yes_received,
+            "queued_s": phase.queued_s,
         }
         for phase in run.phases
     ]
     rest = next((row.seconds for row in run.rows() if row.name is PhaseName.UNATTRIBUTED), None)
-    whole: dict[str, Any] = {"attempt": 0, "final": True, "lower_s": None, "upper_s": None} | dict.fromkeys(_EDGES)
+    whole: dict[str, Any] = {"attempt": 0, "final": True, "lower_s": None, "upper_s": None, "queued_s": 0.0} | dict.fromkeys(
+        _EDGES
+    )
     if rest is not None:
         parent = str(PhaseName.TOTAL)
         rows.append(whole | {"phase": "unattributed", "parent": parent, "outcome": "passed", "seconds": rest})
@@ -289,4 +293,5 @@ def _run(table: pd.DataFrame) -> Run:
 def _phase(row: dict[str, Any]) -> Phase:
     start = Moment.between(row["start_lower_s"], row["start_s"], "table")
     end = Moment.between(row["end_lower_s"], row["end_upper_s"], "table")
-    return Phase(PhaseName(row["phase"]), start, end, Outcome(row["outcome"]), row["attempt"])
+    known = (Outcome(row["outcome"]), row["attempt"])
+    return Phase(PhaseName(row["phase"]), start, end, *known, queued_s=row["queued_s"] or 0.0)

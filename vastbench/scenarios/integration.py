@@ -216,9 +216,7 @@ def _instrument(rented: Rented, recorder: Recorder) -> dict[str, Any]:
 
 
 def _shifted(phase: Phase, origin: float) -> Phase:
-    return Phase(
-        phase.name, _relative(phase.start, origin), _relative(phase.end, origin), phase.outcome, phase.attempt, phase.detail
-    )
+    return replace(phase, start=_relative(phase.start, origin), end=_relative(phase.end, origin))
 
 
 def _relative(moment: Moment, origin: float) -> Moment:

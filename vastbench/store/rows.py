@@ -11,7 +11,7 @@ from vastbench.timing import Moment, Outcome, Phase, PhaseName
 
 READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
 NAMED = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin", "study")
-DOCUMENTS = ("conditions", "resources", "ssh", "validation")
+DOCUMENTS = ("conditions", "resources", "ssh", "validation", "guest")
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, Any]:
         "lower": phase.lower,
         "upper": phase.upper if phase.end.seen else None,
         "detail": phase.detail,
+        "queued_s": phase.queued_s,
     }
     for edge, moment in (("start", phase.start), ("end", phase.end)):
         row |= {f"{edge}_{reading}": getattr(moment, reading) for reading in READINGS}
@@ -66,7 +67,8 @@ def _phase(row: sa.RowMapping) -> Phase:
         no_sent, no_received, yes_sent, yes_received = (row[f"{edge}_{reading}"] for reading in READINGS)
         return Moment(no_sent, no_received, yes_sent, yes_received, row[f"{edge}_source"])
 
-    return Phase(PhaseName(row["name"]), moment("start"), moment("end"), Outcome(row["outcome"]), row["attempt"], row["detail"])
+    known = (Outcome(row["outcome"]), row["attempt"], row["detail"], row["queued_s"])
+    return Phase(PhaseName(row["name"]), moment("start"), moment("end"), *known)
 
 
 def _attempt(row: sa.RowMapping) -> Attempt:

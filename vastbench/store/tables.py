@@ -30,6 +30,7 @@ runs = sa.Table(
     sa.Column("ssh", sa.JSON, nullable=False),
     sa.Column("validation", sa.JSON, nullable=False),
     sa.Column("cost", sa.JSON, nullable=False),
+    sa.Column("guest", sa.JSON, nullable=False, server_default="{}"),
 )
 
 attempts = sa.Table(
@@ -65,6 +66,7 @@ phases = sa.Table(
     sa.Column("start_source", sa.String(10), nullable=False),
     sa.Column("end_source", sa.String(10), nullable=False),
     sa.Column("detail", sa.Text, nullable=False, default=""),
+    sa.Column("queued_s", sa.Float, nullable=False, server_default="0"),
 )
 
 instruments = sa.Table(
