@@ -234,7 +234,7 @@ def test_emulated_runs_are_called_so_from_the_first_lines(model):
 def test_without_runs_there_is_no_number_at_all():
     model = model_of(phases_table([]), study="idle", asked=12)
     figures = {name: value for name, value in leaves(model) if type(value) in (int, float) and value}
-    assert figures == {"schema": 1, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 1}
+    assert figures == {"schema": 1, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 2}
     assert model["conclusion"] == "incomplete"
     assert model["findings"] == []
     assert "There is no run" in markdown_text(model)
