@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from scipy.stats import beta
@@ -132,6 +133,11 @@ def luminance(colour: str) -> float:
 
 def points(ax, marker: str) -> int:
     return sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == marker)
+
+
+def marked(ax) -> list[Line2D]:
+    """The lines that consist of marks."""
+    return [line for line in ax.lines if line.get_marker() != "None"]
 
 
 class Drawn(NamedTuple):
@@ -337,9 +343,18 @@ def test_each_column_is_as_high_as_its_run_took(name):
     assert tops == pytest.approx(runs["total_s"].to_numpy())
 
 
+def test_the_bounds_of_a_phase_lie_over_its_part_of_the_column():
+    ax = charts.runs_over_time(SEED)
+    (line,) = [line for line in ax.lines if line.get_color() == style.BLACK and line.get_xdata()[0] == 1][:1]
+    running = SEED.set_index("phase").loc["wait running"]
+    assert line.get_ydata()[:2] == pytest.approx([running["lower_s"], running["upper_s"]])
+    assert "bounds of a phase" in ax.get_xlabel()
+    assert "bounds" not in charts.runs_over_time(phases_table([made(0, TYPICAL)])).get_xlabel()
+
+
 def test_each_run_that_did_not_pass_has_a_mark_and_its_cause_a_number():
     ax = charts.runs_over_time(FRAMES["300 runs"])
-    marks = {line.get_label(): len(line.get_xdata()) for line in ax.lines}
+    marks = {line.get_label(): len(line.get_xdata()) for line in marked(ax)}
     assert marks == {"censored: deadline (22)": 22, "failed: boot_failed (8)": 8, "censored: interrupted (2)": 2}
 
 
@@ -348,7 +363,7 @@ def test_a_mark_lies_on_top_of_its_column_or_at_the_end_of_the_axis():
         ax = charts.runs_over_time(FRAMES[name])
         totals = runs_table(FRAMES[name]).sort_values("started_at")["total_s"].to_numpy()
         end = ax.get_ylim()[1]
-        for line in ax.lines:
+        for line in marked(ax):
             tops = totals[line.get_xdata() - 1]
             assert all(
                 y == pytest.approx(top) or top > end > y > 0.95 * end for y, top in zip(line.get_ydata(), tops, strict=True)
@@ -363,8 +378,8 @@ def test_columns_that_are_cut_off_are_counted():
 def test_many_causes_share_the_last_mark():
     runs = [made(i, {P.SEARCH: 1.0}, outcome=FAILED, cause=f"cause_{i}") for i in range(9)]
     ax = charts.runs_over_time(phases_table(runs))
-    assert sum(len(line.get_xdata()) for line in ax.lines) == 9
-    assert ax.lines[-1].get_label() == "other causes (4)"
+    assert sum(len(line.get_xdata()) for line in marked(ax)) == 9
+    assert marked(ax)[-1].get_label() == "other causes (4)"
 
 
 def test_rates_have_their_exact_interval():
@@ -387,6 +402,17 @@ def test_shares_add_up_to_everything(name):
         assert sum(bar.get_width() for bar in bars) == pytest.approx(100.0)
 
 
+def test_a_share_is_known_within_the_bounds_of_its_phase():
+    ax = charts.phase_shares(SEED)
+    running = SEED.set_index("phase").loc["wait running"]
+    total = SEED.set_index("phase").loc["total", "seconds"]
+    spans = [list(line.get_xdata()) for line in ax.lines if line.get_color() == style.BLACK and line.get_marker() == "|"]
+    assert spans[0] == pytest.approx([100 * running["lower_s"] / total, 100 * running["upper_s"] / total])
+    exact = charts.phase_shares(phases_table([made(0, TYPICAL)]))
+    assert not marked(exact)
+    assert "bounds" not in exact.get_xlabel()
+
+
 def test_one_run_has_no_share_of_the_variance():
     ax = charts.phase_shares(SEED)
     assert len(ax.containers) == 1
@@ -402,6 +428,14 @@ def test_every_run_has_a_point_per_meter_and_unknown_ones_are_counted():
     assert points(ax, "o") == 5 * 268
     assert points(ax, "v") == 3 * 30  # not passed: storage, transfer, naive
     assert "n = 268, 30 unknown" in said(ax)
+
+
+def test_all_meters_together_are_as_inexact_as_the_gpus():
+    ax = charts.cost_meters(SEED)
+    (gpu, together) = (line.get_xdata()[:2] for line in ax.lines if len(line.get_xdata()) == 3)
+    run = runs_table(SEED).iloc[0]
+    assert gpu == pytest.approx([run["gpu_lower_usd"], run["gpu_upper_usd"]])
+    assert together == pytest.approx(gpu + run["cost_usd"] - run["gpu_usd"])
 
 
 def test_the_cost_per_success_counts_what_failures_cost():

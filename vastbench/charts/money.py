@@ -23,14 +23,16 @@ METERS = {
     "naive": ("wall clock × price", "naive_usd"),
 }
 """The rows of :func:`~vastbench.analysis.cost.cost_summary`: how they are called on the chart, and their column per run."""
+BOUNDED = ("gpu", "all meters")
+"""The meters that hold the GPU's, whose bounds are known."""
 
 
 def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """What every attempted run cost by each meter, with the naive figure below, in USD.
 
-    ``phases`` is the tidy frame. A point per run (a hollow triangle if it did not pass), a thin line over the bounds of the GPU
-    meter, a tick at the median, and a dotted tick at the cost per success: everything spent ÷ runs that passed. Runs without
-    a meter's value are counted beside its row, whose cost per success is then a least one.
+    ``phases`` is the tidy frame. A point per run (a hollow triangle if it did not pass), a thin line over the bounds that the
+    GPU meter has, a tick at the median, and a dotted tick at the cost per success: everything spent ÷ runs that passed. Runs
+    without a meter's value are counted beside its row, whose cost per success is then a least one.
     """
     tried = attempted(phases)
     runs = runs_table(tried)
@@ -44,8 +46,10 @@ def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     y, failed = offsets(runs["run"]), runs["run_outcome"] != Outcome.PASSED
     for row, (meter, (_, column)) in enumerate(METERS.items()):
         value = runs[column].dropna()
-        if meter == "gpu":
-            draw_bounds(ax, row + y[value.index], runs["gpu_lower_usd"][value.index], runs["gpu_upper_usd"][value.index], left)
+        if meter in BOUNDED:
+            rest = value - runs["gpu_usd"][value.index]
+            low, high = (rest + runs[name][value.index] for name in ("gpu_lower_usd", "gpu_upper_usd"))
+            draw_bounds(ax, row + y[value.index], low, high, left)
         draw_points(ax, row + y[value.index], value, left, hollow=failed[value.index])
         success = float(summary["per_success_usd"].get(meter, float("nan")))
         if len(value) > 1:

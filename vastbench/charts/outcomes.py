@@ -8,7 +8,7 @@ from vastbench.analysis.frames import TOP_LEVEL, column, runs_table
 from vastbench.analysis.intervals import proportion_interval
 from vastbench.analysis.summary import attempted, outcomes
 from vastbench.charts import style
-from vastbench.charts.strip import MANY
+from vastbench.charts.strip import EXACT_S, MANY
 from vastbench.timing import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ LOOKS = ((style.BLUE, ""), (style.ORANGE, ""), (style.PURPLE, "\\\\\\\\"))
 WORTH_NAMING = 0.02
 """A phase with less than this share of all time is drawn with the other short ones."""
 OTHERS, RETRIES, UNATTRIBUTED, NOT_ENDED = "other phases", "retries", str(PhaseName.UNATTRIBUTED), "not ended"
+TOP_NAMES = frozenset(str(name) for name in TOP_LEVEL)
 FACES = {
     OTHERS: (style.PALE, ""),
     RETRIES: (style.BLACK, ""),
@@ -39,8 +40,9 @@ MARKS = ("x", "^", "s", "D", "v", "P")
 def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Every run as a column of its top-level phases, in order of start; a mark with its cause on each that did not pass.
 
-    ``phases`` is the tidy frame. The longest phases have a colour of their own, the others share one. What a run that did not
-    pass spent outside finished phases is white and hatched, up to its end.
+    ``phases`` is the tidy frame. The longest phases have a colour of their own, the others share one. A black line over the end
+    of such a phase spans the bounds of its duration. What a run that did not pass spent outside finished phases is white and
+    hatched, up to its end.
     """
     import numpy as np
     from matplotlib.collections import PolyCollection
@@ -54,7 +56,7 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax = style.axes(ax, 3.8)
     n = len(runs)
     x, half = np.arange(1, n + 1), 0.5 if n > THIN else 0.42
-    base = np.zeros(n)
+    base, bounded = np.zeros(n), False
     for name, (face, hatch) in _looks(parts).items():
         top = base + parts[name].to_numpy()
         columns = np.stack([[x - half, x - half, x + half, x + half], [base, top, top, base]]).transpose(2, 1, 0)
@@ -62,11 +64,14 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         part = PolyCollection(list(columns), facecolor=face, edgecolor=edge, linewidth=0.3, hatch=hatch, label=name)
         part.set_rasterized(n > MANY)
         ax.add_collection(part)
+        if name in TOP_NAMES:
+            bounded |= _bounds(ax, phases, runs["run"], name, x, base)
         base = top
     cut = _cut(runs, base)
     _mark(ax, runs, np.minimum(base, cut * 0.985))
     beyond = int((base > cut).sum())
-    note = f"; {style.counted(beyond, 'column')} cut off, the longest took {base.max():,.0f} s" if beyond else ""
+    note = "; black: bounds of a phase" if bounded else ""
+    note += f"; {style.counted(beyond, 'column')} cut off, the longest took {base.max():,.0f} s" if beyond else ""
     pad = max(0.7, (6 - n) / 2)
     ax.set_xlim(1 - pad, n + pad)
     ax.set_ylim(0, cut)
@@ -84,6 +89,26 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         frameon=False,
     )
     return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases))
+
+
+def _bounds(
+    ax: Axes, phases: pd.DataFrame, runs: pd.Series[str], phase: str, x: NDArray[np.int64], base: NDArray[np.float64]
+) -> bool:
+    """A line over what is known of the end of each run's ``phase``, which begins at ``base``; whether there is any."""
+    import numpy as np
+
+    rows = phases[(phases["phase"] == phase) & phases["final"] & phases["seconds"].notna()].set_index("run")
+    low, high = (rows[name].reindex(runs).to_numpy() for name in ("lower_s", "upper_s"))
+    inexact = high - low > EXACT_S
+    if not inexact.any():
+        return False
+    gap = np.full(int(inexact.sum()), np.nan)
+    at = np.column_stack([x[inexact], x[inexact], gap]).ravel()
+    span = np.column_stack([base[inexact] + low[inexact], base[inexact] + high[inexact], gap]).ravel()
+    crowded = len(runs) > THIN
+    for colour, width in ((style.WHITE, 3.0), (style.BLACK, 1.3)) if not crowded else ((style.BLACK, 0.5),):
+        ax.plot(at, span, color=colour, lw=width, solid_capstyle="butt", zorder=3, rasterized=len(runs) > MANY)
+    return True
 
 
 def _cut(runs: pd.DataFrame, top: NDArray[np.float64]) -> float:

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 from vastbench.analysis.frames import TOP_LEVEL
 from vastbench.analysis.summary import attempted
 from vastbench.charts import style
-from vastbench.charts.strip import CROWDED, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
+from vastbench.charts.strip import CROWDED, EXACT_S, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
 from vastbench.timing import PARENTS, Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-EXACT_S = 0.005
-"""Bounds narrower than this many seconds are not drawn: they are our own doing, known exactly."""
 
 PHASE_ORDER = tuple(
     name

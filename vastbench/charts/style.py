@@ -44,14 +44,28 @@ def axes(ax: Axes | None, height_in: float) -> Axes:
 
 
 def finish(ax: Axes, title: str, *, x: str = "", y: str = "") -> Axes:
-    """Title at the left, axis labels, small text and no frame where no scale is; a long label breaks after its unit."""
+    """Title at the left, axis labels, small text and no frame where no scale is; a long label breaks after its unit, and more
+    often where it must.
+    """
     ax.set_title(title, loc="left", fontsize=TITLE_PT)
-    ax.set_xlabel(x if len(x) < LONG else x.replace("; ", "\n", 1), fontsize=TEXT_PT + 1)
+    ax.set_xlabel(x if len(x) < LONG else _broken(x), fontsize=TEXT_PT + 1)
     ax.set_ylabel(y, fontsize=TEXT_PT + 1)
     ax.tick_params(labelsize=TEXT_PT)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_axisbelow(True)
     return ax
+
+
+def _broken(label: str) -> str:
+    """``label`` in lines: its unit, and then as many of its other parts as a line can hold."""
+    unit, *rest = label.split("; ")
+    lines = [unit]
+    for i, part in enumerate(rest):
+        if i and len(lines[-1]) + len(part) < LONG:
+            lines[-1] += f"; {part}"
+        else:
+            lines.append(part)
+    return "\n".join(lines)
 
 
 def rows(ax: Axes, names: Iterable[str]) -> None:
