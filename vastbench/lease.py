@@ -28,6 +28,7 @@ from vastbench.timing import Moment, Outcome, PhaseName, Recorder
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.limits import NotSent
 from vastbench.vast.models import CreateRequest, Offer
+from vastbench.vast.watch import SHORTEST_PERIOD_S, Watch
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,8 @@ CLEAR_NO = frozenset({400, 401, 402, 403, 404, 405, 410, 422, 429})
 CONFIRM_DEADLINE_S = 180.0
 """How long closing a lease may take before it is reported as leaked or unknown."""
 
-CONFIRM_PERIOD_S = 2.0
-"""The documented minimum interval between two GETs of an instance by id."""
+REST_S = 2.0
+"""Clock seconds to wait after an answer that could not be read, and between two looks for a label."""
 
 REPEAT_DESTROY_S = 10.0
 """How long an instance may outlive an acknowledged destroy before destroy is sent again."""
@@ -65,6 +66,7 @@ class Lease:
     """
 
     api: VastApi
+    watch: Watch
     journal: Journal
     clock: Clock
     label: str
@@ -116,21 +118,24 @@ class Lease:
             return None
 
     def _confirm(self, since: float) -> Moment:
-        """Wait until GET by id says null and every page of the list lacks the instance."""
+        """Wait until every page of the list lacks the instance and GET by id says null."""
         deadline = self.clock.now() + CONFIRM_DEADLINE_S
         last_no, repeated, verdict, evidence = since, self.clock.now(), "unknown", "no readable answer"
+        look_at = since
         while True:
             try:
-                by_id = self.api.get_instance(self.instance_id)
-                if by_id.value is None:
-                    listed = self.api.list_instances()
-                    if all(instance.id != self.instance_id for instance in listed.value):
-                        return Moment.between(last_no, listed.received, "poll")
-                    last_no, verdict, evidence = listed.sent, "leaked", "it is still on the list"
+                pages = self.watch.look(look_at)
+                look_at = pages[0].sent + SHORTEST_PERIOD_S
+                still = next((page for page in pages if any(one.id == self.instance_id for one in page.value)), None)
+                if still is None:
+                    by_id = self.api.get_instance(self.instance_id)
+                    if by_id.value is None:
+                        return Moment.between(last_no, by_id.received, "poll")
+                    last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
                 else:
-                    last_no, verdict = by_id.sent, "leaked"
-                    evidence = f"its status is {by_id.value.actual_status}"
+                    last_no, verdict, evidence = still.sent, "leaked", "it is still on the list"
             except ApiError as error:
+                look_at = self.clock.now() + REST_S
                 verdict, evidence = "unknown", str(error)
             if self.clock.now() > deadline:
                 _note(self.journal, self.label, verdict=verdict, note=evidence)
@@ -141,12 +146,13 @@ class Lease:
             if self.clock.now() - repeated > REPEAT_DESTROY_S:
                 repeated = self.clock.now()
                 self._destroy()
-            self.clock.sleep(CONFIRM_PERIOD_S)
+            self.clock.sleep(look_at - self.clock.now())
 
 
 @contextmanager
 def hold(
     api: VastApi,
+    watch: Watch,
     journal: Journal,
     clock: Clock,
     recorder: Recorder,
@@ -183,7 +189,7 @@ def hold(
     lease: Lease | None = None
     try:
         with shield():
-            lease = _create(api, journal, clock, recorder, offer, request, held)
+            lease = _create(api, watch, journal, clock, recorder, offer, request, held)
             journal.update_lease(request.label, state="held", instance_id=lease.instance_id)
         yield lease
     finally:
@@ -193,6 +199,7 @@ def hold(
 
 def _create(
     api: VastApi,
+    watch: Watch,
     journal: Journal,
     clock: Clock,
     recorder: Recorder,
@@ -209,16 +216,17 @@ def _create(
             phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
     except BaseException as error:
         made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
-        _undo(api, journal, clock, request.label, error, made, before, certain=not asked or clear_no(error), held=held)
+        _undo(api, watch, journal, clock, request.label, error, made, before, certain=not asked or clear_no(error), held=held)
         raise
     created = Moment.between(answer.sent, answer.received, "action")
-    lease = Lease(api, journal, clock, request.label, answer.value.new_contract, created, held)
+    lease = Lease(api, watch, journal, clock, request.label, answer.value.new_contract, created, held)
     held.add(lease)
     return lease
 
 
 def _undo(
     api: VastApi,
+    watch: Watch,
     journal: Journal,
     clock: Clock,
     label: str,
@@ -232,7 +240,7 @@ def _undo(
     """Destroy what a failed create may have made, and write down what became of it."""
     if made is None and not certain:
         try:
-            made = _find(api, clock, label)
+            made = _find(watch, clock, label)
         except LeaseNotClosed as unclear:
             _note(journal, label, verdict="unknown", note=unclear.message[:300])
             raise
@@ -245,7 +253,7 @@ def _undo(
         _note(journal, label, state="closed", verdict="never created", closed_at=utc_now(), note=str(error)[:300])
         return
     _note(journal, label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
-    lease = Lease(api, journal, clock, label, made, Moment.between(before, clock.now(), "action"), held)
+    lease = Lease(api, watch, journal, clock, label, made, Moment.between(before, clock.now(), "action"), held)
     held.add(lease)
     lease.close()
 
@@ -258,13 +266,13 @@ def clear_no(error: BaseException) -> bool:
     return refused or (isinstance(error, ApiError) and error.status in CLEAR_NO)
 
 
-def _find(api: VastApi, clock: Clock, label: str) -> int | None:
+def _find(watch: Watch, clock: Clock, label: str) -> int | None:
     """The instance that carries ``label``, if one shows up within the grace; raises LeaseNotClosed if none was readable."""
     deadline = clock.now() + AMBIGUOUS_GRACE_S
     readable = False
     while True:
         try:
-            found = [instance.id for instance in api.list_instances().value if instance.label == label]
+            found = [one.id for page in watch.look(clock.now()) for one in page.value if one.label == label]
             readable = True
             if found:
                 return found[0]
@@ -273,7 +281,7 @@ def _find(api: VastApi, clock: Clock, label: str) -> int | None:
             log.warning("the list could not be read while looking for %s: %s", label, error)
         if clock.now() > deadline:
             break
-        clock.sleep(CONFIRM_PERIOD_S)
+        clock.sleep(REST_S)
     if not readable:
         raise LeaseNotClosed(
             f"A create for {label} got no clear answer, and the list of instances cannot be read.",

@@ -215,10 +215,11 @@ class Provisioner:
         with ExitStack() as stack:
             stack.enter_context(self._registered(recorder, rented.key))
             lease = self._lease(stack, recorder, run_id, conditions, rented)
-            following = stack.enter_context(self.watch.follow(lease.instance_id, since=lease.created.lower))
-            rented.following = following
-            self._attach(lease.instance_id, rented)
-            rented.running = self._wait_running(recorder, lease, following, conditions, rented)
+            # Followed no longer than needed: nothing but the boot is learnt from the list.
+            with self.watch.follow(lease.instance_id, since=lease.created.lower) as following:
+                rented.following = following
+                self._attach(lease.instance_id, rented)
+                rented.running = self._wait_running(recorder, lease, following, conditions, rented)
             rented.ready = self._wait_ssh(recorder, conditions, rented)
             rented.probes = rented.ready.probes
             stack.callback(rented.ready.session.close)
@@ -298,6 +299,7 @@ class Provisioner:
         )
         return hold(
             self.api,
+            self.watch,
             self.journal,
             self.clock,
             recorder,
@@ -397,6 +399,7 @@ class Provisioner:
                 raise
             inside_ssh(recorder, running, ready.winner)
             phase.end = ready.winner.moments[Step.FIRST_COMMAND]
+            phase.queued_s = ready.winner.queued_login_s
             phase.detail = f"over the {ready.winner.endpoint.kind} endpoint"
         return ready
 
@@ -418,7 +421,8 @@ def inside_ssh(recorder: Recorder, running: Moment, probe: Probe) -> None:
         if moment is None:
             return
         outcome = Outcome.PASSED if moment.seen else Outcome.CENSORED
-        recorder.add(Phase(PhaseName(str(step)), start, moment, outcome))
+        queued_s = probe.queued_login_s if step is Step.LOGIN and moment.seen else 0.0
+        recorder.add(Phase(PhaseName(str(step)), start, moment, outcome, queued_s=queued_s))
         start = moment
 
 

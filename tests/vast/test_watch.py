@@ -8,7 +8,7 @@ import pytest
 
 from tests.vast.market import Script, client, page
 from vastbench.clock import Clock
-from vastbench.errors import ApiRedirected, BootFailed, DeadlineExceeded, Interrupted, KeyRejected
+from vastbench.errors import ApiError, ApiRedirected, BootFailed, DeadlineExceeded, Interrupted, KeyRejected
 from vastbench.vast.watch import Watch
 
 CLOCK = Clock(50)
@@ -253,3 +253,70 @@ def test_a_stopping_clock_ends_every_wait():
     with watch.follow(900) as following, pytest.raises(Interrupted, match="running"):
         following.wait_until(running, deadline=clock.now() + 9000, waited_for="running")
     watch.close()
+
+
+def test_sightings_are_counted_by_status_with_their_first_and_last(watch_of):
+    watch, _ = watch_of(page(), page(row(None)), page(row("loading")), page(row("loading")), page(row("running")))
+    with watch.follow(900) as following:
+        following.wait_until(running, deadline=soon(), waited_for="running")
+        spells = following.spells[:4]
+        loading = [one for one in following.history if one.instance and one.instance.actual_status == "loading"]
+    assert [(spell.status, spell.polls) for spell in spells[:3]] == [("not listed", 1), (None, 1), ("loading", 2)]
+    assert spells[3].status == "running"
+    assert spells[2].first == (loading[0].sent, loading[0].received)
+    assert spells[2].last == (loading[-1].sent, loading[-1].received)
+
+
+def test_the_first_poll_comes_at_a_random_part_of_the_period():
+    waits = []
+    for _ in range(12):
+        watch, _ = watching(page(row("running")))
+        began = CLOCK.now()
+        with watch.follow(900) as following:
+            moment = following.wait_until(running, deadline=soon(), waited_for="running")
+        waits.append(moment.yes_sent - began)
+        watch.close()
+    assert max(waits) - min(waits) > 0.2
+    assert min(waits) < 0.8
+
+
+def test_threads_that_look_at_the_same_time_share_one_read():
+    started = threading.Barrier(8)
+
+    def market(request):
+        time.sleep(0.1)
+        return httpx.Response(200, json=page(row("running")))
+
+    api = client(market, CLOCK)
+    watch = Watch(api, CLOCK)
+    seen = []
+
+    def look():
+        started.wait(5)
+        after = CLOCK.now()
+        seen.append((after, watch.look(after)[0].sent))
+
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(seen) == 8
+    assert all(sent >= after for after, sent in seen)
+    assert api.usage.requests <= 2
+
+
+def test_an_error_is_shared_by_those_who_looked_at_the_same_time_and_by_nobody_later():
+    watch, script = watching((503, "x"), page(row("running")))
+    early = CLOCK.now()
+    for _ in range(2):
+        with pytest.raises(ApiError, match="503"):
+            watch.look(early)
+    assert len(script.requests) == 1
+    assert watch.look(CLOCK.now())[0].value[0].id == 900
+
+
+def test_the_list_can_be_looked_at_after_the_watch_was_closed(watch_of):
+    watch, _ = watch_of(page(row("running")))
+    watch.close()
+    assert watch.look(CLOCK.now())[0].value[0].actual_status == "running"

@@ -19,6 +19,7 @@ from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import Probe
 from vastbench.ssh.session import Session
 from vastbench.timing import Moment, Outcome, Phase, PhaseName, Recorder, cause_of, outcome_of, summary_of
+from vastbench.vast.watch import Spell
 
 NAME = "integration"
 FILE_BYTES = 64 * 1024
@@ -211,8 +212,14 @@ def _instrument(rented: Rented, recorder: Recorder) -> dict[str, Any]:
         "polls_rate_limited": stats.rate_limited if stats else 0,
         "ssh_tries": sum(probe.tries for probe in rented.probes),
         "ssh_queued_s": sum(probe.queued_s for probe in rented.probes),
+        "sightings": [_spell(spell, recorder.started) for spell in rented.following.spells] if rented.following else [],
         **rented.notes,
     }
+
+
+def _spell(spell: Spell, origin: float) -> dict[str, Any]:
+    first, last = ([reading - origin for reading in look] for look in (spell.first, spell.last))
+    return {"status": spell.status, "polls": spell.polls, "first": first, "last": last}
 
 
 def _shifted(phase: Phase, origin: float) -> Phase:

@@ -72,7 +72,8 @@ class Probe:
 
     ``moments`` has every step; one that was never seen has no upper bound. ``tries``: connections begun.
     ``refusals_by_symptom``: failed tries by what they looked like. ``last_error``: the latest failure, in words.
-    ``queued_s``: time spent waiting for a place to shake hands in.
+    ``queued_s``: time spent waiting for a place to shake hands in; ``queued_login_s``: what of it lay in the connection that
+    logged in first, or in the last one.
     """
 
     endpoint: Endpoint
@@ -81,6 +82,7 @@ class Probe:
     refusals_by_symptom: dict[str, int]
     last_error: str
     queued_s: float
+    queued_login_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,7 @@ class _Prober(threading.Thread):
         self._tries = 0
         self._refused = False
         self._queued_s = 0.0
+        self._queued_login_s = 0.0
         self._last_error = ""
 
     @property
@@ -236,7 +239,8 @@ class _Prober(threading.Thread):
         """What has been seen so far."""
         with self._lock:
             moments = bounds(self._since, self._failures, self._successes)
-            return Probe(self.endpoint, moments, self._tries, dict(self._symptoms), self._last_error, self._queued_s)
+            queued = (self._queued_s, self._queued_login_s)
+            return Probe(self.endpoint, moments, self._tries, dict(self._symptoms), self._last_error, *queued)
 
     def hand_over(self) -> Session:
         """The session, which :meth:`stop` then leaves open."""
@@ -386,7 +390,10 @@ class _Prober(threading.Thread):
                 yield
                 return
         with self._lock:
-            self._queued_s += self._clock.now() - asked
+            queued_s = self._clock.now() - asked
+            self._queued_s += queued_s
+            if Step.LOGIN not in self._successes:
+                self._queued_login_s = queued_s
         try:
             yield
         finally:

@@ -3,15 +3,22 @@
 ::
 
     Watch ── one thread: the whole paged list, send to send one period ──┬── Following 900: sightings → wait_until → Moment
-                                                                         └── Following 901: …
+       │                                                                 └── Following 901: …
+       └── look: whoever needs the list itself shares the same reads, so that an account's list is never read twice at once
 
 A poll that fails in passing is no observation: it is counted, and the bounds of whatever happened meanwhile stay honest
 because they are taken from the polls that were answered.
+
+The period is fixed, and the shortest that is allowed: on events as they happen here it gave the narrowest bounds for its
+requests, and every schedule that grows had bad tails. It begins at a random part of the period, so that a marketplace which
+itself works in steps is not always met at the same point of them.
 """
 
+import math
+import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +49,19 @@ class Sighting:
 
 
 @dataclass(slots=True)
+class Spell:
+    """Sightings in a row that showed the same status: how many, and sent and received of the first and of the last.
+
+    ``status`` is None for an instance without one yet, ``not listed`` where the whole list lacked it.
+    """
+
+    status: str | None
+    polls: int
+    first: tuple[float, float]
+    last: tuple[float, float]
+
+
+@dataclass(slots=True)
 class WatchStats:
     """What a follower's polls came to: answered ones, ones missed by a transient error, and 429s among the missed."""
 
@@ -66,6 +86,7 @@ class Following:
         self._clock = clock
         self._news = threading.Condition()
         self._history: list[Sighting] = []
+        self._spells: list[Spell] = []
         self._fatal: BaseException | None = None
         self._last_miss = ""
 
@@ -74,6 +95,12 @@ class Following:
         """The sightings so far; of several equal ones in a row, the first and the last."""
         with self._news:
             return list(self._history)
+
+    @property
+    def spells(self) -> list[Spell]:
+        """The sightings so far, by status."""
+        with self._news:
+            return [replace(spell) for spell in self._spells]
 
     def moment(self, predicate: Callable[[Sighting], bool]) -> Moment:
         """When ``predicate`` first became true, as far as the sightings tell; an unseen moment if it never did.
@@ -141,9 +168,19 @@ class Following:
             if len(past) >= 2 and past[-2].instance == past[-1].instance == sighting.instance:
                 past.pop()
             past.append(sighting)
+            self._count(sighting)
             self.stats.polls += 1
             self._last_miss = ""
             self._news.notify_all()
+
+    def _count(self, sighting: Sighting) -> None:
+        status = "not listed" if sighting.instance is None else sighting.instance.actual_status
+        readings = (sighting.sent, sighting.received)
+        if self._spells and self._spells[-1].status == status:
+            self._spells[-1].polls += 1
+            self._spells[-1].last = readings
+        else:
+            self._spells.append(Spell(status, 1, readings, readings))
 
     def _miss(self, error: ApiError) -> None:
         with self._news:
@@ -158,7 +195,7 @@ class Following:
 
 
 class Watch:
-    """The one poller of an account's list.
+    """The one reader of an account's list.
 
     Its thread starts with the first follower and ends with the last. ``period_s`` is clock seconds from one poll's sending
     to the next; less than the documented second is raised to it, and each 429 makes it a little longer.
@@ -173,6 +210,28 @@ class Watch:
         self._wake = threading.Event()
         self._followers: set[Following] = set()
         self._thread: threading.Thread | None = None
+        self._reading = threading.Lock()
+        self._asked = -math.inf
+        self._read: list[Answer[list[Instance]]] | Exception = []
+
+    def look(self, after: float) -> list[Answer[list[Instance]]]:
+        """The whole list, page by page, asked for at the clock reading ``after`` or later; once.
+
+        Threads that look at the same time share one read and its error. Raises ApiError. It works without followers and after
+        :meth:`close`.
+        """
+        with self._reading:
+            if self._asked < after:
+                asked = self._clock.now()
+                try:
+                    self._read = self._api.instance_pages(tries=1)
+                    self._asked = self._read[0].sent
+                except Exception as error:  # noqa: BLE001 (raised below)
+                    self._read, self._asked = error, asked
+            found = self._read
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def follow(self, instance_id: int, since: float | None = None) -> Following:
         """Begin to follow an instance; ``since`` (default: now) is when it was known to have no status yet."""
@@ -201,6 +260,8 @@ class Watch:
                 self._wake.set()
 
     def _poll_while_followed(self) -> None:
+        due = self._clock.now() + random.random() * self.period_s  # noqa: S311 (no secret)
+        self._clock.wait(self._wake, due - self._clock.now())
         while True:
             with self._lock:
                 followers = list(self._followers)
@@ -208,9 +269,9 @@ class Watch:
                     self._thread = None
                     return
                 self._wake.clear()
-            due = self._clock.now() + self.period_s
+            looked, due = due, self._clock.now() + self.period_s
             try:
-                pages = self._api.instance_pages(tries=1)
+                pages = self.look(looked)
             except (ApiUnreachable, ApiUnreadable, RateLimited) as error:
                 if isinstance(error, RateLimited):
                     self.period_s = min(self.period_s * SLOWER, LONGEST_PERIOD_S)

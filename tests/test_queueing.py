@@ -1,0 +1,74 @@
+"""Waiting for a place of our own is recorded, and no part of what it would pollute."""
+
+import threading
+
+import pytest
+
+from tests.fleet import bench
+from tests.profiles import certain
+from vastbench.analysis.frames import phases_table, runs_from
+from vastbench.ssh import probe
+from vastbench.timing import Moment, Phase, PhaseName, tree
+
+SPEED = 20
+HELD_S = 12.0
+
+
+def test_seconds_leave_the_queue_out_and_the_bounds_keep_it():
+    phase = Phase(PhaseName.WAIT_SSH, Moment.exact(10), Moment.between(12, 30, "ssh"), queued_s=8.0)
+    assert phase.seconds == 12
+    assert (phase.lower, phase.upper) == (2, 20)
+    rest = tree([phase], 20.0)[-1]
+    assert (rest.name, rest.seconds) == (PhaseName.UNATTRIBUTED, 8.0)
+
+
+@pytest.fixture(scope="module")
+def queued_run(tmp_path_factory):
+    """A run that found every place for a handshake taken, for ``HELD_S`` clock seconds after its SSH port had opened."""
+    folder = tmp_path_factory.mktemp("queue")
+    places = [probe.HANDSHAKES.acquire() for _ in range(8)]
+    timers = []
+
+    def hear(name, phase):
+        if name is PhaseName.WAIT_SSH and phase is None:
+            timers.append(threading.Timer(HELD_S / SPEED, lambda: [probe.HANDSHAKES.release() for _ in places]))
+            timers[-1].start()
+
+    with bench(folder, profile=certain(folder), seed=5, speed=SPEED) as opened:
+        run = opened.run(listener=hear)
+        stored = opened.store.run(run.id)
+    timers[0].join()
+    return run, stored
+
+
+def test_queueing_for_a_handshake_is_kept_out_of_the_wait_and_shown_as_unattributed(queued_run):
+    run, _ = queued_run
+    wait, login = run.phase(PhaseName.WAIT_SSH), run.phase(PhaseName.LOGIN)
+    assert wait.queued_s == login.queued_s > HELD_S / 2
+    assert run.instrument["ssh_queued_s"] >= wait.queued_s
+    assert wait.seconds == pytest.approx(wait.end.upper - wait.start.upper - wait.queued_s)
+    assert login.seconds < HELD_S / 2
+    assert next(row.seconds for row in run.rows() if row.name is PhaseName.UNATTRIBUTED) >= wait.queued_s
+    assert sum(row.seconds for row in run.rows() if row.depth == 0) == pytest.approx(run.total_s)
+
+
+def test_store_and_table_keep_it(queued_run):
+    run, stored = queued_run
+    assert stored.phase(PhaseName.WAIT_SSH) == run.phase(PhaseName.WAIT_SSH)
+    table = phases_table([run]).set_index("phase")
+    assert table.loc["wait SSH", "queued_s"] == run.phase(PhaseName.WAIT_SSH).queued_s
+    assert table.loc["wait SSH", "seconds"] == run.seconds(PhaseName.WAIT_SSH)
+    (again,) = runs_from(phases_table([run]))
+    assert again.seconds(PhaseName.WAIT_SSH) == pytest.approx(run.seconds(PhaseName.WAIT_SSH))
+
+
+def test_the_looks_at_the_status_are_kept_with_the_run_and_end_with_the_boot(queued_run):
+    run, stored = queued_run
+    looks = run.instrument["sightings"]
+    running = run.phase(PhaseName.WAIT_RUNNING).end
+    assert looks[-1]["status"] == "running"
+    assert looks[-1]["first"] == [running.yes_sent, running.yes_received]
+    assert looks[-2]["last"] == [running.no_sent, running.no_received]
+    assert sum(spell["polls"] for spell in looks) == run.instrument["polls"]
+    assert looks[-1]["last"][1] < run.phase(PhaseName.WAIT_SSH).end.upper
+    assert stored.instrument["sightings"] == looks
