@@ -21,6 +21,17 @@ def proportion_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple
     return float(found.low), float(found.high)
 
 
+def quantile_ranks(n: int, p: float, confidence: float = CONFIDENCE) -> tuple[int, int] | None:
+    """Which two of ``n`` ordered values, counted from 1, enclose the ``p``-quantile; None where ``n`` allows no such interval.
+
+    See :func:`quantile_interval`. Raises ValueError when ``p`` or ``confidence`` is not between 0 and 1.
+    """
+    if n < 1:
+        return None
+    low, high = quantile_interval(range(1, n + 1), p, confidence)
+    return None if math.isnan(low) else (int(low), int(high))
+
+
 def quantile_interval(values: Iterable[float], p: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The interval of the ``p``-quantile between two order statistics of ``values``, in their unit.
 

@@ -9,14 +9,14 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.attempts import STOPPED_BY_US, attempted, passed
 from vastbench.analysis.intervals import proportion_interval, quantile_interval
 from vastbench.timing import PARENTS, Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STOPPED_BY_US = frozenset({"interrupted", "killed", "budget"})
-"""Causes of runs that we ended ourselves: they say nothing of the marketplace and are not counted as attempted."""
+__all__ = ["OUTCOME_COLUMNS", "STOPPED_BY_US", "SUMMARY_COLUMNS", "attempted", "outcomes", "passed", "phase_summary"]
 
 OUTCOME_COLUMNS = {
     "outcome": "str",
@@ -44,16 +44,6 @@ SUMMARY_COLUMNS = {
     "max_s": "float64",
     "bounds_s": "float64",
 }
-
-
-def attempted(phases: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the runs that ended by themselves, whatever their outcome: all but those ``STOPPED_BY_US``."""
-    return phases[~phases["cause"].isin(STOPPED_BY_US)]
-
-
-def passed(phases: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the runs that passed."""
-    return phases[phases["run_outcome"] == Outcome.PASSED]
 
 
 def outcomes(phases: pd.DataFrame) -> pd.DataFrame:

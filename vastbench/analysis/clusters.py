@@ -1,0 +1,159 @@
+"""Repeats on one machine are not independent: how much less they say, and intervals that draw whole machines.
+
+A machine that is not known is one of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DOMINANT = 0.5
+"""One machine with more than this share of the values decides their quantiles alone."""
+
+AT_ONCE = 4_000_000
+"""How many drawn rows are held in memory together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """How much the values of a phase say, given that several come from one machine.
+
+    ``n`` values came from ``machines`` machines, ``largest_share`` (0–1) of them from one. ``icc`` is the share of the variance
+    of the logarithm of time that lies between machines, 0–1; ``design_effect`` by how much the variance of a mean grows for it,
+    and ``effective_n`` = n ÷ design_effect, how many independent runs would say as much. The three are NaN where they cannot be
+    known: the intra-class correlation with fewer than two machines or without any repeat.
+    """
+
+    n: int
+    machines: int
+    icc: float
+    design_effect: float
+    effective_n: float
+    largest_share: float
+
+    @property
+    def clustered(self) -> bool:
+        """Whether any machine has more than one value."""
+        return self.machines < self.n
+
+    @property
+    def dominated(self) -> bool:
+        """Whether one machine gives more than half of several values: then they describe that machine."""
+        return self.n > 1 and self.largest_share > DOMINANT
+
+
+def design(values: np.ndarray, machine: np.ndarray | None) -> Design:
+    """The design of the finite ``values``, seconds, by the ``machine`` of each (NaN or None: unknown).
+
+    The intra-class correlation is that of a one-way analysis of variance with unequal groups (Donner 1986), on the logarithm
+    of the positive values, cut to 0–1; the design effect is 1 + (m − 1) × icc with m = Σ size² ÷ Σ size (Kish 1965).
+    Without repeats the design effect is 1. Raises ValueError when there are not as many machines as values.
+    """
+    import numpy as np
+
+    values = np.asarray(values, dtype=float)
+    labels = numbered(machine, len(values))
+    ended = np.isfinite(values)
+    sizes = np.bincount(labels[ended]) if ended.any() else np.zeros(0, dtype=int)
+    sizes = sizes[sizes > 0]
+    n, machines = int(ended.sum()), len(sizes)
+    largest = float(sizes.max() / n) if n else math.nan
+    if machines == n:
+        return Design(n, machines, math.nan, 1.0 if n else math.nan, float(n), largest)
+    positive = ended & (np.where(ended, values, 0.0) > 0)
+    icc = _correlation(np.log(values[positive]), labels[positive])
+    effect = 1 + (float((sizes**2).sum()) / n - 1) * icc
+    return Design(n, machines, icc, effect, n / effect, largest)
+
+
+def _correlation(logs: np.ndarray, labels: np.ndarray) -> float:
+    import numpy as np
+
+    _, labels = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(labels)
+    n, machines = len(logs), len(sizes)
+    if machines < 2 or machines == n:
+        return math.nan
+    means = np.bincount(labels, logs) / sizes
+    between = float(sizes @ (means - logs.mean()) ** 2) / (machines - 1)
+    within = float(((logs - means[labels]) ** 2).sum()) / (n - machines)
+    size = (n - float((sizes**2).sum()) / n) / (machines - 1)
+    whole = between + (size - 1) * within
+    return min(1.0, max(0.0, (between - within) / whole)) if whole > 0 else math.nan
+
+
+def numbered(machine: np.ndarray | None, n: int) -> np.ndarray:
+    """The machine of each of ``n`` rows as a number from 0 on, without gaps; a row without a known machine has its own.
+
+    Raises ValueError when ``machine`` has another length.
+    """
+    import numpy as np
+    import pandas as pd
+
+    if machine is None:
+        return np.arange(n)
+    if len(machine) != n:
+        raise ValueError(f"{len(machine)} machines are named for {n} values; name one for each.")
+    codes, known = pd.factorize(pd.array(machine))
+    unknown = codes < 0
+    return np.where(unknown, len(known) + np.cumsum(unknown) - 1, codes)
+
+
+def repeated(machine: np.ndarray | None, n: int) -> bool:
+    """Whether any known machine has more than one of ``n`` rows."""
+    import numpy as np
+
+    return len(np.unique(numbered(machine, n))) < n
+
+
+def cluster_weights(machine: np.ndarray | None, n: int, *, resamples: int, seed: int) -> np.ndarray:
+    """How often each of ``n`` rows is drawn when as many machines as there are are drawn with replacement.
+
+    One row per resample: integers of the shape (``resamples``, n). Where no machine repeats this is the ordinary bootstrap.
+    """
+    import numpy as np
+
+    labels = numbered(machine, n)
+    machines = int(labels.max()) + 1 if n else 0
+    if not machines:
+        return np.zeros((resamples, 0), dtype=np.int64)
+    drawn = np.random.default_rng(seed).multinomial(machines, np.full(machines, 1 / machines), size=resamples)
+    return drawn[:, labels]
+
+
+def cluster_bootstrap(
+    statistic: Callable[..., Any],
+    data: np.ndarray | tuple[np.ndarray, ...],
+    machine: np.ndarray | None,
+    *,
+    resamples: int = 1000,
+    seed: int = 1,
+) -> np.ndarray:
+    """``statistic`` of ``resamples`` samples of whole machines, drawn with replacement (Field and Welsh 2007, random cluster).
+
+    ``data`` is an array with one row per value, or a tuple of such arrays, handed to ``statistic`` as its arguments; the
+    machines are drawn from ``seed``. The result has one row per resample. Raises ValueError for arrays of unequal length.
+    """
+    import numpy as np
+
+    columns = data if isinstance(data, tuple) else (data,)
+    lengths = {len(column) for column in columns}
+    if len(lengths) != 1:
+        raise ValueError(f"The columns have {sorted(lengths)} rows; give as many of each.")
+    (n,) = lengths
+    rows, found = np.arange(n), []
+    at_once = max(1, min(resamples, AT_ONCE // max(n, 1)))
+    for start in range(0, resamples, at_once):
+        count = min(at_once, resamples - start)
+        # A seed of its own for each batch, so that the batches differ and the whole still follows from one seed.
+        batch = np.random.SeedSequence([seed, start]).generate_state(1)[0]
+        for weights in cluster_weights(machine, n, resamples=count, seed=int(batch)):
+            drawn = np.repeat(rows, weights)
+            found.append(statistic(*(column[drawn] for column in columns)))
+    return np.asarray(found)
