@@ -1,0 +1,242 @@
+"""The interval that may be looked at after every run, and the rule that stops on it."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import betabinom, binom
+
+from tests.analysis.made import CENSORED, FAILED, made
+from vastbench.analysis.frames import phases_table
+from vastbench.analysis.stopping import (
+    MIXING,
+    Observations,
+    StoppingRule,
+    observations,
+    quantile_sequence,
+    ranks,
+    relative_width,
+)
+from vastbench.errors import UsageError
+from vastbench.timing import PhaseName
+
+INF = math.inf
+
+
+def ever_wrong(p, looks, confidence=0.95):
+    """The exact probability that the ranks miss the count at any of the first ``looks`` sizes of a sample: no simulation."""
+    alive, wrong = np.ones(1), 0.0
+    for n in range(1, looks + 1):
+        moved = np.zeros(n + 1)
+        moved[:-1] += alive * (1 - p)
+        moved[1:] += alive * p
+        few, many = ranks(n, p, confidence)
+        wrong += moved[:few].sum() + moved[many + 1 :].sum()
+        moved[:few] = moved[many + 1 :] = 0.0
+        alive = moved
+    return wrong
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1, 0.9])
+def test_however_often_one_looks_it_errs_in_at_most_one_of_twenty(p):
+    assert 0.02 < ever_wrong(p, 600) <= 0.05
+
+
+def test_at_other_confidences_too():
+    assert 0.05 < ever_wrong(0.5, 300, 0.9) <= 0.1
+    assert ever_wrong(0.5, 300, 0.99) <= 0.01
+
+
+def test_the_interval_for_a_fixed_number_errs_far_more_often_when_one_looks():
+    """Which is why a study does not stop on it."""
+    alive, wrong = np.ones(1), 0.0
+    for n in range(1, 301):
+        moved = np.zeros(n + 1)
+        moved[:-1] += alive / 2
+        moved[1:] += alive / 2
+        few, many = binom.ppf([0.025, 0.975], n, 0.5).astype(int)
+        wrong += moved[:few].sum() + moved[many + 1 :].sum()
+        moved[:few] = moved[many + 1 :] = 0.0
+        alive = moved
+    assert wrong > 0.25
+
+
+@pytest.mark.parametrize(("n", "p"), [(9, 0.5), (40, 0.5), (60, 0.9)])
+def test_the_ranks_are_where_the_mixture_has_not_yet_outweighed_the_binomial(n, p):
+    k = np.arange(n + 1)
+    allowed = k[betabinom.pmf(k, n, MIXING * p, MIXING * (1 - p)) / binom.pmf(k, n, p) < 20]
+    assert ranks(n, p) == (allowed[0], allowed[-1])
+
+
+def test_the_mixture_of_one_observation_by_hand():
+    # Beta(2, 2) gives each side 1/2, as the median does: the ratio is 1, and neither count is excluded.
+    assert ranks(1, 0.5) == (0, 1)
+    # All of n on one side: Beta(2, 2) gives 6/((n + 2)(n + 3)), the median 2^-n; the ratio first exceeds 20 at n = 9.
+    assert [Fraction(6 * 2**n, (n + 2) * (n + 3)) > 20 for n in (8, 9)] == [False, True]
+    assert ranks(8, 0.5) == (0, 8)
+    assert ranks(9, 0.5) == (1, 8)
+
+
+def test_few_observations_have_no_interval_and_never_becomes_no_number():
+    assert quantile_sequence([], []) == (-INF, INF)
+    assert quantile_sequence([5.0] * 8, [5.0] * 8) == (-INF, INF)
+    assert quantile_sequence([5.0] * 9, [5.0] * 9) == (5.0, 5.0)
+    never = [INF] * 20
+    assert quantile_sequence(never, never) == (INF, INF)
+
+
+def test_failures_and_cut_off_waits_open_the_upper_end():
+    good = np.linspace(60, 100, 30)
+    low, high = quantile_sequence(good, good)
+    wider = quantile_sequence([*good, *[50.0] * 10], [*good, *[INF] * 10])
+    assert low >= wider[0]
+    assert wider[1] > high
+    assert quantile_sequence([*good, *[INF] * 30], [*good, *[INF] * 30])[1] == INF
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "p"),
+    [([1.0], [1.0], 0.0), ([1.0], [1.0], 1.0), ([2.0], [1.0], 0.5), ([math.nan], [1.0], 0.5), ([1.0, 2.0], [2.0], 0.5)],
+)
+def test_what_cannot_be_is_refused(lower, upper, p):
+    with pytest.raises(ValueError, match=r"between 0 and 1|disordered"):
+        quantile_sequence(lower, upper, p)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 100)), min_size=1, max_size=80), st.sampled_from([0.1, 0.5, 0.9]))
+def test_bounds_never_make_the_interval_narrower_than_the_truth_would(drawn, p):
+    lower = np.array([low for low, _ in drawn])
+    upper = lower + [width for _, width in drawn]
+    truth = lower + 0.3 * (upper - lower)
+    wide, exact = quantile_sequence(lower, upper, p), quantile_sequence(truth, truth, p)
+    assert wide[0] <= exact[0] <= exact[1] <= wide[1]
+
+
+def test_width_is_a_share_of_the_middle():
+    assert relative_width(92.5, 107.5) == pytest.approx(0.15)
+    assert relative_width(-INF, 10.0) == relative_width(10.0, INF) == relative_width(INF, INF) == INF
+    assert relative_width(0.0, 0.0) == INF
+
+
+# What runs say
+
+
+W_RUN, W_SSH = PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH
+
+
+def frame(*runs):
+    return phases_table(runs)
+
+
+def test_a_run_speaks_of_the_time_until_useful_as_it_ended():
+    seen = observations(
+        frame(
+            made(1, {W_RUN: 60.0, W_SSH: 8.0, PhaseName.DESTROY: 1.0}, width=2.0),
+            made(2, {W_RUN: 50.0}, stopped=W_SSH, outcome=CENSORED, cause="deadline"),
+            made(3, {PhaseName.SEARCH: 1.0}, stopped=W_RUN, outcome=FAILED, cause="boot_failed"),
+            made(4, {W_RUN: 60.0, W_SSH: 8.0}, outcome=FAILED, cause="check_failed"),
+            made(5, {W_RUN: 9.0}, stopped=W_SSH, outcome=CENSORED, cause="interrupted"),
+        )
+    )
+    assert seen.lower.tolist() == [66.0, 650.0, INF, INF]
+    assert seen.upper.tolist() == [68.0, INF, INF, INF]
+    assert len(set(seen.machine)) == 4  # none is known, so none is the same
+
+
+def test_a_phase_is_spoken_of_by_the_runs_that_reached_it():
+    seen = observations(
+        frame(
+            made(1, {W_RUN: 60.0, W_SSH: 8.0}, width=2.0),
+            made(2, {W_RUN: 50.0}, stopped=W_SSH, outcome=CENSORED, cause="deadline"),
+            made(3, {PhaseName.SEARCH: 1.0}, stopped=W_RUN, outcome=FAILED, cause="boot_failed"),
+        ),
+        "wait SSH",
+    )
+    assert (seen.lower.tolist(), seen.upper.tolist()) == ([6.0, 600.0], [8.0, INF])
+    total = observations(frame(made(1, {W_RUN: 60.0}, rest=4.0)), "total")
+    assert total.lower.tolist() == total.upper.tolist() == [64.0]
+
+
+def test_no_runs_say_nothing():
+    for quantity in ("time until useful", "wait running", "total"):
+        assert len(observations(frame(), quantity).lower) == 0
+
+
+def test_observations_join_and_unknown_machines_stay_distinct():
+    one = Observations(np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([-1, 7]))
+    both = one + one
+    assert both.lower.tolist() == [1.0, 2.0, 1.0, 2.0]
+    assert len(set(both.machine)) == 3
+    assert both.first_of_each_machine().lower.tolist() == [1.0, 2.0, 1.0]
+
+
+# The rule
+
+
+def campaign(rng, runs, machines, share):
+    """Runs in order on machines drawn at random: log-normal, ``share`` of the log-variance common to a machine; median 80."""
+    machine = rng.integers(0, machines, runs) if machines < runs else np.arange(runs)
+    host = rng.normal(0, 0.3 * math.sqrt(share), max(machines, runs))
+    seconds = 80 * np.exp(host[machine] + rng.normal(0, 0.3 * math.sqrt(1 - share), runs))
+    return Observations(seconds, seconds, machine)
+
+
+def wrong_at_any_look(rule, campaigns, looks):
+    """The share of campaigns in which the rule's interval, looked at after every run, ever misses the median."""
+    wrong = 0
+    for seen in campaigns:
+        kept = rule.counted(seen)
+        below = np.cumsum(kept.lower <= 80.0)
+        wrong += any(
+            not few <= k <= many
+            for k, (few, many) in zip(below, (ranks(n, 0.5) for n in range(1, len(below) + 1)), strict=True)
+        )
+    return wrong / looks
+
+
+def test_the_rule_holds_under_peeking_where_every_run_has_its_machine():
+    rng = np.random.default_rng(4)
+    wrong = wrong_at_any_look(StoppingRule(0.15), [campaign(rng, 200, 200, 0.6) for _ in range(500)], 500)
+    assert wrong <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
+
+
+def test_repeats_on_a_machine_break_a_rule_that_counts_runs_and_not_the_one_that_counts_machines():
+    rng = np.random.default_rng(5)
+    campaigns = [campaign(rng, 200, 20, 0.6) for _ in range(400)]
+    assert wrong_at_any_look(StoppingRule(0.15, counts="machines"), campaigns, 400) <= 0.07
+    assert wrong_at_any_look(StoppingRule(0.15, counts="runs"), campaigns, 400) > 0.15
+
+
+def test_a_rule_is_met_when_its_interval_is_narrow_enough():
+    seconds = np.linspace(95, 105, 60)
+    seen = Observations(seconds, seconds, np.arange(60))
+    low, high = StoppingRule(0.1).interval(seen)
+    width = (high - low) / ((high + low) / 2)
+    assert StoppingRule(width + 1e-9).met(seen)
+    assert not StoppingRule(width - 1e-9).met(seen)
+    one_machine = seen._replace(machine=np.zeros(60, dtype=int))
+    assert not StoppingRule(0.99).met(one_machine)
+    assert StoppingRule(width + 1e-9, counts="runs").met(one_machine)
+
+
+def test_a_rule_survives_being_written_down():
+    rule = StoppingRule(0.2, quantile=0.9, quantity="wait running", counts="runs")
+    assert StoppingRule.from_dict(rule.to_dict()) == rule
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"width": 0.0},
+        {"width": 15},
+        {"width": 0.1, "quantile": 1.0},
+        {"width": 0.1, "quantity": "x"},
+        {"width": 0.1, "counts": "x"},
+    ],
+)
+def test_an_impossible_rule_is_refused(rule):
+    with pytest.raises(UsageError):
+        StoppingRule(**rule)
