@@ -27,6 +27,7 @@ __all__ = [
     "Estimate",
     "Fit",
     "curve",
+    "curve_steps",
     "curve_table",
     "durations",
     "fit",
@@ -241,22 +242,27 @@ def quantile_estimate(
 def curve_table(
     phases: pd.DataFrame, phase: PhaseName, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1
 ) -> pd.DataFrame:
-    """The share of tries of ``phase`` that had ended with success by each time, for drawing; see :func:`durations`.
+    """The table of :func:`curve_steps` for the tries of ``phase``; see :func:`durations`."""
+    return curve_steps(durations(phases, phase), confidence=confidence, resamples=resamples, seed=seed)
 
-    Columns: ``time_s``, every instant at which the share can change; ``ended_low`` to ``ended_high``, the share by then as far
-    as the polls tell (see :class:`Curve`); ``band_low`` to ``band_high``, its pointwise percentile band over ``resamples``
-    draws of whole machines from ``seed`` (of runs, where no machine repeats). No try that ended: no row.
+
+def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1) -> pd.DataFrame:
+    """The share of durations that had ended with success by each time, for drawing.
+
+    Columns: ``time_s``, every instant at which the share can change; ``ended_low`` to ``ended_high``, the share from right after
+    it to the next instant, as far as the polls tell (see :class:`Curve`); ``band_low`` to ``band_high``, its pointwise
+    percentile band over ``resamples`` draws of whole machines from ``seed`` (of runs, where no machine repeats). None that
+    ended: no row.
     """
     import numpy as np
     import pandas as pd
 
-    found = durations(phases, phase)
     estimated = curve(found.lower, found.upper)
     times = np.unique(np.concatenate([estimated.left, estimated.right]))
     times = times[np.isfinite(times)]
     if not found.ended.any():
         times = times[:0]
-    low, high = estimated.survival(times)
+    low, high = estimated.survival(np.nextafter(times, np.inf))
     band_low, band_high = _bands(found, times, confidence, resamples, seed)
     columns = {"time_s": times, "ended_low": 1 - high, "ended_high": 1 - low, "band_low": band_low, "band_high": band_high}
     return pd.DataFrame(columns)
