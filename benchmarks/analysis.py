@@ -69,7 +69,8 @@ def report(runs: list[Run], timed: Stopwatch) -> None:
     timed("cost_summary", cost.cost_summary, phases)
     timed("until_useful", useful.until_useful, phases)
     timed("findings", findings.findings, facts.facts(phases, of_prices))
-    frame_of = {"phase_waterfall": phases[phases["run"] == runs[0].id], "provider_costs": comparison}
+    frame_of: dict[str, Any] = {"phase_waterfall": phases[phases["run"] == runs[0].id], "provider_costs": comparison}
+    frame_of["poll_timeline"] = runs[0]
     for name in charts.__all__:
         timed(f"chart {name}", draw, getattr(charts, name), frame_of.get(name, phases))
         plt.close("all")

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -22,16 +23,19 @@ from scipy.stats import beta
 
 from tests.analysis.made import CENSORED, FAILED, made
 from vastbench import charts
-from vastbench.analysis.frames import phases_table, runs_table
+from vastbench.analysis.frames import phases_table, runs_from, runs_table
+from vastbench.analysis.naive import naive_readings
 from vastbench.analysis.providers import compare
-from vastbench.charts import style
+from vastbench.analysis.stopping import USEFUL
+from vastbench.charts import curves, style
 from vastbench.prices import prices
 from vastbench.report.files import read_run
 from vastbench.resources import shared
-from vastbench.run import Cost
+from vastbench.run import Cost, Run
 from vastbench.timing import PhaseName as P
 
-SEED = phases_table([read_run(shared("data/runs") / "2026-01-02-rtx4090.json")])
+PUBLISHED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+SEED = phases_table([PUBLISHED])
 TYPICAL = {
     P.SEARCH: 1.2,
     P.CREATE: 1.0,
@@ -81,6 +85,12 @@ FRAMES = {
 }
 
 
+def a_run(phases: pd.DataFrame) -> Run:
+    """The first run of the frame, with what its record says of its looks: those of the published run for that one."""
+    run = (runs_from(first_run(phases)) or [replace(PUBLISHED, phases=(), instrument={})])[0]
+    return PUBLISHED if run.id == PUBLISHED.id else run
+
+
 def first_run(phases: pd.DataFrame) -> pd.DataFrame:
     return phases[phases["run"] == phases["run"].iloc[0]] if len(phases) else phases
 
@@ -90,6 +100,10 @@ def same_size(phases: pd.DataFrame) -> pd.DataFrame:
 
 
 CHARTS = {
+    "boot_curves": charts.boot_curves,
+    "boot_curves until useful": lambda phases, ax=None: charts.boot_curves(phases, ax, phase=USEFUL),
+    "naive_beside_honest": charts.naive_beside_honest,
+    "poll_timeline": lambda phases, ax=None: charts.poll_timeline(a_run(phases), ax),
     "phase_waterfall": lambda phases, ax=None: charts.phase_waterfall(first_run(phases), ax),
     "phase_distributions": charts.phase_distributions,
     "phase_distributions beside": lambda phases, ax=None: charts.phase_distributions(phases, ax, beside=SEED),
@@ -418,6 +432,116 @@ def test_one_run_has_no_share_of_the_variance():
     assert len(ax.containers) == 1
     assert "73.5 % of the total" in said(ax)
     assert "no share of the variance for n = 1" in ax.get_xlabel()
+
+
+# How sure we are
+
+
+def areas(ax, colour: str) -> list[np.ndarray]:
+    """The corners of each area of that colour."""
+    return [part.get_paths()[0].vertices for part in ax.collections if to_rgb(part.get_facecolor()[0]) == to_rgb(colour)]
+
+
+def between(corners: np.ndarray, x: float) -> tuple[float, float]:
+    """The least and the greatest height of an area made of steps, at ``x``."""
+    crossed = [(x0, y0) for (x0, y0), (x1, y1) in pairwise(corners) if y0 == y1 and min(x0, x1) <= x <= max(x0, x1)]
+    heights = [y for _, y in crossed]
+    return min(heights), max(heights)
+
+
+def test_a_curve_lies_between_the_shares_that_had_surely_and_possibly_ended():
+    ax = charts.boot_curves(SEED)
+    running = SEED.set_index("phase").loc["wait running"]
+    (area,) = areas(ax, curves.AREA)
+    inside = (running["lower_s"] + running["upper_s"]) / 2
+    assert between(area, inside) == (0.0, 100.0)
+    assert between(area, running["lower_s"] - 0.1) == (0.0, 0.0)
+    assert between(area, running["upper_s"] + 0.1) == (100.0, 100.0)
+
+
+def test_a_curve_of_exact_times_is_the_share_of_the_runs():
+    waits = [50.0, 60.0, 60.0, 70.0, 80.0, 90.0, 100.0, 110.0]
+    runs = [made(i, {P.WAIT_RUNNING: seconds}) for i, seconds in enumerate(waits)]
+    (area,) = areas(charts.boot_curves(phases_table(runs)), curves.AREA)
+    for at, share in [(55.0, 1 / 8), (65.0, 3 / 8), (105.0, 7 / 8), (111.0, 1.0)]:
+        assert between(area, at) == pytest.approx((100 * share, 100 * share))
+
+
+def test_what_never_ended_is_a_plateau_with_its_exact_interval():
+    ax = charts.boot_curves(FRAMES["300 runs"])
+    (height,) = {line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"}
+    assert height == pytest.approx(100 * 268 / 298)
+    low, high = (100 * end for end in (beta.ppf(0.025, 30, 269), beta.ppf(0.975, 31, 268)))
+    assert f"never:\n30 of 298\n({low:.1f} to {high:.1f} %)" in said(ax)
+    assert "never" not in said(charts.boot_curves(study(12)))
+
+
+def test_the_time_of_half_the_runs_is_given_only_if_half_ended():
+    assert "half by" in said(charts.boot_curves(study(6, censored=5)))
+    assert "half by" not in said(charts.boot_curves(study(5, censored=6)))
+
+
+def test_few_runs_have_no_band():
+    ax = charts.boot_curves(study(5))
+    assert not areas(ax, style.PALE)
+    assert "no 95 % band for n = 5" in ax.get_xlabel()
+    assert areas(charts.boot_curves(study(6)), style.PALE)
+
+
+def test_what_a_poller_would_have_reported_is_drawn_as_it_is_simulated():
+    phases = FRAMES["300 runs"]
+    ax = charts.naive_beside_honest(phases, periods_s=(10.0,), seed=4)
+    rows = phases[(phases["phase"] == "wait running") & (phases["outcome"] == "passed") & phases["final"]]
+    readings = naive_readings(rows["lower_s"].to_numpy(), rows["upper_s"].to_numpy(), 10.0, seed=4)
+    (line,) = [line for line in ax.lines if "read every 10 s" in str(line.get_label())]
+    assert line.get_xdata()[1:] == pytest.approx(np.sort(readings))
+    assert f"median {np.median(readings):.1f} s" in line.get_label()
+    assert "simulated" in ax.get_title("left")
+
+
+def test_the_truth_lies_between_the_shares_past_their_upper_and_their_lower_bounds():
+    phases = FRAMES["12 runs"]
+    (area,) = areas(charts.naive_beside_honest(phases), curves.AREA)
+    rows = phases[(phases["phase"] == "wait running") & (phases["outcome"] == "passed") & phases["final"]]
+    for at in np.linspace(rows["lower_s"].min() + 0.01, rows["upper_s"].median() + 0.01, 17):
+        expected = [100 * (rows[name] <= at).mean() for name in ("upper_s", "lower_s")]
+        assert between(area, at) == pytest.approx(expected)
+
+
+def test_the_published_polls_are_ticks_with_their_answers():
+    ax = charts.poll_timeline(PUBLISHED)
+    begun = PUBLISHED.phase(P.WAIT_RUNNING).start.upper
+    ticks = sorted(x for line in ax.lines if line.get_marker() == "|" for x in line.get_xdata())
+    assert ticks == pytest.approx([begun + s for s in (0.0, 10.7, 21.0, 31.3, 41.7, 52.1, 62.5, 72.77)])
+    assert all(words in said(ax) for words in ("no status (2)", "loading (5)", "running (1)", "n = 8 looks"))
+
+
+def test_a_moments_bar_spans_its_bounds():
+    ax = charts.poll_timeline(PUBLISHED)
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    (bar,) = [bar for bar in ax.patches if bar.get_y() < names.index("running") < bar.get_y() + bar.get_height()]
+    end = PUBLISHED.phase(P.WAIT_RUNNING).end
+    assert (bar.get_x(), bar.get_x() + bar.get_width()) == pytest.approx((end.lower, end.upper))
+
+
+SIGHTINGS = [
+    {"status": None, "polls": 3, "first": [1.0, 1.3], "last": [3.0, 3.3]},
+    {"status": "loading", "polls": 50, "first": [4.0, 4.3], "last": [53.0, 53.3]},
+    {"status": "running", "polls": 1, "first": [54.0, 54.3], "last": [54.0, 54.3]},
+]
+TOLD = {"no_sent": 50.0, "no_received": 50.0, "yes_sent": 50.04, "yes_received": 50.04, "source": "guest"}
+
+
+def test_our_own_looks_and_the_instances_clock_are_drawn_where_they_can_be_trusted():
+    run = replace(made(0, {P.WAIT_RUNNING: 54.3, P.WAIT_SSH: 5.0}), instrument={"sightings": SIGHTINGS, "poll_period_s": 1.0})
+    ax = charts.poll_timeline(replace(run, guest={"trusted": True, "moments": {"container_started": TOLD}}))
+    assert points(ax, "|") == 54
+    assert points(ax, "D") == 1
+    assert "container started" in said(ax)
+    assert "by the instance's own clock" in ax.get_xlabel()
+    ax = charts.poll_timeline(replace(run, guest={"trusted": False, "why": "it jumps", "moments": {"container_started": TOLD}}))
+    assert points(ax, "D") == 0
+    assert "container started" not in said(ax)
 
 
 # Money

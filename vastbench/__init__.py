@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from vastbench.analysis.frames import runs_from as runs_from
     from vastbench.analysis.frames import runs_table as runs_table
     from vastbench.bench import Bench as Bench
+    from vastbench.charts import boot_curves as boot_curves
     from vastbench.charts import cost_meters as cost_meters
     from vastbench.charts import failures_by_cause as failures_by_cause
+    from vastbench.charts import naive_beside_honest as naive_beside_honest
     from vastbench.charts import phase_distributions as phase_distributions
     from vastbench.charts import phase_shares as phase_shares
     from vastbench.charts import phase_waterfall as phase_waterfall
+    from vastbench.charts import poll_timeline as poll_timeline
     from vastbench.charts import provider_costs as provider_costs
     from vastbench.charts import runs_over_time as runs_over_time
     from vastbench.errors import VastbenchError as VastbenchError
@@ -58,11 +61,14 @@ _PLACES = {
     "run_notebook": ("vastbench.runner", "run_notebook"),
     "verdict": ("vastbench.report.text", "verdict"),
     "load": ("vastbench.sources", "load"),
+    "boot_curves": ("vastbench.charts", "boot_curves"),
     "cost_meters": ("vastbench.charts", "cost_meters"),
     "failures_by_cause": ("vastbench.charts", "failures_by_cause"),
+    "naive_beside_honest": ("vastbench.charts", "naive_beside_honest"),
     "phase_distributions": ("vastbench.charts", "phase_distributions"),
     "phase_shares": ("vastbench.charts", "phase_shares"),
     "phase_waterfall": ("vastbench.charts", "phase_waterfall"),
+    "poll_timeline": ("vastbench.charts", "poll_timeline"),
     "provider_costs": ("vastbench.charts", "provider_costs"),
     "runs_over_time": ("vastbench.charts", "runs_over_time"),
     "phases_table": ("vastbench.analysis.frames", "phases_table"),
@@ -77,16 +83,19 @@ __all__ = [
     "Store",
     "Study",
     "VastbenchError",
+    "boot_curves",
     "cost_meters",
     "emulator",
     "failures_by_cause",
     "load",
+    "naive_beside_honest",
     "notebook_progress",
     "notebook_study_progress",
     "phase_distributions",
     "phase_shares",
     "phase_waterfall",
     "phases_table",
+    "poll_timeline",
     "provider_costs",
     "run_notebook",
     "run_study",

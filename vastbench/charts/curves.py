@@ -1,0 +1,141 @@
+"""What share of the runs has got there by which time: as the bounds allow, and as a poller would have it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.bottleneck import FEWEST_FOR_BOOTSTRAP
+from vastbench.analysis.censored import Durations, curve_steps, plateau, quantile_estimate
+from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
+from vastbench.analysis.stopping import USEFUL, observations
+from vastbench.charts import style
+from vastbench.timing import PhaseName
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+LINES = ("--", "-", ":")
+"""How the readings of the pollers are drawn, the shortest period first."""
+ENDED = {PhaseName.WAIT_RUNNING: "Running", USEFUL: "Useful"}
+SINCE = {PhaseName.WAIT_RUNNING: " since the contract", USEFUL: " since the start"}
+"""What the curves that matter most say happened, and since when."""
+AREA = "#80b9d9"
+"""Blue, light enough for lines upon it."""
+ROOM, TOP = 74.0, 92.0
+"""Between these heights, in percent, a text beside the axis is clear of the one at the half and of the title."""
+SHOWN = 0.98
+"""The axis ends where this part of the durations does: the longest few would press the rest together."""
+
+
+def boot_curves(
+    phases: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    phase: str = PhaseName.WAIT_RUNNING,
+    resamples: int = 500,
+    seed: int = 1,
+) -> Axes:
+    """The share of the attempted runs that had ended ``phase`` by a time, with its 95 % band, and the share that never did.
+
+    ``phases`` is the tidy frame; ``phase`` a phase, for which the runs that reached it count, or ``time until useful``
+    (:data:`~vastbench.analysis.stopping.USEFUL`), for which all do. Runs that failed or were cut off count too: the curve
+    levels off below 100 % where there are any. The area is what the polls leave open of the estimate by Turnbull or by Kaplan
+    and Meier, the pale one the pointwise band of ``resamples`` draws of whole machines from ``seed``, for at least 6 runs.
+    """
+    import numpy as np
+
+    found = observations(phases, phase)
+    n = style.counted(len(found), "attempted run")
+    title = f"{ENDED.get(phase, f'Ended {phase}')} after how long (n = {n}{style.stopped(phases)})"
+    if not found.ended.any():
+        return style.nothing(ax, title, f"There is no attempted run with a {phase}, and so no curve.")
+    table = curve_steps(found, resamples=resamples, seed=seed)
+    ax = style.axes(ax, 3.6)
+    first, last = float(table["time_s"].min()), float(found.upper[found.ended].max())
+    pad = max(0.05 * (last - first), 0.5)
+    ax.set_xlim(max(0.0, first - pad), last + 2 * pad)
+    ax.set_ylim(0, 100)
+    # The curve holds from each instant to the next: it begins at the edge of the axis and goes on to the other.
+    edges = {
+        name: 100 * np.concatenate([[0.0], table[name], table[name].tail(1)])
+        for name in ("ended_low", "ended_high", "band_low", "band_high")
+    }
+    time = np.concatenate([[0.0], table["time_s"], [max(ax.get_xlim()[1], table["time_s"].max())]])
+    if len(found) >= FEWEST_FOR_BOOTSTRAP:
+        ax.fill_between(time, edges["band_low"], edges["band_high"], step="post", color=style.PALE, lw=0, label="95 % band")
+    estimate = ax.fill_between(time, edges["ended_low"], edges["ended_high"], step="post", color=AREA, ec=style.BLUE, lw=0.8)
+    estimate.set_label("estimate, as wide as the polls leave it")
+    ax.axhline(50, color=style.GREY, lw=0.6, zorder=1)
+    half = quantile_estimate(found, 0.5, resamples=resamples, seed=seed)
+    halved = math.isfinite(half.value)
+    if halved:
+        interval = f"\n({style.number(half.low)} to {style.number(half.high)})" if math.isfinite(half.high) else ""
+        style.beside(ax, 50, f"half by\n{style.number(half.value)} s{interval}")
+    _draw_plateau(ax, found, ROOM if halved else 100 - TOP)
+    ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
+    few = "" if len(found) >= FEWEST_FOR_BOOTSTRAP else f"; no 95 % band for n = {len(found)}"
+    return style.finish(ax, title, x=f"{style.seconds(phases)}{SINCE.get(phase, f' of {phase}')}{few}", y="% of attempted runs")
+
+
+def _draw_plateau(ax: Axes, found: Durations, lowest: float) -> None:
+    """A line where the curve levels off, and near it, from ``lowest`` on, how many never ended, with the exact interval."""
+    never, n, low, high = plateau(found)
+    if never:
+        height = 100 * (n - never) / n
+        ax.axhline(height, color=style.ORANGE, ls="--", lw=1.2)
+        interval = f"{100 * low:.1f} to {100 * high:.1f} %"
+        style.beside(ax, min(max(height, lowest), TOP), f"never:\n{never:,} of {n:,}\n({interval})")
+
+
+def naive_beside_honest(
+    phases: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    phase: PhaseName = PhaseName.WAIT_RUNNING,
+    periods_s: tuple[float, ...] = PERIODS_S,
+    seed: int = 1,
+) -> Axes:
+    """The share of the runs whose ``phase`` had ended by a time: where it must lie, and what pollers would have reported.
+
+    ``phases`` is the tidy frame. The blue area lies between the share of runs whose upper bound, and of those whose lower
+    bound, is past: the truth is inside. The lines are simulated from the same bounds
+    (:func:`~vastbench.analysis.naive.naive_readings`, by ``seed``): readings at the first look after the end, ``periods_s``
+    apart. Only tries that ended are drawn, as such a poller reports no others.
+    """
+    import numpy as np
+
+    lower, upper = known_durations(phases, phase)
+    n = len(lower)
+    title = f"{phase}: what the bounds allow, and what a poller would report\nn = {style.counted(n, 'run')}, pollers simulated"
+    if not n:
+        return style.nothing(ax, title, f"There is no {phase} that ended, and so nothing to read.")
+    ax = style.axes(ax, 3.4)
+    share = 100 * np.arange(n + 1) / n
+    low, high = np.sort(lower), np.sort(upper)
+    readings = {period: np.sort(naive_readings(lower, upper, period, seed=seed)) for period in periods_s}
+    left, right = float(low[0]), float(max(np.quantile(values, SHOWN) for values in (high, *readings.values())))
+    pad = max(0.05 * (right - left), 0.5)
+    ax.set_xlim(max(0.0, left - pad), right + pad)
+    edges = np.unique(np.concatenate([[0.0], low, high, [ax.get_xlim()[1]]]))
+    most, least = (100 * np.searchsorted(ends, edges, side="right") / n for ends in (low, high))
+    ax.fill_between(edges, least, most, step="post", color=AREA, lw=0.8, ec=style.BLUE, label=_area(low, high))
+    for (period, values), line in zip(sorted(readings.items()), LINES, strict=False):
+        at = np.concatenate([[0.0], values])
+        label = f"read every {style.number(period)} s: median {style.number(float(np.median(values)))} s"
+        ax.step(at, share, where="post", color=style.BLACK if line == "--" else style.ORANGE, ls=line, lw=1.4, label=label)
+    ax.axhline(50, color=style.GREY, lw=0.6, zorder=1)
+    ax.set_ylim(0, 100)
+    ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
+    beyond = int((high > ax.get_xlim()[1]).sum())
+    cut = f"; {style.counted(beyond, 'longer one')} not shown, up to {high[-1]:,.0f} s" if beyond else ""
+    return style.finish(ax, title, x=f"{style.seconds(phases)} of {phase}{cut}", y="% of runs that had ended")
+
+
+def _area(low: np.ndarray, high: np.ndarray) -> str:
+    import numpy as np
+
+    least, most = (style.number(float(np.median(ends))) for ends in (low, high))
+    return f"what the bounds allow: median {least} to {most} s"
