@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vastbench.analysis.stopping import StoppingRule
 from vastbench.clock import Clock
 from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
@@ -163,8 +164,11 @@ class Bench:
         self.clock.stopping.set()
         self._watch.close()
 
-    def open_study(self, repeats: int, conditions: Conditions | None = None) -> Study:
+    def open_study(self, repeats: int, conditions: Conditions | None = None, *, stopping: StoppingRule | None = None) -> Study:
         """Write this bench's study down, or go on with the one that is there; its runs are made by ``run_study``.
+
+        ``repeats`` are the most that it makes, if it is ``stopping`` on a rule. The rule may change from sitting to sitting:
+        its interval holds for whoever decides when to stop.
 
         Raises UsageError when the bench has no study, for an unfit number of repeats, and when the study was begun under
         other conditions.
@@ -173,8 +177,9 @@ class Bench:
             raise UsageError("The bench was opened without a study.", hint='Give it one: Bench(study="NAME").')
         asked = (conditions or Conditions()).to_dict()
         profile = None if self.live else Path(self.profile).stem
+        conditions_there = asked | {"source": self.source, "profile": profile}
         return self.store.open_study(
-            self.study, scenario=INTEGRATION, repeats=repeats, conditions=asked | {"source": self.source, "profile": profile}
+            self.study, scenario=INTEGRATION, repeats=repeats, conditions=conditions_there, stopping=stopping
         )
 
     def run_next(self, study: Study, listener: Listener | None = None) -> Run | None:

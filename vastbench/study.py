@@ -6,21 +6,24 @@
            ▲                                         │
            └──────────── repeats missing ────────────┘
 
-A run that we ended ourselves (interrupted, killed, out of budget) stays in the store and is made again.
+A run that we ended ourselves (interrupted, killed, out of budget) stays in the store and is made again. A study may also end
+before its repeats are made: when a quantile is known well enough (see :mod:`vastbench.analysis.stopping`), or its time is up.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.summary import STOPPED_BY_US
+from vastbench.analysis.attempts import STOPPED_BY_US
 from vastbench.errors import (
     BudgetRefused,
     Interrupted,
@@ -38,6 +41,8 @@ from vastbench.run import Run
 from vastbench.timing import Listener, Outcome, Phase, PhaseName
 
 if TYPE_CHECKING:
+    from vastbench.analysis.censored import Durations
+    from vastbench.analysis.stopping import StoppingRule
     from vastbench.bench import Bench
 
 log = logging.getLogger(__name__)
@@ -55,12 +60,23 @@ EMPTY_MARKETS = 3
 """After so many runs in a row that found no offer, the market is taken to have none."""
 
 
+class EndedBy(StrEnum):
+    """The rule that ended a study, or its last sitting."""
+
+    PRECISION = "precision"
+    REPEATS = "repeats"
+    BUDGET = "budget"
+    TIME = "time"
+
+
 @dataclass(frozen=True)
 class Study:
     """One study as it stands in the store, its ``runs`` oldest first.
 
     ``repeats``: how many runs are wanted. ``conditions``: what every run asked for (see
     :class:`~vastbench.provision.Conditions`), ``source`` (``emulator`` or ``live``) and the emulator's ``profile``.
+    ``stopping``: the rule on which it may end before its repeats are made. ``ended_by``: the rule that ended its last sitting;
+    None while it goes on, and when no rule did.
     """
 
     name: str
@@ -69,6 +85,13 @@ class Study:
     conditions: dict[str, Any]
     started_at: str
     runs: tuple[Run, ...] = ()
+    stopping: StoppingRule | None = None
+    ended_by: EndedBy | None = None
+
+    @property
+    def wanted(self) -> int:
+        """How many runs make it complete: its repeats, or those that it has when they were precise enough."""
+        return len(self.made) if self.ended_by is EndedBy.PRECISION else self.repeats
 
     @property
     def made(self) -> tuple[Run, ...]:
@@ -94,9 +117,10 @@ class Study:
     def shortfall(self) -> VastbenchError | None:
         """What keeps the study from being a success: StudyIncomplete, StudyFailed when no run passed, or None."""
         made = len(self.made)
-        if made < self.repeats:
+        if made < self.wanted:
             last = self.runs[-1] if self.runs else None
             reason = f"; the last run ended with {last.cause}: {last.detail}" if last and last.cause else ""
+            reason = "; its time was up" if self.ended_by is EndedBy.TIME else reason
             return StudyIncomplete(
                 f"The study {self.name} has {made} of {self.repeats} runs{reason.rstrip('.')}.",
                 hint="Started again with the same name it goes on.",
@@ -115,6 +139,8 @@ class Study:
             "scenario": self.scenario,
             "repeats": self.repeats,
             "conditions": self.conditions,
+            "stopping": self.stopping and self.stopping.to_dict(),
+            "ended_by": self.ended_by and str(self.ended_by),
             "started_at": self.started_at,
             "made": len(self.made),
             "passed": self.passed,
@@ -184,26 +210,83 @@ StudyListener = Callable[[StudyProgress], None]
 """Hears of every phase that begins and of every run that ends; one call at a time."""
 
 
-def run_study(bench: Bench, study: Study, *, workers: int = 4, listener: StudyListener | None = None) -> Study:
+def run_study(
+    bench: Bench, study: Study, *, workers: int = 4, listener: StudyListener | None = None, minutes: float | None = None
+) -> Study:
     """Make the repeats that ``study`` lacks, up to ``workers`` at once, and return it as it then stands in the store.
 
-    ``study`` is what ``bench.open_study`` gave. A complete study is returned as it is. No further run is begun after one
-    that was refused for the budget or the API key, or after three in a row that found no offer; what is under way still
-    ends. Raises UsageError for an unfit number of workers, LeaseNotClosed when an instance may still exist, StoreError when
-    the store refuses, and the interruption that stopped it: then runs under way are ended early, their instances
-    destroyed, and they are stored as interrupted.
+    ``study`` is what ``bench.open_study`` gave. A complete study is returned as it is. No further run is begun once the
+    study's stopping rule is met, after ``minutes`` of real time, after a run that was refused for the budget or the API key, or
+    after three in a row that found no offer; what is under way still ends. The rule that ended it is stored. Raises UsageError
+    for an unfit number of workers or minutes, LeaseNotClosed when an instance may still exist, StoreError when the store
+    refuses, and the interruption that stopped it: then runs under way are ended early, their instances destroyed, and they are
+    stored as interrupted.
     """
     check_plan(study.name, study.repeats, workers)
+    if minutes is not None and not minutes > 0:
+        raise UsageError(f"The study is to end after {minutes} minutes.", hint="Give more than 0.")
     study = bench.store.study(study.name)
-    if len(study.made) < study.repeats:
-        _Crew(bench, study, workers, listener or (lambda _: None)).work()
+    if len(study.made) >= study.wanted:
+        return study
+    settled = _Settled(study)
+    ended_by = EndedBy.PRECISION if settled.precise else None
+    if ended_by is None:
+        bench.store.end_study(study.name, None)
+        crew = _Crew(bench, study, workers, listener or (lambda _: None), settled, minutes)
+        crew.work()
+        ended_by = crew.ended_by
+    if ended_by is not None:
+        bench.store.end_study(study.name, ended_by)
+        log.info("The study %s was ended by its %s.", study.name, ended_by)
     return bench.store.study(study.name)
+
+
+class _Settled:
+    """What the stopping rule sees: runs in the order in which they began, up to the first that is still under way.
+
+    Runs that end early would otherwise be seen before those that take long, and the quantile would look small.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._rule = study.stopping
+        self._seen = self._say(study.made)
+        self._last = len(study.made)
+        self._ahead: dict[int, Durations | None] = {}
+        self.precise = self._met()
+
+    def add(self, number: int, run: Run) -> None:
+        """Take in a run that has ended, the ``number``-th that was begun."""
+        self._ahead[number] = self._say((run,))
+        while self._last + 1 in self._ahead:
+            self._last += 1
+            found = self._ahead.pop(self._last)
+            if self._seen is not None and found is not None:
+                from vastbench.analysis.stopping import joined
+
+                self._seen = joined(self._seen, found)
+                self.precise = self.precise or self._met()
+
+    def _met(self) -> bool:
+        return self._rule is not None and self._seen is not None and self._rule.met(self._seen)
+
+    def _say(self, runs: tuple[Run, ...]) -> Durations | None:
+        if self._rule is None:
+            return None
+        from vastbench.analysis.frames import phases_table
+        from vastbench.analysis.stopping import observations
+
+        return observations(phases_table(runs), self._rule.quantity)
 
 
 class _Crew:
     """The workers of one sitting and what they have done so far."""
 
-    def __init__(self, bench: Bench, study: Study, workers: int, listener: StudyListener) -> None:
+    def __init__(
+        self, bench: Bench, study: Study, workers: int, listener: StudyListener, settled: _Settled, minutes: float | None
+    ) -> None:
+        self.ended_by: EndedBy | None = None
+        self._settled = settled
+        self._until = math.inf if minutes is None else time.monotonic() + 60 * minutes
         self._bench = bench
         self._study = study
         self._listener = listener
@@ -261,19 +344,19 @@ class _Crew:
 
     def _make_runs(self, place: int) -> None:
         try:
-            while not self._enough:
+            while not self._over():
                 with self._lock:
                     self._begun += 1
                     number = self._begun
                     begin = max(self._next_begin, self._bench.clock.now())
                     self._next_begin = begin + APART_S
                 self._bench.clock.rest(begin - self._bench.clock.now())
-                if self._enough:
+                if self._over():
                     return
                 run = self._bench.run_next(self._study, self._hears(place, number))
                 if run is None:
                     return
-                self._note(place, run)
+                self._note(place, number, run)
         except Interrupted as stopped:
             # Whoever stopped the bench knows why; alone it would be news.
             with self._lock:
@@ -299,7 +382,14 @@ class _Crew:
             self._now = replace(self._now, workers=workers)
             self._say(self._now)
 
-    def _note(self, place: int, run: Run) -> None:
+    def _over(self) -> bool:
+        """Whether no further run is to begin."""
+        with self._lock:
+            if not self._enough and time.monotonic() >= self._until:
+                self._enough, self.ended_by = True, EndedBy.TIME
+            return self._enough
+
+    def _note(self, place: int, number: int, run: Run) -> None:
         """Count a run that has ended and decide whether more are worth making."""
         if run.cause == LeaseNotClosed.cause:
             raise LeaseNotClosed(f"Run {run.id}: {run.detail}")
@@ -307,9 +397,16 @@ class _Crew:
             raise StoreError(f"Run {run.id}: {run.detail}")
         with self._lock:
             self._empty_markets = self._empty_markets + 1 if run.cause == NoOffer.cause else 0
-            self._enough |= run.cause in ENOUGH or self._empty_markets >= EMPTY_MARKETS
             self._ended += 1
             made = self._now.made + (run.cause not in STOPPED_BY_US)
+            self._settled.add(number, run)
+            rules = {
+                EndedBy.PRECISION: self._settled.precise,
+                EndedBy.REPEATS: made >= self._study.repeats,
+                EndedBy.BUDGET: run.cause == BudgetRefused.cause,
+            }
+            self.ended_by = self.ended_by or next((rule for rule, met in rules.items() if met), None)
+            self._enough |= self.ended_by is not None or run.cause in ENOUGH or self._empty_markets >= EMPTY_MARKETS
             pace_s = (time.monotonic() - self._started) / self._ended
             self._now = replace(
                 self._now,

@@ -1,6 +1,7 @@
 """The interval that may be looked at after every run, and the rule that stops on it."""
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import betabinom, binom
 
 from tests.analysis.made import CENSORED, FAILED, made
+from vastbench.analysis.censored import Durations
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import (
     MIXING,
-    Observations,
     StoppingRule,
+    first_of_each_machine,
+    joined,
     observations,
     quantile_sequence,
     ranks,
@@ -81,7 +84,7 @@ def test_the_mixture_of_one_observation_by_hand():
 
 
 def test_few_observations_have_no_interval_and_never_becomes_no_number():
-    assert quantile_sequence([], []) == (-INF, INF)
+    assert quantile_sequence(np.zeros(0), np.zeros(0)) == (-INF, INF)
     assert quantile_sequence([5.0] * 8, [5.0] * 8) == (-INF, INF)
     assert quantile_sequence([5.0] * 9, [5.0] * 9) == (5.0, 5.0)
     never = [INF] * 20
@@ -102,7 +105,7 @@ def test_failures_and_cut_off_waits_open_the_upper_end():
     [([1.0], [1.0], 0.0), ([1.0], [1.0], 1.0), ([2.0], [1.0], 0.5), ([math.nan], [1.0], 0.5), ([1.0, 2.0], [2.0], 0.5)],
 )
 def test_what_cannot_be_is_refused(lower, upper, p):
-    with pytest.raises(ValueError, match=r"between 0 and 1|disordered"):
+    with pytest.raises(ValueError, match=r"between 0 and 1|bounds|lies between"):
         quantile_sequence(lower, upper, p)
 
 
@@ -143,7 +146,7 @@ def test_a_run_speaks_of_the_time_until_useful_as_it_ended():
     )
     assert seen.lower.tolist() == [66.0, 650.0, INF, INF]
     assert seen.upper.tolist() == [68.0, INF, INF, INF]
-    assert len(set(seen.machine)) == 4  # none is known, so none is the same
+    assert len(first_of_each_machine(seen)) == 4  # no machine is known, so none is the same
 
 
 def test_a_phase_is_spoken_of_by_the_runs_that_reached_it():
@@ -165,12 +168,17 @@ def test_no_runs_say_nothing():
         assert len(observations(frame(), quantity).lower) == 0
 
 
+def test_runs_are_taken_in_the_order_in_which_they_began():
+    late, early = made(1, {W_RUN: 60.0}), replace(made(2, {W_RUN: 50.0}), started_at="2026-01-01T00:00:00+00:00")
+    assert observations(frame(late, early), "wait running").lower.tolist() == [50.0, 60.0]
+
+
 def test_observations_join_and_unknown_machines_stay_distinct():
-    one = Observations(np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([-1, 7]))
-    both = one + one
-    assert both.lower.tolist() == [1.0, 2.0, 1.0, 2.0]
-    assert len(set(both.machine)) == 3
-    assert both.first_of_each_machine().lower.tolist() == [1.0, 2.0, 1.0]
+    one = Durations(np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([math.nan, 7]))
+    assert joined(one, one).lower.tolist() == [1.0, 2.0, 1.0, 2.0]
+    assert first_of_each_machine(joined(one, one)).lower.tolist() == [1.0, 2.0, 1.0]
+    nowhere = Durations(one.lower, one.upper)
+    assert first_of_each_machine(joined(nowhere, one)).lower.tolist() == [1.0, 2.0, 1.0, 2.0]
 
 
 # The rule
@@ -181,7 +189,7 @@ def campaign(rng, runs, machines, share):
     machine = rng.integers(0, machines, runs) if machines < runs else np.arange(runs)
     host = rng.normal(0, 0.3 * math.sqrt(share), max(machines, runs))
     seconds = 80 * np.exp(host[machine] + rng.normal(0, 0.3 * math.sqrt(1 - share), runs))
-    return Observations(seconds, seconds, machine)
+    return Durations(seconds, seconds, machine)
 
 
 def wrong_at_any_look(rule, campaigns, looks):
@@ -212,12 +220,12 @@ def test_repeats_on_a_machine_break_a_rule_that_counts_runs_and_not_the_one_that
 
 def test_a_rule_is_met_when_its_interval_is_narrow_enough():
     seconds = np.linspace(95, 105, 60)
-    seen = Observations(seconds, seconds, np.arange(60))
+    seen = Durations(seconds, seconds, np.arange(60))
     low, high = StoppingRule(0.1).interval(seen)
     width = (high - low) / ((high + low) / 2)
     assert StoppingRule(width + 1e-9).met(seen)
     assert not StoppingRule(width - 1e-9).met(seen)
-    one_machine = seen._replace(machine=np.zeros(60, dtype=int))
+    one_machine = Durations(seconds, seconds, np.zeros(60))
     assert not StoppingRule(0.99).met(one_machine)
     assert StoppingRule(width + 1e-9, counts="runs").met(one_machine)
 

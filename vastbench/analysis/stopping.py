@@ -16,17 +16,18 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from vastbench.analysis.attempts import attempted
+from vastbench.analysis.censored import Durations, check, durations
+from vastbench.analysis.clusters import numbered
 from vastbench.analysis.intervals import CONFIDENCE
-from vastbench.analysis.summary import attempted
 from vastbench.errors import UsageError
 from vastbench.timing import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    from numpy.typing import ArrayLike, NDArray
 
 MIXING = 4.0
 """The weight of the mixture's prior, Beta(4p, 4(1 − p)): from 20 to 400 runs no other brings a rank more than two closer."""
@@ -39,7 +40,7 @@ COUNTS = ("machines", "runs")
 
 
 def quantile_sequence(
-    lower: ArrayLike, upper: ArrayLike, p: float = 0.5, confidence: float = CONFIDENCE
+    lower: np.ndarray, upper: np.ndarray, p: float = 0.5, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
     """The interval of the ``p``-quantile that holds after every run at once, in the unit of the values.
 
@@ -51,9 +52,7 @@ def quantile_sequence(
     """
     import numpy as np
 
-    low, high = np.sort(np.asarray(lower, dtype=float)), np.sort(np.asarray(upper, dtype=float))
-    if low.shape != high.shape or np.isnan(low).any() or np.isnan(high).any() or (low > high).any():
-        raise ValueError("the bounds of the observations are missing or disordered")
+    low, high = (np.sort(bounds) for bounds in check(lower, upper))
     few, many = ranks(low.size, p, confidence)
     return (float(low[few - 1]) if few else -math.inf, float(high[many]) if many < high.size else math.inf)
 
@@ -85,62 +84,51 @@ def relative_width(low: float, high: float) -> float:
     return (high - low) / middle if math.isfinite(high) and math.isfinite(low) and middle > 0 else math.inf
 
 
-class Observations(NamedTuple):
-    """What attempted runs say of one quantity, in the order in which they began; see :func:`observations`.
-
-    ``lower`` and ``upper`` in seconds. ``machine``: each run's machine; a negative number of the run's own where unknown.
-    """
-
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-    machine: NDArray[np.int64]
-
-    def __add__(self, other: tuple[Any, ...]) -> Observations:
-        """These and then the ``other`` ones; unknown machines stay distinct."""
-        import numpy as np
-
-        lower, upper, machine = other
-        unknown = np.where(machine < 0, machine + min(self.machine.min(initial=0), 0), machine)
-        joined = zip(self, (lower, upper, unknown), strict=True)
-        return Observations(*(np.concatenate(pair) for pair in joined))
-
-    def first_of_each_machine(self) -> Observations:
-        """Only the first run on each machine: independent where machines are."""
-        import numpy as np
-
-        kept = np.sort(np.unique(self.machine, return_index=True)[1])
-        return Observations(self.lower[kept], self.upper[kept], self.machine[kept])
-
-
-def observations(phases: pd.DataFrame, quantity: str = USEFUL) -> Observations:
+def observations(phases: pd.DataFrame, quantity: str = USEFUL) -> Durations:
     """What the attempted runs of the tidy frame ``phases`` say of ``quantity``, in the order in which they began.
 
-    ``quantity`` is a phase, which the runs that did not reach it are silent about, or ``time until useful``, about which every
-    run speaks. What passed lies between its bounds; what a deadline cut off was longer than was waited; what failed never came,
-    and its bounds are infinite. A run that failed after its first command was of no use either.
+    ``quantity`` is a phase (see :func:`~vastbench.analysis.censored.durations`), or ``time until useful``, of which every run
+    speaks: one that passed lies between its bounds, one that a deadline cut off was longer than it waited, and one that failed
+    never came, also when it failed after its first command.
     """
+    ordered = phases.sort_values(["started_at", "run"], kind="stable")
+    return _until_useful(ordered) if quantity == USEFUL else durations(ordered, PhaseName(quantity))
+
+
+def _until_useful(phases: pd.DataFrame) -> Durations:
     import numpy as np
 
     rows = attempted(phases)
-    rows = rows[rows["final"]].sort_values(["started_at", "run"], kind="stable")
-    if quantity == USEFUL:
-        runs = rows[rows["phase"] == PhaseName.TOTAL].set_index("run")
-        seen = rows[rows["phase"] == PhaseName.WAIT_SSH].set_index("run").reindex(runs.index)
-        waited = rows[rows["outcome"] == Outcome.CENSORED].groupby("run")["end_lower_s"].max().reindex(runs.index)
-        outcome, lower, upper = runs["run_outcome"], seen["end_lower_s"], seen["end_upper_s"]
-    else:
-        runs = rows[rows["phase"] == quantity]
-        outcome, waited = runs["outcome"], runs["lower_s"]
-        lower, upper = runs["lower_s"].fillna(runs["seconds"]), runs["upper_s"].fillna(runs["seconds"])
-    came = ((outcome == Outcome.PASSED) & lower.notna() & upper.notna()).to_numpy()
-    cut = (outcome == Outcome.CENSORED).to_numpy()
-    late = np.where(cut, waited.fillna(0.0).to_numpy(), np.inf)
-    unknown = -1 - np.arange(len(runs))
-    return Observations(
-        np.where(came, lower.to_numpy(), late),
-        np.where(came, upper.to_numpy(), np.inf),
-        np.where(runs["machine"].isna(), unknown, runs["machine"].fillna(0).to_numpy(dtype=np.int64)),
+    rows = rows[rows["final"]]
+    runs = rows[rows["phase"] == PhaseName.TOTAL].set_index("run")
+    seen = rows[rows["phase"] == PhaseName.WAIT_SSH].set_index("run").reindex(runs.index)
+    waited = rows[rows["outcome"] == Outcome.CENSORED].groupby("run")["end_lower_s"].max().reindex(runs.index).fillna(0.0)
+    came = (runs["run_outcome"] == Outcome.PASSED) & seen["end_upper_s"].notna()
+    beyond = np.where(runs["run_outcome"] == Outcome.CENSORED, waited, np.inf)
+    return Durations(
+        np.where(came, seen["end_lower_s"], beyond),
+        np.where(came, seen["end_upper_s"], np.inf),
+        runs["machine"].to_numpy(dtype=float, na_value=np.nan),
     )
+
+
+def joined(one: Durations, other: Durations) -> Durations:
+    """The observations of both, ``other`` after ``one``."""
+    import numpy as np
+
+    def machines(found: Durations) -> np.ndarray:
+        return np.full(len(found), np.nan) if found.machine is None else found.machine
+
+    pairs = ((one.lower, other.lower), (one.upper, other.upper), (machines(one), machines(other)))
+    return Durations(*(np.concatenate(pair) for pair in pairs))
+
+
+def first_of_each_machine(found: Durations) -> Durations:
+    """Only the first observation on each machine: independent where machines are. An unknown machine is one of its own."""
+    import numpy as np
+
+    kept = np.sort(np.unique(numbered(found.machine, len(found)), return_index=True)[1])
+    return Durations(found.lower[kept], found.upper[kept], None if found.machine is None else found.machine[kept])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +157,16 @@ class StoppingRule:
         if self.counts not in COUNTS:
             raise UsageError(f"A rule cannot count {self.counts!r}.", hint="Choose machines or runs.")
 
-    def observed(self, phases: pd.DataFrame) -> Observations:
-        """What the runs of a tidy frame say of this rule's quantity."""
-        return observations(phases, self.quantity)
-
-    def counted(self, seen: Observations) -> Observations:
+    def counted(self, seen: Durations) -> Durations:
         """Those of the observations that the rule counts."""
-        return seen.first_of_each_machine() if self.counts == "machines" else seen
+        return first_of_each_machine(seen) if self.counts == "machines" else seen
 
-    def interval(self, seen: Observations) -> tuple[float, float]:
+    def interval(self, seen: Durations) -> tuple[float, float]:
         """The interval of the quantile, valid at any time, in seconds; an open end is infinite."""
         kept = self.counted(seen)
         return quantile_sequence(kept.lower, kept.upper, self.quantile, self.confidence)
 
-    def met(self, seen: Observations) -> bool:
+    def met(self, seen: Durations) -> bool:
         """Whether the interval is narrow enough."""
         return relative_width(*self.interval(seen)) <= self.width
 

@@ -52,7 +52,7 @@ def of_study(study: Study) -> Source:
     """A study as it stands in its store."""
     from vastbench.analysis.frames import phases_table
 
-    return Source(phases_table(study.runs), study.name, study.repeats)
+    return Source(phases_table(study.runs), study.name, study.wanted)
 
 
 def of_places(places: Sequence[str | Path | None], study: str | None = None) -> Source:

@@ -1,17 +1,21 @@
 """Between runs and the rows of their tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 
+from vastbench.analysis.stopping import StoppingRule
 from vastbench.run import Attempt, Cost, Run
+from vastbench.study import EndedBy, Study
 from vastbench.timing import Moment, Outcome, Phase, PhaseName
 
 READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
 NAMED = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin", "study")
 DOCUMENTS = ("conditions", "resources", "ssh", "validation", "guest")
+ENDING = "ending"
+"""Where a study's document of conditions keeps when it may end and which rule ended it."""
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -74,3 +78,24 @@ def _phase(row: sa.RowMapping) -> Phase:
 def _attempt(row: sa.RowMapping) -> Attempt:
     values = {f.name: row[f.name] for f in fields(Attempt)}
     return Attempt(**(values | {"outcome": Outcome(row["outcome"])}))
+
+
+def study_of(row: sa.RowMapping, runs: Sequence[Run]) -> Study:
+    """The study that a row of ``studies`` holds, with its runs."""
+    conditions, stopping, ended_by = without_ending(row["conditions"])
+    known = {name: row[name] for name in ("name", "scenario", "repeats", "started_at")}
+    return Study(**known, conditions=conditions, runs=tuple(runs), stopping=stopping, ended_by=ended_by)
+
+
+def with_ending(conditions: Mapping[str, Any], stopping: StoppingRule | None, ended_by: EndedBy | None) -> dict[str, Any]:
+    """The document of ``studies.conditions``."""
+    ending = {"rule": stopping and stopping.to_dict(), "ended_by": ended_by and str(ended_by)}
+    return {**conditions} | ({ENDING: ending} if stopping or ended_by else {})
+
+
+def without_ending(document: Mapping[str, Any]) -> tuple[dict[str, Any], StoppingRule | None, EndedBy | None]:
+    """What :func:`with_ending` put together."""
+    conditions = {**document}
+    ending = conditions.pop(ENDING, {})
+    rule, ended_by = ending.get("rule"), ending.get("ended_by")
+    return conditions, rule and StoppingRule.from_dict(rule), ended_by and EndedBy(ended_by)

@@ -9,13 +9,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from vastbench.analysis.stopping import StoppingRule
 from vastbench.analysis.summary import STOPPED_BY_US
 from vastbench.errors import NotFound, StoreError, UsageError
 from vastbench.run import Run
 from vastbench.store import tables
 from vastbench.store.database import connect, place_of, store_error, url_of
-from vastbench.store.rows import phase_row, run_of, run_row
-from vastbench.study import Study, check_plan
+from vastbench.store.rows import phase_row, run_of, run_row, study_of, with_ending, without_ending
+from vastbench.study import EndedBy, Study, check_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,16 @@ class Store:
         with self._transaction() as connection:
             return connection.execute(sa.select(tables.runs.c.id).where(tables.runs.c.id == run_id)).first() is not None
 
-    def open_study(self, name: str, *, scenario: str, repeats: int, conditions: Mapping[str, Any]) -> Study:
-        """The study of that name: a new one, or the one that is there, now with ``repeats``.
+    def open_study(
+        self,
+        name: str,
+        *,
+        scenario: str,
+        repeats: int,
+        conditions: Mapping[str, Any],
+        stopping: StoppingRule | None = None,
+    ) -> Study:
+        """The study of that name: a new one, or the one that is there, now with ``repeats`` and the rule ``stopping``.
 
         Raises UsageError for an unfit name or number, for fewer repeats than were made already, and when the study that is
         there has other conditions: runs made under different conditions are different studies.
@@ -147,19 +156,30 @@ class Store:
             there = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
             if there is None:
                 started_at = datetime.now(UTC).isoformat()
-                row = {"name": name, "scenario": scenario, "started_at": started_at, "conditions": dict(conditions)}
-                connection.execute(sa.insert(tables.studies), row | {"repeats": repeats})
+                row = {"name": name, "scenario": scenario, "started_at": started_at, "repeats": repeats}
+                connection.execute(sa.insert(tables.studies), row | {"conditions": with_ending(conditions, stopping, None)})
             else:
-                before = {"scenario": there["scenario"], **there["conditions"]}
-                _check_same(name, before, {"scenario": scenario, **conditions})
+                before, rule, ended_by = without_ending(there["conditions"])
+                _check_same(name, {"scenario": there["scenario"], **before}, {"scenario": scenario, **conditions})
+                kept = with_ending(before, stopping, ended_by if stopping == rule else None)
                 made = connection.execute(_made(name)).scalar_one()
                 if repeats < min(made, there["repeats"]):
                     raise UsageError(
                         f"The study {name!r} has {made} runs already, more than {repeats}.",
                         hint=f"Give --repeats {made} or more.",
                     )
-                connection.execute(sa.update(tables.studies).where(tables.studies.c.name == name).values(repeats=repeats))
+                this = sa.update(tables.studies).where(tables.studies.c.name == name)
+                connection.execute(this.values(repeats=repeats, conditions=kept))
         return self.study(name)
+
+    def end_study(self, name: str, ended_by: EndedBy | None) -> None:
+        """Write down which rule ended the study's sitting; None when it goes on."""
+        this = tables.studies.c.name == name
+        with self._transaction() as connection:
+            document = connection.execute(sa.select(tables.studies.c.conditions).where(this)).scalar_one()
+            before, rule, _ = without_ending(document)
+            kept = with_ending(before, rule, ended_by)
+            connection.execute(sa.update(tables.studies).where(this).values(conditions=kept))
 
     def study(self, name: str) -> Study:
         """The study of that name with its runs, oldest first. Raises NotFound."""
@@ -244,7 +264,7 @@ class Store:
             rows = connection.execute(query).mappings().all()
             ordered = sa.select(tables.runs).order_by(tables.runs.c.started_at, tables.runs.c.id)
             runs = {row["name"]: self._whole(connection, ordered.where(tables.runs.c.study == row["name"])) for row in rows}
-        return [Study(**row, runs=tuple(runs[row["name"]])) for row in rows]
+        return [study_of(row, runs[row["name"]]) for row in rows]
 
     def _whole(self, connection: sa.Connection, chosen: sa.Select[Any]) -> list[Run]:
         """The runs that ``chosen`` selects from their table, in its order, in four queries however many they are."""
