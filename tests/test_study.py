@@ -15,11 +15,13 @@ import pytest
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
+from vastbench.analysis.stopping import StoppingRule
 from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.provision import Conditions
+from vastbench.report.text import stopping_text
 from vastbench.sources import load
 from vastbench.store import Store
-from vastbench.study import APART_S, Study, run_study
+from vastbench.study import APART_S, EndedBy, Study, _Settled, run_study
 from vastbench.timing import Outcome, PhaseName
 
 SPEED = 50
@@ -58,6 +60,7 @@ def test_a_study_makes_its_repeats(first):
     assert {run.study for run in study.runs} == {"s"}
     assert len({run.id for run in study.runs}) == 6
     assert study.shortfall() is None
+    assert study.ended_by is EndedBy.REPEATS
     with stored(folder) as store:
         assert store.study("s") == study
         assert store.studies() == [study]
@@ -166,6 +169,7 @@ def test_the_budget_ends_a_study_and_counts_what_earlier_sittings_spent(tmp_path
         study = run_study(opened, opened.open_study(9, conditions), workers=2)
     assert len(study.made) == 2
     assert {run.cause for run in study.runs[2:]} == {"budget"}
+    assert study.ended_by is EndedBy.BUDGET
     error = study.shortfall()
     assert isinstance(error, StudyIncomplete)
     assert "2 of 9" in error.message
@@ -242,6 +246,72 @@ def test_a_listener_that_fails_costs_no_run(tmp_path):
         raise BrokenPipeError
 
     assert sit(tmp_path, 2, listener=fail).passed == 2
+
+
+# A study that ends by itself
+
+
+def measured(folder, rule, repeats=40, **settings):
+    """One sitting of the study ``precise`` that may stop on ``rule``."""
+    with bench(folder, profile=certain(folder), speed=SPEED, study="precise") as opened:
+        return run_study(opened, opened.open_study(repeats, stopping=rule), workers=3, **settings)
+
+
+def test_a_study_ends_when_it_knows_enough_and_goes_on_only_for_a_stricter_rule(tmp_path):
+    loose = StoppingRule(0.9, counts="runs")
+    study = measured(tmp_path, loose)
+    assert study.ended_by is EndedBy.PRECISION
+    assert 9 <= len(study.made) <= 11  # below nine there is no interval; two more were under way
+    assert study.wanted == len(study.made)
+    assert study.shortfall() is None
+    shown = study.to_dict()
+    assert (shown["ended_by"], shown["stopping"]["width"], shown["repeats"]) == ("precision", 0.9, 40)
+    assert "Ended by its precision: the median of time until useful lies between" in stopping_text(study)
+    assert measured(tmp_path, loose) == study
+
+    strict = measured(tmp_path, StoppingRule(0.001, counts="runs"), repeats=14)
+    assert len(strict.made) == 14
+    assert strict.ended_by is EndedBy.REPEATS
+    assert strict.runs[: len(study.runs)] == study.runs
+
+
+def test_a_study_that_was_killed_when_it_knew_enough_makes_no_run(tmp_path):
+    rule = StoppingRule(0.9, counts="runs")
+    study = measured(tmp_path, rule)
+    with stored(tmp_path) as store:
+        store.end_study("precise", None)
+        assert store.study("precise").shortfall() is not None
+    assert measured(tmp_path, rule) == study
+
+
+def test_a_rule_that_counts_machines_never_ends_a_study_of_few(tmp_path):
+    study = measured(tmp_path, StoppingRule(0.9), repeats=12)
+    machines = {run.resources["machine_id"] for run in study.made}
+    assert len(machines) < 9
+    assert (study.ended_by, len(study.made)) == (EndedBy.REPEATS, 12)
+    assert "no interval yet" in stopping_text(study)
+
+
+def test_runs_that_take_long_are_not_overtaken_in_the_rules_eyes(first):
+    """Three quick runs ended while the first is under way: the rule has seen none of them."""
+    study = replace(first[1], runs=(), stopping=StoppingRule(0.9, counts="runs"))
+    settled = _Settled(study)
+    for number in range(2, 20):
+        settled.add(number, first[1].runs[0])
+    assert not settled.precise
+    settled.add(1, first[1].runs[0])
+    assert settled.precise
+
+
+def test_a_study_ends_when_its_time_is_up_and_lacks_runs(tmp_path):
+    study = measured(tmp_path, None, minutes=0.02)
+    assert study.ended_by is EndedBy.TIME
+    assert 0 < len(study.made) < 40
+    error = study.shortfall()
+    assert isinstance(error, StudyIncomplete)
+    assert "its time was up" in error.message
+    with pytest.raises(UsageError, match="minutes"):
+        measured(tmp_path, None, minutes=0)
 
 
 # Killed and started again
@@ -403,8 +473,27 @@ def test_the_command_line_makes_a_study_and_says_what_comes_next(tmp_path):
     assert failed.returncode == 10
 
 
+def test_the_command_line_ends_a_study_that_knows_enough(tmp_path):
+    command = [VASTBENCH, "study", "--name", "cli", "--stop-width", "90%", "--stop-of", "wait running", "--stop-counts", "runs"]
+    command += ["--speed", "50", "--profile", str(certain(tmp_path)), "--store", str(tmp_path / "runs.sqlite")]
+    done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"Ended by its precision: the median of wait running lies between [\d.]+ and [\d.]+ s", done.stdout)
+    again = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0
+    assert "complete: no run was made" in again.stderr
+
+
 @pytest.mark.parametrize(
-    ("options", "word"), [(["--name", "a b"], "name"), (["--repeats", "0"], "repeats"), (["--workers", "65"], "workers")]
+    ("options", "word"),
+    [
+        (["--name", "a b"], "name"),
+        (["--repeats", "0"], "repeats"),
+        (["--workers", "65"], "workers"),
+        (["--stop-width", "0"], "share"),
+        (["--stop-width", "10%", "--stop-of", "the boot"], "the boot"),
+        (["--stop-width", "10%", "--stop-counts", "hosts"], "hosts"),
+    ],
 )
 def test_an_impossible_study_is_refused(tmp_path, options, word):
     command = [VASTBENCH, "study", "--name", "x", *options]

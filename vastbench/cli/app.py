@@ -8,6 +8,20 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+
+def share(text: str) -> float:
+    """The share that ``15%`` or ``0.15`` says, between 0 and 1. Raises UsageError for anything else."""
+    from vastbench.errors import UsageError
+
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise UsageError(f"{text!r} is no share between 0 and 1.", hint="Give one like 15% or 0.15.")
+    return value
+
+
 app = typer.Typer(
     help="How long until a rented GPU is useful, what it costs, where the time goes, and how sure we are.\n\n"
     "Without --live everything runs on a built-in emulator of Vast.ai and costs nothing. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -26,6 +26,7 @@ from vastbench.cli.app import (
     Yes,
     app,
     print_json,
+    share,
 )
 from vastbench.errors import BudgetRefused, Interrupted, exit_code_of
 
@@ -101,8 +102,30 @@ def run(
 @app.command()
 def study(
     name: Annotated[str, typer.Option("--name", help="The study's name; an unfinished study of that name goes on.")],
-    repeats: Annotated[int, typer.Option("--repeats", help="How many runs it is to have, earlier ones included.")] = 12,
+    repeats: Annotated[
+        Optional[int],  # noqa: UP045 (typer reads it at run time)
+        typer.Option(
+            "--repeats", help="How many runs it is to have, earlier ones included. [default: 12; 300 with --stop-width]"
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", help="How many runs at once.")] = 4,
+    stop_width: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--stop-width", parser=share, metavar="SHARE", help="End once the interval is as narrow: 15% for ± 7.5 %."
+        ),
+    ] = None,
+    stop_quantile: Annotated[
+        float, typer.Option("--stop-quantile", parser=share, metavar="SHARE", help="Of which quantile: 0.5 is the median.")
+    ] = "0.5",  # type: ignore[assignment]
+    stop_of: Annotated[str, typer.Option("--stop-of", help="Of what: time until useful, or a phase.")] = "time until useful",
+    stop_counts: Annotated[
+        str, typer.Option("--stop-counts", help="machines: one run of each counts. runs: all do, for these machines alone.")
+    ] = "machines",
+    stop_after: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--stop-after", metavar="MINUTES", help="Begin no run after so many minutes of real time."),
+    ] = None,
     gpu: Gpu = "RTX 4090",
     max_price: MaxPrice = 0.5,
     image: Image = "nvidia/cuda:12.1.0-base-ubuntu22.04",
@@ -121,18 +144,22 @@ def study(
 ) -> None:
     """Repeat the run under the same conditions until a study has all its repeats.
 
-    Every run is stored as it ends. Interrupted in any way, the same command goes on where it stopped. Exit code 0: all runs
-    were made and some passed; 10: none passed; 11: runs are missing.
+    Every run is stored as it ends. Interrupted in any way, the same command goes on where it stopped. With --stop-width it
+    ends as soon as it knows a quantile well enough; the interval is made to be looked at after every run. Exit code 0: all
+    runs were made, or enough for that, and some passed; 10: none passed; 11: runs are missing.
 
     Free, on the emulator: vastbench study --name first --repeats 12 --seed 1
     """
+    from vastbench.analysis.stopping import StoppingRule
     from vastbench.bench import Bench
     from vastbench.progress import study_for_stderr
     from vastbench.provision import Conditions
-    from vastbench.report.text import study_text
+    from vastbench.report.text import stopping_text, study_text
     from vastbench.study import check_plan, run_study
 
-    check_plan(name, repeats, workers)
+    wanted = repeats if repeats is not None else 12 if stop_width is None else 300
+    stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of, stop_counts)
+    check_plan(name, wanted, workers)
     conditions = Conditions(
         gpu_name=None if gpu == "any" else gpu.replace("_", " "),
         max_usd_per_hour=max_price,
@@ -153,15 +180,15 @@ def study(
     )
     try:
         with bench:
-            found = bench.open_study(repeats, conditions)
-            missing = repeats - len(found.made)
+            found = bench.open_study(wanted, conditions, stopping=stopping)
+            missing = found.wanted - len(found.made)
             if missing <= 0:
                 print(f"The study {name} is complete: no run was made.", file=sys.stderr)
             else:
                 if live:
                     _agree(bench, conditions, runs=missing, ask=not yes)
                 with study_for_stderr() as listener:
-                    found = run_study(bench, found, workers=workers, listener=listener)
+                    found = run_study(bench, found, workers=workers, listener=listener, minutes=stop_after)
     except Interrupted as stopped:
         stopped.hint = "Every run that ended is stored; the same command goes on with the study."
         raise
@@ -170,6 +197,8 @@ def study(
     else:
         where = f" --store {store}" if store else ""
         print(study_text(found))
+        if found.stopping:
+            print(f"\n{stopping_text(found)}")
         print(f"\nReport: vastbench report --study {name}{where}")
         print(f"Table:  vastbench export {name}.parquet --study {name}{where}")
     if error := found.shortfall():

@@ -113,6 +113,29 @@ def study_text(study: Study) -> str:
     return "\n".join(lines)
 
 
+def stopping_text(study: Study) -> str:
+    """What a study's stopping rule looked at, what it found, and what ended the study; empty for a study without one."""
+    from vastbench.analysis.frames import phases_table
+    from vastbench.analysis.stopping import observations, relative_width
+
+    rule = study.stopping
+    if rule is None:
+        return ""
+    seen = observations(phases_table(study.made), rule.quantity)
+    low, high = rule.interval(seen)
+    counted = f"{len(rule.counted(seen))} {rule.counts}"
+    width = relative_width(low, high)
+    found = f"has no interval yet, from {counted}"
+    if math.isfinite(width):
+        found = f"lies between {low:.1f} and {high:.1f} s, {width:.1%} wide, from {counted}"
+    what = "median" if rule.quantile == 0.5 else f"{rule.quantile:g}-quantile"
+    ended = f"Ended by its {study.ended_by}" if study.ended_by else "Not ended"
+    return (
+        f"{ended}: the {what} of {rule.quantity} {found}; to be at most {rule.width:.1%}. "
+        f"({rule.confidence:.0%} confidence, also when looked at after every run.)"
+    )
+
+
 def verdict(run: Run) -> str:
     """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost."""
     ready = run.phase(PhaseName.FIRST_COMMAND) or run.phase(PhaseName.WAIT_SSH)
