@@ -1,20 +1,29 @@
-"""Durations that are known within bounds, or were cut off before they ended: curves, quantiles and their intervals.
+"""What a study's runs say of how long something takes, when much of it is known within bounds or was cut off.
 
-One observation is an interval: the duration is above ``lower`` and at most ``upper``; exact where both are equal; still
-running when last seen where ``upper`` is infinite; both infinite for one that can never end. Nothing is imputed.
+A duration is an interval, see :mod:`vastbench.analysis.curves`, whose estimators are named here too.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.clusters import cluster_weights, repeated
+from vastbench.analysis.clusters import cluster_weights, effective_n
+from vastbench.analysis.curves import (
+    ROUNDING,
+    Curve,
+    check,
+    curve,
+    kaplan_meier,
+    middles,
+    negligible,
+    product_limit,
+    turnbull,
+)
 from vastbench.analysis.fits import Fit, fit
-from vastbench.analysis.intervals import CONFIDENCE, proportion_interval, quantile_ranks
-from vastbench.analysis.npmle import maximise, support
+from vastbench.analysis.intervals import CONFIDENCE, proportion_interval, quantile_levels
 from vastbench.timing import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ __all__ = [
     "Durations",
     "Estimate",
     "Fit",
+    "check",
     "curve",
     "curve_steps",
     "curve_table",
@@ -36,12 +46,6 @@ __all__ = [
     "quantile_estimate",
     "turnbull",
 ]
-
-NEGLIGIBLE = 0.05
-"""Bounds with a median width of at most this part of the values' interquartile range hide nothing worth deconvolving."""
-
-ROUNDING = 1e-7
-"""Sums of mass this near to a probability are that probability."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,47 +76,11 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """A distribution whose ``mass`` lies somewhere within the intervals (``left``, ``right``]; ``mass`` adds up to 1.
-
-    ``right`` may be infinite: that mass ends later than anything seen, or never. ``method`` says how the curve was made.
-    """
-
-    left: np.ndarray
-    right: np.ndarray
-    mass: np.ndarray
-    method: str
-
-    def survival(self, t: Any) -> tuple[Any, Any]:
-        """The least and the greatest share, 0–1, that has not ended by ``t`` seconds; of an array, one pair each."""
-        import numpy as np
-
-        t = np.asarray(t, dtype=float)
-        surely_ended = self._summed(self.right)(t, "right")
-        exact = self.left == self.right
-        begun = self._summed(np.where(exact, self.left, np.nextafter(self.left, np.inf)))(t, "right")
-        return np.clip(1 - begun, 0, 1)[()], np.clip(1 - surely_ended, 0, 1)[()]
-
-    def quantile(self, p: float) -> tuple[float, float]:
-        """Between which seconds the ``p``-quantile can lie: (x, inf) when too little ended to bound it, NaN without mass."""
-        if not len(self.mass):
-            return math.nan, math.nan
-        return _step(self.left, self.mass, p, "left"), _step(self.right, self.mass, p, "right")
-
-    def _summed(self, places: np.ndarray) -> Any:
-        import numpy as np
-
-        order = np.argsort(places, kind="stable")
-        placed, sums = places[order], np.concatenate([[0.0], np.cumsum(self.mass[order])])
-        return lambda t, side: sums[np.searchsorted(placed, t, side=side)]
-
-
-@dataclass(frozen=True, slots=True)
 class Estimate:
     """A quantile in seconds, ``low`` to ``high`` its interval, of ``n`` durations of which ``censored`` did not end.
 
-    ``value`` is NaN where too few ended: the quantile then is above ``low``, and ``high`` is infinite. ``low`` and ``high`` are
-    NaN where so few values allow no interval. ``method`` says how both were found.
+    ``value`` is NaN where too few ended to say: the quantile then is above ``low``. ``high`` is infinite where it may be beyond
+    all that ended; both are NaN where so few values allow no interval. ``method`` says how both were found.
     """
 
     value: float
@@ -140,84 +108,22 @@ def durations(phases: pd.DataFrame, phase: PhaseName) -> Durations:
     upper = rows["seconds" if exact else "upper_s"].to_numpy(dtype=float, na_value=np.nan)
     outcome = rows["outcome"].to_numpy()
     good, failed = outcome == Outcome.PASSED, outcome == Outcome.FAILED
+    # Without even a lower bound a try says only that it took some time; a total that is missing says nothing.
+    known = ~np.isnan(lower) | failed if exact else np.full(len(rows), True)
     upper = np.where(good & ~np.isnan(upper), upper, np.inf)
-    lower = np.where(failed, np.inf, np.minimum(lower, upper))
-    # Without even a lower bound a try says only that it took some time; without an exact difference, nothing.
-    known = ~np.isnan(lower) if exact else np.full(len(rows), True)
-    lower = np.nan_to_num(lower, nan=0.0, posinf=np.inf)
+    lower = np.where(failed, np.inf, np.fmin(np.nan_to_num(lower), upper))
     machine = rows["machine"].to_numpy(dtype=float, na_value=np.nan)[known]
     return Durations(lower[known], upper[known], None if np.isnan(machine).all() else machine)
 
 
-def turnbull(lower: np.ndarray, upper: np.ndarray) -> Curve:
-    """The nonparametric maximum likelihood estimate of durations in (``lower``, ``upper``] (Peto 1973, Turnbull 1976).
-
-    Converged by the Kuhn–Tucker conditions, see :mod:`vastbench.analysis.npmle`. Raises ValueError for bounds that are missing
-    or in the wrong order, and RuntimeError if the search should not end.
-    """
-    import numpy as np
-
-    lower, upper = check(lower, upper)
-    empty = np.zeros(0)
-    if not len(lower):
-        return Curve(empty, empty, empty, "Turnbull")
-    pairs, counts = _counted(lower, upper)
-    cells = support(*pairs)
-    found = maximise(cells, counts)
-    if not found.converged:
-        raise RuntimeError(f"Turnbull's estimate did not converge in {found.steps} steps (excess {found.excess:.1e}).")
-    return Curve(cells.left, cells.right, found.mass, "Turnbull")
-
-
-def kaplan_meier(lower: np.ndarray, upper: np.ndarray) -> Curve:
-    """The product-limit estimate (Kaplan and Meier 1958): durations that ended are ordered by the middle of their bounds.
-
-    Each keeps its own bounds, so that the curve's ``survival`` and ``quantile`` still say what is certain; for exact durations
-    it is :func:`turnbull`. Raises ValueError for bounds that are missing or in the wrong order.
-    """
-    import numpy as np
-
-    lower, upper = check(lower, upper)
-    if not len(lower):
-        return Curve(lower, upper, lower, "Kaplan–Meier")
-    order, mass = _product_limit(lower, upper)
-    left, right, last = lower[order], upper[order], max(0.0, 1 - float(mass.sum()))
-    ended = mass > 0
-    beyond = lower[~np.isfinite(upper)]
-    if last > ROUNDING and len(beyond):
-        mass, left = np.append(mass[ended], last), np.append(left[ended], beyond.max())
-        return Curve(left, np.append(right[ended], np.inf), mass, "Kaplan–Meier")
-    return Curve(left[ended], right[ended], mass[ended] / mass.sum(), "Kaplan–Meier")
-
-
-def curve(lower: np.ndarray, upper: np.ndarray) -> Curve:
-    """:func:`kaplan_meier` where the bounds are negligible against the spread of the values, else :func:`turnbull`.
-
-    Negligible is a median width of at most 5 % of the interquartile range of the middles of the bounds of those that ended.
-    """
-    return kaplan_meier(lower, upper) if negligible(lower, upper) else turnbull(lower, upper)
-
-
-def negligible(lower: np.ndarray, upper: np.ndarray) -> bool:
-    """Whether the bounds of the durations that ended are so narrow that Kaplan–Meier serves as well as Turnbull."""
-    import numpy as np
-
-    ended = np.isfinite(upper)
-    if not ended.any():
-        return True
-    width = float(np.median(upper[ended] - lower[ended]))
-    low, high = np.quantile((lower[ended] + upper[ended]) / 2, [0.25, 0.75])
-    return bool(width <= NEGLIGIBLE * (high - low))
-
-
-def quantile_estimate(
-    found: Durations, p: float, *, confidence: float = CONFIDENCE, resamples: int = 1000, seed: int = 1
-) -> Estimate:
+def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDENCE) -> Estimate:
     """The ``p``-quantile of durations, those that were cut off or never end included, and its interval.
 
-    ``value`` is the middle of where :func:`curve` has it. Where no machine repeats, the interval lies between two order
-    statistics: of the lower bounds below and of the upper ones above, so that it holds whatever polling hides. Where machines
-    repeat, it is the percentile interval of ``resamples`` draws of whole machines from ``seed``, again on the bounds.
+    ``value`` is the middle of where :func:`curve` has it. The interval lies between two fractional order statistics
+    (:func:`~vastbench.analysis.intervals.quantile_levels`) of the middles of the bounds, which is right as long as the polls do
+    not keep step with what they watch; where the bounds are wide it reaches over what Turnbull's estimate leaves open at
+    the same levels, which holds even if they do. Where machines repeat, the sample counts for as many runs as it is worth
+    (:func:`~vastbench.analysis.clusters.effective_n`); a single machine allows no interval.
     """
     import numpy as np
 
@@ -225,18 +131,19 @@ def quantile_estimate(
     if not n:
         return Estimate(math.nan, math.nan, math.nan, 0, 0, "none")
     estimated = curve(found.lower, found.upper)
-    left, right = estimated.quantile(p)
-    value = (left + right) / 2 if math.isfinite(right) else math.nan
-    if repeated(found.machine, n):
-        method = "whole machines drawn"
-        low, high = _drawn_quantiles(found, p, confidence, resamples, seed)
-    else:
-        method = "order statistics"
-        ranks = quantile_ranks(n, p, confidence)
-        low, high = (np.sort(found.lower)[ranks[0] - 1], np.sort(found.upper)[ranks[1] - 1]) if ranks else (math.nan, math.nan)
-    if math.isnan(value) and not math.isnan(low):
-        high = math.inf
-    return Estimate(value, float(low), float(high), n, censored, f"{estimated.method}, {method}")
+    value = estimated.middle(p)
+    times = middles(found.lower, found.upper)
+    order, mass = product_limit(times, found.ended)
+    ended_by = times <= (value if math.isfinite(value) else np.inf)
+    worth = effective_n(found.ended & ended_by, found.machine, confidence)
+    method = f"{estimated.method}; " + ("order statistics" if worth.independent else "effective order statistics")
+    levels = quantile_levels(worth.n, p, confidence)
+    if levels is None:
+        return Estimate(value, math.nan, math.nan, n, censored, method)
+    low, high = (_interpolated(times[order], mass, level) for level in levels)
+    if not negligible(found.lower, found.upper):
+        low, high = min(low, estimated.quantile(levels[0])[0]), max(high, estimated.quantile(levels[1])[1])
+    return Estimate(value, low, math.inf if math.isnan(value) else high, n, censored, method)
 
 
 def curve_table(
@@ -249,8 +156,8 @@ def curve_table(
 def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1) -> pd.DataFrame:
     """The share of durations that had ended with success by each time, for drawing.
 
-    Columns: ``time_s``, every instant at which the share can change; ``ended_low`` to ``ended_high``, the share from right after
-    it to the next instant, as far as the polls tell (see :class:`Curve`); ``band_low`` to ``band_high``, its pointwise
+    Columns: ``time_s``, every instant at which the share can change; ``ended_low`` to ``ended_high``, the share from right
+    after it to the next instant, as far as the polls tell (see :class:`Curve`); ``band_low`` to ``band_high``, its pointwise
     percentile band over ``resamples`` draws of whole machines from ``seed`` (of runs, where no machine repeats). None that
     ended: no row.
     """
@@ -277,75 +184,22 @@ def plateau(found: Durations, confidence: float = CONFIDENCE) -> tuple[int, int,
     return never, n, *proportion_interval(never, n, confidence)
 
 
-def check(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds as arrays of float. Raises ValueError where one is missing, above its other, or has no other."""
+def _interpolated(times: np.ndarray, mass: np.ndarray, level: float) -> float:
+    """The fractional order statistic at ``level``, between the ordered ``times`` of those with mass; infinite beyond them."""
     import numpy as np
 
-    lower, upper = np.asarray(lower, dtype=float), np.asarray(upper, dtype=float)
-    if lower.shape != upper.shape or lower.ndim != 1:
-        raise ValueError(f"There are {lower.size} lower and {upper.size} upper bounds; give one of each for every duration.")
-    wrong = np.flatnonzero(~(lower <= upper) | (lower == -np.inf))
-    if len(wrong):
-        at = wrong[0]
-        raise ValueError(f"Duration {at} lies between {lower[at]} and {upper[at]}; give a lower bound and one not below it.")
-    return lower, upper
-
-
-def _counted(lower: np.ndarray, upper: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """The distinct intervals, and how often each was seen."""
-    import numpy as np
-
-    order = np.lexsort((upper, lower))
-    lower, upper = lower[order], upper[order]
-    new = np.flatnonzero(np.concatenate([[True], (lower[1:] != lower[:-1]) | (upper[1:] != upper[:-1])]))
-    return (lower[new], upper[new]), np.diff(np.append(new, len(lower))).astype(float)
-
-
-def _product_limit(lower: np.ndarray, upper: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the durations and, in that order, the mass of each; of several rows of ``weights``, one row of mass each.
-
-    Those that end at the same time come before those that were cut off then.
-    """
-    import numpy as np
-
-    ended = np.isfinite(upper)
-    time = np.where(ended, (lower + np.where(ended, upper, 0.0)) / 2, lower)
-    order = np.lexsort((~ended, time))
-    weight = np.ones(len(order)) if weights is None else weights[..., order].astype(float)
-    at_risk = np.cumsum(weight[..., ::-1], axis=-1)[..., ::-1]
-    hazard = np.divide(weight * ended[order], at_risk, out=np.zeros_like(weight), where=at_risk > 0)
-    left = np.cumprod(1 - hazard, axis=-1)
-    before = np.concatenate([np.ones_like(left[..., :1]), left[..., :-1]], axis=-1)
-    return order, before * hazard
-
-
-def _step(places: np.ndarray, mass: np.ndarray, p: float, side: str) -> float:
-    """The smallest place with at least ``p`` of the mass up to it (``left``), or with more than ``p`` (``right``)."""
-    import numpy as np
-
-    order = np.argsort(places, kind="stable")
-    sums = np.cumsum(mass[order])
-    at = np.searchsorted(sums, p - ROUNDING if side == "left" else min(p + ROUNDING, sums[-1]), side="left")
-    return float(places[order][min(int(at), len(order) - 1)])
-
-
-def _drawn_quantiles(found: Durations, p: float, confidence: float, resamples: int, seed: int) -> tuple[float, float]:
-    import numpy as np
-
-    weights = cluster_weights(found.machine, len(found), resamples=resamples, seed=seed)
-    ends = []
-    for bounds, level in ((found.lower, (1 - confidence) / 2), (found.upper, (1 + confidence) / 2)):
-        # A try that was cut off keeps its lower bound on both sides; one that ended moves to the side asked for.
-        one = np.where(found.ended, bounds, found.lower)
-        order, mass = _product_limit(one, np.where(found.ended, one, np.inf), weights)
-        reached = np.cumsum(mass, axis=1) >= p - ROUNDING
-        at = np.where(reached.any(axis=1), reached.argmax(axis=1), len(found))
-        values = np.append(one[order], np.inf)[at]
-        ends.append(float(np.quantile(values, level, method="inverted_cdf")))
-    return ends[0], ends[1]
+    some = mass > 0
+    n = len(times)
+    values, places = np.append(times[some], math.inf), np.append(np.cumsum(mass[some]), 1.0) * n / (n + 1)
+    above = int(np.searchsorted(places[:-1], level - ROUNDING))
+    if above == 0 or math.isinf(values[above]) or places[above] - level < ROUNDING:
+        return float(values[above])
+    share = (level - places[above - 1]) / (places[above] - places[above - 1])
+    return float(values[above - 1] + share * (values[above] - values[above - 1]))
 
 
 def _bands(found: Durations, times: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The band of the curves of the upper bounds below, and of the lower bounds above: it holds whatever the polls hide."""
     import numpy as np
 
     if not len(times):
@@ -354,8 +208,7 @@ def _bands(found: Durations, times: np.ndarray, confidence: float, resamples: in
     bands = []
     for bounds, level in ((found.upper, (1 - confidence) / 2), (found.lower, (1 + confidence) / 2)):
         one = np.where(found.ended, bounds, found.lower)
-        order, mass = _product_limit(one, np.where(found.ended, one, np.inf), weights)
+        order, mass = product_limit(one, found.ended, weights)
         sums = np.concatenate([np.zeros((resamples, 1)), np.cumsum(mass, axis=1)], axis=1)
-        at = np.searchsorted(one[order], times, side="right")
-        bands.append(np.quantile(sums[:, at], level, axis=0))
+        bands.append(np.quantile(sums[:, np.searchsorted(one[order], times, side="right")], level, axis=0))
     return bands[0], bands[1]

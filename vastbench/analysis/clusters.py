@@ -105,11 +105,37 @@ def numbered(machine: np.ndarray | None, n: int) -> np.ndarray:
     return np.where(unknown, len(known) + np.cumsum(unknown) - 1, codes)
 
 
-def repeated(machine: np.ndarray | None, n: int) -> bool:
-    """Whether any known machine has more than one of ``n`` rows."""
-    import numpy as np
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """How many independent values a sample is worth; ``independent`` where no machine repeats, and all of them are."""
 
-    return len(np.unique(numbered(machine, n))) < n
+    n: float
+    independent: bool
+
+
+def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) -> Worth:
+    """How many independent runs would tell the share of ``hit`` as well as these, of which several may be of one machine.
+
+    n ÷ the design effect of that share (the variance between machines, by linearisation, over that of independent runs; never
+    below 1), times (t(n − 1) ÷ t(machines − 1))² at ``confidence``: few machines do not know their own variance well (Korn and
+    Graubard 1998). At most n; 0 for a single machine with several values.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    n = len(hit)
+    labels = numbered(machine, n)
+    machines = int(labels.max()) + 1 if n else 0
+    if machines == n:
+        return Worth(float(n), True)
+    if machines < 2:
+        return Worth(0.0, False)
+    share = float(hit.mean())
+    sums = np.bincount(labels, hit - share)
+    plain = n * share * (1 - share)
+    effect = max(1.0, machines / (machines - 1) * float(sums @ sums) / plain) if plain > 0 else 1.0
+    one_side = (1 + confidence) / 2
+    return Worth(n / effect * float(t.ppf(one_side, n - 1) / t.ppf(one_side, machines - 1)) ** 2, False)
 
 
 def cluster_weights(machine: np.ndarray | None, n: int, *, resamples: int, seed: int) -> np.ndarray:

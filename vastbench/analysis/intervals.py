@@ -1,4 +1,4 @@
-"""Exact intervals of proportions and quantiles. They take the runs as independent of each other."""
+"""Intervals of proportions and quantiles. They take the values as independent of each other, or as worth so many that are."""
 
 from __future__ import annotations
 
@@ -21,17 +21,6 @@ def proportion_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple
     return float(found.low), float(found.high)
 
 
-def quantile_ranks(n: int, p: float, confidence: float = CONFIDENCE) -> tuple[int, int] | None:
-    """Which two of ``n`` ordered values, counted from 1, enclose the ``p``-quantile; None where ``n`` allows no such interval.
-
-    See :func:`quantile_interval`. Raises ValueError when ``p`` or ``confidence`` is not between 0 and 1.
-    """
-    if n < 1:
-        return None
-    low, high = quantile_interval(range(1, n + 1), p, confidence)
-    return None if math.isnan(low) else (int(low), int(high))
-
-
 def quantile_interval(values: Iterable[float], p: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The interval of the ``p``-quantile between two order statistics of ``values``, in their unit.
 
@@ -49,3 +38,30 @@ def quantile_interval(values: Iterable[float], p: float, confidence: float = CON
     found = quantile_test(known, p=p).confidence_interval(confidence)
     low, high = float(found.low), float(found.high)
     return (low, high) if math.isfinite(low) and math.isfinite(high) else (math.nan, math.nan)
+
+
+def quantile_levels(n: float, p: float, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Which two levels of a sample worth ``n`` independent values, as shares i ÷ (n + 1), enclose the ``p``-quantile.
+
+    Fractional order statistics (Hutson 1999): as those of :func:`quantile_interval`, but not rounded to whole ranks, so that
+    the interval keeps its ``confidence`` at small n too instead of exceeding it. None where the bound on either side would lie
+    beyond the sample: at 95 % the median needs n = 6 and p90 needs 36. Raises ValueError when ``p`` or ``confidence`` is not
+    between 0 and 1.
+    """
+    if not (0 < p < 1 and 0 < confidence < 1):
+        raise ValueError(f"A quantile of {p} at a confidence of {confidence} cannot be; both must lie between 0 and 1.")
+    below, above = _lowest_level(n, p, confidence), _lowest_level(n, 1 - p, confidence)
+    return None if below is None or above is None else (below, 1 - above)
+
+
+def _lowest_level(n: float, p: float, confidence: float) -> float | None:
+    from scipy.optimize import brentq
+    from scipy.special import betainc
+
+    def surplus(rank: float) -> float:
+        """How surely the value of this rank lies below the quantile, above what is asked for."""
+        return float(betainc(rank, n + 1 - rank, p)) - (1 + confidence) / 2
+
+    if not n >= 1 or surplus(1.0) < 0:
+        return None
+    return float(brentq(surplus, 1.0, n)) / (n + 1)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-TOLERANCE = 1e-9
+TOLERANCE = 1e-10
 """By how much the greatest gradient per observation may exceed 1: the log-likelihood is then within n × this of its maximum."""
 
 MOST_STEPS = 5000
