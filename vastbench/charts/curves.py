@@ -69,7 +69,7 @@ def boot_curves(
     estimate = ax.fill_between(time, edges["ended_low"], edges["ended_high"], step="post", color=AREA, ec=style.BLUE, lw=0.8)
     estimate.set_label("estimate, as wide as the polls leave it")
     ax.axhline(50, color=style.GREY, lw=0.6, zorder=1)
-    half = quantile_estimate(found, 0.5, resamples=resamples, seed=seed)
+    half = quantile_estimate(found, 0.5)
     halved = math.isfinite(half.value)
     if halved:
         interval = f"\n({style.number(half.low)} to {style.number(half.high)})" if math.isfinite(half.high) else ""
