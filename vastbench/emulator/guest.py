@@ -39,6 +39,7 @@ _OWN_FOLDERS = (
     "sys",
     "tmp",
     "workspace",
+    "etc/ssh",
     "etc/apt/apt.conf.d",
     "etc/apt/preferences.d",
     "etc/apt/sources.list.d",
@@ -50,8 +51,11 @@ _OWN_FOLDERS = (
 )
 
 
-def build(root: Path, spec: MachineSpec, owner: int | None) -> None:
-    """Write the machine's first disk below ``root`` and hand it to the host user ``owner`` (None: leave it ours)."""
+def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 22) -> None:
+    """Write the machine's first disk below ``root`` and hand it to the host user ``owner`` (None: leave it ours).
+
+    ``ssh_port`` is where its SSH server will listen.
+    """
     for folder in _OWN_FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     for folder in ("tmp", "var/tmp"):
@@ -60,6 +64,7 @@ def build(root: Path, spec: MachineSpec, owner: int | None) -> None:
     for tree in SHARED_TREES:
         _mount_point(root, tree)
     _write_etc(root / "etc", spec)
+    (root / "etc/ssh/sshd_config").write_text(f"Port {ssh_port}\n", encoding="utf-8")
     (root / "var/lib/dpkg/status").touch()
     _script(root / "opt/nvidia/bin/nvidia-smi", nvidia_smi(spec))
     if spec.onstart is not None:

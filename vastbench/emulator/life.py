@@ -16,7 +16,7 @@ from vastbench.emulator.profile import Profile
 from vastbench.emulator.sandbox import SandboxError
 
 _BOOT_LEAD_REAL_S = 0.3
-"""Real seconds before ``running`` at which the machine is really started; its start-up takes some 50 ms."""
+"""Real seconds that the machine is started before ``running`` at least; its start-up takes some 50 ms."""
 
 _QUEUE_LOOK_S = 1.0
 """Emulated seconds between two looks at whether a taken GPU is free again."""
@@ -147,7 +147,8 @@ class Life:
         contract, pace = self.contract, self._pace
         for step in steps:
             if step.booted:
-                await pace.sleep_until(step.at - _BOOT_LEAD_REAL_S * pace.speed)
+                lag = self._draw("reporting-lag", self._profile.boot.reporting_lag)
+                await pace.sleep_until(step.at - max(lag, _BOOT_LEAD_REAL_S * pace.speed))
                 self._booting = asyncio.create_task(contract.machine.boot(contract.environment("\n".join(account_keys))))
                 try:
                     await asyncio.shield(self._booting)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import asyncssh
 
-from vastbench.emulator import guest
+from vastbench.emulator import authorized, guest
 from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.sandbox import Sandbox, SandboxError, open_sandbox
@@ -59,7 +59,8 @@ class Machine:
         self._truth = truth
         self._traffic = Traffic()
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
-        self._keys: frozenset[bytes] = frozenset()
+        self._keys: dict[bytes, str] = {}
+        self._written: set[bytes] = set()
         self._proxy = Door(HeldPort(), proxy)
         self._direct = Door(HeldPort(), direct) if direct is not None else None
         self._sandbox: Sandbox | None = None
@@ -109,15 +110,18 @@ class Machine:
             if self._sandbox is not None:
                 raise SandboxError(f"instance {self.spec.id} is running already")
             uid = self._isolation.uid(self.spec.id)
-            sandbox = open_sandbox(self._isolation, self._root, hostname=self.spec.hostname, uid=uid)
+            sandbox = open_sandbox(self._isolation, self._root, hostname=self.spec.hostname, uid=uid, clock=self.spec.clock)
             if not self._booted:
                 await asyncio.to_thread(self._build, sandbox)
             self._booted = True
             try:
+                before = time.monotonic_ns()
                 await sandbox.start()
+                self._truth.write("container_started", self.spec.id, not_before_ns=before)
                 self._sandbox = sandbox
+                self._write_keys()
                 self._server = SshServer(
-                    sandbox, self._pace, self._host_key, self._traffic, lambda: self._keys, lambda line: self._log(line)
+                    sandbox, self._pace, self._host_key, self._traffic, lambda: self._keys.keys(), lambda line: self._log(line)
                 )
                 if self.spec.onstart is not None:
                     await self._run_onstart(sandbox, env)
@@ -132,7 +136,7 @@ class Machine:
         self._log_path.touch(mode=0o600)
         self._root.mkdir(mode=0o700)
         onstart = sandbox.localise(self.spec.onstart) if self.spec.onstart is not None else None
-        guest.build(self._root, replace(self.spec, onstart=onstart), sandbox.uid)
+        guest.build(self._root, replace(self.spec, onstart=onstart), sandbox.uid, ssh_port=self.proxy_port)
 
     async def _run_onstart(self, sandbox: Sandbox, env: dict[str, str]) -> None:
         with self._log_path.open("ab") as log:
@@ -158,13 +162,33 @@ class Machine:
 
     def authorize(self, public_keys: Iterable[str]) -> None:
         """Accept exactly these keys (lines in authorized_keys form) from now on; what is no key is left out, and logged."""
-        known = set()
+        known = {}
         for line in public_keys:
             try:
-                known.add(asyncssh.import_public_key(line).public_data)
+                known[asyncssh.import_public_key(line).public_data] = line
             except asyncssh.KeyImportError as error:
                 self._log(f"sshd: a line of authorized_keys is no key: {error}")
-        self._keys = frozenset(known)
+        self._keys = known
+        self._write_keys()
+
+    def _write_keys(self) -> None:
+        """Show the accepted keys where the machine's own programs look for them; from its first boot on."""
+        if self._sandbox is None or not (self._keys or self._written):
+            return
+        before = time.monotonic_ns()
+        root = self._sandbox.open_root()
+        try:
+            authorized.write(root, self._sandbox.uid, self._keys.values())
+        except OSError as error:
+            self._log(f"sshd: authorized_keys cannot be written: {error.strerror}")
+            return
+        finally:
+            os.close(root)
+        for data in self._keys.keys() - self._written:
+            key = asyncssh.import_public_key(self._keys[data])
+            mark, comment = key.get_fingerprint(), key.get_comment()
+            self._truth.write("key_written", self.spec.id, not_before_ns=before, key=mark, comment=comment)
+        self._written |= self._keys.keys()
 
     def logs(self) -> str:
         """The container's log: what onstart wrote, and sshd's start; the last :data:`LOG_LIMIT` bytes."""
@@ -192,6 +216,7 @@ class Machine:
     async def _stop(self) -> None:
         server, sandbox, onstart = self._server, self._sandbox, self._onstart
         self._server = self._sandbox = self._onstart = None
+        self._written = set()
         if server is not None:
             await server.close(self._doors)
         if sandbox is not None:

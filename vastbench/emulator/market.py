@@ -237,6 +237,7 @@ class Market:
             cuda_version=str(machine.cuda),
             disk_gb=order.disk_gb,
             onstart=order.onstart,
+            clock=self.profile.guest.clock.value,
         )
         ssh = self.profile.ssh
         proxy = self._delays("proxy", ssh.proxy, number, machine.machine_id)

@@ -68,12 +68,14 @@ class Latency(_Table):
 
 
 class Boot(_Table):
-    """From creation to ``running``, and between stop and start; seconds."""
+    """From creation to ``running``, and between stop and start; seconds. ``reporting_lag``: how long before ``running`` shows
+    the container has started."""
 
     appears: Distribution
     created_first: Chance
     created_for: Distribution
     running: Distribution
+    reporting_lag: Distribution
     never: Chance
     oci_error: Chance
     exits: Chance
@@ -181,6 +183,18 @@ class Market(_Table):
     credit: Number
 
 
+class GuestClock(_Parameter):
+    """What is wrong with the clock that machines show to their programs."""
+
+    value: Literal["steady", "skewed", "jumping", "missing"]
+
+
+class Guest(_Table):
+    """What machines are like inside."""
+
+    clock: GuestClock
+
+
 class Profile(_Table):
     """A whole profile. ``seed`` fixes the draws when the caller gives none."""
 
@@ -189,6 +203,7 @@ class Profile(_Table):
     latency: Latency
     boot: Boot
     ssh: Ssh
+    guest: Guest
     lag: Lag
     limits: Limits
     faults: Faults

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
-from vastbench.emulator import guest
+from vastbench.emulator import faultyclock, guest
 from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
 
 __all__ = ["NAMESPACE", "PLAIN", "Isolation", "Sandbox", "SandboxError", "choose_isolation", "open_sandbox"]
@@ -71,10 +71,13 @@ class Sandbox(Protocol):
         """Kill every process of the machine and return when none is left. Idempotent."""
 
 
-def open_sandbox(isolation: Isolation, root: Path, *, hostname: str, uid: int | None) -> Sandbox:
-    """The sandbox of the chosen kind over the folder ``root``, not yet started."""
+def open_sandbox(isolation: Isolation, root: Path, *, hostname: str, uid: int | None, clock: str = "steady") -> Sandbox:
+    """The sandbox of the chosen kind over the folder ``root``, not yet started.
+
+    ``clock``: what is wrong with the machine's clock (:mod:`vastbench.emulator.faultyclock`); a plain folder shows the host's.
+    """
     if isolation.name == NAMESPACE:
-        return NamespaceSandbox(root, hostname=hostname, uid=uid)
+        return NamespaceSandbox(root, hostname=hostname, uid=uid, clock=clock)
     return PlainSandbox(root, uid=uid)
 
 
@@ -125,7 +128,7 @@ ln -s /proc/self/fd/2 dev/stderr
 mount -t proc proc proc
 pivot_root . .
 umount -l .
-exec unshare --user --map-root-user --mount --pid --uts --ipc --fork --kill-child -- /bin/sh -c "$3" storey "$4"
+exec unshare --user --map-root-user --mount --pid --uts --ipc --fork --kill-child -- /bin/sh -c "$3" storey "$4" "$5"
 """
 # The inherited /proc shows the first storey only; the machine's own lies over it.
 
@@ -134,6 +137,7 @@ set -e
 cd /
 mount -t proc proc /proc
 hostname "$1" 2>/dev/null || :
+eval "$2"
 echo up
 exec env -i --ignore-signal=CHLD cat >/dev/null 2>&1
 """
@@ -143,12 +147,13 @@ exec env -i --ignore-signal=CHLD cat >/dev/null 2>&1
 class NamespaceSandbox:
     """Namespaces for users, mounts, processes, host name and IPC; the network is the host's, so that its loopback works."""
 
-    def __init__(self, root: Path, *, hostname: str, uid: int | None) -> None:
-        """Take the folder that becomes the machine's root, its host name and its host user."""
+    def __init__(self, root: Path, *, hostname: str, uid: int | None, clock: str = "steady") -> None:
+        """Take the folder that becomes the machine's root, its host name, its host user and its clock's fault."""
         self.prefix = ""
         self.uid = uid
         self._root = root
         self._hostname = hostname
+        self._clock_fault = faultyclock.FAULTS[clock]
         self._outer: Process | None = None
         self._first: int | None = None
         self._inner: int | None = None
@@ -159,7 +164,7 @@ class NamespaceSandbox:
         trees = [t for t in guest.SHARED_TREES if (host := Path("/") / t).is_dir() and not (host.is_symlink() and "/" not in t)]
         argv = [*_as_user(self.uid), _tool("unshare"), "--user", "--map-root-user", "--mount", "--propagation=private"]
         argv += ["--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", _FIRST_STOREY, "storey"]
-        argv += [stage, " ".join(trees), _SECOND_STOREY, self._hostname]
+        argv += [stage, " ".join(trees), _SECOND_STOREY, self._hostname, self._clock_fault]
         self._outer = await asyncio.create_subprocess_exec(
             *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=self._root, env=_HOST_ENV, start_new_session=True
         )
@@ -299,9 +304,10 @@ class PlainSandbox:
         return os.open(self._root, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
 
     def localise(self, command: str) -> str:
-        """``/workspace`` and ``/etc/environment`` in the command's text become paths in the folder."""
-        own = command.replace("/workspace", f"{self._root}/workspace")
-        return own.replace("/etc/environment", f"{self._root}/etc/environment")
+        """``/workspace`` and the machine's own files of ``/etc`` in the command's text become paths in the folder."""
+        for path in ("/workspace", "/etc/environment", "/etc/ssh/sshd_config"):
+            command = command.replace(path, f"{self._root}{path}")
+        return command
 
     async def stop(self) -> None:
         """Kill what was started, and what carries the machine's mark or its user."""

@@ -7,24 +7,22 @@ machine's own host user.
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 import posixpath
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from typing import IO
 
 import asyncssh
 from asyncssh.constants import FXF_APPEND, FXF_CREAT, FXF_EXCL, FXF_READ, FXF_TRUNC, FXF_WRITE
 
+from vastbench.emulator.judged import judged_as
+
 _HOME = b"/root"
 _MAX_LINKS = 40
 _REORDERED = ("OpenSSH", "paramiko")
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
 
 
 class GuestFiles(asyncssh.SFTPServer):
@@ -48,23 +46,9 @@ class GuestFiles(asyncssh.SFTPServer):
     # -- the walk ----------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _judged_by_the_machine(self) -> Iterator[None]:
-        """Let the kernel see the machine's user in file accesses of this thread."""
-        if self._uid is None or _libc is None:
-            yield
-            return
-        _libc.setfsgid(self._uid)
-        _libc.setfsuid(self._uid)
-        try:
-            yield
-        finally:
-            _libc.setfsuid(os.geteuid())
-            _libc.setfsgid(os.getegid())
-
-    @contextlib.contextmanager
     def _parent(self, path: bytes, *, follow: bool) -> Iterator[tuple[int, bytes]]:
         """A descriptor of the folder that holds ``path`` and the last name in it; ``follow`` resolves a link at the end."""
-        with self._judged_by_the_machine():
+        with judged_as(self._uid):
             folders, name = self._walk(path, follow)
             try:
                 yield folders[-1], name
@@ -176,7 +160,7 @@ class GuestFiles(asyncssh.SFTPServer):
 
     def fsetstat(self, file_obj: object, attrs: asyncssh.SFTPAttrs) -> None:
         """The same for an open file."""
-        with self._judged_by_the_machine():
+        with judged_as(self._uid):
             _apply(file_obj.fileno(), attrs)  # type: ignore[attr-defined]
 
     def listdir(self, path: bytes) -> list[bytes]:

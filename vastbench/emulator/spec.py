@@ -9,7 +9,8 @@ class MachineSpec:
     """The rented hardware and the start-up script of one instance.
 
     ``gpu_name`` is the marketplace's name ("RTX 4090"), ``gpu_ram_mb`` MiB per GPU, ``disk_gb`` the rented disk in GB,
-    ``onstart`` the script that runs at every boot (None: none).
+    ``onstart`` the script that runs at every boot (None: none), ``clock`` what is wrong with the clock that its programs see
+    (a key of :data:`vastbench.emulator.faultyclock.FAULTS`).
     """
 
     id: int
@@ -21,6 +22,7 @@ class MachineSpec:
     cuda_version: str
     disk_gb: float
     onstart: str | None
+    clock: str = "steady"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,7 @@ class SshServer:
     pace: Pace
     host_key: asyncssh.SSHKey
     traffic: Traffic
-    accepted: Callable[[], frozenset[bytes]]
+    accepted: Callable[[], Collection[bytes]]
     log: Callable[[str], None]
     connections: "set[asyncssh.SSHServerConnection]" = field(default_factory=set)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)

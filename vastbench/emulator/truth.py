@@ -9,8 +9,10 @@ emulator's own state changed in one step; they differ by the length of a system 
 ``not_before_s`` are the same in emulated seconds. Further keys belong to the event.
 
 Events, in the order of a normal life: ``create_effective``, ``status`` (key ``status``: created, loading, running, stopped …),
-``ssh_open`` (key ``port``: both endpoints accept connections), ``key_installed``, ``ssh_ready`` (a command would succeed),
-``onstart_started``, ``destroy_effective``, ``gone`` (GET by id answers null and the list lacks it), ``stop_effective``.
+``container_started`` (the machine's first process exists), ``onstart_started``, ``ssh_open`` (key ``port``: both endpoints
+accept connections), ``key_installed`` (the key would be accepted), ``key_written`` (its line stands in the machine's
+``authorized_keys``), ``ssh_ready`` (a command would succeed), ``destroy_effective``, ``gone`` (GET by id answers null and the
+list lacks it), ``stop_effective``.
 """
 
 import json
