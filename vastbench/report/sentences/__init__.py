@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted, passed
 from vastbench.report.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source, unfinished
+from vastbench.report.sentences.certainty import (
+    artefacts,
+    boot_curves,
+    certainty_answer,
+    clusters,
+    naive_beside_honest,
+    poll_timeline,
+)
 from vastbench.report.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
 from vastbench.report.sentences.runs import last_answer
 from vastbench.report.sentences.time import (
@@ -34,8 +42,12 @@ __all__ = [
     "NO_RUN",
     "NO_SUCCESS",
     "PER",
+    "artefacts",
     "beside",
+    "boot_curves",
     "bottleneck_answer",
+    "certainty_answer",
+    "clusters",
     "cost_answer",
     "cost_meters",
     "data",
@@ -43,9 +55,11 @@ __all__ = [
     "inside",
     "last_answer",
     "longest",
+    "naive_beside_honest",
     "phase_distributions",
     "phase_shares",
     "phase_waterfall",
+    "poll_timeline",
     "price_table",
     "provider_costs",
     "runs_over_time",

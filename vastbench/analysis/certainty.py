@@ -1,0 +1,95 @@
+"""How sure the figures that matter most are: quantiles of all attempted runs, what never ended, and what repeats are worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.censored import Durations, plateau, quantile_estimate
+from vastbench.analysis.clusters import design
+from vastbench.analysis.stopping import USEFUL, observations
+from vastbench.timing import PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUANTITIES = (
+    USEFUL,
+    PhaseName.WAIT_RUNNING,
+    PhaseName.ALLOCATE,
+    PhaseName.PULL,
+    PhaseName.REPORTING,
+    PhaseName.WAIT_SSH,
+    PhaseName.CONFIRM,
+)
+"""What is looked for rather than done, so that its bounds, its deadline and its machine matter."""
+
+CERTAINTY_COLUMNS = {
+    "quantity": "str",
+    "n": "int64",
+    "ended": "int64",
+    "never_rate": "float64",
+    "never_low_rate": "float64",
+    "never_high_rate": "float64",
+    "median_s": "float64",
+    "median_low_s": "float64",
+    "median_high_s": "float64",
+    "p90_s": "float64",
+    "p90_low_s": "float64",
+    "p90_high_s": "float64",
+    "bounds_s": "float64",
+    "unnamed": "int64",
+    "machines": "int64",
+    "largest_share": "float64",
+    "icc": "float64",
+    "design_effect": "float64",
+    "effective_n": "float64",
+    "method": "str",
+}
+
+
+def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> pd.DataFrame:
+    """One row per quantity, a phase or ``time until useful``, that an attempted run of the tidy frame ``phases`` reached.
+
+    Columns: ``n`` attempted runs that reached it, ``ended`` of them with success; ``never_rate`` of the others, with its exact
+    interval; ``median_s`` and ``p90_s`` of all n, those that were cut off or failed included, with their 95 % intervals
+    (:func:`~vastbench.analysis.censored.quantile_estimate`, for which repeats on a machine count for what they are worth):
+    missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
+    ``bounds_s``, the median width of what is known of one run; ``unnamed``, how many of those that ended name no machine;
+    ``machines``, ``largest_share``, ``icc``, ``design_effect`` and ``effective_n`` of those that ended
+    (:class:`~vastbench.analysis.clusters.Design`); ``method``, that of the median. Seconds; rates and shares 0–1.
+    """
+    import pandas as pd
+
+    found = {quantity: observations(phases, quantity) for quantity in quantities}
+    rows = [_row(str(name), seen) for name, seen in found.items() if len(seen)]
+    return pd.DataFrame(rows, columns=list(CERTAINTY_COLUMNS)).astype(CERTAINTY_COLUMNS)
+
+
+def _row(name: str, seen: Durations) -> dict[str, float | int | str]:
+    import numpy as np
+
+    never, n, low, high = plateau(seen)
+    of_ended = design(np.where(seen.ended, seen.upper, np.inf), seen.machine)
+    row: dict[str, float | int | str] = {
+        "quantity": name,
+        "n": n,
+        "ended": n - never,
+        "never_rate": never / n,
+        "never_low_rate": low,
+        "never_high_rate": high,
+        "bounds_s": float(np.median(seen.upper[seen.ended] - seen.lower[seen.ended])) if n > never else math.nan,
+        "unnamed": int(seen.ended.sum() if seen.machine is None else np.isnan(seen.machine[seen.ended]).sum()),
+        "machines": of_ended.machines,
+        "largest_share": of_ended.largest_share,
+        "icc": of_ended.icc,
+        "design_effect": of_ended.design_effect,
+        "effective_n": of_ended.effective_n,
+    }
+    for point, p in (("median", 0.5), ("p90", 0.9)):
+        estimate = quantile_estimate(seen, p)
+        value = math.nan if point == "p90" and math.isnan(estimate.low) else estimate.value
+        row |= {f"{point}_s": value, f"{point}_low_s": estimate.low, f"{point}_high_s": estimate.high}
+        row.setdefault("method", estimate.method)
+    return row
