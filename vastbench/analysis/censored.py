@@ -40,6 +40,7 @@ __all__ = [
     "curve_steps",
     "curve_table",
     "durations",
+    "durations_of",
     "fit",
     "kaplan_meier",
     "plateau",
@@ -99,20 +100,30 @@ def durations(phases: pd.DataFrame, phase: PhaseName) -> Durations:
     curve of the rest levels off below 1. That is the cumulative incidence of success (Fine and Gray 1999) where, as under one
     common deadline, no try was cut off while others were still being decided; otherwise it errs towards *never*.
     """
+    rows = attempted(phases)
+    return durations_of(rows[(rows["phase"] == phase) & rows["final"]])
+
+
+def durations_of(tries: pd.DataFrame, *, waited: bool = False) -> Durations:
+    """The durations of rows of the tidy frame that are a sample of one phase, by the rules of :func:`durations`.
+
+    With ``waited`` those that passed are what the user waited, ``seconds``, as if it were exact: the reading of the poll.
+    """
     import numpy as np
 
-    rows = attempted(phases)
-    rows = rows[(rows["phase"] == phase) & rows["final"]]
-    exact = phase in (PhaseName.TOTAL, PhaseName.UNATTRIBUTED)
-    lower = rows["seconds" if exact else "lower_s"].to_numpy(dtype=float, na_value=np.nan)
-    upper = rows["seconds" if exact else "upper_s"].to_numpy(dtype=float, na_value=np.nan)
-    outcome = rows["outcome"].to_numpy()
+    seconds, lower, upper = (tries[name].to_numpy(dtype=float, na_value=np.nan) for name in ("seconds", "lower_s", "upper_s"))
+    outcome = tries["outcome"].to_numpy()
+    # A total and what is unattributed are differences of exact instants, and have no bounds.
+    exact = tries["phase"].isin([PhaseName.TOTAL, PhaseName.UNATTRIBUTED]).to_numpy()
+    lower, upper = np.where(exact, seconds, lower), np.where(exact, seconds, upper)
     good, failed = outcome == Outcome.PASSED, outcome == Outcome.FAILED
-    # Without even a lower bound a try says only that it took some time; a total that is missing says nothing.
-    known = ~np.isnan(lower) | failed if exact else np.full(len(rows), True)
+    if waited:
+        lower, upper = np.where(good, seconds, lower), np.where(good, seconds, upper)
+    # Without even a lower bound a try says only that it took some time; an exact figure that is missing says nothing.
+    known = failed | ~np.isnan(lower) | ~(exact | (waited & good))
     upper = np.where(good & ~np.isnan(upper), upper, np.inf)
     lower = np.where(failed, np.inf, np.fmin(np.nan_to_num(lower), upper))
-    machine = rows["machine"].to_numpy(dtype=float, na_value=np.nan)[known]
+    machine = tries["machine"].to_numpy(dtype=float, na_value=np.nan)[known]
     return Durations(lower[known], upper[known], None if np.isnan(machine).all() else machine)
 
 

@@ -122,7 +122,8 @@ def _gradient(each: np.ndarray, cells: Support) -> np.ndarray:
 
     many = len(cells.left)
     change = np.bincount(cells.first, each, many + 1) - np.bincount(cells.last + 1, each, many + 1)
-    return np.cumsum(change)[:many]
+    found: np.ndarray = np.cumsum(change)[:many]
+    return found
 
 
 def _minorant_step(mass: np.ndarray, weights: np.ndarray, cells: Support) -> np.ndarray:
@@ -141,7 +142,7 @@ def _minorant_step(mass: np.ndarray, weights: np.ndarray, cells: Support) -> np.
     direction = np.diff(aim, prepend=0.0, append=1.0) - mass
     best, step = weights @ np.log(chances), 1.0
     for _ in range(HALVINGS):
-        tried = np.maximum(mass + step * direction, 0.0)
+        tried: np.ndarray = np.maximum(mass + step * direction, 0.0)
         chances = _chances(tried, cells)
         if chances.min() > 0 and weights @ np.log(chances) > best:
             return tried

@@ -1,6 +1,6 @@
 """What a study's runs say: how many passed, why the others did not, and how long each phase takes.
 
-Every function takes the tidy frame of :mod:`vastbench.analysis.frames` and leaves it as it is. Intervals are exact, at 95 %.
+Every function takes the tidy frame of :mod:`vastbench.analysis.frames` and leaves it as it is. Intervals are at 95 %.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import STOPPED_BY_US, attempted, passed
-from vastbench.analysis.intervals import proportion_interval, quantile_interval
+from vastbench.analysis.censored import durations_of, quantile_estimate
+from vastbench.analysis.clusters import design
+from vastbench.analysis.intervals import proportion_interval
 from vastbench.timing import PARENTS, Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -39,10 +41,15 @@ SUMMARY_COLUMNS = {
     "p90_s": "float64",
     "p90_low_s": "float64",
     "p90_high_s": "float64",
+    "true_median_low_s": "float64",
+    "true_median_high_s": "float64",
     "mean_s": "float64",
     "min_s": "float64",
     "max_s": "float64",
     "bounds_s": "float64",
+    "machines": "int64",
+    "effective_n": "float64",
+    "method": "str",
 }
 
 
@@ -69,51 +76,58 @@ def outcomes(phases: pd.DataFrame) -> pd.DataFrame:
 def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     """How long each phase takes: one row per phase that an attempted run reached, in order of time, children after parents.
 
-    The sample of a phase is its last try in each attempted run, where that passed; ``n`` counts it, and ``unfinished`` the
-    last tries that did not pass: they have no seconds, and long ones are among them, so quantiles of a phase with unfinished
-    tries are those of the tries that ended. The row ``total`` is of runs that passed.
+    The sample of a phase is its last try in each attempted run that reached it: ``n`` of these passed and ``unfinished`` did
+    not. Medians and p90 are of both together, as a half that ended says little of a phase in which a third got stuck: a try
+    that a deadline cut off is known to be longer than it had waited, one that failed never ends. So ``median_s`` is missing
+    when half of the tries or more did not end.
 
-    Columns, in seconds: ``median_s`` with its interval ``median_low_s`` to ``median_high_s`` (missing below n = 6), ``p90_s``
-    with ``p90_low_s`` to ``p90_high_s`` (all three missing where there is no interval, below n = 36), ``mean_s``, ``min_s``,
-    ``max_s`` and ``bounds_s``, the median width of what is known of one duration: ``upper_s`` − ``lower_s``.
+    Columns, in seconds: ``median_s`` and ``p90_s`` of what the user waited, with their 95 % intervals ``median_low_s`` to
+    ``median_high_s`` (missing where the tries are worth fewer than 6 independent ones) and ``p90_low_s`` to ``p90_high_s``
+    (with ``p90_s`` missing below 36 of them); an upper end is infinite when so many did not end that nothing bounds it.
+    ``true_median_low_s`` to ``true_median_high_s`` is the 95 % interval of the median of the duration itself, without what
+    polling adds to it: see :func:`~vastbench.analysis.censored.quantile_estimate`, for the other intervals too. Of those that
+    ended: ``mean_s``, ``min_s``, ``max_s`` and ``bounds_s``, the median width of what is known of one duration: ``upper_s`` −
+    ``lower_s``; ``machines``, how many machines they came from, and ``effective_n``, how many independent tries they are worth
+    (:func:`~vastbench.analysis.clusters.design`). ``method`` is how the true median was found.
     """
     import pandas as pd
 
     last = attempted(phases)
-    last = last[last["final"]]
-    good = last["outcome"] == Outcome.PASSED
-    sample = last[good].dropna(subset="seconds")
-    unfinished = last.loc[~good, "phase"].value_counts()
-    widths = (sample["upper_s"] - sample["lower_s"]).groupby(sample["phase"]).median()
-    seconds = {str(name): group for name, group in sample.groupby("phase")["seconds"]}
-    empty = pd.Series(dtype="float64")
-    reached = set(last["phase"])
+    tries = {str(name): rows for name, rows in last[last["final"]].groupby("phase", sort=False)}
     rows = [
-        {
-            "phase": str(name),
-            "parent": None if name is PhaseName.TOTAL else str(PARENTS.get(name, PhaseName.TOTAL)),
-            "unfinished": unfinished.get(str(name), 0),
-            "bounds_s": widths.get(str(name), math.nan),
-        }
-        | _described(seconds.get(str(name), empty))
+        {"phase": str(name), "parent": None if name is PhaseName.TOTAL else str(PARENTS.get(name, PhaseName.TOTAL))}
+        | _described(tries[str(name)])
         for name in PhaseName
-        if name in reached
+        if str(name) in tries
     ]
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)).astype(SUMMARY_COLUMNS)
 
 
-def _described(seconds: pd.Series[float]) -> dict[str, Any]:
-    median_low, median_high = quantile_interval(seconds, 0.5)
-    p90_low, p90_high = quantile_interval(seconds, 0.9)
+def _described(tries: pd.DataFrame) -> dict[str, Any]:
+    import numpy as np
+
+    good = tries[tries["outcome"] == Outcome.PASSED].dropna(subset="seconds")
+    seconds = good["seconds"]
+    waited = durations_of(tries, waited=True)
+    median, p90 = (quantile_estimate(waited, p) for p in (0.5, 0.9))
+    true = quantile_estimate(durations_of(tries), 0.5)
+    clusters = design(np.asarray(seconds, dtype=float), good["machine"].to_numpy(dtype=float, na_value=np.nan))
     return {
         "n": len(seconds),
-        "median_s": seconds.median(),
-        "median_low_s": median_low,
-        "median_high_s": median_high,
-        "p90_s": math.nan if math.isnan(p90_high) else seconds.quantile(0.9),
-        "p90_low_s": p90_low,
-        "p90_high_s": p90_high,
+        "unfinished": int((tries["outcome"] != Outcome.PASSED).sum()),
+        "median_s": median.value,
+        "median_low_s": median.low,
+        "median_high_s": median.high,
+        "p90_s": math.nan if math.isnan(p90.low) else p90.value,
+        "p90_low_s": p90.low,
+        "p90_high_s": p90.high,
+        "true_median_low_s": true.low,
+        "true_median_high_s": true.high,
         "mean_s": seconds.mean(),
         "min_s": seconds.min(),
         "max_s": seconds.max(),
+        "bounds_s": (good["upper_s"] - good["lower_s"]).median(),
+        "machines": clusters.machines,
+        "effective_n": clusters.effective_n,
+        "method": true.method,
     }
