@@ -1,0 +1,277 @@
+"""What a study will take, before anything is spent: runs until an interval is narrow enough, minutes, requests and dollars.
+
+Campaigns are drawn from runs that were made: first as many machines as there are, with replacement, since the runs that were
+made are themselves a draw; then one run after another, each on a machine of its own, multiplied by a little log-normal noise
+(a smoothed bootstrap, Silverman 1986, §6.4), so that few runs do not pretend that a few values are all there are. Failures are
+drawn as they come.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from vastbench.analysis.attempts import attempted
+from vastbench.analysis.censored import Durations
+from vastbench.analysis.clusters import design, numbered
+from vastbench.analysis.frames import runs_table
+from vastbench.analysis.intervals import CONFIDENCE, quantile_levels
+from vastbench.analysis.stopping import USEFUL, StoppingRule, observations, ranks, relative_width
+from vastbench.errors import UsageError
+from vastbench.timing import PhaseName
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+LEAST = 6
+"""Fewer runs that came to an end say too little of the spread to plan with."""
+
+MOST = 5_000
+"""No plan is made for more runs."""
+
+CALLS = 8
+"""Requests of one run besides the looks while it boots: two for the key, search, create, destroy, two to confirm it, and the
+key's removal. Counted on the emulator: 7.5 with a few runs that had to choose again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a study needs until it knows enough: in half of the drawn campaigns, and (``_high``) in nine of ten.
+
+    ``runs``, real ``minutes``, ``requests`` to the marketplace, and dollars ``usd``. None where it takes more than 5,000 runs,
+    and for dollars also where no run has a cost, for requests where no run knows how often it looked.
+    """
+
+    runs: int | None
+    runs_high: int | None
+    minutes: float | None
+    minutes_high: float | None
+    requests: int | None
+    requests_high: int | None
+    usd: float | None
+    usd_high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much it takes to know a quantile as well as ``rule`` asks.
+
+    ``fixed``: with a number of runs that is chosen beforehand and looked at once. ``stopping``: looked at after every run,
+    until the rule is met. Both take every run to be on a machine of its own. ``repeats``: the fixed number when all runs go to
+    no more machines than the source's; None where no number would do, or where no machine was rented twice. ``unreachable``:
+    why no number of runs will do, empty otherwise.
+
+    What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
+    the quantile; ``icc`` and ``design_effect`` of the source (see :class:`~vastbench.analysis.clusters.Design`); seconds and
+    dollars of a mean run, failures included; ``floor``, the relative width that the bounds of the polls leave however many
+    runs are made. Missing values are NaN.
+    """
+
+    rule: StoppingRule
+    workers: int
+    fixed: Need
+    stopping: Need
+    repeats: int | None
+    unreachable: str
+    source_runs: int
+    machines: int
+    never: int
+    estimate_s: float
+    floor: float
+    icc: float
+    design_effect: float
+    run_s: float
+    run_usd: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan, ready for JSON: missing values are None."""
+        found = asdict(self)
+        return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in found.items()}
+
+
+def plan(
+    phases: pd.DataFrame,
+    width: float,
+    *,
+    quantile: float = 0.5,
+    quantity: str = USEFUL,
+    counts: str = "machines",
+    workers: int = 4,
+    apart_s: float = 6.0,
+    usd_per_hour: float | None = None,
+    confidence: float = CONFIDENCE,
+    campaigns: int = 400,
+    seed: int = 1,
+) -> Plan:
+    """What it takes until a quantile's interval is at most ``width`` wide, as a share of its middle, drawn from ``phases``.
+
+    ``quantity``, ``counts``: see :class:`~vastbench.analysis.stopping.StoppingRule`. ``workers`` runs at once, begun
+    ``apart_s`` seconds apart; ``usd_per_hour`` instead of the runs' own prices. One ``seed`` draws the same ``campaigns``.
+    Raises UsageError for fewer than 6 runs that came to an end, and for a width, quantile, quantity, number of workers or price
+    that cannot be.
+    """
+    import numpy as np
+
+    rule = StoppingRule(width, quantile, quantity, counts, confidence)
+    if workers < 1 or (usd_per_hour is not None and not 0 < usd_per_hour < math.inf):
+        raise UsageError(f"A plan for {workers} workers at ${usd_per_hour} per hour.", hint="Give positive numbers.")
+    seen = observations(phases, quantity)
+    ended = int(seen.ended.sum())
+    if ended < LEAST:
+        raise UsageError(
+            f"The {len(seen)} runs hold {ended} durations of {quantity}; a plan needs {LEAST}.",
+            hint="Make a few runs first, or plan from the sample data set.",
+        )
+    made = design(seen.upper, seen.machine)
+    low, high = (float(np.quantile(ends, quantile, method="inverted_cdf")) for ends in (seen.lower, seen.upper))
+    floor = relative_width(low, high)
+    run_s, run_usd, per_run = _of_a_run(phases, workers, usd_per_hour)
+    unreachable = _why_not(seen, quantity, quantile, floor, width)
+
+    def need(few: int | None, many: int | None) -> Need:
+        least, most = cost(few), cost(many)
+        return Need(few, many, least[0], most[0], least[1], most[1], least[2], most[2])
+
+    def cost(n: int | None) -> tuple[float | None, int | None, float | None]:
+        if n is None:
+            return None, None, None
+        minutes = (max(n * run_s / workers, n * apart_s) + run_s) / 60
+        return minutes, None if math.isnan(per_run) else math.ceil(n * per_run), None if math.isnan(run_usd) else n * run_usd
+
+    fixed, stopping = ((None, None),) * 2 if unreachable else _needed(seen, rule, campaigns, seed)
+    return Plan(
+        rule=rule,
+        workers=workers,
+        fixed=need(*fixed),
+        stopping=need(*stopping),
+        repeats=_with_repeats(fixed[0], made.machines, made.icc),
+        unreachable=unreachable,
+        source_runs=len(seen),
+        machines=len(np.unique(numbered(seen.machine, len(seen)))),
+        never=len(seen) - ended,
+        estimate_s=(low + high) / 2,
+        floor=floor,
+        icc=made.icc,
+        design_effect=made.design_effect,
+        run_s=run_s,
+        run_usd=run_usd,
+    )
+
+
+def _why_not(seen: Durations, quantity: str, quantile: float, floor: float, width: float) -> str:
+    never = 1 - seen.ended.mean()
+    if math.isinf(floor):
+        return f"{never:.1%} of the runs did not end {quantity}, so that its {quantile:g}-quantile is above what was waited"
+    if floor >= width:
+        return f"the bounds of the polls alone leave {floor:.1%}, however many runs are made"
+    return ""
+
+
+def _of_a_run(phases: pd.DataFrame, workers: int, usd_per_hour: float | None) -> tuple[float, float, float]:
+    """Of a mean attempted run, failures included: seconds, dollars and requests."""
+    runs = runs_table(attempted(phases))
+    seconds = float(runs["total_s"].mean())
+    price = runs["usd_per_hour"] if usd_per_hour is None else usd_per_hour
+    gpu = runs["gpu_usd"] * price / runs["usd_per_hour"]
+    usd = float((gpu + runs["storage_usd"] + runs["transfer_usd"].fillna(0.0)).mean())
+    waits = phases[(phases["phase"] == PhaseName.WAIT_RUNNING) & phases["run"].isin(runs["run"])]
+    waiting = float(waits["seconds"].fillna(waits["lower_s"]).sum()) / len(runs)
+    period = float(runs["poll_period_s"].mean())
+    widths = (waits["end_upper_s"] - waits["end_lower_s"]).dropna()
+    # The bounds of a look hold the pause and two answers, from one look to the next it is the pause and one.
+    between = (period + max(period, float(widths.median()))) / 2 if len(widths) else period
+    # One stream of looks serves all workers: it rests while none of them waits.
+    busy = 1 - (1 - min(1.0, waiting / seconds)) ** workers
+    return seconds, usd, CALLS + seconds / workers * busy / between
+
+
+def _with_repeats(runs: int | None, machines: int, icc: float) -> int | None:
+    """How many runs on ``machines`` say as much as ``runs`` independent ones: n ÷ (1 + (n ÷ machines − 1) × icc) = ``runs``."""
+    if runs is None or math.isnan(icc):
+        return None
+    left = 1 - runs * icc / machines
+    return max(runs, math.ceil(runs * (1 - icc) / left)) if left > 0 else None
+
+
+def _needed(
+    seen: Durations, rule: StoppingRule, campaigns: int, seed: int
+) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
+    """How many runs half and nine tenths of the drawn campaigns need: with a fixed number, and stopping by themselves."""
+    import numpy as np
+
+    draw = _Campaigns(seen, rule, campaigns, seed)
+    narrow_at: dict[float, int] = {}
+    stopped = np.full(campaigns, MOST + 1)
+    n = 1
+    while n <= MOST:
+        lower, upper = draw.first(n)
+        once = quantile_levels(n, rule.quantile, rule.confidence)
+        few, many = ranks(n, rule.quantile, rule.confidence)
+        wanted = [(math.floor(once[0] * (n + 1)) - 1, math.ceil(once[1] * (n + 1)) - 1)] if once else []
+        wanted += [(few - 1, many)] if once and few and many < n else []
+        if wanted:
+            low = np.partition(lower, sorted({one for one, _ in wanted}), axis=1)
+            high = np.partition(upper, sorted({one for _, one in wanted}), axis=1)
+            narrow = [_narrow(low[:, one], high[:, other], rule.width) for one, other in wanted]
+            for part in (0.5, 0.9):
+                if narrow[0].mean() >= part:
+                    narrow_at.setdefault(part, n)
+            if len(narrow) == 2:
+                stopped = np.where(narrow[1], np.minimum(stopped, n), stopped)
+        if 0.9 in narrow_at and (stopped <= MOST).mean() >= 0.9:
+            break
+        n = max(n + 1, math.ceil(n * 1.02))
+    often_needed = [int(np.quantile(stopped, part, method="inverted_cdf")) for part in (0.5, 0.9)]
+    return (
+        (narrow_at.get(0.5), narrow_at.get(0.9)),
+        (often_needed[0] if often_needed[0] <= MOST else None, often_needed[1] if often_needed[1] <= MOST else None),
+    )
+
+
+def _narrow(low: np.ndarray, high: np.ndarray, width: float) -> np.ndarray:
+    import numpy as np
+
+    finite = np.isfinite(high)
+    high = np.where(finite, high, 1.0)
+    low = np.where(finite, low, 0.0)
+    narrow: np.ndarray = finite & (high - low <= width * (high + low) / 2)
+    return narrow
+
+
+class _Campaigns:
+    """Drawn campaigns, one per row, that grow as far as they are looked at."""
+
+    def __init__(self, seen: Durations, rule: StoppingRule, campaigns: int, seed: int) -> None:
+        import numpy as np
+
+        self._rng = np.random.default_rng(seed)
+        self._seen = seen
+        label = numbered(seen.machine if rule.counts == "machines" else None, len(seen))
+        self._order = np.argsort(label, kind="stable")
+        self._size = np.bincount(label)
+        self._begin = np.cumsum(self._size) - self._size
+        machines = len(self._size)
+        self._drawn = self._rng.integers(0, machines, (campaigns, machines))
+        logs = np.log(np.maximum(seen.upper[seen.ended], 1e-3))
+        spread = min(logs.std(ddof=1), float(np.subtract(*np.quantile(logs, [0.75, 0.25]))) / 1.34)
+        self._noise = 0.9 * spread * len(logs) ** -0.2
+        self._lower, self._upper = np.zeros((campaigns, 0)), np.zeros((campaigns, 0))
+
+    def first(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """The bounds of the first ``n`` runs of every campaign."""
+        import numpy as np
+
+        have = self._lower.shape[1]
+        if n > have:
+            more = max(n - have, have // 2, 64)
+            campaigns, machines = self._drawn.shape
+            places = self._rng.integers(0, machines, (campaigns, more))
+            machine = np.take_along_axis(self._drawn, places, axis=1)
+            within = (self._rng.random((campaigns, more)) * self._size[machine]).astype(int)
+            run = self._order[self._begin[machine] + within]
+            factor = np.exp(self._noise * self._rng.standard_normal((campaigns, more)))
+            self._lower = np.hstack([self._lower, self._seen.lower[run] * factor])
+            self._upper = np.hstack([self._upper, self._seen.upper[run] * factor])
+        return self._lower[:, :n], self._upper[:, :n]

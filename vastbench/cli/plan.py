@@ -1,0 +1,161 @@
+"""How many runs a question takes, before anything is spent."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, print_json, print_table, share
+from vastbench.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from vastbench.analysis.plan import Need, Plan
+    from vastbench.analysis.stopping import StoppingRule
+
+
+@app.command()
+def plan(
+    target_width: Annotated[
+        float, typer.Option("--target-width", parser=share, metavar="SHARE", help="How narrow: 15% for ± 7.5 %.")
+    ],
+    quantile: Annotated[
+        float, typer.Option("--quantile", parser=share, metavar="SHARE", help="Of which quantile: 0.5 is the median.")
+    ] = "0.5",  # type: ignore[assignment]
+    quantity: Annotated[str, typer.Option("--of", help="Of what: time until useful, or a phase.")] = "time until useful",
+    counts: Annotated[
+        str, typer.Option("--counts", help="machines: one run of each counts. runs: all do, for these machines alone.")
+    ] = "machines",
+    source: Annotated[
+        Optional[str],  # noqa: UP045 (typer reads it at run time)
+        typer.Option("--from", metavar="FILE", help="Runs to plan from: Parquet, JSON, a store, a data set."),
+    ] = None,
+    study: OfStudy = None,
+    store: StoreOption = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="How many runs at once.")] = 4,
+    price: Annotated[Optional[float], typer.Option("--price", help="USD per hour instead of the runs' own prices.")] = None,  # noqa: UP045
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draw the same campaigns.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how many runs, minutes, requests and dollars it takes to know a time well enough. It rents nothing.
+
+    It draws campaigns from runs that were made: those of --from, or of --study in the store; without either from the sample
+    of emulated runs that comes with vastbench.
+
+    For example: vastbench plan --target-width 15%
+    """
+    from vastbench.analysis.plan import plan as planned
+    from vastbench.study import APART_S
+
+    phases, place = _runs(source, study, store)
+    made = planned(
+        phases,
+        target_width,
+        quantile=quantile,
+        quantity=quantity,
+        counts=counts,
+        workers=workers,
+        apart_s=APART_S,
+        usd_per_hour=price,
+        seed=seed,
+    )
+    if as_json:
+        print_json(made.to_dict() | {"source": place})
+    else:
+        _show(made, place)
+
+
+def _runs(source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, str]:
+    """The runs to plan from, and in words where they come from."""
+    from vastbench.cli.app import open_store
+    from vastbench.report.text import clean
+    from vastbench.sources import SAMPLE, load
+
+    if source and store:
+        raise SettingsError("--from and --store were both given.", hint="Name one place.")
+    if study or store:
+        if not source:
+            with open_store(store, made=False) as opened:
+                source = str(opened.place)
+        phases, place = load(source, study=study), f"{f'study {study} in ' if study else ''}{source}"
+    else:
+        phases, place = load(source), source or f"the sample {SAMPLE}"
+    kinds = {clean(" ".join(filter(None, pair))) for pair in zip(phases["source"], phases["profile"].fillna(""), strict=True)}
+    return phases, f"{place} ({', '.join(sorted(kinds))})"
+
+
+def _show(made: Plan, place: str) -> None:
+    from vastbench.report.text import usd_text
+
+    rule = made.rule
+    what = f"the {'median' if rule.quantile == 0.5 else f'{rule.quantile:g}-quantile'} of {rule.quantity}"
+    print(f"To know {what} within {rule.width:.3g} of its value (± {rule.width / 2:.1%}) at {rule.confidence:.0%} confidence:")
+    if made.unreachable:
+        print(f"\n  No number of runs is enough: {made.unreachable}.")
+    else:
+        rows = [
+            [
+                words,
+                _runs_range(need),
+                _range(need.minutes, need.minutes_high, lambda m: f"{m:.0f}"),
+                _range(need.requests, need.requests_high, lambda n: f"{n:.0f}"),
+                _range(need.usd, need.usd_high, usd_text),
+            ]
+            for words, need in (("a number chosen beforehand", made.fixed), ("stopping by itself", made.stopping))
+        ]
+        print()
+        print_table(["", "runs", "minutes", "requests", "cost"], rows, numbers=4)
+        print("\nFrom – to: enough in half, and in nine of ten, of the campaigns drawn from the runs below.")
+        each = "a machine of its own" if rule.counts == "machines" else "one of these very machines"
+        print(f"Every run is taken to be on {each}; {made.workers} at once. Stopping by itself: {_command(rule)}")
+        if rule.counts == "machines":
+            print(_on_repeats(made))
+    print(
+        f"\nIt rests on {made.source_runs} runs on {made.machines} machines: {place}. {made.never} of them did not end it; the "
+        f"quantile is {made.estimate_s:.1f} s now. A mean run takes {made.run_s:.0f} s"
+        + ("" if math.isnan(made.run_usd) else f" and costs {usd_text(made.run_usd)} by meter")
+        + ", failures included."
+    )
+
+
+def _command(rule: StoppingRule) -> str:
+    from vastbench.analysis.stopping import USEFUL
+
+    words = f"vastbench study --name NAME --stop-width {rule.width:g}"
+    words += "" if rule.quantile == 0.5 else f" --stop-quantile {rule.quantile:g}"
+    words += "" if rule.quantity == USEFUL else f" --stop-of '{rule.quantity}'"
+    return words + ("" if rule.counts == "machines" else f" --stop-counts {rule.counts}")
+
+
+def _on_repeats(made: Plan) -> str:
+    """What repeats on the same machines bring."""
+    if math.isnan(made.icc):
+        return "No machine was rented twice in these runs: what repeats on one bring is not known."
+    share = f"{made.icc:.0%} of the spread lies between machines"
+    said = ""
+    if made.repeats is not None:
+        said = f"On their {made.machines} machines alone a number chosen beforehand is {made.repeats} runs: {share}. "
+    elif made.fixed.runs is not None:
+        said = f"On their {made.machines} machines alone no number of runs is enough: {share}. "
+    if made.stopping.runs is None or made.stopping.runs > made.machines:
+        said += (
+            "A study of them would not stop by itself, since it counts machines; --counts runs plans for these machines alone."
+        )
+    return said
+
+
+def _range(low: float | None, high: float | None, text: Callable[[float], str]) -> str:
+    if low is None:
+        return "–"
+    return f"{text(low)} – {'?' if high is None else text(high)}"
+
+
+def _runs_range(need: Need) -> str:
+    from vastbench.analysis.plan import MOST
+
+    return f"> {MOST}" if need.runs is None else _range(need.runs, need.runs_high, lambda n: f"{n:.0f}")
