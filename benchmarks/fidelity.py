@@ -55,7 +55,7 @@ never = { p = 0, basis = "assumption" }
 oci_error = { p = 0, basis = "assumption" }
 exits = { p = 0, basis = "assumption" }
 [ssh]
-accepts = { kind = "lognormal", median = 2, sigma = 0.3, basis = "assumption" }
+accepts = { kind = "lognormal", median = 1, sigma = 0.3, basis = "assumption" }
 auth_never = { p = 0, basis = "assumption" }
 [market]
 offer_gone = { p = 0, basis = "assumption" }

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -26,3 +28,52 @@ def test_the_studys_benchmark_makes_its_runs_without_a_refusal():
     rows = {cells[1].strip(): cells[5].strip() for line in done.stdout.splitlines() if len(cells := line.split("│")) > 5}
     assert rows["runs made"] == "4"
     assert rows["429s answered by the emulator"] == "0"
+
+
+@pytest.fixture(scope="module")
+def side_by_side() -> dict[str, str]:
+    """What the two that wait at speed 1 print; they wait at the same time."""
+    options = {"fidelity": ["--quick", "--runs", "2", "--no-limits"], "peers": ["--quick"]}
+    commands = {name: [sys.executable, str(BENCHMARKS / f"{name}.py"), *words] for name, words in options.items()}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    begun = {name: subprocess.Popen(command, **pipes) for name, command in commands.items()}
+    printed = {}
+    try:
+        for name, process in begun.items():
+            printed[name], _ = process.communicate(timeout=150)
+            assert process.returncode == 0, printed[name]
+    finally:
+        for process in begun.values():
+            process.kill()
+            process.wait()
+    return printed
+
+
+def table_rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if line.startswith("│")]
+
+
+def test_the_benchmark_of_fidelity_compares_every_way_to_look_with_the_truth(side_by_side):
+    rows = table_rows(side_by_side["fidelity"])
+    moments = [cells for cells in rows if len(cells) == 10]
+    ours = [cells for cells in moments if cells[0] == "vastbench"]
+    assert {"running", "SSH ready", "destroyed", "gone"} <= {cells[1] for cells in ours}
+    assert {cells[4] for cells in ours} == {"100.0%"}
+    others = {"GET by id, 10 s", "GET by id, 2 s", "official client, 10 s"}
+    for way in others:
+        assert {cells[1] for cells in moments if cells[0] == way} == {"running", "SSH ready", "destroyed"}
+    requests = [cells for cells in rows if len(cells) == 8 and cells[0] in {"vastbench", *others}]
+    assert {cells[7] for cells in requests} == {"1 passed", "2 passed"}
+    assert all(float(cells[4]) > float(cells[5]) > 1 for cells in requests)
+
+
+def test_the_benchmark_of_peers_shows_both_trees_and_their_errors(side_by_side):
+    text = side_by_side["peers"]
+    assert text.count("◀ bottleneck") == 2
+    # The eight columns of the table of aims.
+    figures = {cells[0]: float(cells[2]) for cells in table_rows(text) if len(cells) == 8 and cells[0] != "what"}
+    assert figures["vastbench: running, read late by"] < figures["seed's method: running, read late by"]
+    assert figures["vastbench: time to a verified file"] < figures["seed's method: time to a verified file"]
+    assert figures["vastbench, times the emulator's own"] > 0.99
+    # The published run: 94.77 s in phases, of which 0.48 s were the destroy.
+    assert figures["seed's method: time to a verified file"] >= 94.77 - 0.48
