@@ -1,0 +1,241 @@
+"""How often the 95 % intervals that vastbench prints hold the truth, over drawn campaigns whose truth is known."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from vastbench.analysis.censored import Durations, quantile_estimate
+from vastbench.analysis.intervals import proportion_interval
+from vastbench.analysis.stopping import StoppingRule, first_of_each_machine, ranks
+
+CAMPAIGNS, LOOKS = 1000, 300
+SIZES, STEPS_S, FAILURES = (6, 10, 20, 50, 100), (1.0, 10.0), (0.0, 0.1, 0.3)
+LEAST, GREATEST = 0.93, 0.97
+
+FAST_S, FAST_SIGMA, SLOW_S, SLOW_SIGMA, SLOW_SHARE = 78.0, 0.27, 240.0, 0.60, 0.10
+"""The boots: a log-normal with a slower mode, as in the emulator's default profile."""
+
+HOST_SHARE, RUNS_PER_MACHINE = 0.6, 3
+"""Where machines repeat: the part of the log-variance that a machine's runs share, and how many runs it has on average."""
+
+DEADLINE_S = 600.0
+WIDTH = 0.15
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is drawn: runs per campaign, seconds between two looks, the share of runs that fail, whether machines repeat."""
+
+    n: int
+    step_s: float
+    failures: float
+    clustered: bool
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of a setting: how many intervals held the truth, of how many; the share of campaigns that had none; and beside them, in
+    seconds, the median width of the intervals and the bias of the naive median: of the readings of the runs that passed.
+    """
+
+    setting: Setting
+    held: int
+    given: int
+    without: float
+    width_s: float
+    naive_bias_s: float
+
+
+def boots(rng: np.random.Generator, shape: tuple[int, ...], common: np.ndarray | None = None) -> np.ndarray:
+    """Boot times in seconds; ``common``, standard normal, is what each run shares with the others on its machine."""
+    noise = rng.standard_normal(shape)
+    if common is not None:
+        noise = np.sqrt(HOST_SHARE) * common + np.sqrt(1 - HOST_SHARE) * noise
+    slow = rng.random(shape) < SLOW_SHARE
+    return np.where(slow, SLOW_S * np.exp(SLOW_SIGMA * noise), FAST_S * np.exp(FAST_SIGMA * noise))
+
+
+def truth_s(failures: float) -> float:
+    """The median over all runs, those that fail never ending: by the mixture's own distribution function."""
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    def surplus(t: float) -> float:
+        modes = ((1 - SLOW_SHARE, FAST_S, FAST_SIGMA), (SLOW_SHARE, SLOW_S, SLOW_SIGMA))
+        return (1 - failures) * sum(share * norm.cdf(np.log(t / median) / sigma) for share, median, sigma in modes) - 0.5
+
+    return float(brentq(surplus, 1.0, 5000.0))
+
+
+def drawn(rng: np.random.Generator, setting: Setting, runs: int | None = None, machines: int | None = None) -> Durations:
+    """One campaign as vastbench sees it: looks from a random phase on; half of the failures are seen, half time out."""
+    n = runs or setting.n
+    machine = np.arange(n, dtype=float)
+    common = None
+    if setting.clustered:
+        machine = rng.integers(0, machines or -(-n // RUNS_PER_MACHINE), n).astype(float)
+        common = rng.standard_normal(n)[machine.astype(int)]
+    seconds = boots(rng, (n,), common)
+    phase = rng.random(n) * setting.step_s
+    looks = np.ceil((seconds - phase) / setting.step_s)
+    lower, upper = np.maximum(phase + (looks - 1) * setting.step_s, 0), phase + looks * setting.step_s
+    late = upper > DEADLINE_S
+    lower, upper = np.where(late, DEADLINE_S, lower), np.where(late, np.inf, upper)
+    fails, seen = rng.random(n) < setting.failures, rng.random(n) < 0.5
+    lower = np.where(fails, np.where(seen, np.inf, DEADLINE_S), lower)
+    return Durations(lower, np.where(fails, np.inf, upper), machine)
+
+
+def covered(setting: Setting, campaigns: int) -> Coverage:
+    """The intervals of ``campaigns`` campaigns beside the truth. The setting itself is the seed."""
+    rng = np.random.default_rng([setting.n, int(setting.step_s), int(100 * setting.failures), setting.clustered])
+    truth = truth_s(setting.failures)
+    held, widths, naive = 0, [], []
+    for _ in range(campaigns):
+        found = drawn(rng, setting)
+        estimate = quantile_estimate(found, 0.5)
+        if not np.isnan(estimate.low):
+            held += estimate.low <= truth <= estimate.high
+            widths.append(estimate.high - estimate.low)
+        if found.ended.any():
+            naive.append(float(np.median(found.upper[found.ended])))
+    given = len(widths)
+    width = float(np.median(widths)) if given else float("nan")
+    return Coverage(setting, held, given, 1 - given / campaigns, width, float(np.mean(naive)) - truth)
+
+
+@dataclass(frozen=True)
+class Peeking:
+    """Of campaigns looked at after every run: the share in which the interval ever missed the truth, and in which the interval
+    for a fixed number of runs did. Of stopping at the first interval that is narrow enough: the share of campaigns that
+    stopped, that of campaigns whose interval then missed, and the median number of runs.
+    """
+
+    words: str
+    ever_wrong: float
+    fixed_ever_wrong: float
+    stopped: float
+    wrong_at_stop: float
+    runs_at_stop: float
+
+
+def peeked(setting: Setting, counts: str, machines: int, campaigns: int, looks: int) -> Peeking:
+    """Campaigns of ``looks`` runs looked at after each, on ``machines`` machines where they repeat."""
+    from scipy.stats import binom
+
+    rng = np.random.default_rng([7, int(setting.step_s), int(100 * setting.failures), setting.clustered])
+    truth, rule = truth_s(setting.failures), StoppingRule(WIDTH, counts=counts)
+    sizes = np.arange(looks + 1)
+    few, many = np.transpose([ranks(n, 0.5) for n in sizes])
+    fixed_few, fixed_many = binom.ppf([[0.025], [0.975]], sizes, 0.5)
+    ever = fixed_ever = 0
+    at_stop: list[tuple[int, bool]] = []
+    for _ in range(campaigns):
+        found = drawn(rng, setting, looks, machines)
+        kept = first_of_each_machine(found) if counts == "machines" else found
+        n = sizes[1 : len(kept) + 1]
+        surely, perhaps = np.cumsum(kept.upper < truth), np.cumsum(kept.lower <= truth)
+        wrong = (perhaps < few[n]) | (surely > many[n])
+        ever += bool(wrong.any())
+        fixed_ever += bool(((perhaps < fixed_few[n]) | (surely > fixed_many[n])).any())
+        stops = next((i for i in n if rule.met(Durations(kept.lower[:i], kept.upper[:i]))), None)
+        if stops is not None:
+            at_stop.append((int(stops), bool(wrong[stops - 1])))
+    kind = f"{machines} machines, {counts} count" if setting.clustered else "every run on its machine"
+    return Peeking(
+        f"{kind}, step {setting.step_s:g} s, {setting.failures:.0%} fail",
+        ever / campaigns,
+        fixed_ever / campaigns,
+        len(at_stop) / campaigns,
+        sum(wrong for _, wrong in at_stop) / campaigns,
+        float(np.median([n for n, _ in at_stop])) if at_stop else float("nan"),
+    )
+
+
+def verdict(found: Coverage) -> str:
+    """``inside`` 93–97 %; ``near`` where only the count of campaigns leaves it open; ``OUTSIDE`` where it does not."""
+    if not found.given:
+        return "none"
+    low, high = proportion_interval(found.held, found.given)
+    if LEAST <= found.held / found.given <= GREATEST:
+        return "inside"
+    return "near" if low <= GREATEST and high >= LEAST else "OUTSIDE"
+
+
+def _width(seconds: float) -> str:
+    return "–" if np.isnan(seconds) else "open" if np.isinf(seconds) else f"{seconds:.1f} s"
+
+
+def table_of(results: Iterable[Coverage]) -> Table:
+    """Settings in rows."""
+    table = Table("n", "step", "fail", "machines", "coverage", "its 95 % interval", "none", "median width", "naive median", "")
+    for one in results:
+        setting = one.setting
+        low, high = proportion_interval(one.held, one.given)
+        table.add_row(
+            str(setting.n),
+            f"{setting.step_s:g} s",
+            f"{setting.failures:.0%}",
+            "repeat" if setting.clustered else "differ",
+            f"{one.held / one.given:.1%}" if one.given else "–",
+            f"{low:.1%} – {high:.1%}" if one.given else "–",
+            f"{one.without:.0%}",
+            _width(one.width_s),
+            f"{one.naive_bias_s:+.1f} s",
+            verdict(one),
+        )
+    return table
+
+
+def main() -> int:
+    """Print both tables; 1 when an interval's coverage is surely outside 93–97 % or the stopping rule errs more than it may."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--campaigns", type=int, default=CAMPAIGNS, help="campaigns per setting")
+    parser.add_argument("--quick", action="store_true", help="100 campaigns, two sizes: a look, not a measurement")
+    asked = parser.parse_args()
+    campaigns, sizes = (100, (10, 50)) if asked.quick else (asked.campaigns, SIZES)
+    settings = [Setting(*one) for one in product(sizes, STEPS_S, FAILURES, (False, True))]
+    alone, together = Setting(0, 1.0, 0.1, False), Setting(0, 1.0, 0.1, True)
+    looks = [(alone, "runs", 0), (Setting(0, 10.0, 0.3, False), "runs", 0)]
+    looks += [(together, counts, machines) for counts in ("machines", "runs") for machines in (20, 200)]
+    console = Console(width=None if sys.stdout.isatty() else 128, highlight=False)
+    with ProcessPoolExecutor(2) as pool:
+        peeking = [pool.submit(peeked, *one, campaigns, LOOKS) for one in looks]
+        # The largest first, so that the last to end is short.
+        order = sorted(settings, key=lambda one: -one.n)
+        found = dict(zip(order, pool.map(covered, order, [campaigns] * len(order)), strict=True))
+        rules = [one.result() for one in peeking]
+    load = " ".join(f"{x:.1f}" for x in os.getloadavg())
+    console.print(
+        f"Coverage of the median's 95 % interval, {campaigns} campaigns per setting; Python {platform.python_version()}"
+    )
+    console.print(f"load {load}; {platform.platform()}")
+    console.print(table_of(found[one] for one in settings))
+    table = Table(
+        "looked at after every run, up to 300", "ever wrong", "fixed-n ever wrong", "stopped", "wrong then", "runs then"
+    )
+    for one in rules:
+        shares = (one.ever_wrong, one.fixed_ever_wrong, one.stopped, one.wrong_at_stop)
+        table.add_row(
+            one.words, *(f"{share:.1%}" for share in shares), "–" if np.isnan(one.runs_at_stop) else f"{one.runs_at_stop:.0f}"
+        )
+    console.print(table)
+    verdicts = [verdict(one) for one in found.values()]
+    console.print(f"{verdicts.count('inside')} of {len(verdicts)} settings inside 93–97 %, {verdicts.count('near')} near.")
+    allowed = proportion_interval(round(0.05 * campaigns), campaigns)[1]
+    missed = [one.words for one in rules if "runs count" not in one.words and one.ever_wrong > allowed]
+    console.print("The rule's error is at most 5 % within the campaigns' own error." if not missed else f"MISSED: {missed}")
+    return 1 if missed or "OUTSIDE" in verdicts else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""``vastbench plan``: what it takes, said before anything is spent."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from tests.processes import VASTBENCH, clean_environment
+from vastbench.analysis.plan import plan
+from vastbench.sources import load
+from vastbench.study import APART_S
+
+
+@pytest.fixture
+def call(tmp_path):
+    def run(*words):
+        command = [VASTBENCH, "plan", *words]
+        done = subprocess.run(
+            command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60, cwd=tmp_path
+        )
+        assert "Traceback" not in done.stderr + done.stdout
+        return done
+
+    return run
+
+
+def test_without_runs_of_ones_own_it_plans_from_the_sample_and_says_so(call, tmp_path):
+    done = call("--target-width", "20%")
+    assert done.returncode == 0, done.stderr
+    expected = plan(load(), 0.2, apart_s=APART_S)
+    for words, need in (("a number chosen beforehand", expected.fixed), ("stopping by itself", expected.stopping)):
+        row = next(line for line in done.stdout.splitlines() if line.startswith(words))
+        assert f"{need.runs} – {need.runs_high}" in row
+        assert f"{need.minutes:.0f} – {need.minutes_high:.0f}" in row
+        assert f"{need.requests} – {need.requests_high}" in row
+        assert f"${need.usd:.4f} – ${need.usd_high:.4f}" in row
+    assert "the sample default-300 (emulator default)" in done.stdout
+    assert f"{expected.source_runs} runs on {expected.machines} machines" in done.stdout
+    assert not list(tmp_path.rglob("*.sqlite"))
+
+
+def test_it_answers_programs_and_hands_over_what_was_asked(call):
+    words = ("--quantile", "0.25", "--of", "wait running", "--counts", "runs", "--workers", "8", "--price", "1", "--seed", "5")
+    done = call("--target-width", "0.3", "--from", "default-300", *words, "--json")
+    shown = json.loads(done.stdout)
+    wanted = {"width": 0.3, "quantile": 0.25, "quantity": "wait running", "counts": "runs", "confidence": 0.95}
+    assert (shown["rule"], shown["workers"]) == (wanted, 8)
+    known = {"quantile": 0.25, "quantity": "wait running", "counts": "runs", "workers": 8, "usd_per_hour": 1.0, "seed": 5}
+    assert shown["stopping"]["usd"] == plan(load(), 0.3, apart_s=APART_S, **known).stopping.usd
+    text = call("--target-width", "0.3", "--from", "default-300", *words).stdout
+    assert "--stop-width 0.3 --stop-quantile 0.25 --stop-of 'wait running' --stop-counts runs" in text
+
+
+def test_the_command_that_it_names_is_one(call, tmp_path):
+    text = call("--target-width", "0.3", "--counts", "runs", "--quantile", "0.25").stdout
+    words = re.search(r"vastbench (study .*)", text)[1].replace("NAME", "x").split()
+    done = subprocess.run(
+        [VASTBENCH, *words, "--workers", "0"], env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60
+    )
+    assert "The number of workers is 0" in done.stderr  # all else was understood
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--target-width", "15"], "'15' is no share"),
+        (["--target-width", "abc%"], "'abc%' is no share"),
+        (["--target-width", "10%", "--from", "nowhere.parquet"], "nowhere.parquet"),
+        (["--target-width", "10%", "--of", "the boot"], "the boot"),
+        (["--target-width", "10%", "--store", "nowhere.sqlite"], "nowhere.sqlite"),
+        (["--target-width", "10%", "--store", "a", "--from", "b"], "both"),
+        (["--target-width", "10%", "--price", "-1"], "$-1"),
+        (["--target-width", "10%", "--from", "2026-01-02-rtx4090"], "a plan needs 6"),
+    ],
+)
+def test_a_mistake_is_named(call, words, said):
+    done = call(*words)
+    assert done.returncode in (2, 3), done.stderr
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_answer_that_no_number_of_runs_gives_is_said(call):
+    assert "No number of runs is enough" in call("--target-width", "1%", "--of", "wait SSH").stdout
+    assert "> 5000" in call("--target-width", "2.5%").stdout
