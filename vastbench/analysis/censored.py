@@ -17,6 +17,7 @@ from vastbench.analysis.curves import (
     check,
     curve,
     kaplan_meier,
+    latest,
     middles,
     negligible,
     product_limit,
@@ -154,6 +155,7 @@ def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDE
     low, high = (_interpolated(times[order], mass, level) for level in levels)
     if not negligible(found.lower, found.upper):
         low, high = min(low, estimated.quantile(levels[0])[0]), max(high, estimated.quantile(levels[1])[1])
+    low = min(low, latest(found.lower, found.upper))
     return Estimate(value, low, math.inf if math.isnan(value) else high, n, censored, method)
 
 

@@ -82,7 +82,7 @@ def turnbull(lower: np.ndarray, upper: np.ndarray) -> Curve:
     lower, upper = check(lower, upper)
     if not len(lower):
         return Curve(lower, lower, lower, "Turnbull")
-    pairs, counts = _counted(lower, upper)
+    pairs, counts = _counted(_merged(lower, upper), upper)
     cells = support(*pairs)
     found = maximise(cells, counts)
     if not found.converged:
@@ -106,7 +106,7 @@ def kaplan_meier(lower: np.ndarray, upper: np.ndarray) -> Curve:
     left, right, mass = lower[order][some], upper[order][some], mass[some]
     rest = 1 - float(mass.sum())
     if rest > ROUNDING:
-        last = float(lower[~np.isfinite(upper)].max())
+        last = _merged(lower, upper)[~np.isfinite(upper)].max()
         left, right, mass = np.append(left, last), np.append(right, np.inf), np.append(mass, rest)
     return Curve(left, right, mass / mass.sum(), "Kaplan–Meier")
 
@@ -123,6 +123,7 @@ def negligible(lower: np.ndarray, upper: np.ndarray) -> bool:
     """
     import numpy as np
 
+    lower, upper = check(lower, upper)
     ended = np.isfinite(upper)
     if not ended.any():
         return True
@@ -168,6 +169,26 @@ def check(lower: Any, upper: Any) -> tuple[np.ndarray, np.ndarray]:
         at = wrong[0]
         raise ValueError(f"Duration {at} lies between {lower[at]} and {upper[at]}; give a lower bound and one not below it.")
     return lower, upper
+
+
+def latest(lower: np.ndarray, upper: np.ndarray) -> float:
+    """The last instant at which anything was seen, 0 if nothing ever was: what did not end by then ends later or never."""
+    import numpy as np
+
+    seen = np.concatenate([lower[np.isfinite(lower)], upper[np.isfinite(upper)]])
+    return float(seen.max()) if len(seen) else 0.0
+
+
+def _merged(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The lower bounds, where those that never end are no longer told apart from any that may yet.
+
+    Else the estimate would make certain what was cut off last never to end, only because others never do.
+    """
+    import numpy as np
+
+    never = np.isinf(lower)
+    cut_off = np.isinf(upper) & ~never
+    return np.where(never & cut_off.any(), latest(lower, upper), lower)
 
 
 def _counted(lower: np.ndarray, upper: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
