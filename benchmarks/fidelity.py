@@ -255,17 +255,18 @@ class Peer:
             self._next_begin = begin + APART_S
         self._clock.sleep(begin - self._clock.now())
         begin = self._clock.now()
+        looks: list[Look] = []
         try:
             instance, created = self._rent()
         except (NoOffer, OfferGone) as error:
-            how, moments, instance = error.cause, {}, None
+            how = error.cause
         else:
             how, moments = self._follow(instance, created)
+            looks = beside_truth(moments, instance, self._events)
         with self._lock:
             self.ended[how] += 1
             self.spans.append((begin, self._clock.now()))
-            if instance is not None:
-                self.looks += beside_truth(moments, instance, self._events)
+            self.looks += looks
 
     def _rent(self) -> tuple[int, float]:
         for left in reversed(range(CONDITIONS.attempts)):
@@ -284,7 +285,8 @@ class Peer:
         raise AssertionError("the loop above returns or raises")
 
     def _follow(self, instance: int, created: float) -> tuple[str, dict[str, Moment]]:
-        how, moments = "passed", {}
+        how = "passed"
+        moments: dict[str, Moment] = {}
         try:
             deadline_s = CONDITIONS.boot_deadline_s
             moments[RUNNING], seen = wait_running(self._way, instance, self._clock, created=created, deadline_s=deadline_s)
@@ -363,7 +365,7 @@ def aims(campaigns: list[Campaign]) -> list[Row]:
         words = "alone" if at_once == 1 else f"{at_once} at once"
         latencies = [look.latency for look in looks if look.name == RUNNING and look.latency is not None]
         limit = SHORTEST_PERIOD_S + statistics.median(latencies) if latencies else None
-        limits = {RUNNING: limit, SSH: 0.5, "guest: container_started": 0.2}
+        limits = {RUNNING: limit, SSH: 0.5, GUEST_SSH: 0.5, "guest: container_started": 0.2}
         for name, most in limits.items():
             widths = [look.width for look in looks if look.name == name]
             rows.append(Row(f"width of {name}, {words}", "s", widths, None if most is None else round(most, 3), "median"))
