@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
@@ -26,6 +25,7 @@ from vastbench.errors import (
 )
 from vastbench.interrupts import shield
 from vastbench.lease import Journal, Lease, hold, new_label
+from vastbench.onstart import FIRST_COMMAND, onstart
 from vastbench.owner import owner as this_process
 from vastbench.run import Attempt
 from vastbench.ssh.keys import HostKeyPin, RunKey
@@ -254,7 +254,7 @@ class Provisioner:
             recorder.attempt = number
             offer = self._search(recorder, conditions, tried, rented)
             try:
-                lease: Lease = stack.enter_context(self._hold(recorder, run_id, conditions, offer))
+                lease: Lease = stack.enter_context(self._hold(recorder, run_id, conditions, offer, rented.key))
             except BaseException as error:
                 failed = Attempt(
                     number, outcome_of(error), offer.id, offer.machine_id, None, cause_of(error), summary_of(error)
@@ -285,7 +285,7 @@ class Provisioner:
                 self._chosen.add(rented.offer.id)
         return rented.offer
 
-    def _hold(self, recorder: Recorder, run_id: str, conditions: Conditions, offer: Offer) -> Any:
+    def _hold(self, recorder: Recorder, run_id: str, conditions: Conditions, offer: Offer, key: RunKey) -> Any:
         usd_per_hour = offer.usd_per_hour(conditions.disk_gb)
         if self.budget is not None:
             self.budget.reserve(run_id, conditions.worst_case_usd(usd_per_hour))
@@ -295,7 +295,12 @@ class Provisioner:
             image=conditions.image,
             disk_gb=conditions.disk_gb,
             label=new_label(run_id, recorder.attempt, deadline),
-            onstart=onstart(self.url, lifetime_real_s),
+            onstart=onstart(
+                self.url,
+                lifetime_real_s,
+                public_line=key.public_line,
+                watch_real_s=(conditions.boot_deadline_s + conditions.ssh_deadline_s) / self.clock.speed,
+            ),
         )
         return hold(
             self.api,
@@ -389,6 +394,7 @@ class Provisioner:
                     clock=self.clock,
                     since=running.lower,
                     deadline=running.upper + conditions.ssh_deadline_s,
+                    command=FIRST_COMMAND,
                 )
             except (DeadlineExceeded, SshError) as error:
                 rented.probes = tuple(getattr(error, "probes", ()))
@@ -434,24 +440,3 @@ def endpoints_of(instance: Instance) -> list[Endpoint]:
     if instance.direct_endpoint:
         found.append(Endpoint("direct", *instance.direct_endpoint))
     return found
-
-
-def onstart(url: str, lifetime_real_s: float) -> str:
-    """The instance's start script: no tmux at login, and the dead-man's switch.
-
-    The switch waits ``lifetime_real_s`` real seconds and then destroys the instance with the instance's own restricted key,
-    without our process or our key. It needs curl or wget in the image and is a second line of defence behind the lease.
-    """
-    seconds = max(60, math.ceil(lifetime_real_s))
-    return f"""touch ~/.no_auto_tmux
-(
-  sleep {seconds}
-  at="{url}/api/v0/instances/$CONTAINER_ID/"
-  while :; do
-    curl -fsS -X DELETE -H "Authorization: Bearer $CONTAINER_API_KEY" -H 'Content-Type: application/json' -d '{{}}' "$at" ||
-    wget -qO- --method=DELETE --header="Authorization: Bearer $CONTAINER_API_KEY" \\
-      --header='Content-Type: application/json' --body-data='{{}}' "$at"
-    sleep 30
-  done
-) >/tmp/vastbench-deadman.log 2>&1 &
-"""

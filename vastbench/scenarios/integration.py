@@ -13,6 +13,7 @@ from typing import Any
 
 from vastbench.analysis.cost import run_cost
 from vastbench.errors import CheckFailed, CommandFailed
+from vastbench.guest import Guest, Known, ask
 from vastbench.provision import Conditions, Provisioner, Rented
 from vastbench.run import Cost, Run
 from vastbench.ssh.keys import RunKey
@@ -37,14 +38,16 @@ def integration(
     started_at = datetime.now(UTC).isoformat()
     rented = Rented(RunKey.generate(f"vastbench-{run_id}"))
     checks: dict[str, Any] = {}
+    guest: Guest | None = None
     error: BaseException | None = None
     try:
         with provisioner.rent(recorder, run_id, conditions, rented):
             _work(recorder, rented, checks)
+            guest = _ask_guest(recorder, rented)
     except BaseException as stopped:  # noqa: BLE001 (classified below, and handed to the caller)
         error = stopped
     total = recorder.finish()
-    return _record(recorder, rented, conditions, checks, error, total, run_id, started_at, source), error
+    return _record(recorder, rented, conditions, checks, guest, error, total, run_id, started_at, source), error
 
 
 def _work(recorder: Recorder, rented: Rented, checks: dict[str, Any]) -> None:
@@ -69,6 +72,18 @@ def _work(recorder: Recorder, rented: Rented, checks: dict[str, Any]) -> None:
                 f"The file read back has SHA-256 {''.join(found)[:64] or '(nothing)'}, not {expected}.",
                 hint="The machine's disk or the connection garbled it; do not use this machine.",
             )
+
+
+def _ask_guest(recorder: Recorder, rented: Rented) -> Guest:
+    """The instance's own account of its start; after the work, so that it delays nothing that is measured."""
+    assert rented.ready is not None  # noqa: S101 (renting ends with a session)
+    assert rented.lease is not None  # noqa: S101
+    assert rented.running is not None  # noqa: S101
+    known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
+    guest = ask(rented.ready.session, recorder.clock, known)
+    if guest.trusted:
+        recorder.add(Phase(PhaseName.REPORTING, guest.moments["container_started"], rented.running))
+    return guest
 
 
 def _check_gpu(session: Session, gpu_name: str, num_gpus: int, phase: Any) -> dict[str, Any]:
@@ -104,6 +119,7 @@ def _record(
     rented: Rented,
     conditions: Conditions,
     checks: dict[str, Any],
+    guest: Guest | None,
     error: BaseException | None,
     total: float,
     run_id: str,
@@ -140,6 +156,7 @@ def _record(
         validation=checks,
         cost=_cost(rented, conditions, recorder.phases, total),
         instrument=_instrument(rented, recorder),
+        guest=guest.to_dict(origin) if guest else {},
     )
 
 

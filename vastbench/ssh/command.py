@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import paramiko
@@ -33,6 +33,33 @@ def execute(
     thread; what they raise ends the command and is raised here. Raises TimeoutError after ``limit_s`` real seconds,
     :class:`SshError` when the server refuses, :class:`ConnectionLost` when no exit status came.
     """
+    helpers: list[_Helper] = []
+    try:
+        with _channel(transport, limit_s) as (channel, expired):
+            _request(channel, transport, command, expired)
+            helpers.append(_Helper(channel, lambda: _drain(channel.recv_stderr, stderr)))
+            helpers.append(_Helper(channel, lambda: _feed(channel, source)))
+            _drain(channel.recv, stdout)
+            helpers[0].join()
+            channel.status_event.wait()
+            status = channel.recv_exit_status()
+    finally:
+        for helper in helpers:
+            helper.join()
+    for helper in helpers:
+        if helper.error is not None:
+            raise helper.error
+    if status == -1:
+        if expired.is_set():
+            raise TimeoutError("it had not ended")
+        state = "the connection died" if not transport.is_active() else "the command was killed or its channel closed"
+        raise ConnectionLost(f"no exit status came: {state}")
+    return status
+
+
+@contextlib.contextmanager
+def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[paramiko.Channel, threading.Event]]:
+    """A channel, closed at the end of the block or after ``limit_s`` real seconds; the event says that it was the latter."""
     began = time.monotonic()
     try:
         channel = transport.open_session(timeout=limit_s)
@@ -51,30 +78,12 @@ def execute(
     watchdog = threading.Timer(max(0.0, limit_s - (time.monotonic() - began)), give_up)
     watchdog.daemon = True
     watchdog.start()
-    helpers: list[_Helper] = []
     try:
-        _request(channel, transport, command, expired)
-        helpers.append(_Helper(channel, lambda: _drain(channel.recv_stderr, stderr)))
-        helpers.append(_Helper(channel, lambda: _feed(channel, source)))
-        _drain(channel.recv, stdout)
-        helpers[0].join()
-        channel.status_event.wait()
-        status = channel.recv_exit_status()
+        yield channel, expired
     finally:
         watchdog.cancel()
         with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
             channel.close()
-        for helper in helpers:
-            helper.join()
-    for helper in helpers:
-        if helper.error is not None:
-            raise helper.error
-    if status == -1:
-        if expired.is_set():
-            raise TimeoutError("it had not ended")
-        state = "the connection died" if not transport.is_active() else "the command was killed or its channel closed"
-        raise ConnectionLost(f"no exit status came: {state}")
-    return status
 
 
 def _request(channel: paramiko.Channel, transport: paramiko.Transport, command: str, expired: threading.Event) -> None:
@@ -101,6 +110,56 @@ def _feed(channel: paramiko.Channel, source: IO[bytes] | None) -> None:
                 channel.sendall(data)
         finally:
             channel.shutdown_write()
+
+
+class Dialogue:
+    """A command that is talked to line by line while it runs. What it says on standard error is not read."""
+
+    def __init__(self, channel: paramiko.Channel, transport: paramiko.Transport) -> None:
+        """Take a channel on which the command runs."""
+        self._channel, self._transport = channel, transport
+        self._ahead = b""
+
+    def say(self, line: bytes) -> None:
+        """Send one line, given without its end. Raises ConnectionLost when nobody listens any more."""
+        try:
+            self._channel.sendall(line + b"\n")
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise self._lost() from error
+
+    def hear(self) -> bytes:
+        """The next line, without its end. Raises ConnectionLost when there will be none, SshError for one of over 128 kB."""
+        while b"\n" not in self._ahead:
+            if len(self._ahead) > CHUNK:
+                raise SshError(f"it wrote a line of more than {CHUNK:,} bytes")
+            try:
+                data = self._channel.recv(CHUNK)
+            except (OSError, EOFError, paramiko.SSHException) as error:
+                raise self._lost() from error
+            if not data:
+                raise self._lost()
+            self._ahead += data
+        line, _, self._ahead = self._ahead.partition(b"\n")
+        return line
+
+    def _lost(self) -> ConnectionLost:
+        return ConnectionLost("the command ended" if self._transport.is_active() else "the connection died")
+
+
+@contextlib.contextmanager
+def converse(transport: paramiko.Transport, command: str, *, limit_s: float) -> Iterator[Dialogue]:
+    """Start ``command`` and talk to it while the block runs; it is hung up on at the end, or after ``limit_s`` real seconds.
+
+    Raises TimeoutError then, and otherwise what :func:`execute` raises for a channel that cannot be had or does not last.
+    """
+    with _channel(transport, limit_s) as (channel, expired):
+        try:
+            _request(channel, transport, command, expired)
+            yield Dialogue(channel, transport)
+        except ConnectionLost as error:
+            if expired.is_set():
+                raise TimeoutError("it had not said all") from error
+            raise
 
 
 class _Helper(threading.Thread):

@@ -13,7 +13,7 @@ import secrets
 import shlex
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import IO
 
 from vastbench.clock import Clock
 from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SshError, UsageError
-from vastbench.ssh.command import Sink, execute, shorten
+from vastbench.ssh.command import Dialogue, Sink, converse, execute, shorten
 from vastbench.ssh.transport import Connection, Endpoint
 from vastbench.ssh.tunnel import tunnel
 
@@ -131,6 +131,19 @@ class Session:
             part.unlink(missing_ok=True)
 
     @contextmanager
+    def dialogue(self, command: str, *, timeout_s: float = 60.0) -> Iterator[Dialogue]:
+        """Run ``command`` and talk to it line by line while the block runs; then it is hung up on.
+
+        The whole block may take ``timeout_s``. Raises :class:`DeadlineExceeded` then, and :class:`ConnectionLost` when the
+        command or the connection ends before it has answered.
+        """
+        with (
+            self._limits(command, timeout_s, shorten(command), str) as limit,
+            converse(self._connection.transport, command, limit_s=limit) as talk,
+        ):
+            yield talk
+
+    @contextmanager
     def tunnel(self, remote_port: int, remote_host: str = "127.0.0.1") -> Iterator[int]:
         """A local port that leads to ``remote_port`` as the machine sees it, while the block runs."""
         with tunnel(self._connection.transport, remote_host, remote_port) as port:
@@ -176,15 +189,21 @@ class Session:
     def _execute(
         self, command: str, timeout_s: float, source: IO[bytes] | None, stdout: Sink, errors: _Output, label: str = ""
     ) -> int:
-        shown = label or shorten(command)
+        with self._limits(command, timeout_s, label or shorten(command), errors.tail) as limit:
+            return execute(self._connection.transport, command, limit_s=limit, source=source, stdout=stdout, stderr=errors.err)
+        raise AssertionError("the block above returns or raises")
+
+    @contextmanager
+    def _limits(self, command: str, timeout_s: float, shown: str, tail: Callable[[], str]) -> Iterator[float]:
+        """The real seconds that ``command`` may take; what goes wrong with it is raised with the address and its last words."""
         if "\0" in command:
             raise UsageError(f"The command {shown!r} holds a null character.", hint="No shell can take it: remove it.")
         limit = self._clock.socket_timeout(timeout_s)
         where = f"{self.endpoint}: {shown}"
         try:
-            return execute(self._connection.transport, command, limit_s=limit, source=source, stdout=stdout, stderr=errors.err)
+            yield limit
         except TimeoutError as error:
-            last = errors.tail() or "nothing on standard error"
+            last = tail() or "nothing on standard error"
             raise DeadlineExceeded(
                 f"{where}: {error} after {limit * self._clock.speed:g} s (last on stderr: {last}).",
                 waited_for=shown,
@@ -193,7 +212,7 @@ class Session:
             ) from error
         except ConnectionLost as error:
             raise ConnectionLost(
-                f"{where}: {error.message} (last on stderr: {errors.tail() or 'nothing'}).",
+                f"{where}: {error.message} (last on stderr: {tail() or 'nothing'}).",
                 hint="Whether the command did its work is unknown: connect again and look.",
             ) from error
         except SshError as error:
