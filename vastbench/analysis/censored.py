@@ -6,11 +6,13 @@ A duration is an interval, see :mod:`vastbench.analysis.curves`, whose estimator
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.clusters import cluster_weights, effective_n
+from vastbench.analysis.bands import bands
+from vastbench.analysis.clusters import effective_n
 from vastbench.analysis.curves import (
     ROUNDING,
     Curve,
@@ -46,8 +48,13 @@ __all__ = [
     "kaplan_meier",
     "plateau",
     "quantile_estimate",
+    "quantile_estimates",
     "turnbull",
 ]
+
+
+MOST_STEPS = 1000
+"""More steps of a curve than this nobody can see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,26 +144,32 @@ def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDE
     the same levels, which holds even if they do. Where machines repeat, the sample counts for as many runs as it is worth
     (:func:`~vastbench.analysis.clusters.effective_n`); a single machine allows no interval.
     """
-    import numpy as np
+    return quantile_estimates(found, (p,), confidence=confidence)[0]
 
+
+def quantile_estimates(found: Durations, levels: Iterable[float], *, confidence: float = CONFIDENCE) -> list[Estimate]:
+    """:func:`quantile_estimate` at each of ``levels``, 0–1, in less time than one after another."""
     n, censored = len(found), int((~found.ended).sum())
     if not n:
-        return Estimate(math.nan, math.nan, math.nan, 0, 0, "none")
-    estimated = curve(found.lower, found.upper)
-    value = estimated.middle(p)
+        return [Estimate(math.nan, math.nan, math.nan, 0, 0, "none") for _ in levels]
+    estimated, wide = curve(found.lower, found.upper), not negligible(found.lower, found.upper)
     times = middles(found.lower, found.upper)
     order, mass = product_limit(times, found.ended)
-    ended_by = times <= (value if math.isfinite(value) else np.inf)
-    worth = effective_n(found.ended & ended_by, found.machine, confidence)
-    method = f"{estimated.method}; " + ("order statistics" if worth.independent else "effective order statistics")
-    levels = quantile_levels(worth.n, p, confidence)
-    if levels is None:
-        return Estimate(value, math.nan, math.nan, n, censored, method)
-    low, high = (_interpolated(times[order], mass, level) for level in levels)
-    if not negligible(found.lower, found.upper):
-        low, high = min(low, estimated.quantile(levels[0])[0]), max(high, estimated.quantile(levels[1])[1])
-    low = min(low, latest(found.lower, found.upper))
-    return Estimate(value, low, math.inf if math.isnan(value) else high, n, censored, method)
+    last = latest(found.lower, found.upper)
+
+    def one(p: float) -> Estimate:
+        value = estimated.middle(p)
+        worth = effective_n(found.ended & ~(times > value), found.machine, confidence)
+        method = f"{estimated.method}; {'order statistics' if worth.independent else 'effective order statistics'}"
+        between = quantile_levels(worth.n, p, confidence)
+        if between is None:
+            return Estimate(value, math.nan, math.nan, n, censored, method)
+        low, high = (_interpolated(times[order], mass, level) for level in between)
+        if wide:
+            low, high = min(low, estimated.quantile(between[0])[0]), max(high, estimated.quantile(between[1])[1])
+        return Estimate(value, min(low, last), math.inf if math.isnan(value) else high, n, censored, method)
+
+    return [one(p) for p in levels]
 
 
 def curve_table(
@@ -169,10 +182,10 @@ def curve_table(
 def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1) -> pd.DataFrame:
     """The share of durations that had ended with success by each time, for drawing.
 
-    Columns: ``time_s``, every instant at which the share can change; ``ended_low`` to ``ended_high``, the share from right
-    after it to the next instant, as far as the polls tell (see :class:`Curve`); ``band_low`` to ``band_high``, its pointwise
-    percentile band over ``resamples`` draws of whole machines from ``seed`` (of runs, where no machine repeats). None that
-    ended: no row.
+    Columns: ``time_s``, every instant at which the share can change, or 1,000 of them evenly in their order; ``ended_low`` to
+    ``ended_high``, the share from right after it to the next instant, as far as the polls tell (see :class:`Curve`);
+    ``band_low`` to ``band_high``, its pointwise percentile band over ``resamples`` draws of whole machines from ``seed`` (of
+    runs, where no machine repeats). None that ended: no row.
     """
     import numpy as np
     import pandas as pd
@@ -182,8 +195,10 @@ def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: 
     times = times[np.isfinite(times)]
     if not found.ended.any():
         times = times[:0]
+    if len(times) > MOST_STEPS:
+        times = times[np.linspace(0, len(times) - 1, MOST_STEPS).round().astype(int)]
     low, high = estimated.survival(np.nextafter(times, np.inf))
-    band_low, band_high = _bands(found, times, confidence, resamples, seed)
+    band_low, band_high = bands(found, times, confidence=confidence, resamples=resamples, seed=seed)
     columns = {"time_s": times, "ended_low": 1 - high, "ended_high": 1 - low, "band_low": band_low, "band_high": band_high}
     return pd.DataFrame(columns)
 
@@ -209,19 +224,3 @@ def _interpolated(times: np.ndarray, mass: np.ndarray, level: float) -> float:
         return float(values[above])
     share = (level - places[above - 1]) / (places[above] - places[above - 1])
     return float(values[above - 1] + share * (values[above] - values[above - 1]))
-
-
-def _bands(found: Durations, times: np.ndarray, confidence: float, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The band of the curves of the upper bounds below, and of the lower bounds above: it holds whatever the polls hide."""
-    import numpy as np
-
-    if not len(times):
-        return times, times
-    weights = cluster_weights(found.machine, len(found), resamples=resamples, seed=seed)
-    bands = []
-    for bounds, level in ((found.upper, (1 - confidence) / 2), (found.lower, (1 + confidence) / 2)):
-        one = np.where(found.ended, bounds, found.lower)
-        order, mass = product_limit(one, found.ended, weights)
-        sums = np.concatenate([np.zeros((resamples, 1)), np.cumsum(mass, axis=1)], axis=1)
-        bands.append(np.quantile(sums[:, np.searchsorted(one[order], times, side="right")], level, axis=0))
-    return bands[0], bands[1]

@@ -6,7 +6,7 @@ A machine that is not known is one of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -138,19 +138,17 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
     return Worth(n / effect * float(t.ppf(one_side, n - 1) / t.ppf(one_side, machines - 1)) ** 2, False)
 
 
-def cluster_weights(machine: np.ndarray | None, n: int, *, resamples: int, seed: int) -> np.ndarray:
-    """How often each of ``n`` rows is drawn when as many machines as there are are drawn with replacement.
+def drawn_machines(machines: int, width: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each machine is drawn when as many as there are are drawn with replacement, ``resamples`` times from ``seed``.
 
-    One row per resample: integers of the shape (``resamples``, n). Where no machine repeats this is the ordinary bootstrap.
+    Batches of integers, one row per draw and one column per machine: as many rows at once as memory allows where each becomes
+    a row of ``width`` numbers. The batches do not change what is drawn.
     """
     import numpy as np
 
-    labels = numbered(machine, n)
-    machines = int(labels.max()) + 1 if n else 0
-    if not machines:
-        return np.zeros((resamples, 0), dtype=np.int64)
-    drawn = np.random.default_rng(seed).multinomial(machines, np.full(machines, 1 / machines), size=resamples)
-    return drawn[:, labels]
+    random, at_once = np.random.default_rng(seed), max(1, AT_ONCE // max(width, 1))
+    for start in range(0, resamples, at_once):
+        yield random.multinomial(machines, np.full(machines, 1 / machines), size=min(at_once, resamples - start))
 
 
 def cluster_bootstrap(
@@ -164,22 +162,21 @@ def cluster_bootstrap(
     """``statistic`` of ``resamples`` samples of whole machines, drawn with replacement (Field and Welsh 2007, random cluster).
 
     ``data`` is an array with one row per value, or a tuple of such arrays, handed to ``statistic`` as its arguments; the
-    machines are drawn from ``seed``. The result has one row per resample. Raises ValueError for arrays of unequal length.
+    machines are drawn from ``seed``. The result has one row per resample. Raises ValueError for no rows or unequally many.
     """
     import numpy as np
 
     columns = data if isinstance(data, tuple) else (data,)
     lengths = {len(column) for column in columns}
-    if len(lengths) != 1:
-        raise ValueError(f"The columns have {sorted(lengths)} rows; give as many of each.")
+    if len(lengths) != 1 or not all(lengths):
+        raise ValueError(f"The columns have {sorted(lengths)} rows; give at least one, and as many of each.")
     (n,) = lengths
-    rows, found = np.arange(n), []
-    at_once = max(1, min(resamples, AT_ONCE // max(n, 1)))
-    for start in range(0, resamples, at_once):
-        count = min(at_once, resamples - start)
-        # A seed of its own for each batch, so that the batches differ and the whole still follows from one seed.
-        batch = np.random.SeedSequence([seed, start]).generate_state(1)[0]
-        for weights in cluster_weights(machine, n, resamples=count, seed=int(batch)):
-            drawn = np.repeat(rows, weights)
-            found.append(statistic(*(column[drawn] for column in columns)))
-    return np.asarray(found)
+    labels = numbered(machine, n)
+    rows = np.arange(n)
+    return np.asarray(
+        [
+            statistic(*(column[np.repeat(rows, times)] for column in columns))
+            for weights in drawn_machines(int(labels.max(initial=-1)) + 1, n, resamples, seed)
+            for times in weights[:, labels]
+        ]
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.intervals import CONFIDENCE, proportion_interval
+from vastbench.analysis.intervals import CONFIDENCE, proportion_intervals
 from vastbench.timing import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -47,11 +47,6 @@ def incidence(phases: pd.DataFrame, confidence: float = CONFIDENCE) -> pd.DataFr
     ends = ends.sort_values(["first", "many", "outcome", "cause", "time_s"], kind="stable")
     ends["runs"] = ends.groupby(["outcome", "cause"])["count"].cumsum()
     ends = ends.drop_duplicates(["outcome", "cause", "time_s"], keep="last")
-    exact = {k: proportion_interval(k, n, confidence) for k in sorted(set(ends["runs"]))}
-    found = ends.assign(
-        attempted=n,
-        incidence=ends["runs"] / n if n else 0.0,
-        low=[exact[k][0] for k in ends["runs"]],
-        high=[exact[k][1] for k in ends["runs"]],
-    )
+    low, high = proportion_intervals(ends["runs"].to_numpy(), n, confidence)
+    found = ends.assign(attempted=n, incidence=ends["runs"] / n if n else 0.0, low=low, high=high)
     return found[list(INCIDENCE_COLUMNS)].astype(INCIDENCE_COLUMNS).reset_index(drop=True)

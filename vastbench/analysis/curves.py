@@ -41,7 +41,8 @@ class Curve:
         t = np.asarray(t, dtype=float)
         earliest = np.where(self.left == self.right, self.left, np.nextafter(self.left, np.inf))
         least, greatest = (1 - self._up_to(t, places) for places in (earliest, self.right))
-        return np.clip(least, 0, 1)[()], np.clip(greatest, 0, 1)[()]
+        # The two are sums of the same masses in another order, which may round them apart by as little as it likes.
+        return np.clip(least, 0, 1)[()], np.clip(np.maximum(least, greatest), 0, 1)[()]
 
     def quantile(self, p: float) -> tuple[float, float]:
         """Between which seconds the ``p``-quantile can lie: (x, inf) when too little ended to bound it, NaN without mass.

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 CONFIDENCE = 0.95
 
@@ -13,12 +17,28 @@ def proportion_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple
 
     (nan, nan) for n = 0. Raises ValueError when ``k`` is not in 0 … ``n`` or ``confidence`` not in 0 … 1.
     """
-    from scipy.stats import binomtest
+    low, high = proportion_intervals([k], n, confidence)
+    return float(low[0]), float(high[0])
 
-    if n == 0 and k == 0:
-        return math.nan, math.nan
-    found = binomtest(int(k), int(n)).proportion_ci(confidence, method="exact")
-    return float(found.low), float(found.high)
+
+def proportion_intervals(
+    k: Sequence[int] | np.ndarray, n: int, confidence: float = CONFIDENCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and the upper ends of :func:`proportion_interval` for each of several counts ``k``."""
+    import numpy as np
+    from scipy.special import betaincinv
+
+    seen = np.asarray(k, dtype=float)
+    if ((seen < 0) | (seen > n)).any() or not 0 < confidence < 1:
+        raise ValueError(f"A count must lie in 0 to n = {n} and a confidence of {confidence} must lie between 0 and 1.")
+    if n == 0:
+        return np.full(len(seen), math.nan), np.full(len(seen), math.nan)
+    tail = (1 - confidence) / 2
+    low, high = np.zeros(len(seen)), np.ones(len(seen))
+    some, not_all = seen > 0, seen < n
+    low[some] = betaincinv(seen[some], n - seen[some] + 1, tail)
+    high[not_all] = betaincinv(seen[not_all] + 1, n - seen[not_all], 1 - tail)
+    return low, high
 
 
 def quantile_interval(values: Iterable[float], p: float, confidence: float = CONFIDENCE) -> tuple[float, float]:

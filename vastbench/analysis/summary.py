@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import STOPPED_BY_US, attempted, passed
-from vastbench.analysis.censored import durations_of, quantile_estimate
+from vastbench.analysis.censored import durations_of, quantile_estimate, quantile_estimates
 from vastbench.analysis.clusters import design
 from vastbench.analysis.intervals import proportion_interval
 from vastbench.timing import PARENTS, Outcome, PhaseName
@@ -52,6 +52,9 @@ SUMMARY_COLUMNS = {
     "method": "str",
 }
 
+USED = ["phase", "final", "cause", "outcome", "seconds", "lower_s", "upper_s", "machine"]
+"""The columns of the tidy frame that :func:`phase_summary` needs: the others are not worth moving a million rows of."""
+
 
 def outcomes(phases: pd.DataFrame) -> pd.DataFrame:
     """How the attempted runs ended: one row per outcome and cause, passed first, then the most frequent.
@@ -92,7 +95,7 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    last = attempted(phases)
+    last = attempted(phases[USED])
     tries = {str(name): rows for name, rows in last[last["final"]].groupby("phase", sort=False)}
     rows = [
         {"phase": str(name), "parent": None if name is PhaseName.TOTAL else str(PARENTS.get(name, PhaseName.TOTAL))}
@@ -109,7 +112,7 @@ def _described(tries: pd.DataFrame) -> dict[str, Any]:
     good = tries[tries["outcome"] == Outcome.PASSED].dropna(subset="seconds")
     seconds = good["seconds"]
     waited = durations_of(tries, waited=True)
-    median, p90 = (quantile_estimate(waited, p) for p in (0.5, 0.9))
+    median, p90 = quantile_estimates(waited, (0.5, 0.9))
     true = quantile_estimate(durations_of(tries), 0.5)
     clusters = design(np.asarray(seconds, dtype=float), good["machine"].to_numpy(dtype=float, na_value=np.nan))
     return {
