@@ -53,10 +53,8 @@ def _counted(
     cells = np.bincount(labels[ended] * (many + 1) + place, minlength=machines * (many + 1)).reshape(machines, -1)
     by_time = np.cumsum(cells[:, :many], axis=1, dtype=float)
     sizes = np.bincount(labels).astype(float)
-    drawn = [
-        weights @ by_time / (weights @ sizes)[:, None] for weights in drawn_machines(machines, machines + many, resamples, seed)
-    ]
-    return np.quantile(np.concatenate(drawn), level, axis=0)
+    batches = drawn_machines(machines, machines + many, resamples, seed)
+    return _quantile([weights @ by_time / (weights @ sizes)[:, None] for weights in batches], level)
 
 
 def _estimated(
@@ -71,11 +69,11 @@ def _estimated(
         _, mass = product_limit(ends, ended, weights[:, labels])
         sums = np.cumsum(mass, axis=1)
         shares.append(np.where(at > 0, sums[:, at - 1], 0.0))
-    return _quantile(np.concatenate(shares), level)
+    return _quantile(shares, level)
 
 
-def _quantile(drawn: np.ndarray, level: float) -> np.ndarray:
+def _quantile(batches: list[np.ndarray], level: float) -> np.ndarray:
     import numpy as np
 
-    limit: np.ndarray = np.quantile(drawn, level, axis=0)
+    limit: np.ndarray = np.quantile(np.concatenate(batches), level, axis=0)
     return limit

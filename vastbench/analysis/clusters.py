@@ -117,15 +117,16 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
     """How many independent runs would tell the share of ``hit`` as well as these, of which several may be of one machine.
 
     n ÷ the design effect of that share (the variance between machines, by linearisation, over that of independent runs; never
-    below 1), times (t(n − 1) ÷ t(machines − 1))² at ``confidence``: few machines do not know their own variance well (Korn and
-    Graubard 1998). At most n; 0 for a single machine with several values.
+    below 1), times (t(n − 1) ÷ t(m − 1))² at ``confidence``: few machines do not know their own variance well (Korn and Graubard
+    1998). Machines with unequal numbers of runs count as m = n² ÷ Σ size² equal ones, as most of what is known comes from few of
+    them. At most n; 0 for a single machine with several values.
     """
     import numpy as np
     from scipy.stats import t
 
     n = len(hit)
-    labels = numbered(machine, n)
-    machines = int(labels.max()) + 1 if n else 0
+    sizes = np.bincount(labels := numbered(machine, n))
+    machines = len(sizes)
     if machines == n:
         return Worth(float(n), True)
     if machines < 2:
@@ -134,8 +135,10 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
     sums = np.bincount(labels, hit - share)
     plain = n * share * (1 - share)
     effect = max(1.0, machines / (machines - 1) * float(sums @ sums) / plain) if plain > 0 else 1.0
-    one_side = (1 + confidence) / 2
-    return Worth(n / effect * float(t.ppf(one_side, n - 1) / t.ppf(one_side, machines - 1)) ** 2, False)
+    one_side, alike = (1 + confidence) / 2, n * n / float((sizes**2).sum())
+    # Below one and a half equal machines the quantile of t is beyond all use, and soon beyond its own computation.
+    known = float(t.ppf(one_side, n - 1) / t.ppf(one_side, max(alike - 1, 0.5)))
+    return Worth(n / effect * known**2, False)
 
 
 def drawn_machines(machines: int, width: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
