@@ -41,19 +41,19 @@ def test_without_runs_of_ones_own_it_plans_from_the_sample_and_says_so(call, tmp
 
 
 def test_it_answers_programs_and_hands_over_what_was_asked(call):
-    words = ("--quantile", "0.25", "--of", "wait running", "--counts", "runs", "--workers", "8", "--price", "1", "--seed", "5")
+    words = ("--quantile", "0.25", "--of", "wait running", "--workers", "8", "--price", "1", "--seed", "5")
     done = call("--target-width", "0.3", "--from", "default-300", *words, "--json")
     shown = json.loads(done.stdout)
-    wanted = {"width": 0.3, "quantile": 0.25, "quantity": "wait running", "counts": "runs", "confidence": 0.95}
+    wanted = {"width": 0.3, "quantile": 0.25, "quantity": "wait running", "confidence": 0.95}
     assert (shown["rule"], shown["workers"]) == (wanted, 8)
-    known = {"quantile": 0.25, "quantity": "wait running", "counts": "runs", "workers": 8, "usd_per_hour": 1.0, "seed": 5}
+    known = {"quantile": 0.25, "quantity": "wait running", "workers": 8, "usd_per_hour": 1.0, "seed": 5}
     assert shown["stopping"]["usd"] == plan(load(), 0.3, apart_s=APART_S, **known).stopping.usd
     text = call("--target-width", "0.3", "--from", "default-300", *words).stdout
-    assert "--stop-width 0.3 --stop-quantile 0.25 --stop-of 'wait running' --stop-counts runs" in text
+    assert "--stop-width 0.3 --stop-quantile 0.25 --stop-of 'wait running'" in text
 
 
 def test_the_command_that_it_names_is_one(call, tmp_path):
-    text = call("--target-width", "0.3", "--counts", "runs", "--quantile", "0.25").stdout
+    text = call("--target-width", "0.3", "--quantile", "0.25").stdout
     words = re.search(r"vastbench (study .*)", text)[1].replace("NAME", "x").split()
     done = subprocess.run(
         [VASTBENCH, *words, "--workers", "0"], env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60

@@ -12,6 +12,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from tests.analysis.made import made
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
@@ -251,17 +252,21 @@ def test_a_listener_that_fails_costs_no_run(tmp_path):
 # A study that ends by itself
 
 
-def measured(folder, rule, repeats=40, **settings):
-    """One sitting of the study ``precise`` that may stop on ``rule``."""
+def measured(folder, rule, repeats=40, *, there=0, **settings):
+    """One sitting of the study ``precise`` that may stop on ``rule``; ``there`` are earlier runs, each on its machine."""
     with bench(folder, profile=certain(folder), speed=SPEED, study="precise") as opened:
-        return run_study(opened, opened.open_study(repeats, stopping=rule), workers=3, **settings)
+        study = opened.open_study(repeats, stopping=rule)
+        for i in range(there):
+            run = made(i, {PhaseName.WAIT_RUNNING: 20.0 + i, PhaseName.WAIT_SSH: 4.0})
+            opened.store.save_run(replace(run, study="precise", resources={"machine_id": i}))
+        return run_study(opened, study, workers=3, **settings)
 
 
 def test_a_study_ends_when_it_knows_enough_and_goes_on_only_for_a_stricter_rule(tmp_path):
-    loose = StoppingRule(0.9, counts="runs")
-    study = measured(tmp_path, loose)
+    loose = StoppingRule(0.9)
+    study = measured(tmp_path, loose, there=8)
     assert study.ended_by is EndedBy.PRECISION
-    assert 9 <= len(study.made) <= 11  # below nine there is no interval; two more were under way
+    assert 9 <= len(study.made) <= 12  # below nine there is no interval; three were under way
     assert study.wanted == len(study.made)
     assert study.shortfall() is None
     shown = study.to_dict()
@@ -269,37 +274,32 @@ def test_a_study_ends_when_it_knows_enough_and_goes_on_only_for_a_stricter_rule(
     assert "Ended by its precision: the median of time until useful lies between" in stopping_text(study)
     assert measured(tmp_path, loose) == study
 
-    strict = measured(tmp_path, StoppingRule(0.001, counts="runs"), repeats=14)
+    strict = measured(tmp_path, StoppingRule(0.001), repeats=14)
     assert len(strict.made) == 14
     assert strict.ended_by is EndedBy.REPEATS
-    assert strict.runs[: len(study.runs)] == study.runs
+    assert {run.id for run in study.runs} < {run.id for run in strict.runs}
 
 
 def test_a_study_that_was_killed_when_it_knew_enough_makes_no_run(tmp_path):
-    rule = StoppingRule(0.9, counts="runs")
-    study = measured(tmp_path, rule)
-    with stored(tmp_path) as store:
-        store.end_study("precise", None)
-        assert store.study("precise").shortfall() is not None
-    assert measured(tmp_path, rule) == study
+    study = measured(tmp_path, StoppingRule(0.9), there=20)
+    assert (study.ended_by, len(study.made)) == (EndedBy.PRECISION, 20)
+    assert study.shortfall() is None
 
 
-def test_a_rule_that_counts_machines_never_ends_a_study_of_few(tmp_path):
-    study = measured(tmp_path, StoppingRule(0.9), repeats=12)
-    machines = {run.resources["machine_id"] for run in study.made}
-    assert len(machines) < 9
-    assert (study.ended_by, len(study.made)) == (EndedBy.REPEATS, 12)
-    assert "no interval yet" in stopping_text(study)
+def test_a_study_of_too_few_runs_has_no_interval_and_says_so(tmp_path):
+    study = measured(tmp_path, StoppingRule(0.9), repeats=4)
+    assert (study.ended_by, len(study.made)) == (EndedBy.REPEATS, 4)
+    assert "no interval yet, from 4 runs" in stopping_text(study)
 
 
 def test_runs_that_take_long_are_not_overtaken_in_the_rules_eyes(first):
-    """Three quick runs ended while the first is under way: the rule has seen none of them."""
-    study = replace(first[1], runs=(), stopping=StoppingRule(0.9, counts="runs"))
-    settled = _Settled(study)
+    """Quick runs have ended while the first is under way: the rule has seen none of them."""
+    settled = _Settled(replace(first[1], runs=(), stopping=StoppingRule(0.9)))
+    quick = [replace(first[1].runs[0], resources={"machine_id": number}) for number in range(20)]
     for number in range(2, 20):
-        settled.add(number, first[1].runs[0])
+        settled.add(number, quick[number])
     assert not settled.precise
-    settled.add(1, first[1].runs[0])
+    settled.add(1, quick[1])
     assert settled.precise
 
 
@@ -474,14 +474,18 @@ def test_the_command_line_makes_a_study_and_says_what_comes_next(tmp_path):
 
 
 def test_the_command_line_ends_a_study_that_knows_enough(tmp_path):
-    command = [VASTBENCH, "study", "--name", "cli", "--stop-width", "90%", "--stop-of", "wait running", "--stop-counts", "runs"]
-    command += ["--speed", "50", "--profile", str(certain(tmp_path)), "--store", str(tmp_path / "runs.sqlite")]
+    measured(tmp_path, StoppingRule(0.9), there=12)
+    command = [VASTBENCH, "study", "--name", "precise", "--stop-width", "90%", "--store", str(tmp_path / "runs.sqlite")]
+    command += ["--profile", str(certain(tmp_path)), "--speed", str(SPEED)]
     done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"Ended by its precision: the median of wait running lies between [\d.]+ and [\d.]+ s", done.stdout)
-    again = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
-    assert again.returncode == 0
-    assert "complete: no run was made" in again.stderr
+    assert re.search(r"Ended by its precision: the median of time until useful lies between [\d.]+ and [\d.]+ s", done.stdout)
+    assert "complete: no run was made" in done.stderr
+    command += ["--stop-width", "0.1%", "--stop-of", "wait running", "--stop-after", "0.0001"]
+    short = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
+    assert short.returncode == 11
+    assert re.search(r"1[2-6] of 300 runs; its time was up", short.stderr)
+    assert "Ended by its time: the median of wait running" in short.stdout
 
 
 @pytest.mark.parametrize(
@@ -492,7 +496,6 @@ def test_the_command_line_ends_a_study_that_knows_enough(tmp_path):
         (["--workers", "65"], "workers"),
         (["--stop-width", "0"], "share"),
         (["--stop-width", "10%", "--stop-of", "the boot"], "the boot"),
-        (["--stop-width", "10%", "--stop-counts", "hosts"], "hosts"),
     ],
 )
 def test_an_impossible_study_is_refused(tmp_path, options, word):

@@ -104,7 +104,7 @@ def test_what_the_polls_hide_no_number_of_runs_shows():
     found = plan(source(width=30.0), 0.2, quantity="wait running")
     assert "bounds of the polls" in found.unreachable
     assert found.floor > 0.2
-    assert (found.fixed.runs, found.stopping.runs, found.stopping.usd, found.repeats) == (None, None, None, None)
+    assert (found.fixed.runs, found.stopping.runs, found.stopping.usd, found.fixed_on_these) == (None, None, None, None)
 
 
 def test_a_quantile_that_is_never_reached_has_no_plan():
@@ -120,10 +120,11 @@ def test_more_runs_than_anybody_makes_are_no_number(independent):
 
 
 def test_repeats_on_machines_count_by_the_design_effect():
-    assert plan(source(), 0.3).repeats is None  # no machine was rented twice
+    assert plan(source(), 0.3).fixed_on_these is None  # no machine was rented twice
     alike = plan(source(machine=lambda i: i % 20), 0.3)
     assert alike.icc == pytest.approx(0, abs=0.1)
-    assert alike.repeats == pytest.approx(alike.fixed.runs, rel=0.4)
+    assert alike.fixed_on_these == pytest.approx(alike.fixed.runs, rel=0.4)
+    assert alike.stopping_on_these > alike.fixed_on_these
     # Machines that make all the difference: sorted runs, ten on each.
     frame = source(machine=lambda i: i % 20)
     order = frame[frame["phase"] == "wait running"].sort_values("seconds")["run"].tolist()
@@ -131,7 +132,7 @@ def test_repeats_on_machines_count_by_the_design_effect():
     apart = plan(sorted_frame, 0.15)
     assert apart.icc > 0.9
     assert apart.fixed.runs > apart.machines
-    assert apart.repeats is None
+    assert apart.fixed_on_these is None
 
 
 def test_the_same_seed_draws_the_same_plan(independent):
@@ -156,6 +157,6 @@ def test_runs_without_cost_instrument_or_machine_give_a_plan_without_those():
     runs.append(made(99, {PhaseName.WAIT_RUNNING: 60.0}, stopped=PhaseName.WAIT_SSH, outcome=CENSORED, cause="deadline"))
     found = plan(phases_table(runs), 0.3)
     assert found.fixed.runs
-    assert (found.fixed.usd, found.fixed.requests, found.repeats) == (None, None, None)
+    assert (found.fixed.usd, found.fixed.requests, found.fixed_on_these) == (None, None, None)
     assert found.to_dict()["run_usd"] is None
     assert found.never == 1

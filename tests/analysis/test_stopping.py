@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import betaln
 from scipy.stats import betabinom, binom
 
 from tests.analysis.made import CENSORED, FAILED, made
@@ -16,12 +17,12 @@ from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import (
     MIXING,
     StoppingRule,
-    first_of_each_machine,
     joined,
     observations,
     quantile_sequence,
     ranks,
     relative_width,
+    worth,
 )
 from vastbench.errors import UsageError
 from vastbench.timing import PhaseName
@@ -146,7 +147,7 @@ def test_a_run_speaks_of_the_time_until_useful_as_it_ended():
     )
     assert seen.lower.tolist() == [66.0, 650.0, INF, INF]
     assert seen.upper.tolist() == [68.0, INF, INF, INF]
-    assert len(first_of_each_machine(seen)) == 4  # no machine is known, so none is the same
+    assert worth(seen.upper, seen.machine, 0.5) == 4.0  # no machine is known, so none is the same
 
 
 def test_a_phase_is_spoken_of_by_the_runs_that_reached_it():
@@ -173,12 +174,52 @@ def test_runs_are_taken_in_the_order_in_which_they_began():
     assert observations(frame(late, early), "wait running").lower.tolist() == [50.0, 60.0]
 
 
-def test_observations_join_and_unknown_machines_stay_distinct():
+def test_observations_join_and_keep_their_machines():
     one = Durations(np.array([1.0, 2.0]), np.array([1.0, 2.0]), np.array([math.nan, 7]))
     assert joined(one, one).lower.tolist() == [1.0, 2.0, 1.0, 2.0]
-    assert first_of_each_machine(joined(one, one)).lower.tolist() == [1.0, 2.0, 1.0]
+    np.testing.assert_equal(joined(one, one).machine, [math.nan, 7, math.nan, 7])
     nowhere = Durations(one.lower, one.upper)
-    assert first_of_each_machine(joined(nowhere, one)).lower.tolist() == [1.0, 2.0, 1.0, 2.0]
+    np.testing.assert_equal(joined(nowhere, one).machine, [math.nan, math.nan, math.nan, 7])
+
+
+# What repeats are worth
+
+
+def test_runs_on_machines_of_their_own_are_worth_themselves():
+    upper = np.linspace(60, 100, 30)
+    assert worth(upper, None, 0.5) == worth(upper, np.arange(30), 0.5) == worth(upper, np.full(30, np.nan), 0.5) == 30.0
+    assert worth(np.zeros(0), None, 0.5) == 0.0
+
+
+def test_runs_on_one_machine_are_worth_nothing_for_others():
+    upper = np.linspace(60, 100, 30)
+    assert worth(upper, np.zeros(30), 0.5) == 0.0
+    assert quantile_sequence(upper, upper, machine=np.zeros(30)) == (-INF, INF)
+
+
+def test_machines_that_make_all_the_difference_are_worth_less_than_one_run_each():
+    upper = np.repeat(np.linspace(60, 100, 20), 10)
+    assert 15 < worth(upper, np.repeat(np.arange(20), 10), 0.5) <= 20
+
+
+def test_machines_that_make_none_cost_little():
+    upper = np.random.default_rng(2).permutation(np.linspace(60, 100, 200))
+    assert 100 < worth(upper, np.arange(200) % 20, 0.5) <= 200
+
+
+def test_a_machine_that_gives_most_runs_makes_the_others_worth_less():
+    upper = np.random.default_rng(3).permutation(np.linspace(60, 100, 200))
+    alike, uneven = np.arange(200) % 20, np.maximum(np.arange(200) % 40 - 20, 0)
+    assert worth(upper, uneven, 0.5) < 0.75 * worth(upper, alike, 0.5)
+
+
+def test_the_interval_of_repeats_is_that_of_as_many_runs_as_they_are_worth():
+    # Ten runs on each of twenty machines, all alike on one: the shares are those of the worth, the values those of the runs.
+    upper, machine = np.repeat(np.linspace(60, 100, 20), 10), np.repeat(np.arange(20), 10)
+    size = worth(upper, machine, 0.5)
+    k = np.linspace(0, size, 201)
+    allowed = np.flatnonzero(np.exp(betaln(2 + k, 2 + size - k) - betaln(2, 2)) * 2**size < 20)
+    assert quantile_sequence(upper, upper, machine=machine) == (upper[allowed[0] - 1], upper[allowed[-1]])
 
 
 # The rule
@@ -192,30 +233,32 @@ def campaign(rng, runs, machines, share):
     return Durations(seconds, seconds, machine)
 
 
-def wrong_at_any_look(rule, campaigns, looks):
-    """The share of campaigns in which the rule's interval, looked at after every run, ever misses the median."""
-    wrong = 0
+def wrong_at_any_look(campaigns, every=1):
+    """The share of campaigns in which the interval, looked at after every run, ever misses the median."""
+    rule, wrong = StoppingRule(0.15), 0
     for seen in campaigns:
-        kept = rule.counted(seen)
-        below = np.cumsum(kept.lower <= 80.0)
-        wrong += any(
-            not few <= k <= many
-            for k, (few, many) in zip(below, (ranks(n, 0.5) for n in range(1, len(below) + 1)), strict=True)
-        )
-    return wrong / looks
+        for n in range(9, len(seen) + 1, every):
+            low, high = rule.interval(Durations(seen.lower[:n], seen.upper[:n], seen.machine[:n]))
+            if not low <= 80.0 <= high:
+                wrong += 1
+                break
+    return wrong / len(campaigns)
 
 
 def test_the_rule_holds_under_peeking_where_every_run_has_its_machine():
     rng = np.random.default_rng(4)
-    wrong = wrong_at_any_look(StoppingRule(0.15), [campaign(rng, 200, 200, 0.6) for _ in range(500)], 500)
-    assert wrong <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 500)
+    wrong = wrong_at_any_look([campaign(rng, 100, 100, 0.6) for _ in range(150)])
+    assert wrong <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 150)
 
 
-def test_repeats_on_a_machine_break_a_rule_that_counts_runs_and_not_the_one_that_counts_machines():
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_repeats_on_a_machine_do_not_break_it(share):
     rng = np.random.default_rng(5)
-    campaigns = [campaign(rng, 200, 20, 0.6) for _ in range(400)]
-    assert wrong_at_any_look(StoppingRule(0.15, counts="machines"), campaigns, 400) <= 0.07
-    assert wrong_at_any_look(StoppingRule(0.15, counts="runs"), campaigns, 400) > 0.15
+    campaigns = [campaign(rng, 150, 15, share) for _ in range(150)]
+    assert wrong_at_any_look(campaigns, every=3) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 150)
+    if share == 0.9:
+        forgetful = [Durations(seen.lower, seen.upper, np.full(150, np.nan)) for seen in campaigns]
+        assert wrong_at_any_look(forgetful, every=3) > 0.2
 
 
 def test_a_rule_is_met_when_its_interval_is_narrow_enough():
@@ -225,13 +268,11 @@ def test_a_rule_is_met_when_its_interval_is_narrow_enough():
     width = (high - low) / ((high + low) / 2)
     assert StoppingRule(width + 1e-9).met(seen)
     assert not StoppingRule(width - 1e-9).met(seen)
-    one_machine = Durations(seconds, seconds, np.zeros(60))
-    assert not StoppingRule(0.99).met(one_machine)
-    assert StoppingRule(width + 1e-9, counts="runs").met(one_machine)
+    assert not StoppingRule(0.99).met(Durations(seconds, seconds, np.zeros(60)))
 
 
 def test_a_rule_survives_being_written_down():
-    rule = StoppingRule(0.2, quantile=0.9, quantity="wait running", counts="runs")
+    rule = StoppingRule(0.2, quantile=0.9, quantity="wait running")
     assert StoppingRule.from_dict(rule.to_dict()) == rule
 
 
@@ -242,7 +283,6 @@ def test_a_rule_survives_being_written_down():
         {"width": 15},
         {"width": 0.1, "quantile": 1.0},
         {"width": 0.1, "quantity": "x"},
-        {"width": 0.1, "counts": "x"},
     ],
 )
 def test_an_impossible_rule_is_refused(rule):

@@ -59,9 +59,9 @@ class Plan:
     """How much it takes to know a quantile as well as ``rule`` asks.
 
     ``fixed``: with a number of runs that is chosen beforehand and looked at once. ``stopping``: looked at after every run,
-    until the rule is met. Both take every run to be on a machine of its own. ``repeats``: the fixed number when all runs go to
-    no more machines than the source's; None where no number would do, or where no machine was rented twice. ``unreachable``:
-    why no number of runs will do, empty otherwise.
+    until the rule is met. Both take every run to be on a machine of its own; ``fixed_on_these`` and ``stopping_on_these`` are
+    the runs that half of the campaigns need on no more machines than the source's, None above 5,000 and where no machine was
+    rented twice. ``unreachable``: why no number of runs will do, empty otherwise.
 
     What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
     the quantile; ``icc`` and ``design_effect`` of the source (see :class:`~vastbench.analysis.clusters.Design`); seconds and
@@ -73,7 +73,8 @@ class Plan:
     workers: int
     fixed: Need
     stopping: Need
-    repeats: int | None
+    fixed_on_these: int | None
+    stopping_on_these: int | None
     unreachable: str
     source_runs: int
     machines: int
@@ -97,7 +98,6 @@ def plan(
     *,
     quantile: float = 0.5,
     quantity: str = USEFUL,
-    counts: str = "machines",
     workers: int = 4,
     apart_s: float = 6.0,
     usd_per_hour: float | None = None,
@@ -107,14 +107,14 @@ def plan(
 ) -> Plan:
     """What it takes until a quantile's interval is at most ``width`` wide, as a share of its middle, drawn from ``phases``.
 
-    ``quantity``, ``counts``: see :class:`~vastbench.analysis.stopping.StoppingRule`. ``workers`` runs at once, begun
-    ``apart_s`` seconds apart; ``usd_per_hour`` instead of the runs' own prices. One ``seed`` draws the same ``campaigns``.
+    ``quantity``: see :class:`~vastbench.analysis.stopping.StoppingRule`. ``workers`` runs at once, begun ``apart_s`` seconds
+    apart; ``usd_per_hour`` instead of the runs' own prices. One ``seed`` draws the same ``campaigns``.
     Raises UsageError for fewer than 6 runs that came to an end, and for a width, quantile, quantity, number of workers or price
     that cannot be.
     """
     import numpy as np
 
-    rule = StoppingRule(width, quantile, quantity, counts, confidence)
+    rule = StoppingRule(width, quantile, quantity, confidence)
     if workers < 1 or (usd_per_hour is not None and not 0 < usd_per_hour < math.inf):
         raise UsageError(f"A plan for {workers} workers at ${usd_per_hour} per hour.", hint="Give positive numbers.")
     seen = observations(phases, quantity)
@@ -146,7 +146,8 @@ def plan(
         workers=workers,
         fixed=need(*fixed),
         stopping=need(*stopping),
-        repeats=_with_repeats(fixed[0], made.machines, made.icc),
+        fixed_on_these=_with_repeats(fixed[0], made.machines, made.icc, confidence),
+        stopping_on_these=_with_repeats(stopping[0], made.machines, made.icc, confidence),
         unreachable=unreachable,
         source_runs=len(seen),
         machines=len(np.unique(numbered(seen.machine, len(seen)))),
@@ -187,12 +188,20 @@ def _of_a_run(phases: pd.DataFrame, workers: int, usd_per_hour: float | None) ->
     return seconds, usd, CALLS + seconds / workers * busy / between
 
 
-def _with_repeats(runs: int | None, machines: int, icc: float) -> int | None:
-    """How many runs on ``machines`` say as much as ``runs`` independent ones: n ÷ (1 + (n ÷ machines − 1) × icc) = ``runs``."""
-    if runs is None or math.isnan(icc):
+def _with_repeats(runs: int | None, machines: int, icc: float, confidence: float) -> int | None:
+    """How many runs on ``machines`` are worth ``runs`` independent ones (see :func:`~vastbench.analysis.stopping.worth`).
+
+    n ÷ (1 + (n ÷ machines − 1) × icc) × (t(∞) ÷ t(machines − 1))² = ``runs``, solved for n; as many on each machine.
+    """
+    from scipy.stats import norm, t
+
+    if runs is None or math.isnan(icc) or machines < 2:
         return None
-    left = 1 - runs * icc / machines
-    return max(runs, math.ceil(runs * (1 - icc) / left)) if left > 0 else None
+    one_side = (1 + confidence) / 2
+    wanted = runs * float(t.ppf(one_side, machines - 1) / norm.ppf(one_side)) ** 2
+    left = 1 - wanted * icc / machines
+    found = math.ceil(wanted * (1 - icc) / left) if left > 0 else MOST + 1
+    return found if found <= MOST else None
 
 
 def _needed(
@@ -201,7 +210,7 @@ def _needed(
     """How many runs half and nine tenths of the drawn campaigns need: with a fixed number, and stopping by themselves."""
     import numpy as np
 
-    draw = _Campaigns(seen, rule, campaigns, seed)
+    draw = _Campaigns(seen, campaigns, seed)
     narrow_at: dict[float, int] = {}
     stopped = np.full(campaigns, MOST + 1)
     n = 1
@@ -243,12 +252,12 @@ def _narrow(low: np.ndarray, high: np.ndarray, width: float) -> np.ndarray:
 class _Campaigns:
     """Drawn campaigns, one per row, that grow as far as they are looked at."""
 
-    def __init__(self, seen: Durations, rule: StoppingRule, campaigns: int, seed: int) -> None:
+    def __init__(self, seen: Durations, campaigns: int, seed: int) -> None:
         import numpy as np
 
         self._rng = np.random.default_rng(seed)
         self._seen = seen
-        label = numbered(seen.machine if rule.counts == "machines" else None, len(seen))
+        label = numbered(seen.machine, len(seen))
         self._order = np.argsort(label, kind="stable")
         self._size = np.bincount(label)
         self._begin = np.cumsum(self._size) - self._size

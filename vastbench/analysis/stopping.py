@@ -7,8 +7,8 @@ reaches 1/α with a probability of at most α (Ville's inequality; Robbins, Ann.
 it is below 1/α, read as ranks of the ordered sample, are the interval (Howard & Ramdas, Bernoulli 28, 2022, 1704). It holds for
 every distribution, also with ties.
 
-Runs on one machine are not independent, and no rule of this kind holds for them: it counts the first run of each machine
-alone, unless the question is about these very machines.
+Runs on one machine are not independent, and no such guarantee exists for them: they enter with as many runs as they are worth,
+as in every interval of vastbench. ``benchmarks/coverage.py`` counts how often that errs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vastbench.analysis.attempts import attempted
 from vastbench.analysis.censored import Durations, check, durations
-from vastbench.analysis.clusters import numbered
+from vastbench.analysis.clusters import effective_n
 from vastbench.analysis.intervals import CONFIDENCE
 from vastbench.errors import UsageError
 from vastbench.timing import Outcome, PhaseName
@@ -35,44 +35,60 @@ MIXING = 4.0
 USEFUL = "time until useful"
 """What a rule is about unless a phase is named: seconds from a run's start until a command has ended on its machine."""
 
-COUNTS = ("machines", "runs")
-"""What a rule may count: the first run of each machine, or every run."""
-
 
 def quantile_sequence(
-    lower: np.ndarray, upper: np.ndarray, p: float = 0.5, confidence: float = CONFIDENCE
+    lower: np.ndarray,
+    upper: np.ndarray,
+    p: float = 0.5,
+    confidence: float = CONFIDENCE,
+    *,
+    machine: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """The interval of the ``p``-quantile that holds after every run at once, in the unit of the values.
 
     An observation lies somewhere from ``lower`` to ``upper``, which are equal where it is exact; an infinite ``upper`` says
-    that it had not happened by ``lower``, two infinities that it never will. The observations must be independent. An end that
-    lies beyond the sample is −inf or inf: at 95 % the median has both from 9 observations on. Over all sizes of a sample the
-    interval misses the quantile with a probability of at most 1 − ``confidence``. Raises ValueError for a ``p`` or
-    ``confidence`` that is not between 0 and 1, and for missing or disordered bounds.
+    that it had not happened by ``lower``, two infinities that it never will. An end that lies beyond the sample is −inf or inf:
+    at 95 % the median has both from 9 observations on. Where no ``machine`` (NaN: unknown) repeats, the interval misses the
+    quantile at any size of the sample with a probability of at most 1 − ``confidence``; where some do, that is approximate.
+    Raises ValueError for a ``p`` or ``confidence`` that is not between 0 and 1, and for missing or disordered bounds.
     """
     import numpy as np
 
-    low, high = (np.sort(bounds) for bounds in check(lower, upper))
-    few, many = ranks(low.size, p, confidence)
+    lower, upper = check(lower, upper)
+    few, many = ranks(len(upper), p, confidence, worth(upper, machine, p, confidence))
+    low, high = np.sort(lower), np.sort(upper)
     return (float(low[few - 1]) if few else -math.inf, float(high[many]) if many < high.size else math.inf)
 
 
-@lru_cache(maxsize=65_536)
-def ranks(n: int, p: float, confidence: float = CONFIDENCE) -> tuple[int, int]:
-    """The least and the greatest number of ``n`` independent values at or below the ``p``-quantile that the sequence allows.
+@lru_cache(maxsize=16_384)
+def ranks(n: int, p: float, confidence: float = CONFIDENCE, worth: float | None = None) -> tuple[int, int]:
+    """The least and the greatest number of ``n`` values at or below the ``p``-quantile that the sequence allows.
 
-    Raises ValueError when ``p`` or ``confidence`` is not between 0 and 1.
+    They are ``worth`` as many independent values, which need not be a whole number; as many as they are, if unset. Raises
+    ValueError when ``p`` or ``confidence`` is not between 0 and 1.
     """
     if not (0 < p < 1 and 0 < confidence < 1):
         raise ValueError(f"not between 0 and 1: p = {p}, confidence = {confidence}")
     import numpy as np
     from scipy.special import betaln
 
-    below = np.arange(n + 1)
+    size = n if worth is None else worth
+    below = np.linspace(0, size, n + 1)
     a, b = MIXING * p, MIXING * (1 - p)
-    mixture = betaln(a + below, b + n - below) - betaln(a, b)
-    allowed = np.flatnonzero(mixture - below * math.log(p) - (n - below) * math.log1p(-p) < -math.log1p(-confidence))
+    mixture = betaln(a + below, b + size - below) - betaln(a, b)
+    allowed = np.flatnonzero(mixture - below * math.log(p) - (size - below) * math.log1p(-p) < -math.log1p(-confidence))
     return int(allowed[0]), int(allowed[-1])
+
+
+def worth(upper: np.ndarray, machine: np.ndarray | None, p: float, confidence: float = CONFIDENCE) -> float:
+    """How many independent runs tell as much of the ``p``-quantile as these, of which several may be of one machine.
+
+    The :func:`~vastbench.analysis.clusters.effective_n` of the share that ended by the sample's quantile.
+    """
+    import numpy as np
+
+    quantile = np.sort(upper)[math.ceil(p * len(upper)) - 1] if len(upper) else math.nan
+    return effective_n(np.isfinite(upper) & (upper <= quantile), machine, confidence).n
 
 
 def relative_width(low: float, high: float) -> float:
@@ -123,28 +139,17 @@ def joined(one: Durations, other: Durations) -> Durations:
     return Durations(*(np.concatenate(pair) for pair in pairs))
 
 
-def first_of_each_machine(found: Durations) -> Durations:
-    """Only the first observation on each machine: independent where machines are. An unknown machine is one of its own."""
-    import numpy as np
-
-    kept = np.sort(np.unique(numbered(found.machine, len(found)), return_index=True)[1])
-    return Durations(found.lower[kept], found.upper[kept], None if found.machine is None else found.machine[kept])
-
-
 @dataclass(frozen=True, slots=True)
 class StoppingRule:
     """Stop once the interval of a quantile is narrow enough.
 
     ``width``: the widest that :func:`quantile_sequence` may be, as a share of its middle (0.15 for ± 7.5 %). ``quantile``:
-    which one of ``quantity``, which is ``time until useful`` or a phase. ``counts``: ``machines`` for the first run of each,
-    which holds for machines like them, or ``runs``, which takes runs on one machine as independent and so holds for these very
-    machines alone. Raises UsageError for what cannot be.
+    which one of ``quantity``, which is ``time until useful`` or a phase. Raises UsageError for what cannot be.
     """
 
     width: float
     quantile: float = 0.5
     quantity: str = USEFUL
-    counts: str = "machines"
     confidence: float = CONFIDENCE
 
     def __post_init__(self) -> None:
@@ -154,17 +159,10 @@ class StoppingRule:
                 raise UsageError(f"The {name} to stop at is {value!r}.", hint="Give a share between 0 and 1, for example 0.15.")
         if self.quantity not in (USEFUL, *PhaseName):
             raise UsageError(f"There is no quantity {self.quantity!r}.", hint=f"Choose {USEFUL!r} or a phase.")
-        if self.counts not in COUNTS:
-            raise UsageError(f"A rule cannot count {self.counts!r}.", hint="Choose machines or runs.")
-
-    def counted(self, seen: Durations) -> Durations:
-        """Those of the observations that the rule counts."""
-        return first_of_each_machine(seen) if self.counts == "machines" else seen
 
     def interval(self, seen: Durations) -> tuple[float, float]:
         """The interval of the quantile, valid at any time, in seconds; an open end is infinite."""
-        kept = self.counted(seen)
-        return quantile_sequence(kept.lower, kept.upper, self.quantile, self.confidence)
+        return quantile_sequence(seen.lower, seen.upper, self.quantile, self.confidence, machine=seen.machine)
 
     def met(self, seen: Durations) -> bool:
         """Whether the interval is narrow enough."""

@@ -28,9 +28,6 @@ def plan(
         float, typer.Option("--quantile", parser=share, metavar="SHARE", help="Of which quantile: 0.5 is the median.")
     ] = "0.5",  # type: ignore[assignment]
     quantity: Annotated[str, typer.Option("--of", help="Of what: time until useful, or a phase.")] = "time until useful",
-    counts: Annotated[
-        str, typer.Option("--counts", help="machines: one run of each counts. runs: all do, for these machines alone.")
-    ] = "machines",
     source: Annotated[
         Optional[str],  # noqa: UP045 (typer reads it at run time)
         typer.Option("--from", metavar="FILE", help="Runs to plan from: Parquet, JSON, a store, a data set."),
@@ -58,7 +55,6 @@ def plan(
         target_width,
         quantile=quantile,
         quantity=quantity,
-        counts=counts,
         workers=workers,
         apart_s=APART_S,
         usd_per_hour=price,
@@ -111,10 +107,8 @@ def _show(made: Plan, place: str) -> None:
         print()
         print_table(["", "runs", "minutes", "requests", "cost"], rows, numbers=4)
         print("\nFrom – to: enough in half, and in nine of ten, of the campaigns drawn from the runs below.")
-        each = "a machine of its own" if rule.counts == "machines" else "one of these very machines"
-        print(f"Every run is taken to be on {each}; {made.workers} at once. Stopping by itself: {_command(rule)}")
-        if rule.counts == "machines":
-            print(_on_repeats(made))
+        print(f"Every run is taken to be on a machine of its own; {made.workers} at once. Stopping by itself: {_command(rule)}")
+        print(_on_repeats(made))
     print(
         f"\nIt rests on {made.source_runs} runs on {made.machines} machines: {place}. {made.never} of them did not end it; the "
         f"quantile is {made.estimate_s:.1f} s now. A mean run takes {made.run_s:.0f} s"
@@ -128,25 +122,20 @@ def _command(rule: StoppingRule) -> str:
 
     words = f"vastbench study --name NAME --stop-width {rule.width:g}"
     words += "" if rule.quantile == 0.5 else f" --stop-quantile {rule.quantile:g}"
-    words += "" if rule.quantity == USEFUL else f" --stop-of '{rule.quantity}'"
-    return words + ("" if rule.counts == "machines" else f" --stop-counts {rule.counts}")
+    return words + ("" if rule.quantity == USEFUL else f" --stop-of '{rule.quantity}'")
 
 
 def _on_repeats(made: Plan) -> str:
-    """What repeats on the same machines bring."""
+    """What it takes when the same machines are rented again and again."""
+    from vastbench.analysis.plan import MOST
+
     if math.isnan(made.icc):
         return "No machine was rented twice in these runs: what repeats on one bring is not known."
-    share = f"{made.icc:.0%} of the spread lies between machines"
-    said = ""
-    if made.repeats is not None:
-        said = f"On their {made.machines} machines alone a number chosen beforehand is {made.repeats} runs: {share}. "
-    elif made.fixed.runs is not None:
-        said = f"On their {made.machines} machines alone no number of runs is enough: {share}. "
-    if made.stopping.runs is None or made.stopping.runs > made.machines:
-        said += (
-            "A study of them would not stop by itself, since it counts machines; --counts runs plans for these machines alone."
-        )
-    return said
+    numbers = [f"> {MOST}" if n is None else str(n) for n in (made.fixed_on_these, made.stopping_on_these)]
+    return (
+        f"On no more than their {made.machines} machines: {numbers[0]} runs chosen beforehand, {numbers[1]} stopping; "
+        f"{made.icc:.0%} of the spread lies between machines."
+    )
 
 
 def _range(low: float | None, high: float | None, text: Callable[[float], str]) -> str:

@@ -119,9 +119,6 @@ def study(
         float, typer.Option("--stop-quantile", parser=share, metavar="SHARE", help="Of which quantile: 0.5 is the median.")
     ] = "0.5",  # type: ignore[assignment]
     stop_of: Annotated[str, typer.Option("--stop-of", help="Of what: time until useful, or a phase.")] = "time until useful",
-    stop_counts: Annotated[
-        str, typer.Option("--stop-counts", help="machines: one run of each counts. runs: all do, for these machines alone.")
-    ] = "machines",
     stop_after: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--stop-after", metavar="MINUTES", help="Begin no run after so many minutes of real time."),
@@ -158,7 +155,7 @@ def study(
     from vastbench.study import check_plan, run_study
 
     wanted = repeats if repeats is not None else 12 if stop_width is None else 300
-    stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of, stop_counts)
+    stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of)
     check_plan(name, wanted, workers)
     conditions = Conditions(
         gpu_name=None if gpu == "any" else gpu.replace("_", " "),

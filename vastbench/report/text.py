@@ -61,6 +61,8 @@ def run_text(run: Run, beside: Run | None = None) -> str:
     lines += ["", f"  {'phase':<22}{'seconds':>9}{column}  {'bounds':<20}{'share':>7}"]
     lines += [_line(row, run.detail, f"{other.get(row.name, '–'):>9}" if beside else "") for row in run.rows()]
     lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}" + (f"{seconds_text(beside.total_s):>9}" if beside else ""))
+    if doubt := run.guest.get("why"):
+        lines += ["", f"  the instance's own clock is not trusted: {clean(doubt)}"]
     if tries := attempts_text(run):
         lines += ["", f"  {tries}"]
     return "\n".join(lines)
@@ -116,14 +118,15 @@ def study_text(study: Study) -> str:
 def stopping_text(study: Study) -> str:
     """What a study's stopping rule looked at, what it found, and what ended the study; empty for a study without one."""
     from vastbench.analysis.frames import phases_table
-    from vastbench.analysis.stopping import observations, relative_width
+    from vastbench.analysis.stopping import observations, relative_width, worth
 
     rule = study.stopping
     if rule is None:
         return ""
     seen = observations(phases_table(study.made), rule.quantity)
     low, high = rule.interval(seen)
-    counted = f"{len(rule.counted(seen))} {rule.counts}"
+    independent = worth(seen.upper, seen.machine, rule.quantile, rule.confidence)
+    counted = f"{len(seen)} runs" + (f" worth {independent:.0f} on different machines" if independent < len(seen) else "")
     width = relative_width(low, high)
     found = f"has no interval yet, from {counted}"
     if math.isfinite(width):
