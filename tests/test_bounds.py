@@ -6,17 +6,28 @@ from collections import defaultdict
 import pytest
 
 from tests.fleet import bench, make_runs
+from tests.profiles import certain
 from vastbench.run import Run
 from vastbench.timing import Moment, Outcome, PhaseName
 
 RUNS = 50
 
 
-def true_moments(events: list[dict], instance: int) -> dict[str, tuple[float, float]]:
-    """The instance's first event of each kind, as (not before, at the latest) in emulated seconds."""
+GUEST = {
+    "container_started": "container_started",
+    "onstart_started": "onstart_started",
+    "sshd_up": "ssh_open",
+    "key_installed": "key_written",
+}
+"""What the instance's own account names, and what the emulator calls the same event."""
+
+
+def true_moments(events: list[dict], run: Run) -> dict[str, tuple[float, float]]:
+    """The first event of each kind of the run's instance, as (not before, at the latest) in emulated seconds."""
     first: dict[str, tuple[float, float]] = {}
     for event in events:
-        if event["instance"] == instance:
+        # Every run's key reaches every machine of the account; only its own is looked for.
+        if event["instance"] == run.resources["instance_id"] and event.get("comment") in (None, f"vastbench-{run.id}"):
             name = event["event"] if event["event"] != "status" else f"status {event['status']}"
             first.setdefault(name, (event["not_before_s"], event["s"]))
             if event["event"] == "status":
@@ -25,7 +36,10 @@ def true_moments(events: list[dict], instance: int) -> dict[str, tuple[float, fl
 
 
 def measured_moments(run: Run) -> dict[str, Moment]:
-    """The run's moments that the emulator knows the truth of, in emulated seconds from the run's start."""
+    """The run's moments that the emulator knows the truth of, in emulated seconds from the run's start.
+
+    ``guest ssh_open``: when SSH opened by the instance's own account, beside ``ssh_open`` as seen from here.
+    """
 
     def end(name: PhaseName) -> Moment | None:
         phase = run.phase(name)
@@ -42,14 +56,18 @@ def measured_moments(run: Run) -> dict[str, Moment]:
         "destroy_effective": Moment.between(destroy.start.lower, destroy.end.upper, "action") if destroy else None,
         "gone": end(PhaseName.CONFIRM),
     }
-    return {name: moment for name, moment in found.items() if moment is not None}
+    told = {GUEST[name]: Moment(**readings) for name, readings in run.guest.get("moments", {}).items()}
+    return {name: moment for name, moment in found.items() if moment is not None} | {
+        f"guest {name}" if name in found else name: moment for name, moment in told.items()
+    }
 
 
 def misses(run: Run, events: list[dict]) -> list[str]:
     """The moments of a run whose bounds do not hold the truth."""
-    truth = true_moments(events, run.resources["instance_id"])
+    truth = true_moments(events, run)
     wrong = []
     for name, moment in measured_moments(run).items():
+        name = name.removeprefix("guest ")
         if name not in truth:
             if moment.seen:
                 wrong.append(f"{run.id}: {name} was measured but never happened")
@@ -81,20 +99,23 @@ def test_the_comparison_is_made_for_every_kind_of_moment(measured):
     compared: dict[str, int] = defaultdict(int)
     for run in runs:
         if run.outcome is Outcome.PASSED:
-            truth = true_moments(events, run.resources["instance_id"])
+            truth = true_moments(events, run)
             for name in measured_moments(run):
-                compared[name] += name in truth
+                compared[name] += name.removeprefix("guest ") in truth
     passed = sum(run.outcome is Outcome.PASSED for run in runs)
     assert passed > RUNS / 2
     for name in ("create_effective", "status running", "ssh_open", "ssh_ready", "destroy_effective", "gone"):
         assert compared[name] == passed, name
+    # A machine that stood still for two seconds is not believed; on a busy computer that may happen to a few.
+    for name in ("container_started", "onstart_started", "guest ssh_open", "key_written"):
+        assert compared[name] >= 0.9 * passed, name
 
 
 def test_the_comparison_would_see_a_moment_outside_its_bounds(measured):
     runs, events = measured
     run = next(run for run in runs if run.outcome is Outcome.PASSED)
     shifted = [event | {"s": event["s"] + 1000, "not_before_s": event["not_before_s"] + 1000} for event in events]
-    assert len(misses(run, shifted)) >= 6
+    assert len(misses(run, shifted)) >= 10
 
 
 def test_the_bounds_are_narrower_than_what_was_waited(measured):
@@ -104,6 +125,30 @@ def test_the_bounds_are_narrower_than_what_was_waited(measured):
         if running and running.end.seen:
             assert math.isfinite(running.upper)
             assert running.end.upper - running.end.lower < running.seconds
+
+
+def test_in_real_time_the_container_start_is_known_to_a_fifth_of_a_second(tmp_path):
+    quick = tmp_path / "quick.toml"
+    quick.write_text(f"""extends = "{certain(tmp_path)}"
+about = "A boot of a few seconds"
+[boot]
+appears = {{ kind = "fixed", value = 1, basis = "assumption" }}
+running = {{ kind = "fixed", value = 5, basis = "assumption" }}
+reporting_lag = {{ kind = "fixed", value = 2, basis = "assumption" }}
+[ssh]
+accepts = {{ kind = "fixed", value = 1, basis = "assumption" }}
+""")
+    with bench(tmp_path, profile=quick, seed=5, speed=1) as opened:
+        runs, events = make_runs(opened, 3, at_once=3), opened.emulator.events
+        assert [miss for run in runs for miss in misses(run, events)] == []
+    for run in runs:
+        assert run.guest["trusted"], run.guest["why"]
+        started = Moment(**run.guest["moments"]["container_started"])
+        lag = run.phase(PhaseName.REPORTING)
+        assert started.upper - started.lower < 0.2
+        assert lag.start == started
+        assert lag.end == run.phase(PhaseName.WAIT_RUNNING).end
+        assert lag.lower <= 2.0 <= lag.upper
 
 
 def test_every_tree_adds_up(measured):

@@ -169,7 +169,7 @@ def read(session: Session, clock: Clock) -> Transcript:
 
 
 def offset(readings: Iterable[Reading]) -> tuple[float, float] | None:
-    """The bounds of (our clock − the instance's), in seconds, that all ``readings`` allow; None when they allow none together."""
+    """The bounds of (our clock − the instance's), in seconds, that all ``readings`` allow; None when they agree on none."""
     readings = list(readings)
     last = max(reading.received for reading in readings)
     drifts = [DRIFT * (last - reading.sent) + SLACK_S for reading in readings]
@@ -201,9 +201,9 @@ def _trusted(guest: Guest, transcript: Transcript, known: Known, speed: float) -
     readings = [Reading(sent, received, _uptime(line)) for sent, received, line in transcript.answers]
     if not transcript.timeline:
         raise _Distrust("the start script left no timeline")
-    spans = _spans(transcript.timeline, min([*map(_uptime, transcript.logins), *(r.uptime for r in readings)]))
     _check_order([*_stamps(transcript.timeline), *(r.uptime for r in readings)])
     _check_standstill(transcript.timeline)
+    spans = _spans(transcript.timeline, min([*map(_uptime, transcript.logins), *(r.uptime for r in readings)]))
     bounds = offset(readings)
     if bounds is None:
         raise _Distrust(f"no offset fits all of {len(readings)} round trips: {_BAD_RATE}")

@@ -79,12 +79,19 @@ def onstart(url: str, lifetime_real_s: float, *, public_line: str, watch_real_s:
 
     The switch waits ``lifetime_real_s`` real seconds and then destroys the instance with the instance's own restricted key,
     without our process or our key. It needs curl or wget in the image and is a second line of defence behind the lease.
-    The timeline waits for the key of ``public_line`` (one line of an ``authorized_keys`` file), at most ``watch_real_s`` real
-    seconds.
+    For the timeline see :func:`timeline`.
     """
     dead_man = _DEAD_MAN.format(url=url, seconds=max(60, math.ceil(lifetime_real_s)))
+    return dead_man + timeline(public_line, watch_real_s)
+
+
+def timeline(public_line: str, watch_real_s: float) -> str:
+    """The part that keeps the timeline, in the background.
+
+    It waits for the key of ``public_line`` (one line of an ``authorized_keys`` file), at most ``watch_real_s`` real seconds.
+    """
     values = {"looks": math.ceil(watch_real_s / LOOK_S), "folder": FOLDER, "key": public_line.split()[1], "look_s": LOOK_S}
-    timeline = _TIMELINE
+    script = _TIMELINE
     for name, value in values.items():
-        timeline = timeline.replace(f"{{{name}}}", str(value))
-    return dead_man + timeline
+        script = script.replace(f"{{{name}}}", str(value))
+    return script
