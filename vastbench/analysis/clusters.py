@@ -105,6 +105,13 @@ def numbered(machine: np.ndarray | None, n: int) -> np.ndarray:
     return np.where(unknown, len(known) + np.cumsum(unknown) - 1, codes)
 
 
+def repeated(machine: np.ndarray) -> bool:
+    """Whether any known machine is named more than once."""
+    import numpy as np
+
+    return len(np.unique(numbered(machine, len(machine)))) < len(machine)
+
+
 @dataclass(frozen=True, slots=True)
 class Worth:
     """How many independent values a sample is worth; ``independent`` where no machine repeats, and all of them are."""
@@ -117,9 +124,9 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
     """How many independent runs would tell the share of ``hit`` as well as these, of which several may be of one machine.
 
     n ÷ the design effect of that share (the variance between machines, by linearisation, over that of independent runs; never
-    below 1), times (t(n − 1) ÷ t(m − 1))² at ``confidence``: few machines do not know their own variance well (Korn and Graubard
-    1998). Machines with unequal numbers of runs count as m = n² ÷ Σ size² equal ones, as most of what is known comes from few of
-    them. At most n; 0 for a single machine with several values.
+    below 1), times (t(n − 1) ÷ t(m − 1))² at ``confidence``: few machines do not know their own variance well (Korn and
+    Graubard 1998). Machines with unequal numbers of runs count as m = n² ÷ Σ size² equal ones, as most of what is known comes
+    from few of them. At most n; 0 for a single machine with several values.
     """
     import numpy as np
     from scipy.stats import t
