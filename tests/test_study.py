@@ -16,13 +16,13 @@ from tests.analysis.made import made
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
-from vastbench.analysis.stopping import StoppingRule
+from vastbench.analysis.stopping import Settled, StoppingRule
 from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.provision import Conditions
 from vastbench.report.text import stopping_text
 from vastbench.sources import load
 from vastbench.store import Store
-from vastbench.study import APART_S, EndedBy, Study, _Settled, run_study
+from vastbench.study import APART_S, EndedBy, Study, run_study
 from vastbench.timing import Outcome, PhaseName
 
 SPEED = 50
@@ -294,7 +294,7 @@ def test_a_study_of_too_few_runs_has_no_interval_and_says_so(tmp_path):
 
 def test_runs_that_take_long_are_not_overtaken_in_the_rules_eyes(first):
     """Quick runs have ended while the first is under way: the rule has seen none of them."""
-    settled = _Settled(replace(first[1], runs=(), stopping=StoppingRule(0.9)))
+    settled = Settled(StoppingRule(0.9), ())
     quick = [replace(first[1].runs[0], resources={"machine_id": number}) for number in range(20)]
     for number in range(2, 20):
         settled.add(number, quick[number])

@@ -24,6 +24,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import STOPPED_BY_US
+from vastbench.analysis.stopping import Settled
 from vastbench.errors import (
     BudgetRefused,
     Interrupted,
@@ -41,7 +42,6 @@ from vastbench.run import Run
 from vastbench.timing import Listener, Outcome, Phase, PhaseName
 
 if TYPE_CHECKING:
-    from vastbench.analysis.censored import Durations
     from vastbench.analysis.stopping import StoppingRule
     from vastbench.bench import Bench
 
@@ -228,7 +228,7 @@ def run_study(
     study = bench.store.study(study.name)
     if len(study.made) >= study.wanted:
         return study
-    settled = _Settled(study)
+    settled = Settled(study.stopping, study.made)
     ended_by = EndedBy.PRECISION if settled.precise else None
     if ended_by is None:
         bench.store.end_study(study.name, None)
@@ -241,48 +241,11 @@ def run_study(
     return bench.store.study(study.name)
 
 
-class _Settled:
-    """What the stopping rule sees: runs in the order in which they began, up to the first that is still under way.
-
-    Runs that end early would otherwise be seen before those that take long, and the quantile would look small.
-    """
-
-    def __init__(self, study: Study) -> None:
-        self._rule = study.stopping
-        self._seen = self._say(study.made)
-        self._last = len(study.made)
-        self._ahead: dict[int, Durations | None] = {}
-        self.precise = self._met()
-
-    def add(self, number: int, run: Run) -> None:
-        """Take in a run that has ended, the ``number``-th that was begun."""
-        self._ahead[number] = self._say((run,))
-        while self._last + 1 in self._ahead:
-            self._last += 1
-            found = self._ahead.pop(self._last)
-            if self._seen is not None and found is not None:
-                from vastbench.analysis.stopping import joined
-
-                self._seen = joined(self._seen, found)
-                self.precise = self.precise or self._met()
-
-    def _met(self) -> bool:
-        return self._rule is not None and self._seen is not None and self._rule.met(self._seen)
-
-    def _say(self, runs: tuple[Run, ...]) -> Durations | None:
-        if self._rule is None:
-            return None
-        from vastbench.analysis.frames import phases_table
-        from vastbench.analysis.stopping import observations
-
-        return observations(phases_table(runs), self._rule.quantity)
-
-
 class _Crew:
     """The workers of one sitting and what they have done so far."""
 
     def __init__(
-        self, bench: Bench, study: Study, workers: int, listener: StudyListener, settled: _Settled, minutes: float | None
+        self, bench: Bench, study: Study, workers: int, listener: StudyListener, settled: Settled, minutes: float | None
     ) -> None:
         self.ended_by: EndedBy | None = None
         self._settled = settled

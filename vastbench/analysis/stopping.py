@@ -14,6 +14,7 @@ as in every interval of vastbench. ``benchmarks/coverage.py`` counts how often t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vastbench.analysis.attempts import attempted
 from vastbench.analysis.censored import Durations, check, durations
 from vastbench.analysis.clusters import effective_n
+from vastbench.analysis.frames import phases_table
 from vastbench.analysis.intervals import CONFIDENCE
 from vastbench.errors import UsageError
 from vastbench.timing import Outcome, PhaseName
@@ -28,6 +30,8 @@ from vastbench.timing import Outcome, PhaseName
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+    from vastbench.run import Run
 
 MIXING = 4.0
 """The weight of the mixture's prior, Beta(4p, 4(1 − p)): from 20 to 400 runs no other brings a rank more than two closer."""
@@ -176,3 +180,37 @@ class StoppingRule:
     def from_dict(cls, rule: dict[str, Any]) -> Self:
         """The rule that :meth:`to_dict` wrote."""
         return cls(**rule)
+
+
+class Settled:
+    """What a stopping rule sees of a study under way: runs in the order of their beginning, up to the first that has not ended.
+
+    Runs that end early would otherwise be seen before those that take long, and the quantile would look small. ``precise``:
+    whether the rule was met at any look.
+    """
+
+    def __init__(self, rule: StoppingRule | None, made: Sequence[Run]) -> None:
+        """Begin with the runs that were ``made`` before; without a rule nothing is ever precise."""
+        self._rule = rule
+        self._seen = self._say(made)
+        self._last = len(made)
+        self._ahead: dict[int, Durations | None] = {}
+        self.precise = self._met()
+
+    def add(self, number: int, run: Run) -> None:
+        """Take in a run that has ended, the ``number``-th that was begun."""
+        self._ahead[number] = self._say((run,))
+        while self._last + 1 in self._ahead:
+            self._last += 1
+            found = self._ahead.pop(self._last)
+            if self._seen is not None and found is not None:
+                self._seen = joined(self._seen, found)
+                self.precise = self.precise or self._met()
+
+    def _met(self) -> bool:
+        return self._rule is not None and self._seen is not None and self._rule.met(self._seen)
+
+    def _say(self, runs: Sequence[Run]) -> Durations | None:
+        if self._rule is None:
+            return None
+        return observations(phases_table(runs), self._rule.quantity)
