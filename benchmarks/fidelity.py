@@ -8,7 +8,6 @@ status is 1 when an aim is missed.
 """
 
 import argparse
-import math
 import multiprocessing
 import os
 import statistics
@@ -16,16 +15,32 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from figures import Row, show
+from looks import (
+    CLIENT,
+    CONTAINER,
+    DESTROYED,
+    GUEST,
+    GUEST_SSH,
+    METHODS,
+    OURS,
+    RUNNING,
+    SSH,
+    TEN,
+    TWO,
+    Campaign,
+    Look,
+    Task,
+    beside_truth,
+    moments_table,
+    requests_table,
+)
 from pollers import STATUS_CALLS, ById, Door, Looking, OfficialClient, OpenSsh, destroy, wait_running, wait_ssh
 from rich.console import Console
-from rich.table import Table
 
 from vastbench.bench import Bench
 from vastbench.clock import Clock
@@ -39,11 +54,15 @@ from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest
 from vastbench.vast.watch import SHORTEST_PERIOD_S
 
-SEED = 4
+LISTED = ("GET /api/v1/instances/", 200)
+
+SEED = 10
+"""Of its first 50 boots two never end and one fails: what the default profile says."""
+
 CROWD = 10
 """So many runs at once are a crowd."""
 
-CONDITIONS = Conditions(boot_deadline_s=300, ssh_deadline_s=120)
+CONDITIONS = Conditions(boot_deadline_s=240, ssh_deadline_s=120)
 
 QUICK = """
 extends = "cached"
@@ -60,118 +79,6 @@ auth_never = { p = 0, basis = "assumption" }
 [market]
 offer_gone = { p = 0, basis = "assumption" }
 """
-
-OURS, TEN, TWO, CLIENT = "vastbench", "GET by id, 10 s", "GET by id, 2 s", "official client, 10 s"
-METHODS = (OURS, TEN, TWO, CLIENT)
-
-RUNNING, SSH, DESTROYED, GUEST_SSH = "running", "SSH ready", "destroyed", "guest: SSH ready"
-GUEST = {
-    "container_started": "container_started",
-    "onstart_started": "onstart_started",
-    "sshd_up": "ssh_open",
-    "key_installed": "key_installed",
-}
-"""The guest's moments and the truth log's words for them."""
-
-TRUTHS = {
-    RUNNING: "status running",
-    "port open": "ssh_open",
-    SSH: "ssh_ready",
-    DESTROYED: "destroy_effective",
-    "gone": "gone",
-    GUEST_SSH: "ssh_ready",
-} | {f"guest: {name}": event for name, event in GUEST.items()}
-"""Every moment that is compared, and the event of the truth log that it is about."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One way to look, on one profile, for so many runs, at most so many of them at once."""
-
-    method: str
-    profile: str
-    runs: int
-    at_once: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """What was measured of one moment of one run, beside the truth; monotonic seconds. Unseen: ``upper`` is infinite.
-
-    The event happened in [``early``, ``late``]; None when it never did. ``latency``: what the answer that showed it took.
-    """
-
-    name: str
-    lower: float
-    upper: float
-    early: float | None
-    late: float | None
-    latency: float | None = None
-
-    @property
-    def seen(self) -> bool:
-        """Whether it was measured to have happened."""
-        return math.isfinite(self.upper)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the bounds hold the truth."""
-        if self.early is None or self.late is None:
-            return not self.seen
-        return self.lower <= self.late and self.early <= self.upper
-
-    @property
-    def width(self) -> float:
-        """Seconds between the bounds."""
-        return self.upper - self.lower
-
-    @property
-    def late_by(self) -> float:
-        """How long after the truth the figure is that a tool shows: that of the answer that told."""
-        assert self.early is not None
-        assert self.late is not None
-        return self.upper - (self.early + self.late) / 2
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """What one task came to. ``spans``: begin and end of each run. ``ended``: how many runs ended in which way."""
-
-    task: Task
-    looks: list[Look]
-    answers: list[tuple[str, int, float]]
-    spans: list[tuple[float, float]]
-    ended: Counter[str]
-
-    def per_run(self, calls: Iterable[str] | None = None, status: int | None = None) -> float:
-        """Requests per run: of these calls (default: all), answered with this HTTP status (default: any)."""
-        counted = [1 for call, code, _ in self.answers if (calls is None or call in calls) and status in (None, code)]
-        return len(counted) / max(1, len(self.spans))
-
-    @property
-    def most_at_once(self) -> int:
-        """How many runs were under way at once at most."""
-        changes = sorted([(begin, 1) for begin, _ in self.spans] + [(end, -1) for _, end in self.spans])
-        now = most = 0
-        for _, change in changes:
-            now += change
-            most = max(most, now)
-        return most
-
-
-def beside_truth(moments: dict[str, Moment], instance: int, events: list[dict[str, Any]], origin: float = 0.0) -> list[Look]:
-    """``moments`` (readings from ``origin`` on) of an instance beside the first events of the truth log that they are about."""
-    truth: dict[str, tuple[float, float]] = {}
-    for event in events:
-        if event["instance"] == instance:
-            name = f"status {event['status']}" if event["event"] == "status" else event["event"]
-            truth.setdefault(name, (event["not_before_s"], event["s"]))
-    looks = []
-    for name, moment in moments.items():
-        early, late = truth.get(TRUTHS[name], (None, None))
-        took = None if moment.yes_received is None or moment.yes_sent is None else moment.yes_received - moment.yes_sent
-        looks.append(Look(name, moment.lower + origin, moment.upper + origin, early, late, took))
-    return looks
 
 
 def moments_of(run: Run) -> dict[str, Moment]:
@@ -315,66 +222,31 @@ def plan(profiles: list[str], runs: int, others: int, at_once: int, alone: int) 
     return [stage for stage in ([task for task in [*together, *single] if task not in busy], busy) if stage]
 
 
-def moments_table(title: str, campaigns: list[Campaign]) -> Table:
-    """Every way's moments: how many hold the truth, how wide the bounds are, how late the figure is."""
-    table = Table("way to look", "moment", "n", "unseen", "truth inside", title=title, title_justify="left")
-    for column in ("width: median", "p95", "late: median", "mean", "middle: mean"):
-        table.add_column(column, justify="right")
-    for method in METHODS:
-        looks = [look for campaign in campaigns if campaign.task.method == method for look in campaign.looks]
-        for name in TRUTHS:
-            mine = [look for look in looks if look.name == name]
-            if mine:
-                table.add_row(method, name, *_figures(mine))
-        table.add_section()
-    return table
-
-
-def _figures(looks: list[Look]) -> list[str]:
-    known = [look for look in looks if look.seen and look.early is not None]
-    inside = sum(look.holds for look in looks)
-    cells = [str(len(looks)), str(sum(not look.seen for look in looks)), f"{inside / len(looks):.1%}"]
-    if not known:
-        return [*cells, *["–"] * 5]
-    widths = sorted(look.width for look in known)
-    late = [look.late_by for look in known]
-    middle = [look.late_by - look.width / 2 for look in known]
-    figures = [statistics.median(widths), widths[round(0.95 * (len(widths) - 1))]]
-    return cells + [f"{x:.3f}" for x in (*figures, statistics.median(late), statistics.mean(late), statistics.mean(middle))]
-
-
-def requests_table(campaigns: list[Campaign]) -> Table:
-    """What every way asked of the API, as the emulator counted it."""
-    table = Table("way to look", "profile", "runs", "at once", title="API requests per run", title_justify="left")
-    for column in ("all", "for a status", "429s", "how the runs ended"):
-        table.add_column(column, justify="left" if " the " in column else "right")
-    for one in sorted(campaigns, key=lambda c: (c.task.at_once, METHODS.index(c.task.method))):
-        counts = [f"{x:.1f}" for x in (one.per_run(), one.per_run(STATUS_CALLS), one.per_run(status=429))]
-        ended = ", ".join(f"{number} {how}" for how, number in one.ended.most_common())
-        task = one.task
-        table.add_row(task.method, Path(task.profile).stem, str(len(one.spans)), str(one.most_at_once), *counts, ended)
-    return table
-
-
 def aims(campaigns: list[Campaign]) -> list[Row]:
     """What vastbench aims at, each with its limit."""
     mine = [one for one in campaigns if one.task.method == OURS]
-    rows = [Row("moments whose bounds do not hold the truth", "moments", [sum(not x.holds for c in mine for x in c.looks)], 0)]
+    rows = [Row("bounds that do not hold the truth", "moments", [sum(not x.holds for c in mine for x in c.looks)], 0)]
     for at_once in sorted({one.task.at_once for one in mine}):
         looks = [look for one in mine if one.task.at_once == at_once for look in one.looks if look.seen]
         words = "alone" if at_once == 1 else f"{at_once} at once"
-        latencies = [look.latency for look in looks if look.name == RUNNING and look.latency is not None]
-        limit = SHORTEST_PERIOD_S + statistics.median(latencies) if latencies else None
-        limits = {RUNNING: limit, SSH: 0.5, GUEST_SSH: 0.5, "guest: container_started": 0.2}
+        calls = [answer for one in mine if one.task.at_once == at_once for answer in one.answers]
+        api_s = [took for call, code, took in calls if (call, code) == LISTED]
+        limits = {RUNNING: SHORTEST_PERIOD_S + statistics.median(api_s), SSH: 0.5, GUEST_SSH: 0.5, CONTAINER: 0.2}
         for name, most in limits.items():
             widths = [look.width for look in looks if look.name == name]
-            rows.append(Row(f"width of {name}, {words}", "s", widths, None if most is None else round(most, 3), "median"))
+            rows.append(Row(f"width of {name}, {words}", "s", widths, round(most, 3), "median"))
+        apart = [look.width - look.latency for look in looks if look.name == RUNNING and look.latency is not None]
+        rows.append(Row(f"from look to look at running, {words}", "s", apart))
+        rows.append(Row(f"the list's latency, {words}", "s", api_s))
     for one in (one for one in mine if one.task.at_once > 1):
         task = one.task
         same = (task.profile, task.at_once)
         other = next(c for c in campaigns if c.task.method == TEN and (c.task.profile, c.task.at_once) == same)
         ratio = one.per_run(STATUS_CALLS) / other.per_run(STATUS_CALLS)
-        rows.append(Row(f"status requests, share of {TEN} ({Path(task.profile).stem})", "of theirs", [ratio], 1))
+        # Where boots are fast, runs end before so many could be rented: the aim is about the others.
+        crowded = one.mean_at_once >= task.at_once / 2
+        name = f"status requests, share of 10 s polling, {Path(task.profile).stem}"
+        rows.append(Row(name, "of theirs", [ratio], 1 if crowded else None))
     return rows
 
 
@@ -392,7 +264,7 @@ def main() -> None:
             runs = options.runs or 3
             stages = plan([str(fast)], runs, runs, runs, 1)
         else:
-            stages = plan(["default", "cached"], options.runs or 50, 24, 20, 4)
+            stages = plan(["default", "cached"], options.runs or 50, 24, 20, 3)
         campaigns: list[Campaign] = []
         for stage in stages:
             with ProcessPoolExecutor(len(stage), multiprocessing.get_context("spawn")) as pool:
