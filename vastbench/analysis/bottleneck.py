@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import passed
 from vastbench.analysis.clusters import cluster_bootstrap, numbered, repeated
-from vastbench.analysis.frames import TOP_LEVEL, column, runs_table
+from vastbench.analysis.frames import TOP_LEVEL, column, seconds_table
 from vastbench.analysis.intervals import CONFIDENCE
 from vastbench.timing import PhaseName
 
@@ -131,12 +131,16 @@ def _parts(phases: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     """One row per run whose seconds add up, one column per part of the total; and the machine of each, NaN where unknown."""
     import numpy as np
 
-    runs = runs_table(passed(phases))
-    runs = runs[runs["unattributed_s"].notna()]
+    # No more columns than these: the others are text, whose copies would take most of the time and memory.
+    needed = phases[["run", "run_outcome", "phase", "parent", "final", "seconds", "machine"]]
+    rows = passed(needed)
+    machine = rows.loc[rows["phase"] == PhaseName.TOTAL, "machine"].to_numpy(dtype=float, na_value=np.nan)
+    runs = seconds_table(rows)
+    whole = runs["unattributed_s"].notna().to_numpy()
+    runs, machine = runs[whole], machine[whole]
     names = {column(name): str(name) for name in TOP_LEVEL} | {"retries_s": RETRIES}
     had = [name for name in names if runs[name].notna().any()]
     parts = runs[[*had, column(PhaseName.UNATTRIBUTED)]].fillna(0.0)
-    machine = runs["machine"].to_numpy(dtype=float, na_value=np.nan)
     return parts.rename(columns=names | {column(PhaseName.UNATTRIBUTED): str(PhaseName.UNATTRIBUTED)}), machine
 
 

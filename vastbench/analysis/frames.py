@@ -125,7 +125,7 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
         raise SchemaError(f"A column does not hold its type: {error}.", hint="Export the table with vastbench.") from None
     words: dict[str, type[StrEnum]] = {"phase": PhaseName, "outcome": Outcome, "run_outcome": Outcome}
     for name, known in words.items():
-        strange = sorted(set(found[name].dropna()) - {str(word) for word in known})
+        strange = sorted(set(found[name].dropna().unique()) - {str(word) for word in known})
         if strange or found[name].isna().any():
             raise SchemaError(f"The column {name!r} holds {(strange or ['nothing'])[0]!r}.", hint="Use a newer vastbench.")
     totals = found.loc[found["phase"] == PhaseName.TOTAL, "run"]
@@ -164,17 +164,22 @@ def runs_table(phases: pd.DataFrame) -> pd.DataFrame:
     last try, missing when that did not end), ``retries_s`` (top-level phases of earlier tries), ``unattributed_s`` and
     ``total_s``. For a run with an ``unattributed_s`` these add up to ``total_s``.
     """
-    totals = phases[phases["phase"] == PhaseName.TOTAL]
-    runs = totals[list(RUN_COLUMNS)].set_index("run")
-    top = phases[phases["parent"] == PhaseName.TOTAL]
+    runs = phases.loc[phases["phase"] == PhaseName.TOTAL, list(RUN_COLUMNS)].set_index("run")
+    return runs.join(seconds_table(phases)).reset_index()
+
+
+def seconds_table(phases: pd.DataFrame) -> pd.DataFrame:
+    """The seconds of :func:`runs_table` alone, by ``run``; ``phases`` needs the columns run, phase, parent, final, seconds."""
+    totals = phases.loc[phases["phase"] == PhaseName.TOTAL, ["run", "seconds"]].set_index("run")["seconds"]
+    top = phases.loc[phases["parent"] == PhaseName.TOTAL, ["run", "phase", "final", "seconds"]]
     final = top[top["final"]].pivot(index="run", columns="phase", values="seconds")
     names = [str(name) for name in (*TOP_LEVEL, PhaseName.UNATTRIBUTED)]
-    seconds = final.reindex(index=runs.index, columns=names).astype("float64")
+    seconds = final.reindex(index=totals.index, columns=names).astype("float64")
     seconds.columns = [column(PhaseName(name)) for name in names]
-    retries = top[~top["final"]].groupby("run")["seconds"].sum().reindex(runs.index, fill_value=0.0)
+    retries = top[~top["final"]].groupby("run")["seconds"].sum().reindex(totals.index, fill_value=0.0)
     seconds.insert(len(TOP_LEVEL), "retries_s", retries)
-    seconds["total_s"] = totals.set_index("run")["seconds"]
-    return runs.join(seconds).reset_index()
+    seconds["total_s"] = totals
+    return seconds
 
 
 def runs_from(phases: pd.DataFrame) -> list[Run]:
