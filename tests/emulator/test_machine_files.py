@@ -8,8 +8,9 @@ import shutil
 import asyncssh
 import pytest
 
-from tests.emulator.machines import KEY, booted, connected, folder, run, said
+from tests.emulator.machines import KEY, PUBLIC, booted, connected, folder, run, said
 from vastbench.emulator.machine import choose_isolation
+from vastbench.emulator.truth import TruthLog
 
 KINDS = ["plain"] + (["namespace"] if run(choose_isolation()).name == "namespace" else [])
 BEST = KINDS[-1]
@@ -238,5 +239,31 @@ def test_ssh_l_forwards_to_the_loopback():
             target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
             told = await call("ssh", machine.direct_port, "-W", target, "root@127.0.0.1", stdin=b"it\n")
             assert told == (0, "got it\n")
+
+    run(scenario())
+
+
+def test_accepted_keys_stand_in_the_machines_own_file_from_when_the_truth_log_says():
+    truth = TruthLog(1.0)
+
+    async def scenario():
+        async with connected(BEST, truth=truth) as (machine, ssh):
+            assert await said(ssh, "cat ~/.ssh/authorized_keys; stat -c %a ~/.ssh/authorized_keys") == f"{PUBLIC.strip()}\n600"
+            machine.authorize([])
+            assert await said(ssh, "cat ~/.ssh/authorized_keys") == ""
+        (event,) = [event for event in truth.events if event["event"] == "key_written"]
+        assert event["key"] == KEY.get_fingerprint()
+        assert event["not_before_ns"] < event["ns"]
+
+    run(scenario())
+
+
+def test_a_link_in_place_of_the_keys_folder_is_not_followed(tmp_path):
+    async def scenario():
+        async with connected(BEST) as (machine, ssh):
+            await said(ssh, f"rm -rf ~/.ssh && ln -s {tmp_path} ~/.ssh")
+            machine.authorize([PUBLIC])
+            assert list(tmp_path.iterdir()) == []
+            assert "authorized_keys cannot be written" in machine.logs()
 
     run(scenario())

@@ -330,3 +330,26 @@ def test_leaving_a_tunnel_ends_its_port_and_its_connections(session):
             assert sock.recv(1) == b""
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", local), timeout=2)
+
+
+# --- dialogues
+
+
+def test_a_command_answers_line_by_line_while_it_runs(session):
+    with session.dialogue('while read -r line; do echo "heard $line"; done') as talk:
+        for word in (b"one", b"two"):
+            talk.say(word)
+            assert talk.hear() == b"heard " + word
+    assert session.run("echo still here").stdout == "still here\n"
+
+
+def test_a_command_that_ends_or_falls_silent_ends_the_dialogue(session):
+    with pytest.raises(ConnectionLost, match="the command ended"), session.dialogue("exit 0") as talk:
+        talk.hear()
+    with pytest.raises(DeadlineExceeded, match="had not said all"), session.dialogue("sleep 60", timeout_s=0.5) as talk:
+        talk.hear()
+
+
+def test_a_line_without_end_is_not_taken(session):
+    with pytest.raises(SshError, match="a line of more than"), session.dialogue("head -c 1000000 /dev/zero; cat") as talk:
+        talk.hear()
