@@ -90,7 +90,8 @@ def _show(made: Plan, place: str) -> None:
 
     rule = made.rule
     what = f"the {'median' if rule.quantile == 0.5 else f'{rule.quantile:g}-quantile'} of {rule.quantity}"
-    print(f"To know {what} within {rule.width:.3g} of its value (± {rule.width / 2:.1%}) at {rule.confidence:.0%} confidence:")
+    wide = f"± {100 * rule.width / 2:.3g} % (an interval {100 * rule.width:.3g} % wide)"
+    print(f"To know {what} to {wide} at {rule.confidence:.0%} confidence:")
     if made.unreachable:
         print(f"\n  No number of runs is enough: {made.unreachable}.")
     else:
