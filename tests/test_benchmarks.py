@@ -77,3 +77,11 @@ def test_the_benchmark_of_peers_shows_both_trees_and_their_errors(side_by_side):
     assert figures["vastbench, times the emulator's own"] > 0.99
     # The published run: 94.77 s in phases, of which 0.48 s were the destroy.
     assert figures["seed's method: time to a verified file"] >= 94.77 - 0.48
+
+
+def test_the_benchmark_of_scale_goes_through_every_step():
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = {cells[0] for cells in table_rows(done.stdout)}
+    assert {"load and check the table", "summary", "bottleneck: shares", "boot curve with its band"} <= steps
