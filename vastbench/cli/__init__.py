@@ -23,7 +23,7 @@ from vastbench.errors import Interrupted, VastbenchError
 __all__ = ["app", "main"]
 
 # Their import registers the commands, in the order of the help text.
-for _room in ("rent", "stored", "market", "tools"):
+for _room in ("rent", "stored", "market", "tools", "plan"):
     import_module(f"vastbench.cli.{_room}")
 
 _debug = False
