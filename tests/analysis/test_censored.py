@@ -152,9 +152,7 @@ def test_several_quantiles_at_once_are_those_one_by_one():
 
 
 @settings(deadline=None, max_examples=60)
-@given(
-    st.lists(st.tuples(st.floats(0, 100), st.sampled_from([0.0, 1.0, 20.0, INF])), min_size=1, max_size=30), st.integers(1, 6)
-)
+@given(st.lists(ROWS, min_size=1, max_size=30), st.integers(1, 6))
 def test_whatever_is_known_the_value_lies_in_the_interval_and_the_bands_about_the_curve(rows, machines):
     lower = np.array([low for low, _ in rows])
     found = Durations(lower, lower + [width for _, width in rows], np.arange(len(rows)) % machines if machines < 6 else None)

@@ -167,7 +167,10 @@ def quantile_estimates(found: Durations, levels: Iterable[float], *, confidence:
         low, high = (_interpolated(times[order], mass, level) for level in between)
         if wide:
             low, high = min(low, estimated.quantile(between[0])[0]), max(high, estimated.quantile(between[1])[1])
-        return Estimate(value, min(low, last), math.inf if math.isnan(value) else high, n, censored, method)
+        if math.isnan(value):
+            return Estimate(value, min(low, last), math.inf, n, censored, method)
+        # Bounds that differ much in width can have the middle of what is known outside the order statistics of the middles.
+        return Estimate(value, min(low, value), max(high, value), n, censored, method)
 
     return [one(p) for p in levels]
 
