@@ -71,9 +71,14 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
         raise ConnectionLost(f"the connection is gone: {error}") from error
     expired = threading.Event()
 
+    def close() -> None:
+        # The other side may be gone, or the connection be closed by whoever no longer waits for us.
+        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+            channel.close()
+
     def give_up() -> None:
         expired.set()
-        channel.close()
+        close()
 
     watchdog = threading.Timer(max(0.0, limit_s - (time.monotonic() - began)), give_up)
     watchdog.daemon = True
@@ -82,8 +87,7 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
         yield channel, expired
     finally:
         watchdog.cancel()
-        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
-            channel.close()
+        close()
 
 
 def _request(channel: paramiko.Channel, transport: paramiko.Transport, command: str, expired: threading.Event) -> None:
