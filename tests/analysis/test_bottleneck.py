@@ -224,3 +224,28 @@ def test_runs_that_took_no_time_have_no_shares():
     found = shares(phases_table([made(i, {SEARCH: 0.0}) for i in range(3)]))
     assert found["mean_s"].tolist() == [0, 0, 0]
     assert found[["mean_share", "variance_share"]].isna().all(axis=None)
+
+
+def test_where_machines_repeat_they_are_drawn_whole():
+    rng = np.random.default_rng(2)
+    slow = rng.normal(0, 30, 8)
+    runs = [made(i, {RUNNING: 200 + slow[i % 8] + rng.normal(0, 1), SSH: 10.0}) for i in range(80)]
+    phases = phases_table(runs)
+    alone = what_if(phases).set_index(["phase", "factor"]).loc[("wait running", 0.0)]
+    machines = phases.assign(machine=phases["run"].str.removeprefix("run-").astype("int64") % 8)
+    drawn = what_if(machines).set_index(["phase", "factor"]).loc[("wait running", 0.0)]
+    assert drawn["saved_s"] == alone["saved_s"]
+    assert drawn["saved_low_s"] < alone["saved_low_s"]
+    assert drawn["saved_high_s"] > alone["saved_high_s"]
+    few = what_if(phases.assign(machine=machines["machine"] % 5))
+    assert few["saved_low_s"].isna().all()
+
+
+def test_of_many_runs_the_interval_is_that_of_all_of_them():
+    """The median of n normal values has a standard error of 1.2533 σ ÷ √n; the phase left is a constant."""
+    rng = np.random.default_rng(3)
+    phases = phases_table([made(i, {RUNNING: seconds, SSH: 10.0}) for i, seconds in enumerate(rng.normal(200, 20, 4000))])
+    row = what_if(phases, resamples=500).set_index(["phase", "factor"]).loc[("wait running", 0.0)]
+    width = row["saved_high_s"] - row["saved_low_s"]
+    assert row["saved_low_s"] < row["saved_s"] < row["saved_high_s"]
+    assert width == pytest.approx(2 * 1.96 * 1.2533 * 20 / math.sqrt(4000), rel=0.25)

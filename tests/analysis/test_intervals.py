@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta, binomtest, quantile_test, uniform
 
-from vastbench.analysis.intervals import proportion_interval, quantile_interval
+from vastbench.analysis.intervals import proportion_interval, proportion_intervals, quantile_interval, quantile_levels
 
 
 def at_most(k: int, n: int, p: float) -> float:
@@ -88,3 +89,41 @@ def test_no_values_have_no_interval(values):
 
 def test_less_confidence_needs_fewer_values():
     assert quantile_interval(range(1, 6), 0.5, confidence=0.9) == (1, 5)
+
+
+def test_many_proportions_at_once_are_those_of_scipy_one_by_one():
+    low, high = proportion_intervals([0, 1, 7, 20], 20, 0.9)
+    for k, one, other in zip([0, 1, 7, 20], low, high, strict=True):
+        assert (one, other) == pytest.approx(tuple(binomtest(k, 20).proportion_ci(0.9, method="exact")))
+
+
+@pytest.mark.parametrize(("n", "p"), [(6, 0.5), (11, 0.5), (40, 0.9), (100, 0.25), (17.3, 0.5)])
+def test_the_levels_of_a_quantile_leave_2_5_percent_on_either_side(n, p):
+    """The value of the fractional rank r = level × (n + 1) has the distribution Beta(r, n + 1 − r) (Hutson 1999)."""
+    for level, below in zip(quantile_levels(n, p), (0.975, 0.025), strict=True):
+        rank = level * (n + 1)
+        assert beta(rank, n + 1 - rank).cdf(p) == pytest.approx(below, abs=1e-6)
+
+
+@pytest.mark.parametrize(("p", "fewest"), [(0.5, 6), (0.9, 36)])
+def test_too_few_values_have_no_levels(p, fewest):
+    assert quantile_levels(fewest - 1, p) is None
+    assert quantile_levels(0.0, p) is None
+    low, high = quantile_levels(fewest, p)
+    assert low * (fewest + 1) >= 1
+    assert high * (fewest + 1) <= fewest
+
+
+@pytest.mark.parametrize(("p", "confidence"), [(0.0, 0.95), (0.5, 1.0)])
+def test_levels_of_what_cannot_be_are_refused(p, confidence):
+    with pytest.raises(ValueError, match="both must lie between 0 and 1"):
+        quantile_levels(10, p, confidence)
+
+
+def test_the_quantile_test_of_scipy_s_documentation_is_inside():
+    """Of its 100 uniform numbers 45 are at most 0.5, with p = 0.368: not enough to reject a median of 0.5."""
+    values = uniform.rvs(size=100, random_state=np.random.default_rng(6981396440634228121))
+    found = quantile_test(values, q=0.5, p=0.5)
+    assert (found.statistic, found.pvalue) == (45, pytest.approx(0.36820161732669576))
+    low, high = quantile_interval(values, 0.5)
+    assert low < 0.5 < high
