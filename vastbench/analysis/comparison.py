@@ -1,0 +1,255 @@
+"""Is B slower than A, faster, or the same within a margin? The effect and its interval first, then a test, then the verdict.
+
+The effect is the ratio of the medians, B ÷ A, over all attempted runs that reached a phase: those that failed or were cut off
+count as longer, see :func:`~vastbench.analysis.censored.durations`. Its interval is put together from those of the two medians
+on the logarithm (the method of variance estimates recovery, Zou and Donner 2008; for medians as Price and Bonett 2002), which
+count repeats on a machine for what they are worth. Machines in both groups would make it narrower; that is left out.
+
+A verdict needs an interval. *Equivalent*: the interval at 1 − 2α lies within the margin (two one-sided tests, Schuirmann 1987).
+*Slower* and *faster*: the interval at 1 − α lies on one side of 1, and the test's p-value, adjusted for the number of phases by
+Holm (1979), is at most α. Anything else is *not enough runs*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.attempts import attempted
+from vastbench.analysis.censored import Durations, Estimate, quantile_estimate
+from vastbench.analysis.clusters import effective_n
+from vastbench.analysis.fairness import cautions
+from vastbench.analysis.intervals import CONFIDENCE
+from vastbench.analysis.ranks import chance, difference, holm
+from vastbench.analysis.stopping import USEFUL, observations
+from vastbench.errors import UsageError
+from vastbench.timing import Outcome, PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MARGIN = 0.1
+
+EFFECT_COLUMNS = {
+    "quantity": "str",
+    "n_a": "int64",
+    "ended_a": "int64",
+    "n_b": "int64",
+    "ended_b": "int64",
+    "median_a_s": "float64",
+    "median_b_s": "float64",
+    "ratio": "float64",
+    "ratio_low": "float64",
+    "ratio_high": "float64",
+    "equivalence_low": "float64",
+    "equivalence_high": "float64",
+    "a_first": "float64",
+    "a_first_low": "float64",
+    "a_first_high": "float64",
+    "test": "str",
+    "p_value": "float64",
+    "p_adjusted": "float64",
+    "verdict": "str",
+    "why": "str",
+}
+"""The columns of :attr:`Comparison.effects`."""
+
+
+class Verdict(StrEnum):
+    """What B is against A."""
+
+    SLOWER = "slower"
+    FASTER = "faster"
+    EQUIVALENT = "equivalent"
+    NOT_ENOUGH = "not enough runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The rate of attempted runs that passed, B less A, and its interval, each −1 to 1; NaN where nothing was attempted."""
+
+    passed_a: int
+    n_a: int
+    passed_b: int
+    n_b: int
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether B surely passes less often."""
+        return self.high < 0
+
+    @property
+    def better(self) -> bool:
+        """Whether B surely passes more often."""
+        return self.low > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """B against A.
+
+    ``effects`` has a row per quantity (``EFFECT_COLUMNS``): ``n_a`` and ``n_b`` attempted runs that reached it, ``ended_a`` and
+    ``ended_b`` of them with success; the medians in seconds; ``ratio`` of the medians B ÷ A with its interval, and the interval
+    that equivalence is judged by; ``a_first``, the probability that a run of A takes less time than one of B, with its interval;
+    the ``test``, its p-value, and that adjusted for the number of rows; the ``verdict``, and ``why``. Missing values are NaN.
+    The first row is what the ``verdict`` as a whole is about. ``cautions``: what makes the comparison unfair, in sentences.
+    """
+
+    effects: pd.DataFrame
+    success: Success
+    cautions: tuple[str, ...]
+    margin: float
+    confidence: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict on the first quantity."""
+        return Verdict(self.effects["verdict"].iloc[0])
+
+
+def compare(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    quantities: Sequence[str] = (USEFUL,),
+    *,
+    margin: float = MARGIN,
+    confidence: float = CONFIDENCE,
+    by: str = "",
+) -> Comparison:
+    """Compare the runs of the tidy frames ``a`` and ``b`` by ``quantities``: phases, or ``time until useful``.
+
+    Within ``margin``, 0.1 for 10 %, ratios from 1 ÷ 1.1 to 1.1 are the same for the user. ``by`` is the column by which the two
+    were chosen, and so no caution. Raises UsageError for a run that is in both, a quantity that does not exist, none at all,
+    and a margin or confidence that cannot be.
+    """
+    import pandas as pd
+
+    if not 0 < margin < 1 or not 0.5 < confidence < 1:
+        raise UsageError(
+            f"A margin of {margin} and a confidence of {confidence} cannot both be.",
+            hint="Give a margin between 0 and 1, for example 0.1, and a confidence between 0.5 and 1, for example 0.95.",
+        )
+    strange = [name for name in quantities if name not in (USEFUL, *PhaseName)]
+    if strange or not quantities:
+        raise UsageError(f"There is no quantity {(strange or [''])[0]!r}.", hint=f"Choose {USEFUL!r} or a phase.")
+    if shared := set(a["run"]) & set(b["run"]):
+        raise UsageError(f"{len(shared)} runs are in both A and B, {min(shared)} first.", hint="Compare different runs.")
+    rows = [_effect(str(name), observations(a, name), observations(b, name), confidence) for name in quantities]
+    effects = pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))
+    effects["p_adjusted"] = holm(effects["p_value"].to_numpy(dtype=float))
+    judged = [_verdict(row, margin, confidence) for row in effects.to_dict("records")]
+    effects["verdict"], effects["why"] = [str(verdict) for verdict, _ in judged], [why for _, why in judged]
+    return Comparison(
+        effects.astype(EFFECT_COLUMNS), success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence
+    )
+
+
+def success(a: pd.DataFrame, b: pd.DataFrame, confidence: float = CONFIDENCE) -> Success:
+    """How much more often the attempted runs of the tidy frame ``b`` passed than those of ``a``.
+
+    The interval is the hybrid score interval (Newcombe 1998, method 10). Runs on one machine count for as many as they are
+    worth (:func:`~vastbench.analysis.clusters.effective_n`); NaN where a group has a single machine with several runs.
+    """
+    parts = [_passed(frame, confidence) for frame in (a, b)]
+    (passed_a, n_a, rate_a, low_a, high_a), (passed_b, n_b, rate_b, low_b, high_b) = parts
+    return Success(
+        passed_a,
+        n_a,
+        passed_b,
+        n_b,
+        rate_b - rate_a,
+        rate_b - rate_a - math.hypot(rate_b - low_b, high_a - rate_a),
+        rate_b - rate_a + math.hypot(high_b - rate_b, rate_a - low_a),
+    )
+
+
+def ratio_interval(a: Estimate, b: Estimate) -> tuple[float, float, float]:
+    """The ratio B ÷ A of two independent quantiles and its interval; what cannot be known is NaN, an open end infinite.
+
+    Where one of the two is only known to lie beyond what was seen, there is no ratio, and the ends of the two intervals alone
+    bound it, which is wider than need be.
+    """
+    value = b.value / a.value if a.value > 0 else math.nan
+    if any(math.isnan(end) for end in (a.low, a.high, b.low, b.high)):
+        return value, math.nan, math.nan
+    if math.isnan(value) or not b.value > 0:
+        low = b.low / a.high if math.isfinite(a.high) and a.high > 0 else 0.0
+        high = b.high / a.low if math.isfinite(b.high) and a.low > 0 else math.inf
+        return value, low, high
+    down = math.hypot(_apart(b.low, b.value), _apart(a.value, a.high))
+    up = math.hypot(_apart(b.value, b.high), _apart(a.low, a.value))
+    return value, value * math.exp(-down), value * math.exp(up) if math.isfinite(up) else math.inf
+
+
+def _apart(low: float, high: float) -> float:
+    """By how much two positive figures differ on the logarithm, infinite where the lower is 0."""
+    if low <= 0 or math.isinf(high):
+        return math.inf
+    return math.log(high / low)
+
+
+def _effect(name: str, a: Durations, b: Durations, confidence: float) -> dict[str, float | int | str]:
+    medians = [quantile_estimate(found, 0.5, confidence=confidence) for found in (a, b)]
+    ratio, low, high = ratio_interval(*medians)
+    _, equal_low, equal_high = ratio_interval(*(quantile_estimate(found, 0.5, confidence=2 * confidence - 1) for found in (a, b)))
+    first, test = chance(a, b, confidence), difference(a, b)
+    return {
+        "quantity": name,
+        "n_a": len(a),
+        "ended_a": int(a.ended.sum()),
+        "n_b": len(b),
+        "ended_b": int(b.ended.sum()),
+        "median_a_s": medians[0].value,
+        "median_b_s": medians[1].value,
+        "ratio": ratio,
+        "ratio_low": low,
+        "ratio_high": high,
+        "equivalence_low": equal_low,
+        "equivalence_high": equal_high,
+        "a_first": first.value,
+        "a_first_low": first.low,
+        "a_first_high": first.high,
+        "test": test.name,
+        "p_value": test.p_value,
+    }
+
+
+def _verdict(row: dict, margin: float, confidence: float) -> tuple[Verdict, str]:  # type: ignore[type-arg]
+    low, high, least, most = row["ratio_low"], row["ratio_high"], 1 / (1 + margin), 1 + margin
+    if math.isnan(low):
+        few = " and ".join(f"{row[f'n_{group}']} of {group.upper()}" for group in "ab")
+        return Verdict.NOT_ENOUGH, f"{few} allow no interval of the ratio"
+    if least <= row["equivalence_low"] and row["equivalence_high"] <= most:
+        return Verdict.EQUIVALENT, f"the {2 * confidence - 1:.0%} interval lies within the margin, {least:.3f} to {most:.3f}"
+    differs = low > 1 or high < 1
+    if differs and row["p_adjusted"] <= 1 - confidence:
+        side = "above" if low > 1 else "below"
+        return Verdict.SLOWER if low > 1 else Verdict.FASTER, f"the interval lies {side} 1"
+    if differs:
+        p = "no test is possible" if math.isnan(row["p_adjusted"]) else f"the test does not show it (p = {row['p_adjusted']:.3f})"
+        return Verdict.NOT_ENOUGH, f"the interval leaves out 1, but {p}"
+    return Verdict.NOT_ENOUGH, f"the interval holds 1 and reaches over the margin, {least:.3f} to {most:.3f}"
+
+
+def _passed(phases: pd.DataFrame, confidence: float) -> tuple[int, int, float, float, float]:
+    import numpy as np
+    from scipy.stats import norm
+
+    runs = attempted(phases)
+    runs = runs[runs["phase"] == PhaseName.TOTAL]
+    good = (runs["run_outcome"] == Outcome.PASSED).to_numpy(dtype=bool)
+    n, hits = len(good), int(good.sum())
+    if not n:
+        return 0, 0, math.nan, math.nan, math.nan
+    rate, worth = hits / n, effective_n(good, runs["machine"].to_numpy(dtype=float, na_value=np.nan), confidence).n
+    if not worth:
+        return hits, n, rate, math.nan, math.nan
+    z = float(norm.ppf((1 + confidence) / 2))
+    middle, half = rate + z * z / (2 * worth), z * math.sqrt(rate * (1 - rate) / worth + z * z / (4 * worth * worth))
+    return hits, n, rate, max(0.0, (middle - half) / (1 + z * z / worth)), min(1.0, (middle + half) / (1 + z * z / worth))
