@@ -30,10 +30,14 @@
     ├── NotebookFailed             a cell raised; the executed notebook is kept              exit 9
     ├── StudyFailed                every run of the study was made, and none passed          exit 10
     ├── StudyIncomplete            fewer runs than were asked for; started again it goes on  exit 11
+    ├── ArtefactsFound             timings show how they were measured (``vastbench check``) exit 15
     └── LeaseNotClosed             an instance may still exist and bill                      exit 8
 
     Interrupted                    SIGINT or SIGTERM                                         exit 130
                                    (beside the tree: no ``except Exception`` on the way may swallow it)
+
+Three exit codes are no errors but the verdicts of ``vastbench compare A B``: 12 when B is faster, 13 when it is slower, and 14
+when there are not enough runs to tell; 0 is equivalent.
 
 Every message says what happened and with which value; ``hint`` says what to do next. No message ever holds the API key or a
 private key: API errors are built from the reply, never from the request's headers.
@@ -258,6 +262,13 @@ class StudyIncomplete(VastbenchError):
 
     exit_code = 11
     cause = "study_incomplete"
+
+
+class ArtefactsFound(VastbenchError):
+    """The timings that were checked show artefacts of how they were measured."""
+
+    exit_code = 15
+    cause = "artefacts"
 
 
 class Interrupted(BaseException):
