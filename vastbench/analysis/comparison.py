@@ -197,7 +197,9 @@ def _apart(low: float, high: float) -> float:
 def _effect(name: str, a: Durations, b: Durations, confidence: float) -> dict[str, float | int | str]:
     medians = [quantile_estimate(found, 0.5, confidence=confidence) for found in (a, b)]
     ratio, low, high = ratio_interval(*medians)
-    _, equal_low, equal_high = ratio_interval(*(quantile_estimate(found, 0.5, confidence=2 * confidence - 1) for found in (a, b)))
+    _, equal_low, equal_high = ratio_interval(
+        *(quantile_estimate(found, 0.5, confidence=2 * confidence - 1) for found in (a, b))
+    )
     first, test = chance(a, b, confidence), difference(a, b)
     return {
         "quantity": name,
@@ -232,7 +234,11 @@ def _verdict(row: dict, margin: float, confidence: float) -> tuple[Verdict, str]
         side = "above" if low > 1 else "below"
         return Verdict.SLOWER if low > 1 else Verdict.FASTER, f"the interval lies {side} 1"
     if differs:
-        p = "no test is possible" if math.isnan(row["p_adjusted"]) else f"the test does not show it (p = {row['p_adjusted']:.3f})"
+        p = (
+            "no test is possible"
+            if math.isnan(row["p_adjusted"])
+            else f"the test does not show it (p = {row['p_adjusted']:.3f})"
+        )
         return Verdict.NOT_ENOUGH, f"the interval leaves out 1, but {p}"
     return Verdict.NOT_ENOUGH, f"the interval holds 1 and reaches over the margin, {least:.3f} to {most:.3f}"
 

@@ -41,7 +41,10 @@ def cautions(a: pd.DataFrame, b: pd.DataFrame, *, by: str = "") -> list[str]:
     if by != "region":
         found.append(_condition("region", *(frame["region"] for frame in runs), above=SHIFTED))
     if by != "machine":
-        found += [_machines(*(frame["machine"] for frame in runs)), *(_one(frame["machine"], g) for frame, g in zip(runs, "AB", strict=True))]
+        found += [
+            _machines(*(frame["machine"] for frame in runs)),
+            *(_one(frame["machine"], g) for frame, g in zip(runs, "AB", strict=True)),
+        ]
     found.append(_order(*(frame["started_at"] for frame in runs)))
     return [sentence for sentence in found if sentence]
 
@@ -56,7 +59,9 @@ def _condition(words: str, a: pd.Series, b: pd.Series, above: float = 0.0) -> st
 
 
 def _words(values: pd.Series) -> pd.Series:
-    return values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore").fillna("unknown")
+    return values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore").fillna(
+        "unknown"
+    )
 
 
 def _named(shares: pd.Series) -> str:

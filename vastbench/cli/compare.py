@@ -1,0 +1,217 @@
+"""The command that says whether one group of runs is slower than another, and ends with an exit code for a gate."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, print_json, print_table, share
+from vastbench.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from vastbench.analysis.comparison import Comparison
+
+EXIT_CODES = {"equivalent": 0, "faster": 12, "slower": 13, "not enough runs": 14}
+
+
+@app.command()
+def compare(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="Runs: a file, data set or store, a study, run ids; several by commas.")
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="The runs to hold against A.")],
+    by: Annotated[
+        Optional[str],  # noqa: UP045 (typer reads it at run time)
+        typer.Option("--by", metavar="COLUMN", help="A and B are values of it: image, gpu, region, source, client_version …"),
+    ] = None,
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", metavar="FILE", help="With --by: where the runs are. [default: the store]"),
+    ] = None,
+    study: OfStudy = None,
+    phase: Annotated[Optional[list[str]], typer.Option("--phase", help="What to compare, several times if need be.")] = None,  # noqa: UP045
+    all_phases: Annotated[bool, typer.Option("--all-phases", help="Each phase as well.")] = False,
+    margin: Annotated[
+        float, typer.Option("--margin", parser=share, metavar="SHARE", help="What difference does not matter.")
+    ] = "10%",  # type: ignore[assignment]
+    confidence: Annotated[float, typer.Option("--confidence", parser=share, metavar="SHARE", help="How sure to be.")] = "95%",  # type: ignore[assignment]
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether B is slower than A, faster, or equivalent within a margin, and how sure that is.
+
+    Compared is the time until the GPU was useful, unless --phase names something else. Exit code 0: equivalent; 12: B is
+    faster; 13: B is slower; 14: not enough runs to tell.
+
+    For example: vastbench compare before.parquet after.parquet
+
+    Or: vastbench compare Vietnam Spain --by region --from default-300
+    """
+    from vastbench.analysis.comparison import compare as compared
+    from vastbench.cli.selection import chosen, named
+
+    if by:
+        column, value_a, value_b, group_a, group_b = chosen(a, b, by=by, source=source, study=study, store=store)
+        names = (f"{column} {value_a}", f"{column} {value_b}")
+    elif source or study:
+        raise SettingsError(
+            "--from and --study are for --by.", hint="Name two files or studies as A and B, or add --by COLUMN."
+        )
+    else:
+        column, names = "", (a, b)
+        group_a, group_b = (named(name, store) for name in (a, b))
+    found = compared(
+        group_a, group_b, _quantities(phase, all_phases, group_a, group_b), margin=margin, confidence=confidence, by=column
+    )
+    if as_json:
+        print_json(_plain(found, names))
+    else:
+        _show(found, names)
+    raise typer.Exit(EXIT_CODES[found.verdict])
+
+
+def _quantities(phase: Sequence[str] | None, all_phases: bool, a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
+    """What was asked for first, then with ``all_phases`` each phase that runs of both groups reached."""
+    from vastbench.analysis.stopping import USEFUL
+    from vastbench.timing import PhaseName
+
+    first = list(dict.fromkeys(phase or [USEFUL]))
+    if not all_phases:
+        return first
+    reached = set(a["phase"]) & set(b["phase"]) - {PhaseName.UNATTRIBUTED}
+    return first + [str(name) for name in PhaseName if name in reached and name not in first]
+
+
+def _show(found: Comparison, names: tuple[str, str]) -> None:
+    from vastbench.report.text import clean
+    from vastbench.report.wording import seconds
+
+    first = found.effects.iloc[0]
+    sure = f"{found.confidence:g}"
+    sure = f"{float(sure):.0%}" if float(sure) * 100 % 1 == 0 else f"{float(sure):.1%}"
+    for letter, name in zip("ab", names, strict=True):
+        unit = f"median {seconds(first[f'median_{letter}_s'])}"
+        ended = f"{first[f'ended_{letter}']} of {first[f'n_{letter}']} runs got there"
+        print(f"{letter.upper()}: {clean(name)}: {first['quantity']} {unit}, {ended}")
+    print(f"\n{_headline(found)}")
+    print(f"  {_ratio_sentence(first, sure)}")
+    if not math.isnan(first["a_first"]):
+        print(
+            f"  The chance that a run of A takes less time than one of B: {first['a_first']:.0%}"
+            f"{_range(first['a_first_low'], first['a_first_high'], '{:.0%}')}."
+        )
+    print(f"  {_test_sentence(first, len(found.effects))}")
+    print(f"  {_success_sentence(found)}")
+    if found.cautions:
+        print("\nMind:")
+        for sentence in found.cautions:
+            print(f"  - {clean(sentence)}")
+    if len(found.effects) > 1:
+        print()
+        _print_phases(found, sure)
+
+
+def _headline(found: Comparison) -> str:
+    from vastbench.analysis.comparison import Verdict
+
+    first = found.effects.iloc[0]
+    said = {
+        Verdict.SLOWER: "B is slower",
+        Verdict.FASTER: "B is faster",
+        Verdict.EQUIVALENT: f"A and B are equivalent within {found.margin:.3g}".replace("0.", "0."),
+        Verdict.NOT_ENOUGH: "Not enough runs to tell",
+    }[found.verdict]
+    if found.verdict is Verdict.EQUIVALENT:
+        said = f"A and B are equivalent within {100 * found.margin:g} %"
+    but = ", but it passes less often" if found.success.worse and found.verdict is not Verdict.SLOWER else ""
+    return f"{said}{but}: {first['why']}."
+
+
+def _ratio_sentence(row: pd.Series, sure: str) -> str:
+    if not math.isnan(row["ratio"]):
+        return f"B takes {row['ratio']:.3g} times as long as A{_range(row['ratio_low'], row['ratio_high'], '{:.3g}', sure)}."
+    if math.isnan(row["ratio_low"]):
+        return "There is no ratio of the medians: less than half of the runs of a group got there."
+    return f"There is no ratio of the medians; it lies{_range(row['ratio_low'], row['ratio_high'], '{:.3g}', sure)}."
+
+
+def _range(low: float, high: float, form: str, sure: str = "") -> str:
+    """`` (95% interval 1.2 to 1.5)``; with an open end `` (95% interval above 1.2)``; that there is none."""
+    words = f"{sure} interval " if sure else ""
+    if math.isnan(low):
+        return " (no interval)"
+    if math.isinf(high):
+        return f" ({words}above {form.format(low)})"
+    return f" ({words}{form.format(low)} to {form.format(high)})"
+
+
+def _test_sentence(row: pd.Series, rows: int) -> str:
+    if math.isnan(row["p_value"]):
+        return f"Test: {row['test']}."
+    adjusted = "" if rows == 1 else f", {_p(row['p_adjusted'])} by Holm for {rows} tests"
+    return f"Test: {row['test']}, p = {_p(row['p_value'])}{adjusted}."
+
+
+def _p(value: float) -> str:
+    return "–" if math.isnan(value) else "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+
+
+def _success_sentence(found: Comparison) -> str:
+    seen = found.success
+    counts = f"Passed: {seen.passed_a} of {seen.n_a} in A, {seen.passed_b} of {seen.n_b} in B"
+    if math.isnan(seen.difference):
+        return f"{counts}."
+    points = f"{100 * seen.difference:+.1f} points" + (
+        " (no interval)" if math.isnan(seen.low) else f" ({100 * seen.low:+.1f} to {100 * seen.high:+.1f})"
+    )
+    sure = " B passes less often." if seen.worse else " B passes more often." if seen.better else ""
+    return f"{counts}: {points}.{sure}"
+
+
+def _print_phases(found: Comparison, sure: str) -> None:
+    from vastbench.report.text import seconds_text
+
+    rows = []
+    for row in found.effects.to_dict("records"):
+        ratio = "–" if math.isnan(row["ratio"]) else f"{row['ratio']:.3g}"
+        between = _range(row["ratio_low"], row["ratio_high"], "{:.3g}").strip(" ()").replace("no interval", "–")
+        chance = "–" if math.isnan(row["a_first"]) else f"{row['a_first']:.0%}"
+        medians = [seconds_text(row[f"median_{letter}_s"]) for letter in "ab"]
+        counts = [f"{row[f'ended_{letter}']}/{row[f'n_{letter}']}" for letter in "ab"]
+        rows.append([row["quantity"], row["verdict"], *counts, *medians, ratio, between, chance, _p(row["p_adjusted"])])
+    head = ["what", "B is", "ended A", "ended B", "median A s", "median B s", "B ÷ A", f"{sure} interval", "P(A<B)", "p (Holm)"]
+    print_table(head, rows, numbers=8)
+
+
+def _plain(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+    """For programs: a figure that is missing, and an end that is open, are null."""
+
+    def known(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    seen = found.success
+    return {
+        "a": names[0],
+        "b": names[1],
+        "verdict": str(found.verdict),
+        "exit_code": EXIT_CODES[found.verdict],
+        "margin": found.margin,
+        "confidence": found.confidence,
+        "effects": [{key: known(value) for key, value in row.items()} for row in found.effects.to_dict("records")],
+        "success": {
+            "passed_a": seen.passed_a,
+            "n_a": seen.n_a,
+            "passed_b": seen.passed_b,
+            "n_b": seen.n_b,
+            "difference": known(seen.difference),
+            "low": known(seen.low),
+            "high": known(seen.high),
+        },
+        "cautions": list(found.cautions),
+    }

@@ -1,0 +1,127 @@
+"""Which runs a word on the command line means: a file, a data set, a store, a study, runs; or those with one value of a column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vastbench.cli.app import open_store
+from vastbench.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+VERSION = "client_version"
+"""Not a column of the tidy frame: runs themselves keep it."""
+
+SHOWN = 12
+
+
+def named(name: str, store: str | None) -> pd.DataFrame:
+    """The tidy frame of what ``name`` means: files, data sets, stores, studies and runs of the store, several by commas.
+
+    ``study:NAME`` and ``run:ID`` are a study and a run whatever else has that name. Raises NotFound for none of these.
+    """
+    import pandas as pd
+
+    # A file may have a comma in its name.
+    parts = [name] if Path(name).exists() else [part.strip() for part in name.split(",") if part.strip()]
+    if not parts:
+        raise UsageError(f"{name!r} names no runs.", hint="Give a file, a data set, a study or a run.")
+    frames = [_one(part, store) for part in parts]
+    frame = frames[0]
+    for other in frames[1:]:
+        frame = pd.concat([frame, other[~other["run"].isin(frame["run"])]], ignore_index=True)
+    return frame
+
+
+def chosen(
+    a: str, b: str, *, by: str, source: str | None, study: str | None, store: str | None
+) -> tuple[str, str, str, pd.DataFrame, pd.DataFrame]:
+    """The column ``by``, its values that ``a`` and ``b`` mean, and the runs that have them, of ``source`` or of the store.
+
+    A value may be shortened to a part of it that no other value has. Raises NotFound for a column or value that is not there.
+    """
+    phases, values = _with_values(by, source, study, store)
+    words = [_value(text, by, values) for text in (a, b)]
+    if words[0] == words[1]:
+        raise UsageError(f"A and B are both {by} {words[0]!r}.", hint="Name two values.")
+    groups = [phases[phases["run"].isin(values.index[values == word])].reset_index(drop=True) for word in words]
+    return by, words[0], words[1], groups[0], groups[1]
+
+
+def _one(name: str, store: str | None) -> pd.DataFrame:
+    from vastbench.analysis.frames import phases_table
+    from vastbench.sources import load
+
+    kind, _, rest = name.partition(":")
+    kind = kind if kind in {"study", "run"} else ""
+    if not kind:
+        try:
+            return load(name)
+        except NotFound:
+            if Path(name).suffix or "://" in name:
+                raise
+    with open_store(store, made=False) as opened:
+        studies = [one.name for one in opened.studies()]
+        wanted = rest if kind else name
+        if kind != "run" and wanted in studies:
+            return phases_table(reversed(opened.runs(study=wanted)))
+        if kind != "study":
+            try:
+                return phases_table([opened.run(wanted)])
+            except NotFound:
+                pass
+        known = f"Its studies: {', '.join(sorted(studies)[:SHOWN]) or 'none'}"
+        raise NotFound(
+            f"There is no {kind or 'file, data set, study or run'} {wanted!r} in {opened.place}.",
+            hint=f"{known}. Runs: vastbench runs.",
+        )
+
+
+def _with_values(by: str, source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, pd.Series]:
+    """The tidy frame, and the value of the column of each run as text."""
+    import pandas as pd
+
+    from vastbench.analysis.frames import RUN_COLUMNS, phases_table
+    from vastbench.report.files import read_runs
+    from vastbench.sources import load
+    from vastbench.timing import PhaseName
+
+    if by not in (VERSION, *RUN_COLUMNS):
+        raise NotFound(f"There is no column {by!r}.", hint=f"Choose one of {', '.join([*RUN_COLUMNS, VERSION])}.")
+    if source and store:
+        raise UsageError("--from and --store were both given.", hint="Name one place.")
+    if source is None:
+        with open_store(store, made=False) as opened:
+            source = str(opened.place)
+            runs = opened.runs() if by == VERSION else []
+    elif by == VERSION:
+        if Path(source).suffix.lower() != ".json":
+            raise UsageError(
+                f"{source!r} does not keep the {VERSION}.", hint="Name a store by --store, or a JSON file of runs."
+            )
+        runs = read_runs(Path(source))
+    phases = load(source, study=study)
+    if by == VERSION:
+        known = {run.id: run.instrument.get(VERSION) for run in runs}
+        values = pd.Series({run: known.get(run) for run in phases["run"].unique()}, dtype="object")
+    else:
+        values = phases[phases["phase"] == PhaseName.TOTAL].set_index("run")[by]
+    return phases, values.dropna().map(_text)
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _value(text: str, by: str, values: pd.Series) -> str:
+    counts = values.value_counts()
+    known = [str(value) for value in counts.index]
+    fits = [value for value in known if value == text] or [value for value in known if text.casefold() in value.casefold()]
+    if len(fits) == 1:
+        return fits[0]
+    listed = ", ".join(f"{value} ({n})" for value, n in counts.head(SHOWN).items()) or "none"
+    more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
+    what = f"There is no {by} {text!r}." if not fits else f"{text!r} may be {len(fits)} values of {by}."
+    raise NotFound(what, hint=f"There are: {listed}{more}.")
