@@ -87,8 +87,8 @@ def spreads(timings: pd.DataFrame) -> Iterator[Artefact]:
                 tuple(rows.index),
                 {"n": n, "spread_s": spread, "poll_period_s": period},
                 f"{name}: {n} values differ by {spread:.3g} s, but were read by a poll every {period:.4g} s.",
-                f"The spread is that of the polls: the true times may differ by up to {period:.4g} s, and a standard deviation or "
-                "an interval computed from these values is too narrow.",
+                f"The spread is that of the polls: the true times may differ by up to {period:.4g} s, and a standard deviation "
+                "or an interval computed from these values is too narrow.",
             )
 
 
