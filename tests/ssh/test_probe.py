@@ -26,7 +26,7 @@ def test_a_ready_machine_gives_a_working_session(machine, wait):
 
 def test_the_bounds_of_every_step_contain_the_scripted_truth(machine, wait):
     booting: Machine = machine("closed")
-    booting.play(("closed", 0.7), ("close", 0.8), ("denied", 1.3), ("broken", 0.9), ("ready", 0))
+    booting.play(("closed", 0.7), ("close", 0.8), ("denied", 1.3), ("broken", 1.3), ("ready", 0))
     ready = wait(booting.endpoint())
     moments = ready.winner.moments
     for step, behaviour in {

@@ -47,6 +47,9 @@ CONNECT_S, BANNER_S, EXCHANGE_S, OFFER_S, COMMAND_S = 2.0, 1.0, 5.0, 5.0, 10.0
 PATIENCE = 4.0
 """How many times longer than at first a try may wait at most."""
 
+KNOCK_PACE_S, TRY_PACE_S = 0.25, 0.5
+"""Clock seconds between the starts of two tries: while the port is closed, which no SSH server sees, and after that."""
+
 OFFERS, OFFER_PACE_S = 5, 1.0
 """How often a key is offered on one connection, and the clock seconds between offers."""
 
@@ -112,12 +115,10 @@ def wait_ready(
     since: float,
     deadline: float,
     command: str = "true",
-    pace_s: float = 0.5,
 ) -> Ready:
     """Wait until one of ``endpoints`` runs ``command`` to exit 0, and return the session that did.
 
-    ``since`` and ``deadline`` are clock readings: when nothing was known to be reachable yet, and when to give up. ``pace_s``
-    is the time in clock seconds between the starts of two tries of one address while its port is closed.
+    ``since`` and ``deadline`` are clock readings: when nothing was known to be reachable yet, and when to give up.
 
     Raises :class:`NotReady` (a :class:`DeadlineExceeded`) at the deadline, :class:`vastbench.errors.Interrupted` when the clock
     is stopping, :class:`vastbench.errors.HostKeyChanged` at once
@@ -127,7 +128,7 @@ def wait_ready(
     if not endpoints:
         raise UsageError("There is no SSH address to probe.", hint="Give the proxy address, the direct one, or both.")
     finished: queue.SimpleQueue[_Prober] = queue.SimpleQueue()
-    probers = [_Prober(e, key, pin, clock, since, command, pace_s, finished) for e in endpoints]
+    probers = [_Prober(e, key, pin, clock, since, command, finished) for e in endpoints]
     winner: _Prober | None = None
     try:
         for prober in probers:
@@ -191,7 +192,6 @@ class _Prober(threading.Thread):
         clock: Clock,
         since: float,
         command: str,
-        pace_s: float,
         finished: queue.SimpleQueue[_Prober],
     ) -> None:
         super().__init__(daemon=True, name=f"vastbench-probe-{endpoint.kind}")
@@ -200,7 +200,7 @@ class _Prober(threading.Thread):
         self.fatal: BaseException | None = None
         self.shaking_hands = False
         self._key, self._pin, self._clock = key, pin, clock
-        self._since, self._command, self._pace_s = since, command, pace_s
+        self._since, self._command = since, command
         self._finished = finished
         self._stopped = threading.Event()
         self._lock = threading.Lock()
@@ -282,15 +282,15 @@ class _Prober(threading.Thread):
         with self._step(Step.PORT, began) as passed:
             connection.connect(self._limit(Step.PORT, CONNECT_S))
         if not passed:
-            return began + self._pace_s
+            return began + KNOCK_PACE_S
         # A server that names itself does so unasked: it decided on that when it was connected to.
         with self._step(Step.BANNER, began) as passed:
             connection.identify(self._limit(Step.BANNER, BANNER_S))
         if not passed:
-            return began + self._pace_s
+            return began + TRY_PACE_S
         self.shaking_hands = True
         if not self._log_in(connection, began):
-            rest = REST_AFTER_REFUSAL_S if self._refused else max(self._pace_s, REST_AFTER_HANDSHAKE_S)
+            rest = REST_AFTER_REFUSAL_S if self._refused else REST_AFTER_HANDSHAKE_S
             return self._clock.now() + rest
         while not self._stopped.is_set():
             asked = self._clock.now()
@@ -302,8 +302,8 @@ class _Prober(threading.Thread):
                 return asked
             if not connection.alive:
                 break
-            self._clock.wait(self._stopped, asked + self._pace_s - self._clock.now())
-        return self._clock.now() + max(self._pace_s, REST_AFTER_HANDSHAKE_S)
+            self._clock.wait(self._stopped, asked + TRY_PACE_S - self._clock.now())
+        return self._clock.now() + REST_AFTER_HANDSHAKE_S
 
     def _log_in(self, connection: Connection, began: float) -> bool:
         with self._place():
