@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from tests.analysis.made import CENSORED, FAILED, made
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.typical import median_run
 from vastbench.analysis.useful import USEFUL_COLUMNS, until_useful
 from vastbench.report.files import read_run
 from vastbench.resources import shared
-from vastbench.timing import Outcome
+from vastbench.timing import Outcome, PhaseName
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 
@@ -26,8 +27,20 @@ def test_the_published_run_was_useful_after_its_ssh_wait():
 def test_a_run_that_failed_later_was_of_no_use():
     wrong = replace(SEED, id="wrong", outcome=Outcome.FAILED, cause="check_failed")
     frame = until_useful(phases_table([wrong]))
-    assert frame["n"].tolist() == [0]
-    assert frame.drop(columns="n").isna().all(axis=None)
+    assert frame[["n", "attempted"]].to_numpy().tolist() == [[0, 1]]
+    assert math.isnan(frame["median_s"].iloc[0])
+
+
+def test_runs_that_failed_count_as_never_and_cut_off_ones_as_longer():
+    good = [made(i, {PhaseName.WAIT_RUNNING: 50.0 + 10 * i, PhaseName.WAIT_SSH: 5.0}) for i in range(4)]
+
+    def half(*ends: Outcome) -> float:
+        vain = [made(10 + i, {}, stopped=PhaseName.WAIT_RUNNING, outcome=end, cause="x") for i, end in enumerate(ends)]
+        return float(until_useful(phases_table([*good, *vain]))["median_s"].iloc[0])
+
+    for ends, expected in [([], 70), ([FAILED], 75), ([CENSORED], 75), ([FAILED, CENSORED], 80), ([CENSORED] * 3, 85)]:
+        assert half(*ends) == pytest.approx(expected)
+    assert math.isnan(half(*[FAILED] * 5))
 
 
 def test_no_run_is_one_row_of_the_same_columns():

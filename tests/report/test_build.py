@@ -191,7 +191,7 @@ def test_the_page_asks_for_nothing_from_outside(tmp_path):
         else:
             assert address.startswith("data:image/png;base64,")
     images = re.findall(r'<img [^>]*alt="([^"]*)"', page)
-    assert len(images) == 7
+    assert len(images) == 10
     assert all(re.search(r"\d", words) for words in images)
     assert page.count("<h1") == 1
 
@@ -254,7 +254,7 @@ def test_the_command_makes_all_of_it_with_our_notebooks(tmp_path):
     report = tmp_path / "report"
     assert done.stdout.splitlines()[-1] == f"Report: {report / 'index.html'}"
     pages = sorted(path.stem for path in (report / "notebooks").glob("*.html"))
-    assert [page[:2] for page in pages] == ["01", "02", "03", "04"]
+    assert [page[:2] for page in pages] == ["01", "02", "03", "04", "05"]
     for page in pages:
         text = (report / "notebooks" / f"{page}.html").read_text()
         assert all(address.startswith("data:image") for tag, _, address in links(text) if tag == "img")

@@ -28,6 +28,10 @@ PROSE = {"verdict", "text", "sentence", "problems", "resampled"}
 """Strings of the model that are sentences; all others are names and dates."""
 
 
+NEVER = 1e9
+"""Seconds that stand for an end that does not come."""
+
+
 def model_of(phases, **known):
     known = {"study": None, "asked": None, "problems": []} | known
     made = datetime(2026, 11, 23, tzinfo=UTC).isoformat()
@@ -88,6 +92,29 @@ def test_a_number_from_nowhere_is_noticed(model):
     assert unfounded(model, markdown_text(model) + "\nIt took 31337.5 s.\n") == ["31337.5"]
 
 
+def test_an_interval_that_nothing_bounds_says_above():
+    row = {"quantity": "wait running", "n": 9, "ended": 9, "unnamed": 9, "machines": 9, "bounds_s": 1.0}
+    row |= dict.fromkeys(("never_rate", "never_low_rate", "never_high_rate", "design_effect", "effective_n"), 0.5)
+    row |= {"median_s": 80.0, "median_low_s": 70.0, "median_high_s": None, "p90_s": None, "p90_low_s": None, "p90_high_s": None}
+    cells = dict(zip(table("certainty", [row]).head, table("certainty", [row]).rows[0], strict=False))
+    assert table("certainty", [row]).rows[0][5] == "> 70.00"
+    assert cells["nine in ten by s"] == "–"
+    assert cells["machines"] == "not named"
+
+
+def test_the_detector_runs_over_the_runs_of_a_report(sample):
+    made = sample.copy()
+    waits = made["phase"] == "wait running"
+    made.loc[waits, "seconds"] = (made.loc[waits, "seconds"] / 10).round() * 10
+    made.loc[waits, ["lower_s", "upper_s"]] = float("nan")
+    found = [
+        one for one in model_of(made)["artefacts"]["found"] if one["evidence"].get("step_s") == pytest.approx(10, rel=0.01)
+    ]
+    assert [one["rule"] for one in found] == ["lattice"]
+    assert "Wait running" in markdown_text(model_of(made))
+    assert any(finding["rule"] == "measured" for finding in model_of(made)["findings"])
+
+
 def test_every_number_of_a_finding_is_among_its_figures(model):
     for finding in model["findings"]:
         own = {"figures": finding["figures"], "rates": [0.95, 0.9]}
@@ -98,12 +125,13 @@ def ended(runs):
     return runs[~runs["cause"].isin(["interrupted", "killed", "budget"])]
 
 
-def order_statistics(values, p):
-    """The interval of a quantile between two order statistics, from the binomial distribution itself."""
-    x, n = np.sort(values), len(values)
-    low = stats.binom.ppf(0.025, n, p)
-    high = stats.binom.isf(0.025, n, p) + 1
-    return (x[int(low) - 1], x[int(high) - 1]) if low >= 1 and high <= n else (math.nan, math.nan)
+def kaplan_meier_median(ended, least):
+    """The median of what ended and what took at ``least`` so long, by scipy's Kaplan-Meier curve."""
+    curve = stats.ecdf(stats.CensoredData(uncensored=ended, right=least)).sf
+    times = curve.quantiles
+    half = times[curve.probabilities <= 0.5 + 1e-9][0]
+    after = times[curve.probabilities < 0.5 - 1e-9][0]
+    return (half + after) / 2
 
 
 def approximately(value):
@@ -117,13 +145,46 @@ def test_the_phases_can_be_computed_again(sample, model):
         seconds = rows.loc[(rows["outcome"] == "passed") & rows["seconds"].notna(), "seconds"].to_numpy()
         assert row["n"] == len(seconds)
         assert row["unfinished"] == (rows["outcome"] != "passed").sum()
-        assert row["median_s"] == approximately(np.median(seconds))
+        # A try that failed never ends, one that was cut off would have ended later than the least that it took.
+        failed = np.full((rows["outcome"] == "failed").sum(), NEVER)
+        least = rows.loc[rows["outcome"] == "censored", "lower_s"].fillna(rows["seconds"])
+        tries = np.concatenate([seconds, failed, least])
+        assert row["median_s"] == approximately(kaplan_meier_median(np.concatenate([seconds, failed]), least))
         assert row["mean_s"] == approximately(seconds.mean())
         assert (row["min_s"], row["max_s"]) == (seconds.min(), seconds.max())
-        low, high = order_statistics(seconds, 0.5)
-        assert (row["median_low_s"], row["median_high_s"]) == (approximately(low), approximately(high))
+        # The interval's levels are about 1/2 ± 0.98/√n; wider for repeats on a machine, which are worth fewer.
+        near, far = 0.6 / math.sqrt(len(tries)), 1.4 / math.sqrt(row["effective_n"])
+        assert np.quantile(tries, 0.5 - far) <= row["median_low_s"] <= np.quantile(tries, 0.5 - near) <= row["median_s"]
+        assert row["median_s"] <= np.quantile(tries, 0.5 + near) <= row["median_high_s"] <= np.quantile(tries, 0.5 + far)
         if row["p90_s"] is not None:
-            assert row["p90_s"] == approximately(np.quantile(seconds, 0.9))
+            assert (
+                np.quantile(tries, 0.9, method="lower") - 1e-9
+                <= row["p90_s"]
+                <= np.quantile(tries, 0.9, method="higher") + 1e-9
+            )
+
+
+def test_what_is_certain_can_be_computed_again(sample, model):
+    rows = {row["quantity"]: row for row in model["certainty"]}
+    wait = ended(sample)[lambda f: f["final"] & (f["phase"] == "wait running")]
+    good = wait[wait["outcome"] == "passed"]
+    row = rows["wait running"]
+    assert (row["n"], row["ended"]) == (len(wait), len(good))
+    k, n = len(wait) - len(good), len(wait)
+    assert row["never_rate"] == approximately(k / n)
+    assert row["never_high_rate"] == approximately(stats.beta.isf(0.025, k + 1, n - k))
+    assert row["bounds_s"] == approximately((good["upper_s"] - good["lower_s"]).median())
+    assert (row["machines"], row["unnamed"]) == (good["machine"].nunique(), good["machine"].isna().sum())
+    assert row["largest_share"] == approximately(good["machine"].value_counts().iloc[0] / len(good))
+    sizes = good["machine"].value_counts()
+    effect = 1 + ((sizes**2).sum() / len(good) - 1) * row["icc"]
+    assert row["design_effect"] == approximately(effect)
+    assert row["effective_n"] == approximately(len(good) / effect)
+    upper = np.concatenate([good["upper_s"], np.full(k, np.inf)])
+    lower = np.concatenate([good["lower_s"], np.full(k, np.inf)])
+    assert np.median(lower) <= row["median_s"] <= np.median(upper)
+    assert row["median_low_s"] < row["median_s"] < row["median_high_s"]
+    assert rows["time until useful"]["ended"] == model["counts"]["passed"]
 
 
 def test_counts_and_rates_can_be_computed_again(sample, model):
@@ -219,7 +280,9 @@ def test_a_cost_that_is_not_known_of_every_run_is_a_least_one(model):
 
 def test_a_fresh_boot_is_known_and_the_rest_of_a_failover_has_no_figure(sample, model):
     ready = sample[(sample["phase"] == "wait SSH") & sample["final"] & (sample["run_outcome"] == "passed")]["end_upper_s"]
-    assert model["failover"]["fresh_boot"]["median_s"] == approximately(ready.median())
+    # No machine is fresh for those that never came, and those that were cut off had waited longer than half of the others.
+    vain = np.full(model["counts"]["attempted"] - len(ready), np.inf)
+    assert model["failover"]["fresh_boot"]["median_s"] == approximately(np.median([*ready, *vain]))
     assert all(isinstance(words, str) for words in model["failover"]["not_measured"])
 
 
@@ -234,7 +297,7 @@ def test_emulated_runs_are_called_so_from_the_first_lines(model):
 def test_without_runs_there_is_no_number_at_all():
     model = model_of(phases_table([]), study="idle", asked=12)
     figures = {name: value for name, value in leaves(model) if type(value) in (int, float) and value}
-    assert figures == {"schema": 1, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 2}
+    assert figures == {"schema": 2, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 2}
     assert model["conclusion"] == "incomplete"
     assert model["findings"] == []
     assert "There is no run" in markdown_text(model)

@@ -82,10 +82,13 @@ def test_the_verdict_says_what_the_polls_prove():
 
 
 def test_the_median_of_seven_lies_between_the_smallest_and_the_largest():
-    # Of a binomial with n = 7 and p = 1/2 the two ends are 2/128 likely, the two ends and their neighbours 16/128.
+    # Of a binomial with n = 7 and p = 1/2 the two ends are 2/128 likely, the two ends and their neighbours 16/128: the
+    # interval of 95 % lies between those of 98.4 % and of 87.5 %.
     text = sentences.useful(phases_table(runs(7)))
-    assert "**91.0 s**" in text
-    assert "n = 7; 95 % interval 88.0–94.0 s" in text
+    assert "within **91.0 s** of the start" in text
+    low, high = re.search(r"95 % interval ([\d.]+)–([\d.]+) s", text).groups()
+    assert 88.0 < float(low) < 89.0
+    assert 93.0 < float(high) < 94.0
 
 
 @pytest.mark.parametrize("n", [1, 3, 5])
@@ -243,5 +246,9 @@ def test_only_waits_that_were_cut_off_can_have_been_longer():
     endless = replace(wait, end=Moment.between(600.0, None, "poll"), outcome=Outcome.CENSORED)
     cut = replace(SEED, id="cut", outcome=Outcome.CENSORED, cause="boot_timeout", phases=(*SEED.phases[:2], endless))
     dead = replace(cut, id="dead", outcome=Outcome.FAILED, phases=(*SEED.phases[:2], replace(wait, outcome=Outcome.FAILED)))
-    text = sentences.phase_distributions(phases_table([*runs(2), cut, dead, replace(dead, id="too")]))
-    assert "; 1 run was cut off in it and can only have been longer; 2 runs failed in it." in text
+    text = sentences.phase_distributions(phases_table([*runs(4), cut, dead, replace(dead, id="too")]))
+    assert "took **75.8 s** (median; no 95 % interval" not in text
+    assert "; those that ended took 72.8 to 75.8 s; 1 run was cut off in it" in text
+    assert "; 1 run was cut off in it and can only have been longer; 2 runs failed in it and count as never." in text
+    few = sentences.phase_distributions(phases_table([*runs(2), cut, dead, replace(dead, id="too")]))
+    assert few.startswith("**wait running** has no median: 3 of 5 tries did not end it")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vastbench.analysis.artefacts import Artefact, artefacts, timings_of
 from vastbench.analysis.bottleneck import shares, what_if
+from vastbench.analysis.certainty import certainty
 from vastbench.analysis.cost import cost_summary
 from vastbench.analysis.frames import RUN_COLUMNS
 from vastbench.analysis.providers import compare
@@ -23,7 +25,8 @@ EMULATED = "emulator"
 @dataclass(frozen=True, slots=True)
 class Facts:
     """The tables of one set of runs. ``phases`` is the tidy frame of all of them; ``runs`` has one row per attempted run, with
-    the tidy frame's run columns and its ``seconds`` in all; the others are what the functions of their names return.
+    the tidy frame's run columns and its ``seconds`` in all; the others are what the functions of their names return,
+    ``artefacts`` those of the attempted runs.
     """
 
     phases: pd.DataFrame
@@ -35,6 +38,8 @@ class Facts:
     costs: pd.DataFrame
     comparison: pd.DataFrame
     useful: pd.DataFrame
+    certainty: pd.DataFrame
+    artefacts: list[Artefact]
 
     @property
     def attempted(self) -> int:
@@ -70,4 +75,6 @@ def facts(phases: pd.DataFrame, prices: pd.DataFrame) -> Facts:
         costs=cost_summary(phases),
         comparison=compare(prices, phases),
         useful=until_useful(phases),
+        certainty=certainty(phases),
+        artefacts=artefacts(timings_of(tried)),
     )

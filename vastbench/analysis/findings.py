@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import Any
 
 from vastbench.analysis.facts import Facts
+from vastbench.analysis.intervals import quantile_interval
+from vastbench.analysis.stopping import USEFUL
 from vastbench.errors import LeaseNotClosed
 from vastbench.timing import Outcome, PhaseName
 
@@ -23,6 +25,8 @@ PRECISE = 0.1
 """The half-width of the median's interval, as a part of the median, that is worth aiming at."""
 SHORTEST_PERIOD_S = 1.0
 """The marketplace's documented minimum between two looks at the status: nobody can poll faster."""
+WORTH = 0.7
+"""Runs that are worth less than this part of their number are worth a finding."""
 NOTABLE_SHARE = 0.05
 """Less than this part of the total is not worth a finding."""
 
@@ -164,6 +168,29 @@ def one_host(facts: Facts) -> Iterator[Finding]:
         yield Finding("other_hosts", Kind.RECOMMENDATION, more, {"machine": str(counts.index[0])})
 
 
+def repeats(facts: Facts) -> Iterator[Finding]:
+    """Runs on one machine that resemble each other, so that they say less than as many independent ones."""
+    row = facts.certainty[facts.certainty["quantity"] == USEFUL]
+    if row.empty or not row["effective_n"].iloc[0] < WORTH * row["ended"].iloc[0]:
+        return
+    figures: dict[str, float | int | str] = {name: int(row[name].iloc[0]) for name in ("ended", "machines")}
+    figures |= {name: round(float(row[name].iloc[0]), 1) for name in ("effective_n", "design_effect")}
+    text = (
+        "{ended} successes came from {machines} machines and are worth about {effective_n} independent ones (design effect "
+        "{design_effect}): the intervals are wider for it."
+    )
+    yield Finding("repeats", Kind.ISSUE, text, figures)
+
+
+def measured(facts: Facts) -> Iterator[Finding]:
+    """What the timings show of how they were measured rather than of what was measured."""
+    if facts.artefacts:
+        names = ", ".join(dict.fromkeys(one.rule for one in facts.artefacts))
+        figures: dict[str, float | int | str] = {"count": len(facts.artefacts), "rules": names}
+        text = "The timings have {count} artefacts of the measurement ({rules}); each is told under certainty."
+        yield Finding("measured", Kind.ISSUE, text, figures)
+
+
 def naive_cost(facts: Facts) -> Iterator[Finding]:
     """Wall clock times price against the meters."""
     both = facts.runs[facts.runs["cost_usd"].notna() & facts.runs["naive_usd"].notna()]
@@ -220,10 +247,10 @@ def few(facts: Facts) -> Iterator[Finding]:
         yield Finding("more_runs", Kind.RECOMMENDATION, "Make at least {needed} runs that pass.", {"needed": FEW})
         return
     row = facts.summary[facts.summary["phase"] == PhaseName.TOTAL]
-    if row.empty or math.isnan(row["median_low_s"].iloc[0]):
+    if row.empty:
         return
     low, high, median = (float(row[name].iloc[0]) for name in ("median_low_s", "median_high_s", "median_s"))
-    if median == 0:
+    if not all(math.isfinite(value) for value in (low, high, median)) or median == 0:
         return
     half = (high - low) / 2 / median
     if half > PRECISE:
@@ -235,20 +262,18 @@ def few(facts: Facts) -> Iterator[Finding]:
 
 def give_up(facts: Facts) -> Iterator[Finding]:
     """How long to wait for a machine, where some never became useful."""
-    row = facts.summary[facts.summary["phase"] == PhaseName.WAIT_RUNNING]
-    if row.empty or math.isnan(row["p90_high_s"].iloc[0]):
-        return
-    waits = facts.phases[(facts.phases["phase"] == PhaseName.WAIT_RUNNING) & facts.phases["final"]]
-    waits = waits[waits["run"].isin(facts.runs["run"]) & (waits["outcome"] == Outcome.CENSORED)]
-    longer = int((waits["lower_s"] > row["p90_high_s"].iloc[0]).sum())
-    if not longer:
+    last = facts.phases[(facts.phases["phase"] == PhaseName.WAIT_RUNNING) & facts.phases["final"]]
+    last = last[last["run"].isin(facts.runs["run"])]
+    ran = last.loc[last["outcome"] == Outcome.PASSED, "seconds"].dropna()
+    low, high = quantile_interval(ran, 0.9)
+    longer = int((last.loc[last["outcome"] == Outcome.CENSORED, "lower_s"] > high).sum())
+    if math.isnan(high) or not longer:
         return
     text = (
         "Give up on a machine that is not running after about {p90_s} and rent another: "
         "90 % of those that ran were running by then (95 % interval {low_s} to {high_s}); {unfinished} waited longer, in vain."
     )
-    names = {"p90_s": "p90_s", "low_s": "p90_low_s", "high_s": "p90_high_s"}
-    figures: dict[str, float | int | str] = {name: float(row[column].iloc[0]) for name, column in names.items()}
+    figures: dict[str, float | int | str] = {"p90_s": float(ran.quantile(0.9)), "low_s": low, "high_s": high}
     yield Finding("give_up", Kind.RECOMMENDATION, text, figures | {"unfinished": longer})
 
 
@@ -279,6 +304,8 @@ RULES: tuple[Rule, ...] = (
     stopped,
     retries,
     one_host,
+    repeats,
+    measured,
     naive_cost,
     polling,
     emulated,

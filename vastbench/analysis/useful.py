@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.intervals import quantile_interval
-from vastbench.analysis.summary import passed
-from vastbench.timing import PhaseName
+from vastbench.analysis.censored import Durations, quantile_estimate
+from vastbench.analysis.stopping import USEFUL, observations
 
 if TYPE_CHECKING:
     import pandas as pd
 
 USEFUL_COLUMNS = {
     "n": "int64",
+    "attempted": "int64",
     "median_s": "float64",
     "median_low_s": "float64",
     "median_high_s": "float64",
@@ -24,23 +25,31 @@ USEFUL_COLUMNS = {
 def until_useful(phases: pd.DataFrame) -> pd.DataFrame:
     """Seconds from the start of a run until a command on the machine had ended with success, as one row.
 
-    The sample is the runs of the tidy frame ``phases`` that passed: a machine with the wrong GPU answers commands too, but is
-    of no use. Earlier tries of a run count, since the user waited for them. Columns: ``n``; ``median_s``, of when the user
-    knew it, with its exact 95 % interval ``median_low_s`` to ``median_high_s`` (missing below n = 6); ``earliest_median_s``,
-    of the earliest instants that the looks of the same runs allow; ``bounds_s``, the median width between the two in one
-    run. All NaN for n = 0.
+    The sample is all ``attempted`` runs of the tidy frame ``phases``, of which ``n`` passed: one that failed never came so far
+    (a machine with the wrong GPU answers commands too, but is of no use), one that a deadline cut off took longer than it
+    waited. Earlier tries of a run count, since the user waited for them. Columns: ``median_s``, of when the user knew it, with
+    its 95 % interval ``median_low_s`` to ``median_high_s`` (:func:`~vastbench.analysis.censored.quantile_estimate`): missing
+    when less than half of the runs passed, and the interval below n = 6; ``earliest_median_s``, of the earliest instants that
+    the looks of the same runs allow; ``bounds_s``, of those that passed the median width between the two. All NaN for no run.
     """
+    import numpy as np
     import pandas as pd
 
-    rows = passed(phases)
-    ready = rows[(rows["phase"] == PhaseName.WAIT_SSH) & rows["final"]].dropna(subset="end_upper_s")
-    low, high = quantile_interval(ready["end_upper_s"], 0.5)
+    seen = observations(phases, USEFUL)
+    known, earliest = (
+        quantile_estimate(
+            Durations(np.where(seen.ended, side, seen.lower), np.where(seen.ended, side, np.inf), seen.machine), 0.5
+        )
+        for side in (seen.upper, seen.lower)
+    )
+    widths = (seen.upper[seen.ended] - seen.lower[seen.ended]).tolist()
     found = {
-        "n": len(ready),
-        "median_s": ready["end_upper_s"].median(),
-        "median_low_s": low,
-        "median_high_s": high,
-        "earliest_median_s": ready["end_lower_s"].median(),
-        "bounds_s": (ready["end_upper_s"] - ready["end_lower_s"]).median(),
+        "n": len(widths),
+        "attempted": len(seen),
+        "median_s": known.value,
+        "median_low_s": known.low,
+        "median_high_s": known.high,
+        "earliest_median_s": earliest.value,
+        "bounds_s": median(widths) if widths else float("nan"),
     }
     return pd.DataFrame([found]).astype(USEFUL_COLUMNS)

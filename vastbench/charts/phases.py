@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.frames import TOP_LEVEL
-from vastbench.analysis.summary import attempted
+from vastbench.analysis.summary import attempted, phase_summary
 from vastbench.charts import style
 from vastbench.charts.strip import CROWDED, EXACT_S, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
 from vastbench.timing import PARENTS, Outcome, PhaseName
@@ -79,10 +80,10 @@ def _ending(whole: pd.Series) -> str:
 def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside: pd.DataFrame | None = None) -> Axes:
     """How long each phase took in every attempted run: a point per run, a thin line over its bounds, a tick at the median.
 
-    ``phases`` is the tidy frame. A row holds the last try of the phase in each run. Tries that did not end are drawn at the
-    least that they took: orange arrows where a deadline cut them off, crosses where they failed. ``beside`` is the tidy frame
-    of other runs, drawn as black diamonds. The axis is logarithmic where durations are far apart; what is shorter than its
-    left edge is drawn at the edge. Runs that we stopped ourselves are counted in the title, not drawn.
+    ``phases`` is the tidy frame. A row holds the last try of the phase in each run; its median is of all of them. Tries that
+    did not end are drawn at the least that they took: orange arrows where a deadline cut them off, crosses where they failed.
+    ``beside`` is the tidy frame of other runs, drawn as black diamonds. The axis is logarithmic where durations are far apart;
+    what is shorter than its left edge is drawn at the edge. Runs that we stopped ourselves are counted in the title, not drawn.
     """
     import pandas as pd
 
@@ -101,6 +102,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
     others = (
         phases.iloc[:0] if beside is None else beside[beside["final"] & beside["phase"].isin(names)].dropna(subset="seconds")
     )
+    medians = phase_summary(phases).set_index("phase")["median_s"].to_dict()
     ax = style.axes(ax, 1.2 + 0.27 * len(names))
     left = style.spread_axis(ax, pd.concat([sample["seconds"], begun["least"], others["seconds"]]))
     for row, name in enumerate(names):
@@ -111,10 +113,11 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
         for outcome in (Outcome.CENSORED, Outcome.FAILED):
             cut = stopped[stopped["outcome"] == outcome]
             draw_unfinished(ax, row + cut["inside"], cut["least"], left, censored=outcome is Outcome.CENSORED)
-        if len(of_phase) > 1:
-            draw_tick(ax, row, float(of_phase["seconds"].median()), over=len(of_phase) > CROWDED)
+        if len(of_phase) > 1 and math.isfinite(medians[name]):
+            draw_tick(ax, row, medians[name], over=len(of_phase) > CROWDED)
         _draw_beside(ax, row, of_others, left)
-        style.beside(ax, row, _counted(of_phase["seconds"], int((last["phase"] == name).sum()) - len(of_phase)))
+        unfinished = int((last["phase"] == name).sum()) - len(of_phase)
+        style.beside(ax, row, _counted(of_phase["seconds"], unfinished, medians[name]))
     style.rows(ax, [("   " if name in PARENTS else "") + str(name) for name in names])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     return style.finish(ax, title, x=_key(style.seconds(runs), n, begun, others))
@@ -128,12 +131,13 @@ def _draw_beside(ax: Axes, row: int, others: pd.DataFrame, left: float) -> None:
     )
 
 
-def _counted(seconds: pd.Series, unfinished: int) -> str:
-    """The text beside a row: n, the median, and how many have no value."""
-    parts = [f"n = {len(seconds):,}"]
-    if len(seconds) > 1:
-        parts.append(f"median {style.number(float(seconds.median()))} s")
-    elif len(seconds):
+def _counted(seconds: pd.Series, unfinished: int, median: float) -> str:
+    """The text beside a row: n, the median, and how many of n have no value."""
+    tries = len(seconds) + unfinished
+    parts = [f"n = {tries:,}"]
+    if tries > 1 and math.isfinite(median):
+        parts.append(f"median {style.number(median)} s")
+    elif len(seconds) == 1:
         parts.append(f"{style.number(float(seconds.iloc[0]))} s")
     if unfinished:
         parts.append(f"{unfinished:,} not ended")

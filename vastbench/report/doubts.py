@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.bottleneck import shares
+from vastbench.analysis.clusters import DOMINANT
 from vastbench.analysis.findings import FEW
 from vastbench.analysis.summary import attempted, passed, phase_summary
 from vastbench.report.sentences import NO_RUN, source, unfinished
@@ -14,9 +15,6 @@ from vastbench.timing import PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CROWDED = 0.2
-"""One machine with more than this share of the runs makes them visibly dependent."""
 
 MIXED = {"gpu": "GPU", "image": "image", "profile": "profile", "scale": "clock speed", "scenario": "scenario"}
 
@@ -50,10 +48,12 @@ def _unfinished(phases: pd.DataFrame) -> Iterator[str]:
     cut = [f"{name} in {counted(n, 'run')}" for name, (n, _) in ends.items() if n]
     failed = [f"{name} in {counted(n, 'run')}" for name, (_, n) in ends.items() if n]
     if cut:
-        longer = "Those times could only have been longer, so the medians shown are, if anything, too short."
+        longer = (
+            "Those times could only have been longer; medians reckon with that, means and extremes are of the others alone."
+        )
         yield f"Cut off: {listed(cut)}. {longer}"
     if failed:
-        yield f"Failed: {listed(failed)}. Those give no time at all."
+        yield f"Failed: {listed(failed)}. Medians count those as never."
 
 
 def _unattributed(phases: pd.DataFrame) -> Iterator[str]:
@@ -79,7 +79,12 @@ def _machines(phases: pd.DataFrame) -> Iterator[str]:
     if len(machines) > 1 and len(counts) < len(machines):
         most = counts.iloc[0] / len(machines)
         text = f"{len(machines)} runs came from {counted(len(counts), 'machine')}, {percent(most)} of them from one"
-        yield f"{text}: they are not independent, and the intervals too narrow." if most > CROWDED else f"{text}."
+        if len(counts) == 1:
+            yield f"{text}: they describe that machine, and no interval can be given for others."
+        elif most > DOMINANT:
+            yield f"{text}: they describe it more than the marketplace."
+        else:
+            yield f"{text}: they are not independent. The intervals of phase times reckon with it, all others do not."
 
 
 def _mixed(phases: pd.DataFrame) -> Iterator[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench import charts
+from vastbench.analysis.stopping import USEFUL
 from vastbench.report import sentences
 
 if TYPE_CHECKING:
@@ -39,6 +41,25 @@ PICTURES = (
     ),
     Picture("runs-over-time", "results", "The runs in order", charts.runs_over_time, sentences.runs_over_time, 8, 4),
     Picture("failures-by-cause", "results", "How the runs ended", charts.failures_by_cause, sentences.failures_by_cause, 8, 3),
+    Picture("boot-curves", "certainty", "Running after how long", charts.boot_curves, sentences.boot_curves, 8, 3.8),
+    Picture(
+        "useful-curves",
+        "certainty",
+        "Useful after how long",
+        partial(charts.boot_curves, phase=USEFUL),
+        partial(sentences.boot_curves, phase=USEFUL),
+        8,
+        3.8,
+    ),
+    Picture(
+        "naive-beside-honest",
+        "certainty",
+        "What a poller would have reported",
+        charts.naive_beside_honest,
+        sentences.naive_beside_honest,
+        8,
+        3.6,
+    ),
     Picture("phase-waterfall", "tree", "The median run in time", charts.phase_waterfall, sentences.phase_waterfall, 8, 4),
     Picture("phase-shares", "bottleneck", "Share of mean and of variance", charts.phase_shares, sentences.phase_shares, 8, 4.2),
     Picture("cost-meters", "costs", "What a run costs, by meter", charts.cost_meters, sentences.cost_meters, 8, 3.6),
@@ -86,6 +107,7 @@ def draw_figures(
 
 def worth_drawing(attempted: int, passed: int) -> set[str]:
     """The charts that have anything to show: none without an attempted run, few without one that passed."""
+    certain = {picture.name for picture in PICTURES if picture.section == "certainty"}
     always = {"runs-over-time", "failures-by-cause", "cost-meters", "provider-costs"}
-    with_success = {"phase-distributions", "phase-waterfall", "phase-shares"}
+    with_success = {"phase-distributions", "phase-waterfall", "phase-shares", *certain}
     return always | with_success if passed else always if attempted else set()

@@ -2,6 +2,8 @@
 
 The shape's history (``SCHEMA``), newest first:
 
+2. ``certainty``: a row per quantity with its quantiles of all attempted runs and what repeats on a machine are worth;
+   ``artefacts``: what the detector found in the timings, and the rules that could not be applied.
 1. The first one: ``schema, made_at, vastbench, study, emulated, conclusion, problems, basis, verdict, counts, failed, trend,
    outcomes, instrument, method, phases, median_run, shares, what_if, costs, cost_per_run, providers, findings, failover,
    figures, files``.
@@ -14,12 +16,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.artefacts import RULES, not_applicable, timings_of
 from vastbench.analysis.findings import Finding, findings
 from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.frames import runs_from
 from vastbench.analysis.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
-from vastbench.analysis.summary import passed
+from vastbench.analysis.summary import attempted, passed
 from vastbench.analysis.typical import median_run
 from vastbench.report import sentences
 from vastbench.report.findings import spoken
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
     from vastbench.analysis.facts import Facts
 
-SCHEMA = 1
+SCHEMA = 2
 
 WELL_KNOWN = (
     ("AWS", "g5.xlarge"),
@@ -83,6 +86,8 @@ def report_model(
             "resampled": "whole runs, 2000 times",
         },
         "phases": _phases(facts),
+        "certainty": records(facts.certainty),
+        "artefacts": _artefacts(facts),
         "median_run": _median_run(facts.phases),
         "shares": records(facts.shares),
         "what_if": records(facts.what_if),
@@ -165,6 +170,26 @@ def _interval(values: pd.Series[float], unit: str) -> dict[str, Any]:
 def _finding(found: Finding) -> dict[str, Any]:
     figures = clean_values(found.figures)
     return {"rule": found.rule, "kind": str(found.kind), "text": spoken(found), "figures": figures}
+
+
+def _artefacts(facts: Facts) -> dict[str, Any]:
+    """What the detector found in the timings of the attempted runs, with its evidence, and why some rules say nothing."""
+    found = [
+        {
+            "rule": one.rule,
+            "rows": len(one.rows),
+            "text": one.text,
+            "consequence": one.consequence,
+            "evidence": clean_values(one.evidence),
+        }
+        for one in facts.artefacts
+    ]
+    lacking = not_applicable(timings_of(attempted(facts.phases))) if facts.attempted else {}
+    return {
+        "found": found,
+        "rules": len(RULES) - len(lacking) if facts.attempted else 0,
+        "not_applicable": [{"rule": name, "missing": missing} for name, missing in lacking.items()],
+    }
 
 
 def _phases(facts: Facts) -> list[dict[str, Any]]:

@@ -37,12 +37,27 @@ def value(name: str) -> Callable[[Row], str]:
 
 
 def interval(low: str, high: str) -> Callable[[Row], str]:
-    """Cells such as ``60.10 … 72.80``, or – where there is no interval."""
-    return lambda row: MISSING if row[low] is None or row[high] is None else f"{cell(low, row[low])} … {cell(high, row[high])}"
+    """Cells such as ``60.10 … 72.80``, ``> 60.10`` where only that end is known, or – where there is no interval."""
+
+    def text(row: Row) -> str:
+        if row[low] is None:
+            return MISSING
+        return f"> {cell(low, row[low])}" if row[high] is None else f"{cell(low, row[low])} … {cell(high, row[high])}"
+
+    return text
 
 
 def _bounds(row: Row) -> str:
     return "exact" if row["bounds_s"] is not None and row["bounds_s"] < 0.005 else cell("bounds_s", row["bounds_s"])
+
+
+def _tenths(name: str) -> Callable[[Row], str]:
+    """Cells of a number that has no unit."""
+    return lambda row: MISSING if row[name] is None else f"{row[name]:.1f}"
+
+
+def _machines(row: Row) -> str:
+    return "not named" if row["ended"] and row["unnamed"] == row["ended"] else f"{row['machines']}"
 
 
 def _least(name: str) -> Callable[[Row], str]:
@@ -67,6 +82,20 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("known within s", _bounds),
         Column("share of mean", value("mean_share")),
         Column("share of variance", value("variance_share")),
+    ),
+    "certainty": (
+        Column("what", value("quantity"), number=False),
+        Column("n", value("n")),
+        Column("never", value("never_rate")),
+        Column("95 % interval", interval("never_low_rate", "never_high_rate")),
+        Column("half by s", value("median_s")),
+        Column("95 % interval s", interval("median_low_s", "median_high_s")),
+        Column("nine in ten by s", value("p90_s")),
+        Column("95 % interval s", interval("p90_low_s", "p90_high_s")),
+        Column("known within s", _bounds),
+        Column("machines", _machines),
+        Column("design effect", _tenths("design_effect")),
+        Column("worth runs", _tenths("effective_n")),
     ),
     "outcomes": (
         Column("outcome", value("outcome"), number=False),

@@ -66,6 +66,13 @@ def within(low: float, high: float, unit: str, *, n: int, digits: int = 1) -> st
     return f"n = {n}; 95 % interval {low:.{digits}f}–{high:.{digits}f} {unit}"
 
 
+def reach(low: float, high: float, *, n: int) -> str:
+    """``95 % interval 70.1–75.2 s``, ``95 % interval above 70.1 s`` where nothing bounds it, or that this n allows none."""
+    if known(low) and not known(high):
+        return f"95 % interval above {seconds(low)}"
+    return within(low, high, "s", n=n).removeprefix(f"n = {n}; ")
+
+
 def listed(parts: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -9,7 +9,7 @@ from vastbench.analysis.clusters import DOMINANT
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
 from vastbench.analysis.stopping import USEFUL
 from vastbench.report.sentences.basis import NO_RUN, failures_by_cause, source
-from vastbench.report.wording import counted, escaped, known, listed, percent, seconds, within
+from vastbench.report.wording import counted, escaped, known, listed, percent, reach, seconds
 from vastbench.timing import PhaseName
 
 if TYPE_CHECKING:
@@ -154,10 +154,7 @@ def _half(row: pd.Series[Any]) -> str:
 
 
 def _interval(row: pd.Series[Any], name: str) -> str:
-    low, high = row[f"{name}_low_s"], row[f"{name}_high_s"]
-    if known(low) and not known(high):
-        return f"95 % interval above {seconds(low)}"
-    return within(low, high, "s", n=int(row["n"])).removeprefix(f"n = {row['n']}; ")
+    return reach(row[f"{name}_low_s"], row[f"{name}_high_s"], n=int(row["n"]))
 
 
 def _known(row: pd.Series[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.bottleneck import shares
@@ -10,7 +11,7 @@ from vastbench.analysis.intervals import quantile_interval
 from vastbench.analysis.summary import attempted, passed, phase_summary
 from vastbench.analysis.useful import until_useful
 from vastbench.report.sentences.basis import NO_SUCCESS, greatest, no_number, source, unfinished
-from vastbench.report.wording import counted, escaped, known, listed, percent, seconds, within
+from vastbench.report.wording import counted, escaped, known, listed, percent, reach, seconds, within
 from vastbench.timing import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -35,25 +36,28 @@ def bottleneck_answer(phases: pd.DataFrame, what_if: pd.DataFrame) -> str:
 
 
 def useful(phases: pd.DataFrame) -> str:
-    """How long until a rented GPU could be used, and what the looks really prove of that instant."""
+    """How long until a rented GPU could be used, failures counted as never, and what the looks really prove of that instant."""
     found = until_useful(phases).iloc[0]
-    if not found["n"]:
+    n, attempts = int(found["n"]), int(found["attempted"])
+    if not n:
         return NO_SUCCESS
-    interval = within(found["median_low_s"], found["median_high_s"], "s", n=int(found["n"]))
+    width = f"the polls and tries of a run prove that instant only within {seconds(found['bounds_s'])} (median width)"
+    if not known(found["median_s"]):
+        return f"Less than half of {attempts} attempted runs had a useful GPU at all ({n}); {width}."
+    runs = f"Half of {attempts} attempted runs" if attempts > 1 else "The only attempted run"
+    interval = reach(found["median_low_s"], found["median_high_s"], n=attempts)
+    verb = "were" if attempts > 1 else "was"
     return (
-        f"A run that passed had a useful GPU **{seconds(found['median_s'])}** after its start (median; {interval}); the polls "
-        f"and tries of a run prove that instant only within {seconds(found['bounds_s'])} (median width): it may be as early "
-        f"as {seconds(found['earliest_median_s'])}."
+        f"{runs} {verb} seen to have a useful GPU within **{seconds(found['median_s'])}** of the start ({interval}); {width}: "
+        f"it may be as early as {seconds(found['earliest_median_s'])}."
     )
 
 
 def longest(phases: pd.DataFrame) -> str:
     """Which phase takes most of the time, and which share of the mean total."""
     row, table = top_row(phases), shares(phases).set_index("phase")
-    text = (
-        f"Most of the time goes into {row['phase']}: {seconds(row['median_s'])} "
-        f"(median; {within(row['median_low_s'], row['median_high_s'], 's', n=int(row['n']))})"
-    )
+    text = f"Most of the time goes into {row['phase']}"
+    text += f": {_median(row)}" if known(row["median_s"]) else ", which half of its tries or more did not end"
     if row["phase"] in table.index:
         whole = table["mean_s"].sum()
         text += f", {percent(table.loc[row['phase'], 'mean_share'])} of the mean total of {seconds(whole)}"
@@ -61,23 +65,39 @@ def longest(phases: pd.DataFrame) -> str:
 
 
 def phase_distributions(phases: pd.DataFrame) -> str:
-    """The longest phase: its median, its tail, and how many runs are not in it."""
+    """The longest phase: its median and its tail over all runs that reached it, and how many of these did not end it."""
     if no_number(phases):
         return no_number(phases)
     row = top_row(phases)
-    text = (
-        f"**{row['phase']}** has a median of **{seconds(row['median_s'])}** "
-        f"({within(row['median_low_s'], row['median_high_s'], 's', n=int(row['n']))}; from {row['min_s']:.1f} to "
-        f"{seconds(row['max_s'])})"
-    )
+    text = f"**{row['phase']}** took {_median(row, strong=True)}"
+    if not known(row["median_s"]):
+        text = f"**{row['phase']}** has no median: {int(row['unfinished'])} of {_tries(row)} tries did not end it"
     if known(row["p90_s"]):
-        text += f"; nine of ten end within {seconds(row['p90_s'])} ({row['p90_low_s']:.1f}–{seconds(row['p90_high_s'])})"
+        text += (
+            f"; nine of ten end within {seconds(row['p90_s'])} ({reach(row['p90_low_s'], row['p90_high_s'], n=_tries(row))})"
+        )
+    if row["n"] > 1:
+        text += f"; those that ended took {row['min_s']:.1f} to {seconds(row['max_s'])}"
     cut, failed = unfinished(phases, row["phase"])
     if cut:
         text += f"; {counted(cut, 'run')} {'was' if cut == 1 else 'were'} cut off in it and can only have been longer"
     if failed:
-        text += f"; {counted(failed, 'run')} failed in it"
+        text += f"; {counted(failed, 'run')} failed in it and {'counts' if failed == 1 else 'count'} as never"
     return f"{text}."
+
+
+def _tries(row: pd.Series[Any]) -> int:
+    """How many runs reached the phase, of which not all ended it."""
+    return int(row["n"] + row["unfinished"])
+
+
+def _median(row: pd.Series[Any], *, strong: bool = False) -> str:
+    """The median of a phase over all that reached it, with its interval; the value of a single one."""
+    mark, tries = "**" if strong else "", _tries(row)
+    interval = within(row["median_low_s"], row["median_high_s"], "s", n=tries)
+    if known(row["median_low_s"]) and not known(row["median_high_s"]):
+        interval = f"n = {tries}; {reach(row['median_low_s'], row['median_high_s'], n=tries)}"
+    return f"{mark}{seconds(row['median_s'])}{mark} ({'median; ' if tries > 1 else ''}{interval})"
 
 
 def phase_waterfall(phases: pd.DataFrame) -> str:
@@ -101,11 +121,8 @@ def inside(phases: pd.DataFrame) -> str:
     parts = table[(table["parent"] == whole["phase"]) & (table["n"] > 0)]
     if parts.empty:
         return f"What {whole['phase']} consists of was not seen."
-    named = [
-        f"{row['phase']} **{seconds(row['median_s'])}** ({within(row['median_low_s'], row['median_high_s'], 's', n=row['n'])})"
-        for _, row in parts.iterrows()
-    ]
-    return f"Within {whole['phase']}, at the median: {listed(named)}. Medians do not add up."
+    named = [f"{row['phase']} {_median(row, strong=True)}" for _, row in parts.iterrows()]
+    return f"Within {whole['phase']}: {listed(named)}. Medians do not add up."
 
 
 def beside(phases: pd.DataFrame, other: pd.DataFrame) -> str:
@@ -167,10 +184,10 @@ def what_if(table: pd.DataFrame) -> str:
 
 
 def top_row(phases: pd.DataFrame) -> pd.Series[Any]:
-    """The summary of the longest top-level phase, by the median."""
+    """The summary of the longest top-level phase, by the median; one that half of the tries or more did not end is longest."""
     table = phase_summary(phases)
     named = table[(table["parent"] == PhaseName.TOTAL) & (table["phase"] != PhaseName.UNATTRIBUTED)]
-    return greatest(named, "median_s")
+    return greatest(named.assign(median_s=named["median_s"].fillna(math.inf)), "median_s").replace(math.inf, math.nan)
 
 
 def _halved(what_if: pd.DataFrame, most: int) -> list[pd.Series[Any]]:
