@@ -44,9 +44,13 @@ def artefacts(timings: pd.DataFrame) -> list[Artefact]:
 
 
 def not_applicable(timings: pd.DataFrame) -> dict[str, str]:
-    """The rules that say nothing of ``timings``, each with the columns that are missing."""
+    """The rules that say nothing of ``timings``, each with what is missing: columns, or a stated total."""
     lacking = {rule.name: rule.missing(timings) for rule in RULES}
-    return {name: " and ".join(need.replace("|", " or ") for need in needs) for name, needs in lacking.items() if needs}
+    return {name: " and ".join(map(_missing, needs)) for name, needs in lacking.items() if needs}
+
+
+def _missing(need: str) -> str:
+    return "no stated total" if need == "total" else f"no column {need.replace('|', ' or ')}"
 
 
 def timings_of(phases: pd.DataFrame) -> pd.DataFrame:

@@ -64,8 +64,8 @@ def _lattice(name: str, rows: pd.DataFrame, found: Lattice, *, answered: bool) -
         f"{what[0].upper()}{what[1:]} lie on a lattice of step {found.step_s:.4g} ± {found.step_error_s:.2g} s and offset "
         f"{found.offset_s:.4g} s: {found.n} values in {found.cells} places, {found.jitter_s:.2g} s about them; the chance of "
         f"this without a lattice is {_chance(found.p)}.",
-        f"{reading} is a tick of a clock or of a poll, not an event: the true time may be up to {step} less. A median read so "
-        f"is too long by {found.step_s / 2:.3g} s on average, and no difference below {step} can be seen.",
+        f"{reading} is a tick of a poll or of rounding, not an event: the true time may be up to {step} away. A median of "
+        f"times read from a poll is too long by {found.step_s / 2:.3g} s on average, and no difference below {step} can be seen.",
     )
 
 

@@ -80,7 +80,7 @@ def _print(name: str, timings: pd.DataFrame, found: list[Artefact], applied: lis
         print("  Nothing found.")
     print(f"\n  Rules applied: {listed(applied)}.")
     if silent:
-        print("  Not applicable: " + "; ".join(f"{rule} (no column {column})" for rule, column in silent.items()) + ".")
+        print("  Not applicable: " + "; ".join(f"{rule} ({missing})" for rule, missing in silent.items()) + ".")
     if ignored := timings.attrs.get("ignored"):
         print(f"  Columns not read: {clean(', '.join(ignored))}.")
 
