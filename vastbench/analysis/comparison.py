@@ -13,14 +13,14 @@ Holm (1979), is at most α. Anything else is *not enough runs*.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import attempted
 from vastbench.analysis.censored import Durations, Estimate, quantile_estimate
-from vastbench.analysis.clusters import effective_n
+from vastbench.analysis.clusters import effective_n, numbered
 from vastbench.analysis.fairness import cautions
 from vastbench.analysis.intervals import CONFIDENCE
 from vastbench.analysis.ranks import chance, difference, holm
@@ -37,8 +37,10 @@ EFFECT_COLUMNS = {
     "quantity": "str",
     "n_a": "int64",
     "ended_a": "int64",
+    "machines_a": "int64",
     "n_b": "int64",
     "ended_b": "int64",
+    "machines_b": "int64",
     "median_a_s": "float64",
     "median_b_s": "float64",
     "ratio": "float64",
@@ -51,6 +53,7 @@ EFFECT_COLUMNS = {
     "a_first_high": "float64",
     "test": "str",
     "p_value": "float64",
+    "p_least": "float64",
     "p_adjusted": "float64",
     "verdict": "str",
     "why": "str",
@@ -95,9 +98,10 @@ class Comparison:
     """B against A.
 
     ``effects`` has a row per quantity (``EFFECT_COLUMNS``): ``n_a`` and ``n_b`` attempted runs that reached it, ``ended_a`` and
-    ``ended_b`` of them with success; the medians in seconds; ``ratio`` of the medians B ÷ A with its interval, and the interval
-    that equivalence is judged by; ``a_first``, the probability that a run of A takes less time than one of B, with its interval;
-    the ``test``, its p-value, and that adjusted for the number of rows; the ``verdict``, and ``why``. Missing values are NaN.
+    ``ended_b`` of them with success, on ``machines_a`` and ``machines_b`` (one that is not known counts by itself); the medians
+    in seconds; ``ratio`` of the medians B ÷ A with its interval, and the interval that equivalence is judged by; ``a_first``,
+    the probability that a run of A takes less time than one of B, with its interval; the ``test``, its p-value, the least that
+    it can be with as many runs, and the p-value adjusted for the number of rows; the ``verdict``, and ``why``. NaN is missing.
     The first row is what the ``verdict`` as a whole is about. ``cautions``: what makes the comparison unfair, in sentences.
     """
 
@@ -205,8 +209,10 @@ def _effect(name: str, a: Durations, b: Durations, confidence: float) -> dict[st
         "quantity": name,
         "n_a": len(a),
         "ended_a": int(a.ended.sum()),
+        "machines_a": int(numbered(a.machine, len(a)).max(initial=-1)) + 1,
         "n_b": len(b),
         "ended_b": int(b.ended.sum()),
+        "machines_b": int(numbered(b.machine, len(b)).max(initial=-1)) + 1,
         "median_a_s": medians[0].value,
         "median_b_s": medians[1].value,
         "ratio": ratio,
@@ -219,28 +225,58 @@ def _effect(name: str, a: Durations, b: Durations, confidence: float) -> dict[st
         "a_first_high": first.high,
         "test": test.name,
         "p_value": test.p_value,
+        "p_least": test.least,
     }
 
 
-def _verdict(row: dict, margin: float, confidence: float) -> tuple[Verdict, str]:  # type: ignore[type-arg]
+def _verdict(row: dict[Hashable, Any], margin: float, confidence: float) -> tuple[Verdict, str]:
     low, high, least, most = row["ratio_low"], row["ratio_high"], 1 / (1 + margin), 1 + margin
+    within = f"the margin, {least:.3g} to {most:.3g}"
     if math.isnan(low):
-        few = " and ".join(f"{row[f'n_{group}']} of {group.upper()}" for group in "ab")
-        return Verdict.NOT_ENOUGH, f"{few} allow no interval of the ratio"
+        return Verdict.NOT_ENOUGH, _too_few(row, 1 - confidence)
     if least <= row["equivalence_low"] and row["equivalence_high"] <= most:
-        return Verdict.EQUIVALENT, f"the {2 * confidence - 1:.0%} interval lies within the margin, {least:.3f} to {most:.3f}"
-    differs = low > 1 or high < 1
-    if differs and row["p_adjusted"] <= 1 - confidence:
-        side = "above" if low > 1 else "below"
-        return Verdict.SLOWER if low > 1 else Verdict.FASTER, f"the interval lies {side} 1"
-    if differs:
-        p = (
-            "no test is possible"
-            if math.isnan(row["p_adjusted"])
-            else f"the test does not show it (p = {row['p_adjusted']:.3f})"
+        return Verdict.EQUIVALENT, (
+            f"the interval at {2 * confidence - 1:.3g}, {row['equivalence_low']:.3g} to {row['equivalence_high']:.3g}, "
+            f"lies within {within}"
         )
-        return Verdict.NOT_ENOUGH, f"the interval leaves out 1, but {p}"
-    return Verdict.NOT_ENOUGH, f"the interval holds 1 and reaches over the margin, {least:.3f} to {most:.3f}"
+    if not (low > 1 or high < 1):
+        return Verdict.NOT_ENOUGH, f"the interval holds 1 and reaches over {within}{_how_many(row, margin)}"
+    if row["p_adjusted"] <= 1 - confidence:
+        return (
+            (Verdict.SLOWER, "the whole interval lies above 1")
+            if low > 1
+            else (
+                Verdict.FASTER,
+                "the whole interval lies below 1",
+            )
+        )
+    p = (
+        "nothing can be tested"
+        if math.isnan(row["p_adjusted"])
+        else f"the test does not confirm it, p = {row['p_adjusted']:.2g}"
+    )
+    return Verdict.NOT_ENOUGH, f"the interval leaves out 1, but {p}"
+
+
+def _too_few(row: dict[Hashable, Any], level: float) -> str:
+    def group(letter: str) -> str:
+        n, machines = row[f"n_{letter}"], row[f"machines_{letter}"]
+        return f"{n} {'run' if n == 1 else 'runs'} of {letter.upper()}" + (
+            f" on {machines} {'machine' if machines == 1 else 'machines'}" if machines < n else ""
+        )
+
+    least = f"; its p-value cannot be below {row['p_least']:.2g}" if row["p_least"] > level else ""
+    return f"{group('a')} and {group('b')} allow no interval of the ratio{least}"
+
+
+def _how_many(row: dict[Hashable, Any], margin: float) -> str:
+    """How many times as many runs would bring the interval to the width of the margin, as it narrows with the root of n."""
+    low, high = row["equivalence_low"], row["equivalence_high"]
+    if not (low > 0 and math.isfinite(high)):
+        return ""
+    times = (math.log(high / low) / (2 * math.log1p(margin))) ** 2
+    machines = ", on as many more machines" if row["machines_a"] < row["n_a"] or row["machines_b"] < row["n_b"] else ""
+    return f"; to be as narrow takes about {times:.2g} times as many runs{machines}" if times > 1 else ""
 
 
 def _passed(phases: pd.DataFrame, confidence: float) -> tuple[int, int, float, float, float]:

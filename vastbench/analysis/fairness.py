@@ -33,29 +33,26 @@ NAMED = 3
 
 
 def cautions(a: pd.DataFrame, b: pd.DataFrame, *, by: str = "") -> list[str]:
-    """Sentences on how else the runs of the tidy frames ``a`` and ``b`` differ, but for the column ``by``; none if in nothing."""
-    runs = [frame[frame["phase"] == PhaseName.TOTAL] for frame in (a, b)]
-    if any(frame.empty for frame in runs):
+    """Sentences on how else than in the column ``by`` the runs of the tidy frames ``a`` and ``b`` differ."""
+    a, b = (frame[frame["phase"] == PhaseName.TOTAL] for frame in (a, b))
+    if a.empty or b.empty:
         return []
-    found = [_condition(words, *(frame[name] for frame in runs)) for name, words in CONDITIONS.items() if name != by]
+    found = [_condition(words, a[name], b[name]) for name, words in CONDITIONS.items() if name != by]
     if by != "region":
-        found.append(_condition("region", *(frame["region"] for frame in runs), above=SHIFTED))
+        found.append(_condition("region", a["region"], b["region"], above=SHIFTED))
     if by != "machine":
-        found += [
-            _machines(*(frame["machine"] for frame in runs)),
-            *(_one(frame["machine"], g) for frame, g in zip(runs, "AB", strict=True)),
-        ]
-    found.append(_order(*(frame["started_at"] for frame in runs)))
+        found += [_machines(a["machine"], b["machine"]), _one(a["machine"], "A"), _one(b["machine"], "B")]
+    found.append(_order(a["started_at"], b["started_at"]))
     return [sentence for sentence in found if sentence]
 
 
 def _condition(words: str, a: pd.Series, b: pd.Series, above: float = 0.0) -> str:
-    """Names a condition of which more than the part ``above`` is distributed otherwise in B."""
-    shares = [_words(values).value_counts(normalize=True) for values in (a, b)]
-    moved = float(shares[0].subtract(shares[1], fill_value=0.0).abs().sum()) / 2
-    if moved <= above + 1e-9 or (not above and set(shares[0].index) == set(shares[1].index)):
+    """Names a condition of which a value is missing in one group or, with ``above``, more than that part would have to move."""
+    of_a, of_b = (_words(values).value_counts(normalize=True) for values in (a, b))
+    moved = sum(abs(of_a.get(value, 0.0) - of_b.get(value, 0.0)) for value in set(of_a.index) | set(of_b.index)) / 2
+    if moved <= above or (not above and set(of_a.index) == set(of_b.index)):
         return ""
-    return f"The {words} is not the same: A {_named(shares[0])}; B {_named(shares[1])}."
+    return f"The {words} is not the same: A {_named(of_a)}; B {_named(of_b)}."
 
 
 def _words(values: pd.Series) -> pd.Series:
@@ -77,10 +74,12 @@ def _machines(a: pd.Series, b: pd.Series) -> str:
         return ""
     if shared := len(of_a & of_b):
         return (
-            f"{shared} of the {len(of_a | of_b)} machines gave runs to both groups: the intervals take the groups as independent, "
-            "and are wider than need be."
+            f"{shared} of the {len(of_a | of_b)} machines gave runs to both groups: the intervals take the groups as "
+            "independent, and are wider than need be."
         )
-    return f"A ran on {len(of_a)} machines and B on {len(of_b)} others: a difference may be that of the machines."
+    return (
+        f"No machine gave runs to both groups ({len(of_a)} in A, {len(of_b)} in B): a difference may be that of the machines."
+    )
 
 
 def _one(machine: pd.Series, group: str) -> str:
@@ -92,11 +91,13 @@ def _one(machine: pd.Series, group: str) -> str:
 
 def _order(a: pd.Series, b: pd.Series) -> str:
     """Whether the groups were run one after the other, so that whatever changed meanwhile is part of the difference."""
+    from scipy.stats import mannwhitneyu
+
     a, b = a.dropna(), b.dropna()
     if a.empty or b.empty or len(a) + len(b) < 3:
         return ""
-    ranks = _pooled_ranks(a, b)
-    a_first = 1 - (float(ranks[: len(a)].sum()) - len(a) * (len(a) + 1) / 2) / (len(a) * len(b))
+    b_later = mannwhitneyu(b.astype("int64"), a.astype("int64"), method="asymptotic").statistic
+    a_first = float(b_later) / (len(a) * len(b))
     if max(a_first, 1 - a_first) <= APART:
         return ""
     early, late = ("A", "B") if a_first > 0.5 else ("B", "A")
@@ -105,9 +106,3 @@ def _order(a: pd.Series, b: pd.Series) -> str:
         f"{how} runs of {early} began before those of {late}: what changed in the market meanwhile is part of the difference. "
         "Run both in turn."
     )
-
-
-def _pooled_ranks(a: pd.Series, b: pd.Series) -> pd.Series:
-    import pandas as pd
-
-    return pd.concat([a, b], ignore_index=True).rank()

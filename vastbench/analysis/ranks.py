@@ -28,11 +28,15 @@ MOST_PAIRS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """``p_value``, two-sided (NaN where nothing can be tested), of the test that ``name`` says; ``statistic`` is its z or χ²."""
+    """The two-sided ``p_value`` of the test that ``name`` says; NaN where nothing can be tested.
+
+    ``statistic``: U, z or χ². ``least``: below what the p-value of an exact test cannot be with as many runs; else NaN.
+    """
 
     name: str
     p_value: float
     statistic: float = math.nan
+    least: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +100,9 @@ def difference(a: Durations, b: Durations) -> Test:
         from scipy.stats import mannwhitneyu
 
         found = mannwhitneyu(times[~in_b], times[in_b], method="exact")
-        return Test(f"{name}, exact", float(found.pvalue), float(found.statistic))
+        return Test(f"{name}, exact", float(found.pvalue), float(found.statistic), 2 / math.comb(len(scores), len(b)))
     if math.comb(len(scores), len(b)) <= MOST_SPLITS:
-        return Test(f"{name}, exact", _all_splits(scores, in_b))
+        return _all_splits(f"{name}, exact", scores, in_b)
     if name == "log-rank":
         return _log_rank(times, ended, in_b)
     return _permutation(name, scores, in_b)
@@ -107,8 +111,8 @@ def difference(a: Durations, b: Durations) -> Test:
 def chance(a: Durations, b: Durations, confidence: float = CONFIDENCE) -> Chance:
     """The probability that a duration drawn from ``a`` is below one drawn from ``b``.
 
-    From the estimates of both distributions (Efron 1967 for what was cut off): mass whose order the bounds or the deadlines hide
-    counts half, as ties do. The interval is that of Brunner and Munzel (2000) on the log odds, with the variance between
+    From the estimates of both distributions (Efron 1967 for what was cut off): mass whose order the bounds or the deadlines
+    hide counts half, as ties do. The interval is that of Brunner and Munzel (2000) on the log odds, with the variance between
     machines where they repeat. Where no pair is in the other order, min(n) disjoint pairs were all so, and the exact interval
     of that proportion is given. NaN where a group is empty or nothing ended.
     """
@@ -119,7 +123,8 @@ def chance(a: Durations, b: Durations, confidence: float = CONFIDENCE) -> Chance
     a, b = _orderable(a, b)
     of_a, of_b = turnbull(a.lower, a.upper), turnbull(b.lower, b.upper)
     place_a, place_b = _placements(a, of_a, of_b), 1 - _placements(b, of_b, of_a)
-    value = float(np.clip((place_a.mean() + place_b.mean()) / 2, 0, 1))
+    # Sums of the same masses in another order; what is certain must come out as certain.
+    value = round(float((place_a.mean() + place_b.mean()) / 2), 12)
     machines = together(a, b)
     spread = _Spread.of(place_a, place_b, machines[: len(a)], machines[len(a) :])
     if spread is None:
@@ -155,7 +160,7 @@ def together(a: Durations, b: Durations) -> np.ndarray:
     return numbered(np.concatenate(named), len(a) + len(b))
 
 
-def _all_splits(scores: np.ndarray, in_b: np.ndarray) -> float:
+def _all_splits(name: str, scores: np.ndarray, in_b: np.ndarray) -> Test:
     """The share of all ways to choose as many runs as are in B whose sum of scores is as far from its mean as that of B."""
     import numpy as np
 
@@ -167,9 +172,10 @@ def _all_splits(scores: np.ndarray, in_b: np.ndarray) -> float:
     for score in centred:
         for size in range(many, 0, -1):
             found[size] = [np.concatenate([*found[size], *(part + score for part in found[size - 1])])]
-    sums = found[many][0]
-    seen = abs(float(centred[chosen].sum()))
-    return float((np.abs(sums) >= seen - 1e-9 * max(1.0, np.abs(centred).max())).mean())
+    sums = np.abs(found[many][0])
+    seen, rounding = abs(float(centred[chosen].sum())), 1e-9 * max(1.0, float(np.abs(centred).max()))
+    p_value, least = (float((sums >= far - rounding).mean()) for far in (seen, float(sums.max())))
+    return Test(name, p_value, least=least)
 
 
 def _permutation(name: str, scores: np.ndarray, in_b: np.ndarray) -> Test:
@@ -272,7 +278,7 @@ def _placements(group: Durations, own: Curve, other: Curve) -> np.ndarray:
     first, after = _cells(own, group.lower, group.upper)
     mass, below = (np.concatenate([[0.0], np.cumsum(part)]) for part in (own.mass, own.mass * _below(own, other)))
     found: np.ndarray = (below[after] - below[first]) / (mass[after] - mass[first])
-    return np.clip(found, 0.0, 1.0)
+    return found.clip(0.0, 1.0)
 
 
 def _below(own: Curve, other: Curve) -> np.ndarray:

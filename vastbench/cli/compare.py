@@ -93,14 +93,13 @@ def _show(found: Comparison, names: tuple[str, str]) -> None:
     from vastbench.report.wording import seconds
 
     first = found.effects.iloc[0]
-    sure = f"{found.confidence:g}"
-    sure = f"{float(sure):.0%}" if float(sure) * 100 % 1 == 0 else f"{float(sure):.1%}"
+    sure = f"{100 * found.confidence:g} %"
     for letter, name in zip("ab", names, strict=True):
         unit = f"median {seconds(first[f'median_{letter}_s'])}"
         ended = f"{first[f'ended_{letter}']} of {first[f'n_{letter}']} runs got there"
         print(f"{letter.upper()}: {clean(name)}: {first['quantity']} {unit}, {ended}")
-    print(f"\n{_headline(found)}")
-    print(f"  {_ratio_sentence(first, sure)}")
+    print(f"\n{_headline(found)}: {_ratio_words(first, sure)}.")
+    print(f"  {first['why'][0].upper()}{first['why'][1:]}.")
     if not math.isnan(first["a_first"]):
         print(
             f"  The chance that a run of A takes less time than one of B: {first['a_first']:.0%}"
@@ -120,29 +119,24 @@ def _show(found: Comparison, names: tuple[str, str]) -> None:
 def _headline(found: Comparison) -> str:
     from vastbench.analysis.comparison import Verdict
 
-    first = found.effects.iloc[0]
     said = {
         Verdict.SLOWER: "B is slower",
         Verdict.FASTER: "B is faster",
-        Verdict.EQUIVALENT: f"A and B are equivalent within {found.margin:.3g}".replace("0.", "0."),
+        Verdict.EQUIVALENT: f"A and B are equivalent within {100 * found.margin:g} %",
         Verdict.NOT_ENOUGH: "Not enough runs to tell",
     }[found.verdict]
-    if found.verdict is Verdict.EQUIVALENT:
-        said = f"A and B are equivalent within {100 * found.margin:g} %"
-    but = ", but it passes less often" if found.success.worse and found.verdict is not Verdict.SLOWER else ""
-    return f"{said}{but}: {first['why']}."
+    return said + (", and it passes less often" if found.success.worse else "")
 
 
-def _ratio_sentence(row: pd.Series, sure: str) -> str:
+def _ratio_words(row: pd.Series, sure: str) -> str:
+    between = _range(row["ratio_low"], row["ratio_high"], "{:.3g}", sure)
     if not math.isnan(row["ratio"]):
-        return f"B takes {row['ratio']:.3g} times as long as A{_range(row['ratio_low'], row['ratio_high'], '{:.3g}', sure)}."
-    if math.isnan(row["ratio_low"]):
-        return "There is no ratio of the medians: less than half of the runs of a group got there."
-    return f"There is no ratio of the medians; it lies{_range(row['ratio_low'], row['ratio_high'], '{:.3g}', sure)}."
+        return f"B takes {row['ratio']:.3g} times as long as A{between}"
+    return f"there is no ratio of the medians, as too few runs got there{between}"
 
 
 def _range(low: float, high: float, form: str, sure: str = "") -> str:
-    """`` (95% interval 1.2 to 1.5)``; with an open end `` (95% interval above 1.2)``; that there is none."""
+    """`` (95 % interval 1.2 to 1.5)``; with an open end `` (95 % interval above 1.2)``; that there is none."""
     words = f"{sure} interval " if sure else ""
     if math.isnan(low):
         return " (no interval)"

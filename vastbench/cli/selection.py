@@ -1,4 +1,4 @@
-"""Which runs a word on the command line means: a file, a data set, a store, a study, runs; or those with one value of a column."""
+"""Which runs a word on the command line means: a file, a data set, a store, a study, runs; or a value of a column."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _with_values(by: str, source: str | None, study: str | None, store: str | No
     """The tidy frame, and the value of the column of each run as text."""
     import pandas as pd
 
-    from vastbench.analysis.frames import RUN_COLUMNS, phases_table
+    from vastbench.analysis.frames import RUN_COLUMNS
     from vastbench.report.files import read_runs
     from vastbench.sources import load
     from vastbench.timing import PhaseName
