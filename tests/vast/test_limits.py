@@ -113,6 +113,14 @@ def test_a_call_that_took_longer_than_usual_may_have_arrived_late(limiter):
     assert limiter.acquire(CREATE) == pytest.approx(4.52 - 1.5 + (1.5 - usual))
 
 
+def test_a_call_that_took_little_longer_than_usual_arrived_in_time(limiter):
+    for took in (0.5, 0.5, 0.7):
+        limiter.acquire(LIST)
+        Frozen.reading += took
+        limiter.ended(LIST)
+    assert limiter.acquire(LIST) == pytest.approx(1.02 - 0.7)
+
+
 def test_a_call_without_an_answer_does_not_hold_the_others_back_for_long(limiter):
     limiter.acquire(CREATE)
     limiter.ended(CREATE)

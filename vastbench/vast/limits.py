@@ -46,6 +46,9 @@ ALLOWANCES: dict[str, Allowance] = {
 RENTING = frozenset({"POST /api/v0/bundles/", "PUT /api/v0/asks/{id}/"})
 """The calls on the way to an instance: none of them is made any more once the clock is stopping."""
 
+NOTABLY_LATE = 1.5
+"""A call that takes at most this many times the usual is taken to have arrived in time: answers differ without that."""
+
 LATEST_S = 2.0
 """Real seconds by which a call is taken to have arrived late at most."""
 
@@ -83,7 +86,7 @@ class _Line:
         took = (now if first.ended is None else first.ended) - first.sent
         # Where half an interval passes for usual at most, nobody overtakes a call that is still under way.
         usual_s = min(took if self.usual_s is None else self.usual_s, self.allowance.per_s / 2)
-        late = min(max(took - usual_s, 0.0), LATEST_S * speed)
+        late = min(took - usual_s, LATEST_S * speed) if took > NOTABLY_LATE * usual_s else 0.0
         return max(self.resting_until, first.sent + self.allowance.per_s + JITTER_S * speed + late)
 
     def end(self, now: float) -> None:
