@@ -103,7 +103,7 @@ def passes(timings: pd.DataFrame) -> Iterator[Artefact]:
                 again,
                 {"runs": runs, "retries_allowed": allowed},
                 f"All {runs} runs that were allowed more tries (up to {allowed:.0f}) passed; how many they took is not told.",
-                "A success rate of 100 % counts only the last try: the rate of first tries and the time of failed ones are hidden.",
+                "A success rate of 100 % counts only the last try: first tries that failed, and their time, are hidden.",
             )
 
 

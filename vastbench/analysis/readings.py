@@ -65,7 +65,7 @@ def _lattice(name: str, rows: pd.DataFrame, found: Lattice, *, answered: bool) -
         f"{found.offset_s:.4g} s: {found.n} values in {found.cells} places, {found.jitter_s:.2g} s about them; the chance of "
         f"this without a lattice is {_chance(found.p)}.",
         f"{reading} is a tick of a poll or of rounding, not an event: the true time may be up to {step} away. A median of "
-        f"times read from a poll is too long by {found.step_s / 2:.3g} s on average, and no difference below {step} can be seen.",
+        f"polled times is too long by {found.step_s / 2:.3g} s on average, and no difference below {step} can be seen.",
     )
 
 
