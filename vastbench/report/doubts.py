@@ -84,7 +84,8 @@ def _machines(phases: pd.DataFrame) -> Iterator[str]:
         elif most > DOMINANT:
             yield f"{text}: they describe it more than the marketplace."
         else:
-            yield f"{text}: they are not independent. The intervals of phase times reckon with it, all others do not."
+            reckoned = "Intervals of phases and of what would be saved reckon with it; those of rates, costs and trends do not."
+            yield f"{text}: they are not independent. {reckoned}"
 
 
 def _mixed(phases: pd.DataFrame) -> Iterator[str]:

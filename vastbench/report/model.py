@@ -83,7 +83,7 @@ def report_model(
             "confidence_rate": CONFIDENCE,
             "tail_rate": 0.9,
             "frame_schema": FRAME_SCHEMA,
-            "resampled": "whole runs, 2000 times",
+            "resampled": "whole runs (whole machines where they repeat), 2000 times",
         },
         "phases": _phases(facts),
         "certainty": records(facts.certainty),

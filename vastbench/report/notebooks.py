@@ -20,7 +20,7 @@ from vastbench.report.wording import plain
 from vastbench.resources import shared
 from vastbench.runner import run_notebook
 
-NOTEBOOKS = ("01-integration-test", "02-phase-timings", "03-boot-bottlenecks", "04-provider-costs")
+NOTEBOOKS = ("01-integration-test", "02-phase-timings", "03-boot-bottlenecks", "04-provider-costs", "05-how-sure-are-we")
 DATA = "../runs.parquet"
 """The report's table, seen from the folder of its notebooks, so that they can be run again where they lie."""
 

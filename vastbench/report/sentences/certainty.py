@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis import artefacts as detector
 from vastbench.analysis.certainty import certainty
 from vastbench.analysis.clusters import DOMINANT
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
@@ -13,11 +14,8 @@ from vastbench.report.wording import counted, escaped, known, listed, percent, r
 from vastbench.timing import PhaseName
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
 
-    from vastbench.analysis.artefacts import Artefact
     from vastbench.run import Run
 
 DONE = {USEFUL: "had a useful GPU", PhaseName.WAIT_RUNNING: "had a running instance"}
@@ -105,9 +103,13 @@ def poll_timeline(run: Run) -> str:
     return f"The looks of run {escaped(run.id)} (n = 1) prove that, counted from its start, {listed(parts)}.{_guest(run)}"
 
 
-def artefacts(found: Sequence[Artefact], *, rules: int) -> str:
-    """What the artefact detector found with so many ``rules`` that could be applied, as a Markdown list with consequences."""
+def artefacts(timings: pd.DataFrame) -> str:
+    """What the artefact detector finds in ``timings``, as a Markdown list with consequences."""
+    if timings.empty:
+        return "There is no timing, so there is nothing to find."
+    found = detector.artefacts(timings)
     if not found:
+        rules = len(detector.RULES) - len(detector.not_applicable(timings))
         return f"Nothing: none of the {counted(rules, 'rule')} that apply finds anything."
     return "\n".join(
         f"- **{one.rule}** ({counted(len(one.rows), 'row')}): {escaped(one.text)} {escaped(one.consequence)}" for one in found
