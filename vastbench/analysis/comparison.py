@@ -13,7 +13,7 @@ Holm (1979), is at most α. Anything else is *not enough runs*.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -132,8 +132,6 @@ def compare(
     were chosen, and so no caution. Raises UsageError for a run that is in both, a quantity that does not exist, none at all,
     and a margin or confidence that cannot be.
     """
-    import pandas as pd
-
     if not 0 < margin < 1 or not 0.5 < confidence < 1:
         raise UsageError(
             f"A margin of {margin} and a confidence of {confidence} cannot both be.",
@@ -144,14 +142,22 @@ def compare(
         raise UsageError(f"There is no quantity {(strange or [''])[0]!r}.", hint=f"Choose {USEFUL!r} or a phase.")
     if shared := set(a["run"]) & set(b["run"]):
         raise UsageError(f"{len(shared)} runs are in both A and B, {min(shared)} first.", hint="Compare different runs.")
-    rows = [_effect(str(name), observations(a, name), observations(b, name), confidence) for name in quantities]
-    effects = pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))
-    effects["p_adjusted"] = holm(effects["p_value"].to_numpy(dtype=float))
-    judged = [_verdict(row, margin, confidence) for row in effects.to_dict("records")]
-    effects["verdict"], effects["why"] = [str(verdict) for verdict, _ in judged], [why for _, why in judged]
-    return Comparison(
-        effects.astype(EFFECT_COLUMNS), success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence
-    )
+    seen = {str(name): (observations(a, name), observations(b, name)) for name in quantities}
+    table = effects(seen, margin=margin, confidence=confidence)
+    return Comparison(table, success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence)
+
+
+def effects(
+    seen: Mapping[str, tuple[Durations, Durations]], *, margin: float = MARGIN, confidence: float = CONFIDENCE
+) -> pd.DataFrame:
+    """The table of :attr:`Comparison.effects` for durations of A and of B by the name of the quantity."""
+    import pandas as pd
+
+    table = pd.DataFrame([_effect(name, *pair, confidence) for name, pair in seen.items()], columns=list(EFFECT_COLUMNS))
+    table["p_adjusted"] = holm(table["p_value"].to_numpy(dtype=float))
+    judged = [_verdict(row, margin, confidence) for row in table.to_dict("records")]
+    table["verdict"], table["why"] = [str(verdict) for verdict, _ in judged], [why for _, why in judged]
+    return table.astype(EFFECT_COLUMNS)
 
 
 def success(a: pd.DataFrame, b: pd.DataFrame, confidence: float = CONFIDENCE) -> Success:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.clusters import DOMINANT
 from vastbench.timing import PhaseName
@@ -56,9 +56,12 @@ def _condition(words: str, a: pd.Series, b: pd.Series, above: float = 0.0) -> st
 
 
 def _words(values: pd.Series) -> pd.Series:
-    return values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value), na_action="ignore").fillna(
-        "unknown"
-    )
+    import pandas as pd
+
+    def word(value: Any) -> str:
+        return "unknown" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
+
+    return pd.Series([word(value) for value in values], dtype="str")
 
 
 def _named(shares: pd.Series) -> str:

@@ -1,0 +1,256 @@
+"""Is B slower than A? Effects and verdicts on runs whose truth is known."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from tests.analysis.made import CENSORED, FAILED, made
+from vastbench.analysis.censored import Durations, Estimate, durations
+from vastbench.analysis.comparison import EFFECT_COLUMNS, Verdict, compare, effects, ratio_interval, success
+from vastbench.analysis.fairness import cautions
+from vastbench.analysis.frames import phases_table
+from vastbench.analysis.stopping import USEFUL
+from vastbench.errors import UsageError
+from vastbench.timing import PhaseName
+
+RUNNING, SSH = PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH
+
+
+def frame(times, *, first=0, machines=None, failed=0, width=0.0, minute=0, apart=2, **changes):
+    """Runs that were useful after these seconds, one every ``apart`` minutes, and ``failed`` ones that never were."""
+    runs = [made(first + i, {RUNNING: 0.75 * t, SSH: 0.25 * t}, width=width) for i, t in enumerate(times)]
+    cause = {"outcome": FAILED, "cause": "boot_failed"}
+    runs += [made(first + len(runs) + i, {}, stopped=RUNNING, **cause) for i in range(failed)]
+    for i, run in enumerate(runs):
+        started = f"2026-01-02T{(minute + apart * i) // 60:02d}:{(minute + apart * i) % 60:02d}:00+00:00"
+        machine = {} if machines is None else {"machine_id": machines[i]}
+        runs[i] = dataclasses.replace(run, started_at=started, resources=machine, **changes)
+    return phases_table(runs)
+
+
+def drawn(rng, ratio, n, spread=0.3, **more):
+    return frame(80 * ratio * np.exp(rng.normal(0, spread, n)), **more)
+
+
+def test_half_as_long_again_is_found():
+    rng = np.random.default_rng(4)
+    found = compare(drawn(rng, 1, 30), drawn(rng, 1.5, 30, first=100, minute=1))
+    row = found.effects.iloc[0]
+    assert (found.verdict, row["quantity"], row["test"]) == (Verdict.SLOWER, USEFUL, "Mann–Whitney, exact")
+    assert 1 < row["ratio_low"] < 1.5 < row["ratio_high"]
+    # log-normal: the chance is that of a difference of two normals, Φ(log 1.5 ÷ (0.3 √2)) = 0.83.
+    assert row["a_first_low"] < norm.cdf(math.log(1.5) / (0.3 * math.sqrt(2))) < row["a_first_high"]
+    assert found.cautions == ()
+
+
+def test_turned_round_it_is_the_inverse():
+    rng = np.random.default_rng(4)
+    a, b = drawn(rng, 1, 30), drawn(rng, 1.5, 30, first=100)
+    one, other = (compare(*pair).effects.iloc[0] for pair in ((a, b), (b, a)))
+    assert other["verdict"] == Verdict.FASTER
+    assert (other["ratio"], other["ratio_low"], other["ratio_high"]) == pytest.approx(
+        (1 / one["ratio"], 1 / one["ratio_high"], 1 / one["ratio_low"])
+    )
+    assert other["a_first"] == pytest.approx(1 - one["a_first"])
+    assert other["p_value"] == pytest.approx(one["p_value"])
+
+
+def told(rng, ratio, n, spread=0.3, machines=None):
+    """The verdict on two groups drawn log-normally; two thirds of the spread lie between ``machines``, if there are any."""
+    groups = []
+    for median in (80, 80 * ratio):
+        on = None if machines is None else rng.integers(0, machines, n).astype(float) + len(groups) * machines
+        logs = rng.normal(0, spread, n)
+        if on is not None:
+            of_machine = rng.normal(0, spread, 2 * machines)[on.astype(int)]
+            logs = math.sqrt(2 / 3) * of_machine + math.sqrt(1 / 3) * logs
+        times = median * np.exp(logs)
+        groups.append(Durations(times, times, on))
+    return effects({"boot": tuple(groups)})["verdict"].iloc[0]
+
+
+def test_it_is_found_in_most_draws_and_equal_groups_are_told_apart_in_few():
+    """At most 5 % of 400 pairs of equal groups; 1.5 in at least 90 % of 60 pairs of 30."""
+    rng = np.random.default_rng(11)
+    assert sum(told(rng, 1, 12) in ("slower", "faster") for _ in range(400)) <= 20
+    assert sum(told(rng, 1.5, 30) == "slower" for _ in range(60)) >= 54
+
+
+def test_equal_groups_are_told_apart_in_few_draws_also_when_machines_repeat():
+    rng = np.random.default_rng(12)
+    assert sum(told(rng, 1, 30, machines=6) in ("slower", "faster") for _ in range(200)) <= 10
+
+
+def test_groups_that_differ_by_the_margin_are_called_equivalent_in_few_draws():
+    """The risk of a wrong *equivalent* is at most 5 % for a ratio at the margin, 1.1."""
+    rng = np.random.default_rng(13)
+    assert sum(told(rng, 1.1, 60, spread=0.15) == "equivalent" for _ in range(200)) <= 10
+
+
+def test_what_is_the_same_within_the_margin_is_equivalent_and_within_less_it_is_not():
+    rng = np.random.default_rng(5)
+    a, b = drawn(rng, 1, 100, spread=0.1), drawn(rng, 1, 100, spread=0.1, first=200)
+    assert compare(a, b, margin=0.1).verdict == Verdict.EQUIVALENT
+    narrow = compare(a, b, margin=0.01)
+    assert narrow.verdict == Verdict.NOT_ENOUGH
+    assert "reaches over the margin, 0.99 to 1.01" in narrow.effects["why"].iloc[0]
+    assert "times as many runs" in narrow.effects["why"].iloc[0]
+
+
+def test_a_difference_that_does_not_matter_is_equivalent():
+    rng = np.random.default_rng(6)
+    row = compare(drawn(rng, 1, 200, spread=0.05), drawn(rng, 1.03, 200, spread=0.05, first=300)).effects.iloc[0]
+    assert row["ratio_low"] > 1
+    assert row["p_value"] < 0.05
+    assert row["verdict"] == Verdict.EQUIVALENT
+
+
+def test_three_of_each_are_never_enough():
+    row = compare(frame([1, 2, 3]), frame([400, 500, 600], first=10)).effects.iloc[0]
+    assert (row["verdict"], row["p_value"]) == (Verdict.NOT_ENOUGH, pytest.approx(0.1))
+    assert row["ratio"] == 250
+    assert math.isnan(row["ratio_low"])
+    assert row["why"] == "3 runs of A and 3 runs of B allow no interval of the ratio; its p-value cannot be below 0.1"
+
+
+def test_one_machine_is_never_enough_however_many_its_runs():
+    rng = np.random.default_rng(7)
+    row = compare(drawn(rng, 1, 20, machines=[1] * 20), drawn(rng, 3, 20, first=50, machines=list(range(20)))).effects.iloc[0]
+    assert row["verdict"] == Verdict.NOT_ENOUGH
+    assert row["why"] == "20 runs of A on 1 machine and 20 runs of B allow no interval of the ratio"
+
+
+def test_of_many_phases_each_p_value_is_adjusted():
+    rng = np.random.default_rng(8)
+    found = compare(drawn(rng, 1, 10), drawn(rng, 1.3, 10, first=50), (RUNNING, SSH, PhaseName.TOTAL)).effects
+    # All three are the same times here, times a constant.
+    assert found["p_adjusted"].to_list() == pytest.approx((3 * found["p_value"].clip(upper=1 / 3)).to_list())
+    alone = compare(drawn(np.random.default_rng(8), 1, 10), drawn(rng, 1.3, 10, first=50), (RUNNING,)).effects.iloc[0]
+    assert alone["p_adjusted"] == alone["p_value"]
+
+
+def test_the_test_must_confirm_the_interval():
+    """Of twenty quantities the same difference is not sure any more: one in twenty would differ by chance."""
+    a = frame([10, 11, 12, 13, 14, 15.0, 16])
+    b = frame([14.5, 15.5, 17, 18, 19, 20.0, 21], first=50)
+    one = compare(a, b, (RUNNING,)).effects.iloc[0]
+    assert one["verdict"] == Verdict.SLOWER
+    same = durations(a, RUNNING), durations(b, RUNNING)
+    many = effects({f"phase {i}": same for i in range(20)}).iloc[0]
+    assert (many["ratio_low"], many["verdict"]) == (one["ratio_low"], Verdict.NOT_ENOUGH)
+    assert "the test does not confirm it" in many["why"]
+
+
+def test_when_most_of_b_never_ends_it_is_slower_without_a_ratio():
+    a = frame(np.linspace(50, 60, 30))
+    row = compare(a, frame(np.linspace(50, 60, 8), first=100, failed=22)).effects.iloc[0]
+    assert (row["n_b"], row["ended_b"]) == (30, 8)
+    assert math.isnan(row["ratio"])
+    assert math.isinf(row["ratio_high"])
+    assert row["verdict"] in {Verdict.SLOWER, Verdict.NOT_ENOUGH}
+    assert row["a_first_low"] > 0.5
+
+
+def test_bounds_of_ten_seconds_do_not_make_a_difference():
+    times = np.linspace(60, 100, 40)
+    wide = compare(frame(times, width=10), frame(times, first=50, width=10), (RUNNING,)).effects.iloc[0]
+    assert wide["test"] == "log-rank on intervals"
+    assert (wide["ratio"], wide["a_first"], wide["p_value"]) == pytest.approx((1, 0.5, 1), abs=1e-6)
+
+
+def test_a_faster_group_that_fails_more_is_seen():
+    a, b = frame([50.0] * 40), frame([20.0] * 25, first=100, failed=15)
+    found = compare(a, b)
+    assert found.success.worse
+    assert not compare(b, a).success.worse
+    assert compare(b, a).success.better
+
+
+def test_the_difference_of_success_is_the_published_one():
+    """Newcombe, Statistics in Medicine 17, 1998, 873, table II: 56 of 70 and 48 of 80 differ by 0.0524 to 0.3339."""
+    found = success(frame([1.0] * 48, failed=32), frame([1.0] * 56, first=200, failed=14))
+    assert (found.difference, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    none = success(frame([1.0] * 10, failed=0), frame([1.0] * 20, first=50, failed=0))
+    assert (none.difference, none.low, none.high) == pytest.approx((0, -0.1611, 0.2775), abs=5e-5)
+
+
+def test_runs_that_we_stopped_say_nothing():
+    a, b = frame(np.linspace(50, 60, 10)), frame(np.linspace(50, 60, 10), first=50)
+    stopped = phases_table(
+        [made(90 + i, {}, stopped=RUNNING, outcome=CENSORED, cause="interrupted") for i in range(5)],
+    )
+    with_them = b.__class__(np.concatenate([b, stopped]), columns=b.columns).astype(b.dtypes)
+    assert compare(a, with_them).effects.equals(compare(a, b).effects)
+
+
+def test_two_intervals_make_one():
+    """By hand: log 2 ± √(log²1.1 + log²1.2), as 100 to 110 over 100 of B meets 100 to 120 of A, and the other way round."""
+    a, b = Estimate(50, 50 / 1.2, 55, 20, 0, ""), Estimate(100, 100 / 1.2, 110, 20, 0, "")
+    ratio, low, high = ratio_interval(a, b)
+    reach = math.hypot(math.log(1.1), math.log(1.2))
+    assert (ratio, low, high) == pytest.approx((2, 2 * math.exp(-reach), 2 * math.exp(reach)))
+
+
+def test_an_open_end_stays_open():
+    a = Estimate(50, 40, 60, 20, 0, "")
+    ratio, low, high = ratio_interval(a, Estimate(100, 80, math.inf, 20, 8, ""))
+    assert (ratio, high) == (2, math.inf)
+    assert 80 / 60 < low < 2
+    ratio, low, high = ratio_interval(a, Estimate(math.nan, 120, math.inf, 20, 14, ""))
+    assert math.isnan(ratio)
+    assert (low, high) == (2, math.inf)
+    assert all(math.isnan(value) for value in ratio_interval(a, Estimate(math.nan, math.nan, math.nan, 0, 0, "")))
+    assert ratio_interval(Estimate(0.0, 0.0, 0.0, 9, 0, ""), a)[1:] == (0.0, math.inf)
+
+
+@pytest.mark.parametrize("times", [[], [5.0]])
+def test_none_and_one_are_clear_results(times):
+    found = compare(frame(times), frame(times, first=9), (USEFUL, RUNNING, PhaseName.ALLOCATE))
+    assert list(found.effects.columns) == list(EFFECT_COLUMNS)
+    assert set(found.effects["verdict"]) == {"not enough runs"}
+    assert found.effects[["ratio_low", "ratio_high", "a_first_low"]].isna().all(axis=None)
+    assert found.success.n_a == len(times)
+
+
+def test_what_cannot_be_compared_is_refused():
+    a, b = frame([1.0, 2]), frame([1.0], first=9)
+    with pytest.raises(UsageError, match="2 runs are in both A and B, run-0 first"):
+        compare(a, a)
+    with pytest.raises(UsageError, match="no quantity 'the boot'"):
+        compare(a, b, ("the boot",))
+    with pytest.raises(UsageError, match="no quantity ''"):
+        compare(a, b, ())
+    for wrong in ({"margin": 0.0}, {"margin": 1.0}, {"confidence": 0.5}, {"confidence": 1.0}):
+        with pytest.raises(UsageError, match="cannot both be"):
+            compare(a, b, **wrong)
+
+
+def test_other_conditions_are_named():
+    a = frame([1.0, 2], conditions={"image": "one:1", "disk_gb": 20.0})
+    b = frame([1.0, 2], first=5, minute=1, conditions={"image": "two:2", "disk_gb": 20.0}, source="live")
+    assert cautions(a, b) == [
+        "The source is not the same: A emulator; B live.",
+        "The image is not the same: A one:1; B two:2.",
+    ]
+    assert cautions(a, b, by="image") == ["The source is not the same: A emulator; B live."]
+
+
+def test_machines_are_named_when_they_may_be_the_difference():
+    a, b = frame([1.0] * 4, machines=[1, 1, 2, 3]), frame([1.0] * 4, first=9, minute=1, machines=[4, 4, 4, 5])
+    assert cautions(a, b) == [
+        "No machine gave runs to both groups (3 in A, 2 in B): a difference may be that of the machines.",
+        "One machine gave 3 of the 4 runs of B: they describe that machine.",
+    ]
+    [shared] = cautions(a, frame([1.0] * 4, first=9, minute=1, machines=[1, 2, 6, 7]))
+    assert shared.startswith("2 of the 5 machines gave runs to both groups")
+
+
+def test_one_group_after_the_other_is_no_fair_comparison():
+    a, late = frame([1.0] * 5), frame([1.0] * 5, first=9, minute=10)
+    assert cautions(a, late)[0].startswith("All runs of A began before those of B")
+    assert cautions(late, a)[0].startswith("All runs of B began before those of A")
+    assert cautions(a, frame([1.0] * 5, first=9, minute=8))[0].startswith("Most runs of A")
+    assert cautions(a, frame([1.0] * 5, first=9, minute=1)) == []
