@@ -24,7 +24,7 @@ PRINTED_S = 0.01
 MOST = 1000
 """Of more values so many are drawn: a lattice shows in any of them."""
 DECIMAL = (600.0, 300.0, 120.0, 60.0, 30.0, 20.0, 15.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)
-"""Steps that are looked at whatever the grid of frequencies."""
+"""Steps that programs are given: they share half of the chance of a false lattice, all other steps the rest."""
 
 _OVERSAMPLED, _FREQUENCIES, _CANDIDATES = 6, 30_000, 40
 # Between two independent frequencies, 1/span apart, the best of a continuum is found: so many trials to each, by simulation.
@@ -68,7 +68,8 @@ def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
     start, order = float(known.min()), rng.permutation(len(known))
     shifted, octaves = known - start, max(1.0, math.log2(span / 2 / finest))
     found: list[tuple[float, Lattice]] = []
-    for frequency in _frequencies(shifted, span, finest):
+    usual = {1 / step for step in DECIMAL if finest <= step <= span / 2}
+    for frequency in [*_frequencies(shifted, span, finest), *usual]:
         direction = complex(np.exp(2j * np.pi * frequency * shifted).mean())
         step = 1 / frequency
         cells = np.round(shifted / step - np.angle(direction) / (2 * np.pi)).astype(np.int64)
@@ -78,7 +79,7 @@ def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
         lone = abs(np.exp(2j * np.pi * frequency * shifted[order][first]).mean())
         sharpest = 1 - 2 * (math.pi * PRINTED_S / step) ** 2 / 12
         log_p = max(log_chance(len(first), min(lone, sharpest)), log_chance(len(known), min(abs(direction), sharpest)))
-        log_p += math.log(_TRIALS * octaves * span / step)
+        log_p += math.log(2 * (len(DECIMAL) if frequency in usual else _TRIALS * octaves * span / step))
         found.append((log_p, _fitted(known, cells, len(first), math.exp(min(0.0, log_p)))))
     return min(found, key=lambda pair: pair[0])[1] if found else None
 
@@ -114,7 +115,7 @@ def _concentration(length: float) -> tuple[float, float]:
 
 
 def _frequencies(shifted: np.ndarray, span: float, finest: float) -> list[float]:
-    """The frequencies, 1/s, of the most coherent steps, refined, and those of the decimal steps."""
+    """The frequencies, 1/s, of the most coherent steps, refined."""
     import numpy as np
 
     low, width = 2 / span, 1 / (_OVERSAMPLED * span)
@@ -124,7 +125,7 @@ def _frequencies(shifted: np.ndarray, span: float, finest: float) -> list[float]
     for coarse in grid[np.argsort(-lengths)[:_CANDIDATES]]:
         fine = np.linspace(max(low, coarse - width), coarse + width, 61)
         best.append(float(fine[np.argmax(_lengths(fine, shifted))]))
-    return best + [1 / step for step in DECIMAL if finest <= step <= span / 2]
+    return best
 
 
 def _lengths(frequencies: np.ndarray, shifted: np.ndarray) -> np.ndarray:
