@@ -28,7 +28,7 @@ from vastbench.timing import Outcome
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
 RENTING = [path for path in OURS if path.stem.startswith("01")]
 ANALYSING = [path for path in OURS if path not in RENTING]
-ASKING = [path for path in OURS if path.stem[:2] in {"02", "03", "04"}]
+ASKING = [path for path in OURS if path.stem[:2] in {"02", "03", "04", "05"}]
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 FAILED = replace(
     SEED, id="failed", outcome=Outcome.FAILED, cause="boot_failed", phases=SEED.phases[:2], cost=Cost(), total_s=9.0
