@@ -150,7 +150,7 @@ def test_when_most_of_b_never_ends_it_is_slower_without_a_ratio():
     assert (row["n_b"], row["ended_b"]) == (30, 8)
     assert math.isnan(row["ratio"])
     assert math.isinf(row["ratio_high"])
-    assert row["verdict"] in {Verdict.SLOWER, Verdict.NOT_ENOUGH}
+    assert row["verdict"] == Verdict.SLOWER
     assert row["a_first_low"] > 0.5
 
 
@@ -217,7 +217,7 @@ def test_none_and_one_are_clear_results(times):
 
 def test_what_cannot_be_compared_is_refused():
     a, b = frame([1.0, 2]), frame([1.0], first=9)
-    with pytest.raises(UsageError, match="2 runs are in both A and B, run-0 first"):
+    with pytest.raises(UsageError, match="2 runs are in both A and B: run-0"):
         compare(a, a)
     with pytest.raises(UsageError, match="no quantity 'the boot'"):
         compare(a, b, ("the boot",))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MARGIN = 0.1
+NAMED = 3
 
 EFFECT_COLUMNS = {
     "quantity": "str",
@@ -140,8 +141,10 @@ def compare(
     strange = [name for name in quantities if name not in (USEFUL, *PhaseName)]
     if strange or not quantities:
         raise UsageError(f"There is no quantity {(strange or [''])[0]!r}.", hint=f"Choose {USEFUL!r} or a phase.")
-    if shared := set(a["run"]) & set(b["run"]):
-        raise UsageError(f"{len(shared)} runs are in both A and B, {min(shared)} first.", hint="Compare different runs.")
+    if shared := sorted(set(a["run"]) & set(b["run"])):
+        which = ", ".join(shared[:NAMED]) + (" …" if len(shared) > NAMED else "")
+        many = "1 run is" if len(shared) == 1 else f"{len(shared)} runs are"
+        raise UsageError(f"{many} in both A and B: {which}.", hint="Compare different runs.")
     seen = {str(name): (observations(a, name), observations(b, name)) for name in quantities}
     table = effects(seen, margin=margin, confidence=confidence)
     return Comparison(table, success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence)

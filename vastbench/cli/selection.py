@@ -63,19 +63,19 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
             if Path(name).suffix or "://" in name:
                 raise
     with open_store(store, made=False) as opened:
-        studies = [one.name for one in opened.studies()]
         wanted = rest if kind else name
-        if kind != "run" and wanted in studies:
-            return phases_table(reversed(opened.runs(study=wanted)))
+        if kind != "run" and (runs := opened.runs(study=wanted)):
+            return phases_table(reversed(runs))
         if kind != "study":
             try:
                 return phases_table([opened.run(wanted)])
             except NotFound:
                 pass
-        known = f"Its studies: {', '.join(sorted(studies)[:SHOWN]) or 'none'}"
+        what = "run of a study" if kind == "study" else kind or "file, data set, study or run"
+        studies = sorted(study.name for study in opened.studies())
         raise NotFound(
-            f"There is no {kind or 'file, data set, study or run'} {wanted!r} in {opened.place}.",
-            hint=f"{known}. Runs: vastbench runs.",
+            f"There is no {what} {wanted!r} in {opened.place}.",
+            hint=f"Its studies: {', '.join(studies[:SHOWN]) or 'none'}. Its runs: vastbench runs.",
         )
 
 
