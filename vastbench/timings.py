@@ -347,7 +347,9 @@ class _Numbers:
         import pandas as pd
 
         missing = column.map(_missing)
-        numbers = pd.to_numeric(column.where(~missing), errors="coerce").astype("float64")
+        # An integer that no float can hold raises as such; as a text it is only no number.
+        cells = column.map(lambda value: str(value) if type(value) is int else value)
+        numbers = pd.to_numeric(cells.where(~missing), errors="coerce").astype("float64")
         wrong = ~missing & (~np.isfinite(numbers) | column.map(lambda value: isinstance(value, bool)))
         if wrong.any():
             row = int(np.flatnonzero(wrong.to_numpy())[0])
