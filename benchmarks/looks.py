@@ -22,7 +22,7 @@ GUEST = {
     "container_started": "container_started",
     "onstart_started": "onstart_started",
     "sshd_up": "ssh_open",
-    "key_installed": "key_installed",
+    "key_installed": "key_written",
 }
 """The guest's moments and the truth log's words for them."""
 
@@ -120,11 +120,16 @@ class Campaign:
         return most
 
 
-def beside_truth(moments: dict[str, Moment], instance: int, events: list[dict[str, Any]], origin: float = 0.0) -> list[Look]:
-    """``moments`` (readings from ``origin`` on) of an instance beside the first events of the truth log that they are about."""
+def beside_truth(
+    moments: dict[str, Moment], instance: int, events: list[dict[str, Any]], *, origin: float = 0.0, key: str = ""
+) -> list[Look]:
+    """``moments`` (readings from ``origin`` on) of an instance beside the first events of the truth log that they are about.
+
+    ``key``: the comment of the run's own key; every key of the account reaches every machine, and only this one is looked for.
+    """
     truth: dict[str, tuple[float, float]] = {}
     for event in events:
-        if event["instance"] == instance:
+        if event["instance"] == instance and event.get("comment") in (None, key):
             name = f"status {event['status']}" if event["event"] == "status" else event["event"]
             truth.setdefault(name, (event["not_before_s"], event["s"]))
     looks = []
