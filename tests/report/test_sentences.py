@@ -252,3 +252,74 @@ def test_only_waits_that_were_cut_off_can_have_been_longer():
     assert "; 1 run was cut off in it and can only have been longer; 2 runs failed in it and count as never." in text
     few = sentences.phase_distributions(phases_table([*runs(2), cut, dead, replace(dead, id="too")]))
     assert few.startswith("**wait running** has no median: 3 of 5 tries did not end it")
+
+
+# How sure
+
+
+SURE = (
+    sentences.certainty_answer,
+    sentences.boot_curves,
+    sentences.clusters,
+    sentences.naive_beside_honest,
+)
+
+
+@pytest.mark.parametrize("sentence", SURE, ids=lambda f: f.__name__)
+def test_no_run_is_sure_of_nothing(sentence):
+    assert sentence(phases_table([])) == sentences.NO_RUN
+
+
+@pytest.mark.parametrize("sentence", SURE, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("n", [0, 1, 2, 7])
+def test_every_number_of_certainty_is_finite(sentence, n):
+    text = sentence(phases_table([*runs(n), failed("a", "deadline"), failed("b", "boot_failed")]))
+    assert text
+    assert not re.search(r"nan|inf\b|None|  ", text)
+
+
+def test_half_of_the_runs_are_told_with_those_that_never_came():
+    text = sentences.boot_curves(phases_table([*runs(7), waited_in_vain("a"), waited_in_vain("b")]))
+    assert text.startswith("Half of 9 attempted runs had a running instance within")
+    assert "2 of 9 never did (95 % interval 2.8–60.0 %)" in text  # Clopper and Pearson
+    too_few = sentences.boot_curves(phases_table([*runs(2), *(waited_in_vain(f"{i}") for i in range(3))]))
+    assert too_few.startswith("Too few of 5 attempted runs had a running instance to say by when half do")
+
+
+def waited_in_vain(name: str) -> Run:
+    """A run that failed while it waited to be running."""
+    wait = replace(SEED.phase(PhaseName.WAIT_RUNNING), end=Moment.between(90.0, None, "poll"), outcome=Outcome.FAILED)
+    return replace(SEED, id=name, outcome=Outcome.FAILED, cause="boot_failed", phases=(*SEED.phases[:2], wait))
+
+
+def test_one_host_behind_most_runs_is_a_warning():
+    one = [replace(run, resources=run.resources | {"machine_id": 99 if i < 5 else i}) for i, run in enumerate(runs(8))]
+    assert "**One machine gave 62.5 % of them**" in sentences.clusters(phases_table(one))
+    each = [replace(run, resources=run.resources | {"machine_id": i}) for i, run in enumerate(runs(8))]
+    assert sentences.clusters(phases_table(each)) == "The 8 runs came from as many machines: each says something of its own."
+    assert "do not name their machines" in sentences.clusters(phases_table(runs(8)))
+
+
+def test_a_poller_reads_later_than_the_bounds_allow():
+    text = sentences.naive_beside_honest(phases_table(runs(7)))
+    assert "**65.2 and 75.8 s**" in text  # 62.15 and 72.77, three seconds later each
+    assert "with a look every 10.0 s" in text
+
+
+def test_a_timeline_says_what_its_looks_prove():
+    text = sentences.poll_timeline(SEED)
+    assert "it ran from an instant between **65.0 and 75.6 s** on (10.6 s wide)" in text
+    assert "clock" not in text
+    doubted = sentences.poll_timeline(replace(SEED, guest={"trusted": False, "why": "it jumps by 3 s"}))
+    assert "was not trusted: it jumps by 3 s." in doubted
+    nothing = sentences.poll_timeline(replace(SEED, phases=()))
+    assert nothing.endswith("no event was seen, so there is no number.")
+
+
+def test_what_the_detector_finds_is_listed_with_its_consequence():
+    text = sentences.artefacts(pd.DataFrame({"run": ["a|b"], "phase": ["boot"], "seconds": [-1.0]}))
+    assert text.startswith("- **zero for missing** (1 row): ")
+    assert "too short" in text
+    quiet = pd.DataFrame({"run": list("abc"), "phase": "boot", "seconds": [1.234, 5.678, 3.021]})
+    assert sentences.artefacts(quiet).startswith("Nothing: none of the")
+    assert sentences.artefacts(quiet[:0]).startswith("There is no timing")

@@ -10,14 +10,15 @@ from vastbench.report.wording import MISSING, percent
 if TYPE_CHECKING:
     import pandas as pd
 
-SHARES = ("share", "rate", "rate_low", "rate_high", "mean_share", "variance_share", "variance_share_trimmed")
+SHARES = {"share", "rate"}
+"""Words in a column's name that make its values parts of 1."""
 
 
 def neat(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     """The columns ``names`` of ``frame`` (all, if none is named) as text to be read, the first of them as the row labels.
 
-    Seconds get 2 decimals, prices per hour 4 and other USD 6, as a run's transfer costs millionths; ``SHARES`` become
-    percent; other numbers that are not whole keep 2 decimals; what is missing is –.
+    Seconds get 2 decimals, prices per hour 4 and other USD 6, as a run's transfer costs millionths; shares and rates
+    become percent; other numbers that are not whole keep 2 decimals; what is missing is –.
     """
     import pandas as pd
 
@@ -35,7 +36,7 @@ def _text(name: str, value: Any) -> str:
         return f"{value:%Y-%m-%d}"
     if not isinstance(value, float):
         return clean(value)
-    if name in SHARES:
+    if SHARES & set(name.split("_")):
         return percent(value)
     if name.endswith("_s"):
         return seconds_text(value)
