@@ -11,7 +11,7 @@ from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, print_json,
 from vastbench.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
 
@@ -102,8 +102,8 @@ def _show(found: Comparison, names: tuple[str, str]) -> None:
     print(f"  {first['why'][0].upper()}{first['why'][1:]}.")
     if not math.isnan(first["a_first"]):
         print(
-            f"  The chance that a run of A takes less time than one of B: {first['a_first']:.0%}"
-            f"{_range(first['a_first_low'], first['a_first_high'], '{:.0%}')}."
+            f"  The chance that a run of A takes less time than one of B: {_percent(first['a_first'])}"
+            f"{_range(first['a_first_low'], first['a_first_high'], _percent)}."
         )
     print(f"  {_test_sentence(first, len(found.effects))}")
     print(f"  {_success_sentence(found)}")
@@ -125,35 +125,45 @@ def _headline(found: Comparison) -> str:
         Verdict.EQUIVALENT: f"A and B are equivalent within {100 * found.margin:g} %",
         Verdict.NOT_ENOUGH: "Not enough runs to tell",
     }[found.verdict]
-    return said + (", and it passes less often" if found.success.worse else "")
+    if not found.success.worse:
+        return said
+    return f"{said}, {'and' if found.verdict is Verdict.SLOWER else 'but'} B passes less often"
 
 
 def _ratio_words(row: pd.Series, sure: str) -> str:
-    between = _range(row["ratio_low"], row["ratio_high"], "{:.3g}", sure)
+    between = _range(row["ratio_low"], row["ratio_high"], _times, sure)
     if not math.isnan(row["ratio"]):
-        return f"B takes {row['ratio']:.3g} times as long as A{between}"
+        return f"B takes {_times(row['ratio'])} times as long as A{between}"
     return f"there is no ratio of the medians, as too few runs got there{between}"
 
 
-def _range(low: float, high: float, form: str, sure: str = "") -> str:
+def _range(low: float, high: float, text: Callable[[float], str], sure: str = "") -> str:
     """`` (95 % interval 1.2 to 1.5)``; with an open end `` (95 % interval above 1.2)``; that there is none."""
     words = f"{sure} interval " if sure else ""
     if math.isnan(low):
         return " (no interval)"
     if math.isinf(high):
-        return f" ({words}above {form.format(low)})"
-    return f" ({words}{form.format(low)} to {form.format(high)})"
+        return f" ({words}above {text(low)})"
+    return f" ({words}{text(low)} to {text(high)})"
+
+
+def _times(ratio: float) -> str:
+    return "–" if math.isnan(ratio) else f"{ratio:.3g}"
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def _test_sentence(row: pd.Series, rows: int) -> str:
     if math.isnan(row["p_value"]):
         return f"Test: {row['test']}."
-    adjusted = "" if rows == 1 else f", {_p(row['p_adjusted'])} by Holm for {rows} tests"
-    return f"Test: {row['test']}, p = {_p(row['p_value'])}{adjusted}."
+    adjusted = "" if rows == 1 else f", adjusted by Holm for {rows} tests {_p(row['p_adjusted'])}"
+    return f"Test: {row['test']}, p {_p(row['p_value'])}{adjusted}."
 
 
 def _p(value: float) -> str:
-    return "–" if math.isnan(value) else "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+    return "–" if math.isnan(value) else "< 0.0001" if value < 0.0001 else f"= {value:.2g}"
 
 
 def _success_sentence(found: Comparison) -> str:
@@ -173,12 +183,21 @@ def _print_phases(found: Comparison, sure: str) -> None:
 
     rows = []
     for row in found.effects.to_dict("records"):
-        ratio = "–" if math.isnan(row["ratio"]) else f"{row['ratio']:.3g}"
-        between = _range(row["ratio_low"], row["ratio_high"], "{:.3g}").strip(" ()").replace("no interval", "–")
-        chance = "–" if math.isnan(row["a_first"]) else f"{row['a_first']:.0%}"
+        between = _range(row["ratio_low"], row["ratio_high"], _times).strip(" ()").replace("no interval", "–")
         medians = [seconds_text(row[f"median_{letter}_s"]) for letter in "ab"]
         counts = [f"{row[f'ended_{letter}']}/{row[f'n_{letter}']}" for letter in "ab"]
-        rows.append([row["quantity"], row["verdict"], *counts, *medians, ratio, between, chance, _p(row["p_adjusted"])])
+        rows.append(
+            [
+                row["quantity"],
+                row["verdict"],
+                *counts,
+                *medians,
+                _times(row["ratio"]),
+                between,
+                _percent(row["a_first"]),
+                _p(row["p_adjusted"]).removeprefix("= "),
+            ]
+        )
     head = ["what", "B is", "ended A", "ended B", "median A s", "median B s", "B ÷ A", f"{sure} interval", "P(A<B)", "p (Holm)"]
     print_table(head, rows, numbers=8)
 
