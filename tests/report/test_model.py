@@ -24,7 +24,7 @@ from vastbench.resources import shared
 
 PRICES = prices()
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
-PROSE = {"verdict", "text", "sentence", "problems", "resampled"}
+PROSE = {"verdict", "text", "sentence", "problems", "resampled", "machines", "consequence"}
 """Strings of the model that are sentences; all others are names and dates."""
 
 

@@ -3,7 +3,8 @@
 The shape's history (``SCHEMA``), newest first:
 
 2. ``certainty``: a row per quantity with its quantiles of all attempted runs and what repeats on a machine are worth;
-   ``artefacts``: what the detector found in the timings, and the rules that could not be applied.
+   ``machines``: the latter in words; ``artefacts``: what the detector found in the timings, and the rules that could not be
+   applied.
 1. The first one: ``schema, made_at, vastbench, study, emulated, conclusion, problems, basis, verdict, counts, failed, trend,
    outcomes, instrument, method, phases, median_run, shares, what_if, costs, cost_per_run, providers, findings, failover,
    figures, files``.
@@ -22,6 +23,7 @@ from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.frames import runs_from
 from vastbench.analysis.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
+from vastbench.analysis.stopping import USEFUL
 from vastbench.analysis.summary import attempted, passed
 from vastbench.analysis.typical import median_run
 from vastbench.report import sentences
@@ -87,6 +89,7 @@ def report_model(
         },
         "phases": _phases(facts),
         "certainty": records(facts.certainty),
+        "machines": sentences.clusters(facts.phases, phase=USEFUL),
         "artefacts": _artefacts(facts),
         "median_run": _median_run(facts.phases),
         "shares": records(facts.shares),

@@ -48,17 +48,15 @@ def boot_curves(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) ->
     return f"{_half(row)}{nine}"
 
 
-def clusters(phases: pd.DataFrame) -> str:
-    """How far runs on one machine resemble each other, and how many independent runs they are worth."""
+def clusters(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> str:
+    """How far runs on one machine resemble each other in ``phase``, and how many independent runs they are worth."""
     if phases.empty:
         return NO_RUN
-    row = _row(phases, PhaseName.WAIT_RUNNING)
+    row = _row(phases, phase)
     if row is None:
-        return "No attempted run waited for running, so there is no number."
-    return (
-        _worth(row, "wait running")
-        or f"With {counted(int(row['ended']), 'run')} that ended it nothing can be said of machines."
-    )
+        return f"No attempted run reached {phase}, so there is no number."
+    few = f"With {counted(int(row['ended']), 'run')} that ended {phase} nothing can be said of machines."
+    return _worth(row, "" if phase == USEFUL else phase) or few
 
 
 def naive_beside_honest(
@@ -176,7 +174,7 @@ def _worth(row: pd.Series[Any], of: str = "") -> str:
     text = f"{n} runs came from {counted(machines, 'machine')}"
     if known(row["effective_n"]):
         text += (
-            f"{f', and for {of} they' if of else ' and'} say as much as **{row['effective_n']:.0f}** independent ones "
+            f"{f', and for {of} they' if of else ' and'} say as much as **{row['effective_n']:.1f}** independent ones "
             f"(design effect {row['design_effect']:.1f}; {percent(row['icc'])} of the variance lies between machines)"
         )
     else:
