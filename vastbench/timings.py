@@ -140,7 +140,8 @@ _BUNDLED = (("studies", "parquet"), ("runs", "json"), ("published", "csv"))
 
 
 def _refused(path: Path, reason: str, hint: str) -> SettingsError:
-    return SettingsError(f"{str(path)!r} {reason}.", hint=hint)
+    """The error; what a file's own words in ``reason`` could do to a terminal is taken out."""
+    return SettingsError(f"{str(path)!r} {clean(reason)}.", hint=hint)
 
 
 def _from_csv(path: Path, content: bytes) -> pd.DataFrame:
@@ -158,9 +159,7 @@ def _from_csv(path: Path, content: bytes) -> pd.DataFrame:
     except (pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
         raise _refused(path, f"is no readable CSV: {str(error).splitlines()[0][:200]}", "Check the file.") from None
     if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
-        raise _refused(
-            path, f"has the column {clean(twice[0])!r} {table.column_names.count(twice[0])} times", "Name each once."
-        )
+        raise _refused(path, f"has the column {twice[0]!r} {table.column_names.count(twice[0])} times", "Name each once.")
     return long_table(path, table.to_pandas().astype(object), "line", 2)
 
 
@@ -182,9 +181,7 @@ def _from_json(path: Path, content: bytes) -> pd.DataFrame:
     if all(isinstance(record.get("timings"), dict) for record in records):
         return _of_seeds(path, records)
     if nested := next((name for record in records for name, value in record.items() if isinstance(value, (dict, list))), None):
-        raise _refused(
-            path, f"holds a list or an object under {clean(nested)!r}", "Give flat records: a name and a number each."
-        )
+        raise _refused(path, f"holds a list or an object under {nested!r}", "Give flat records: a name and a number each.")
     try:
         frame = pd.DataFrame.from_records(records).astype(object)
     except (ValueError, TypeError, OverflowError) as error:
@@ -353,7 +350,7 @@ class _Numbers:
         wrong = ~missing & (~np.isfinite(numbers) | column.map(lambda value: isinstance(value, bool)))
         if wrong.any():
             row = int(np.flatnonzero(wrong.to_numpy())[0])
-            shown = clean(str(column.iloc[row])[:40])
-            reason = f"has {shown!r} in the column {clean(name)!r}, {self.unit} {self.first + row}, which is no finite number"
+            shown = str(column.iloc[row])[:40]
+            reason = f"has {shown!r} in the column {name!r}, {self.unit} {self.first + row}, which is no finite number"
             raise _refused(self.place, reason, "Leave a missing value empty.")
         return numbers

@@ -27,6 +27,7 @@ DECIMAL = (600.0, 300.0, 120.0, 60.0, 30.0, 20.0, 15.0, 10.0, 5.0, 2.0, 1.0, 0.5
 """Steps that programs are given: they share half of the chance of a false lattice, all other steps the rest."""
 
 _OVERSAMPLED, _FREQUENCIES, _CANDIDATES = 6, 30_000, 40
+_PLACES = 1e9  # of more steps in the span a float would not tell one from the next
 # Between two independent frequencies, 1/span apart, the best of a continuum is found: so many trials to each, by simulation.
 _TRIALS = 3.0
 
@@ -63,6 +64,7 @@ def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
         known = rng.choice(known, MOST, replace=False)
     span = float(np.ptp(known)) if len(known) else 0.0
     finest = min(1.0, max(2 * PRINTED_S, 0.05 * float(np.median(np.abs(known))))) if len(known) else 1.0
+    finest = max(finest, span / _PLACES)
     if len(known) < LEAST or span < 2 * finest:
         return None
     start, order = float(known.min()), rng.permutation(len(known))
