@@ -57,7 +57,7 @@ def report(runs: list[Run], timed: Stopwatch) -> None:
     from matplotlib import pyplot as plt
 
     from vastbench import charts
-    from vastbench.analysis import bottleneck, cost, facts, findings, frames, providers, summary, useful
+    from vastbench.analysis import artefacts, bottleneck, certainty, cost, facts, findings, frames, providers, summary, useful
     from vastbench.prices import prices
 
     phases = timed("tidy frame from runs", frames.phases_table, runs)
@@ -68,6 +68,8 @@ def report(runs: list[Run], timed: Stopwatch) -> None:
         timed(table.__name__, table, phases)
     timed("cost_summary", cost.cost_summary, phases)
     timed("until_useful", useful.until_useful, phases)
+    timed("certainty", certainty.certainty, phases)
+    timed("artefacts", lambda: artefacts.artefacts(artefacts.timings_of(phases)))
     timed("findings", findings.findings, facts.facts(phases, of_prices))
     frame_of: dict[str, Any] = {"phase_waterfall": phases[phases["run"] == runs[0].id], "provider_costs": comparison}
     frame_of["poll_timeline"] = runs[0]
