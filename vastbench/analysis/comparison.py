@@ -3,7 +3,7 @@
 The effect is the ratio of the medians, B ÷ A, over all attempted runs that reached a phase: those that failed or were cut off
 count as longer, see :func:`~vastbench.analysis.censored.durations`. Its interval is put together from those of the two medians
 on the logarithm (the method of variance estimates recovery, Zou and Donner 2008; for medians as Price and Bonett 2002), which
-count repeats on a machine for what they are worth. Machines in both groups would make it narrower; that is left out.
+count repeats on a machine for what they are worth, and vary together where machines are in both groups.
 
 A verdict needs an interval. *Equivalent*: the interval at 1 − 2α lies within the margin (two one-sided tests, Schuirmann 1987).
 *Slower* and *faster*: the interval at 1 − α lies on one side of 1, and the test's p-value, adjusted for the number of phases by
@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import attempted
 from vastbench.analysis.censored import Durations, Estimate, quantile_estimate
-from vastbench.analysis.clusters import effective_n, numbered
+from vastbench.analysis.clusters import effective_n, numbered, repeated
 from vastbench.analysis.fairness import cautions
 from vastbench.analysis.intervals import CONFIDENCE
-from vastbench.analysis.ranks import chance, difference, holm
+from vastbench.analysis.ranks import Spread, chance, difference, holm, together
 from vastbench.analysis.stopping import USEFUL, observations
 from vastbench.errors import UsageError
 from vastbench.timing import Outcome, PhaseName
@@ -182,8 +182,10 @@ def success(a: pd.DataFrame, b: pd.DataFrame, confidence: float = CONFIDENCE) ->
     )
 
 
-def ratio_interval(a: Estimate, b: Estimate) -> tuple[float, float, float]:
-    """The ratio B ÷ A of two independent quantiles and its interval; what cannot be known is NaN, an open end infinite.
+def ratio_interval(a: Estimate, b: Estimate, *, correlation: float = 0.0) -> tuple[float, float, float]:
+    """The ratio B ÷ A of two quantiles and its interval; what cannot be known is NaN, an open end infinite.
+
+    Their ``correlation`` is 0 where they are independent.
 
     Where one of the two is only known to lie beyond what was seen, there is no ratio, and the ends of the two intervals alone
     bound it, which is wider than need be.
@@ -195,9 +197,27 @@ def ratio_interval(a: Estimate, b: Estimate) -> tuple[float, float, float]:
         low = b.low / a.high if math.isfinite(a.high) and a.high > 0 else 0.0
         high = b.high / a.low if math.isfinite(b.high) and a.low > 0 else math.inf
         return value, low, high
-    down = math.hypot(_apart(b.low, b.value), _apart(a.value, a.high))
-    up = math.hypot(_apart(b.value, b.high), _apart(a.low, a.value))
+    down = _reach(_apart(b.low, b.value), _apart(a.value, a.high), correlation)
+    up = _reach(_apart(b.value, b.high), _apart(a.low, a.value), correlation)
     return value, value * math.exp(-down), value * math.exp(up) if math.isfinite(up) else math.inf
+
+
+def _reach(of_b: float, of_a: float, correlation: float) -> float:
+    if math.isinf(of_b) or math.isinf(of_a):
+        return math.inf
+    return math.sqrt(max(0.0, of_b**2 + of_a**2 - 2 * correlation * of_b * of_a))
+
+
+def _correlation(a: Durations, b: Durations, median_a: float, median_b: float) -> float:
+    """How much the medians vary together because machines are in both groups: as the shares up to them do, by machine."""
+    machines = together(a, b)
+    if math.isnan(median_a) or math.isnan(median_b) or not repeated(machines):
+        return 0.0
+    below_a, below_b = (
+        (found.ended & (found.upper <= median)).astype(float) for found, median in ((a, median_a), (b, median_b))
+    )
+    spread = Spread.of(below_a, below_b, machines[: len(a)], machines[len(a) :])
+    return 0.0 if spread is None else spread.correlation
 
 
 def _apart(low: float, high: float) -> float:
@@ -209,10 +229,10 @@ def _apart(low: float, high: float) -> float:
 
 def _effect(name: str, a: Durations, b: Durations, confidence: float) -> dict[str, float | int | str]:
     medians = [quantile_estimate(found, 0.5, confidence=confidence) for found in (a, b)]
-    ratio, low, high = ratio_interval(*medians)
-    _, equal_low, equal_high = ratio_interval(
-        *(quantile_estimate(found, 0.5, confidence=2 * confidence - 1) for found in (a, b))
-    )
+    common = _correlation(a, b, *(estimate.value for estimate in medians))
+    ratio, low, high = ratio_interval(*medians, correlation=common)
+    narrower = (quantile_estimate(found, 0.5, confidence=2 * confidence - 1) for found in (a, b))
+    _, equal_low, equal_high = ratio_interval(*narrower, correlation=common)
     first, test = chance(a, b, confidence), difference(a, b)
     return {
         "quantity": name,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MOST_SPLITS = 200_000
 """As many ways to split the runs into the two groups are gone through one by one; beyond them a formula serves."""
 
+LEAST_MACHINES = 1.5
+"""With fewer machines of equal size the variance between them is not known."""
+
 MOST_PAIRS = 10_000
 """Up to this many pairs of values the distribution of Mann and Whitney's statistic is computed, not approximated."""
 
@@ -126,7 +129,8 @@ def chance(a: Durations, b: Durations, confidence: float = CONFIDENCE) -> Chance
     # Sums of the same masses in another order; what is certain must come out as certain.
     value = round(float((place_a.mean() + place_b.mean()) / 2), 12)
     machines = together(a, b)
-    spread = _Spread.of(place_a, place_b, machines[: len(a)], machines[len(a) :])
+    # The chance is the mean of both, so that its error is the difference of one and the negative of the other.
+    spread = Spread.of(place_a, -place_b, machines[: len(a)], machines[len(a) :])
     if spread is None:
         return Chance(value, math.nan, math.nan)
     if value in (0.0, 1.0) or not spread.variance > 0:
@@ -202,41 +206,51 @@ def _log_rank(times: np.ndarray, ended: np.ndarray, in_b: np.ndarray) -> Test:
 
 
 @dataclass(frozen=True, slots=True)
-class _Spread:
-    """The variance of a difference of two means, and with how many degrees of freedom it is known."""
+class Spread:
+    """The ``variance`` of a difference of two means, its degrees of ``freedom``, and the ``correlation`` of the two."""
 
     variance: float
     freedom: float
+    correlation: float
 
     @classmethod
-    def of(cls, a: np.ndarray, b: np.ndarray, machine_a: np.ndarray, machine_b: np.ndarray) -> _Spread | None:
+    def of(cls, a: np.ndarray, b: np.ndarray, machine_a: np.ndarray, machine_b: np.ndarray) -> Spread | None:
         """Of values of which those on one machine are not independent; None where a group has a single machine.
 
         Each group's variance is that of its sums by machine. Machines with unequal numbers of values count as n² ÷ Σ size²
-        equal ones, as in :func:`~vastbench.analysis.clusters.effective_n`. A machine in both groups would make the variance
-        of the difference smaller; that is left out.
+        equal ones, as in :func:`~vastbench.analysis.clusters.effective_n`. Where machines are in both groups, the groups vary
+        together, and the degrees of freedom are those of the group that has fewer; else they are Welch's.
         """
         import numpy as np
 
-        parts = []
+        machines = 1 + int(max(machine_a.max(), machine_b.max()))
+        sums, variances, freedoms = [], [], []
         for values, machine in ((a, machine_a), (b, machine_b)):
-            _, labels = np.unique(machine, return_inverse=True)
-            sizes, n = np.bincount(labels), len(values)
-            alike = n * n / float(sizes @ sizes)
-            if alike < 1.5:
+            sizes, n = np.bincount(machine, minlength=machines), len(values)
+            alike, many = n * n / float(sizes @ sizes), int((sizes > 0).sum())
+            if alike < LEAST_MACHINES:
                 return None
-            sums = np.bincount(labels, values - values.mean())
-            parts.append((len(sizes) / (len(sizes) - 1) * float(sums @ sums) / n**2, alike - 1))
-        variance = sum(part for part, _ in parts)
-        divisor = sum(part**2 / freedom for part, freedom in parts)
-        return cls(variance, variance**2 / divisor if divisor > 0 else 1.0)
+            scale = math.sqrt(many / (many - 1)) / n
+            sums.append(np.bincount(machine, values - values.mean(), machines) * scale)
+            variances.append(float(sums[-1] @ sums[-1]))
+            freedoms.append(alike - 1)
+        together = float(sums[0] @ sums[1])
+        apart = not np.intersect1d(machine_a, machine_b).size
+        divisor = sum(part**2 / freedom for part, freedom in zip(variances, freedoms, strict=True))
+        welch = sum(variances) ** 2 / divisor if divisor > 0 else 1.0
+        product = math.sqrt(variances[0] * variances[1])
+        return cls(
+            max(0.0, sum(variances) - 2 * together),
+            welch if apart else min(freedoms),
+            min(1.0, max(-1.0, together / product)) if product > 0 else 0.0,
+        )
 
 
 def _between_machines(name: str, scores: np.ndarray, in_b: np.ndarray, machines: np.ndarray) -> Test:
     import numpy as np
     from scipy.stats import t
 
-    spread = _Spread.of(scores[~in_b], scores[in_b], machines[~in_b], machines[in_b])
+    spread = Spread.of(scores[~in_b], scores[in_b], machines[~in_b], machines[in_b])
     if spread is None:
         return Test("none: one machine decides a group", math.nan)
     apart = float(scores[in_b].mean() - scores[~in_b].mean())
