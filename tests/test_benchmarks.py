@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from vastbench.analysis.artefacts import RULES
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -85,3 +87,13 @@ def test_the_benchmark_of_scale_goes_through_every_step():
     assert done.returncode == 0, done.stdout + done.stderr
     steps = {cells[0] for cells in table_rows(done.stdout)}
     assert {"load and check the table", "summary", "bottleneck: shares", "boot curve with its band"} <= steps
+
+
+def test_the_benchmark_of_artefacts_counts_what_each_rule_finds():
+    command = [sys.executable, str(BENCHMARKS / "artefacts.py"), "--tables", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    rules = {cells[0]: cells[1:] for cells in table_rows(done.stdout) if len(cells) == 4}
+    assert {rule.name for rule in RULES} == set(rules)
+    assert {applied for applied, _, _ in rules.values()} == {"4"}
+    assert {found.partition(" %")[0] for _, _, found in rules.values()} == {"100.0"}
