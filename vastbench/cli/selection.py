@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 VERSION = "client_version"
 """Not a column of the tidy frame: runs themselves keep it."""
 
+FILES = frozenset({".parquet", ".json", ".sqlite", ".db"})
+"""A name that ends so is that of a file, and of nothing in the store."""
+
 SHOWN = 12
 
 
@@ -60,23 +63,22 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
         try:
             return load(name)
         except NotFound:
-            if Path(name).suffix or "://" in name:
+            if Path(name).suffix in FILES or "://" in name:
                 raise
     with open_store(store, made=False) as opened:
         wanted = rest if kind else name
-        if kind != "run" and (runs := opened.runs(study=wanted)):
+        if kind == "run":
+            return phases_table([opened.run(wanted)])
+        if runs := opened.runs(study=wanted):
             return phases_table(reversed(runs))
-        if kind != "study":
-            try:
-                return phases_table([opened.run(wanted)])
-            except NotFound:
-                pass
-        what = "run of a study" if kind == "study" else kind or "file, data set, study or run"
         studies = sorted(study.name for study in opened.studies())
-        raise NotFound(
-            f"There is no {what} {wanted!r} in {opened.place}.",
-            hint=f"Its studies: {', '.join(studies[:SHOWN]) or 'none'}. Its runs: vastbench runs.",
-        )
+        hint = f"Its studies: {', '.join(studies[:SHOWN]) or 'none'}. Its runs: vastbench runs."
+        if kind == "study":
+            raise NotFound(f"There is no run of a study {wanted!r} in {opened.place}.", hint=hint)
+        try:
+            return phases_table([opened.run(wanted)])
+        except NotFound as missing:
+            raise NotFound(f"There is no file, data set or study {wanted!r}. {missing.message}", hint=hint) from None
 
 
 def _with_values(by: str, source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, pd.Series]:
