@@ -69,7 +69,7 @@ def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
         return None
     start, order = float(known.min()), rng.permutation(len(known))
     shifted, octaves = known - start, max(1.0, math.log2(span / 2 / finest))
-    found: list[tuple[float, Lattice]] = []
+    best: tuple[float, np.ndarray, int] | None = None
     usual = {1 / step for step in DECIMAL if finest <= step <= span / 2}
     for frequency in [*_frequencies(shifted, span, finest), *usual]:
         direction = complex(np.exp(2j * np.pi * frequency * shifted).mean())
@@ -82,8 +82,9 @@ def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
         sharpest = 1 - 2 * (math.pi * PRINTED_S / step) ** 2 / 12
         log_p = max(log_chance(len(first), min(lone, sharpest)), log_chance(len(known), min(abs(direction), sharpest)))
         log_p += math.log(2 * (len(DECIMAL) if frequency in usual else _TRIALS * octaves * span / step))
-        found.append((log_p, _fitted(known, cells, len(first), math.exp(min(0.0, log_p)))))
-    return min(found, key=lambda pair: pair[0])[1] if found else None
+        if best is None or log_p < best[0]:
+            best = log_p, cells, len(first)
+    return _fitted(known, best[1], best[2], math.exp(min(0.0, best[0]))) if best else None
 
 
 def log_chance(n: int, length: float) -> float:
