@@ -8,13 +8,14 @@ images are inside, and a policy in their heads forbids the rest.
 from __future__ import annotations
 
 import base64
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vastbench.report import tables
 from vastbench.report.findings import cell, worded
 from vastbench.report.text import clean
-from vastbench.report.wording import escaped, plain
+from vastbench.report.wording import escaped, plain, reach
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -91,12 +92,19 @@ def _filters() -> dict[str, Any]:
         "plain": plain,
         "title": title,
         "answer": _answer,
+        "median_interval": _median_interval,
     }
 
 
 def title(model: dict[str, Any]) -> str:
     """The report's title, with a foreign study's name as it came."""
     return f"Study {model['study']}" if model["study"] else "All runs"
+
+
+def _median_interval(boot: dict[str, Any]) -> str:
+    """The interval of the median of attempts, in words."""
+    low, high = (math.nan if boot[name] is None else boot[name] for name in ("median_low_s", "median_high_s"))
+    return reach(low, high, n=boot["attempted"])
 
 
 def _answer(model: dict[str, Any]) -> str:

@@ -55,7 +55,7 @@ def clusters(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> st
     row = _row(phases, phase)
     if row is None:
         return f"No attempted run reached {phase}, so there is no number."
-    few = f"With {counted(int(row['ended']), 'run')} that ended {phase} nothing can be said of machines."
+    few = f"{counted(int(row['ended']), 'run')} with a {phase} cannot tell how far runs on one machine resemble each other."
     return _worth(row, "" if phase == USEFUL else phase) or few
 
 
