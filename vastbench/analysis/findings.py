@@ -187,7 +187,7 @@ def measured(facts: Facts) -> Iterator[Finding]:
     if facts.artefacts:
         names = ", ".join(dict.fromkeys(one.rule for one in facts.artefacts))
         figures: dict[str, float | int | str] = {"count": len(facts.artefacts), "rules": names}
-        text = "The detector finds artefacts of the measurement in the timings (n = {count}: {rules}); they are told under certainty."
+        text = "The detector finds artefacts of the measurement in the timings (n = {count}: {rules}); see certainty."
         yield Finding("measured", Kind.ISSUE, text, figures)
 
 
