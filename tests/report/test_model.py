@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 import vastbench
+from vastbench.analysis.artefacts import RULES
 from vastbench.analysis.facts import facts
 from vastbench.analysis.frames import phases_table
 from vastbench.prices import prices
@@ -113,6 +114,15 @@ def test_the_detector_runs_over_the_runs_of_a_report(sample):
     assert [one["rule"] for one in found] == ["lattice"]
     assert "Wait running" in markdown_text(model_of(made))
     assert any(finding["rule"] == "measured" for finding in model_of(made)["findings"])
+
+
+def test_what_repeats_are_worth_and_which_rules_do_not_apply_is_told(model):
+    useful = model["certainty"][0]
+    text = plain(markdown_text(model))
+    assert f"say as much as {useful['effective_n']:.1f} independent ones" in text
+    assert f"design effect {useful['design_effect']:.1f}" in text
+    assert model["artefacts"]["rules"] + len(model["artefacts"]["not_applicable"]) == len(RULES)
+    assert "Not applied: rate above the link (no column bytes)" in text
 
 
 def test_every_number_of_a_finding_is_among_its_figures(model):

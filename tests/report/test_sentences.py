@@ -312,6 +312,9 @@ def test_a_timeline_says_what_its_looks_prove():
     assert "clock" not in text
     doubted = sentences.poll_timeline(replace(SEED, guest={"trusted": False, "why": "it jumps by 3 s"}))
     assert "was not trusted: it jumps by 3 s." in doubted
+    own = sentences.poll_timeline(read_run(shared("data/runs") / "emulated-rtx4090.json"))
+    lag = re.search(r"the status said so between ([\d.]+) and ([\d.]+) s later", own)
+    assert float(lag[1]) < 2.0 < float(lag[2])  # the seed profile's reporting lag is 2 s
     nothing = sentences.poll_timeline(replace(SEED, phases=()))
     assert nothing.endswith("no event was seen, so there is no number.")
 
