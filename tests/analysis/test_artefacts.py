@@ -133,6 +133,11 @@ class TestSpread:
     def test_two_close_values_are_a_coincidence(self):
         assert artefacts(timings([72.4, 72.77], poll_period_s=10.0)) == []
 
+    def test_a_spread_of_four_tenths_of_the_period_is_not_far_below_it(self):
+        values = [70.0, 70.13, 70.71, 71.02, 71.38, 71.94, 72.21, 72.77, 73.08, 73.29, 73.66, 74.0]
+        assert artefacts(timings(values, poll_period_s=10.0)) == []
+        only(timings(values, poll_period_s=20.0), "spread below the poll period")
+
     def test_bounds_as_wide_as_the_period_declare_it(self):
         values = np.array([72.4, 72.77, 72.51, 72.63, 72.9, 72.44])
         assert artefacts(timings(values, poll_period_s=10.0, lower_s=values - 10, upper_s=values)) == []
