@@ -188,6 +188,7 @@ class _Resources:
 class _Instrument:
     clock_speed: float | None = None
     poll_period_s: float | None = None
+    client_version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

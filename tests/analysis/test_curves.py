@@ -274,3 +274,12 @@ def test_thousands_of_wide_intervals_converge():
     assert found.converged
     assert found.excess <= TOLERANCE
     assert found.mass.sum() == pytest.approx(1)
+
+
+def test_tens_of_thousands_of_exact_values_are_their_own_estimate():
+    """Each value has the mass 1/n, and those that were cut off last share the rest: sums in between must not blur it."""
+    times = 80 * np.exp(np.random.default_rng(1).normal(0, 0.35, 60_000))
+    ended = times <= 200
+    found = turnbull(np.minimum(times, 200), np.where(ended, times, np.inf))
+    assert found.mass[:-1] == pytest.approx(1 / len(times), rel=1e-9)
+    assert found.mass[-1] == pytest.approx(np.mean(~ended))

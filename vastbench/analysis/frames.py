@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
-"""The version of the tidy frame's columns; files carry it. 2: ``queued_s``, and the phase ``reporting lag``."""
+"""The version of the tidy frame's columns; files carry it. 2: ``queued_s``, ``client_version``, the phase ``reporting lag``."""
 
 TOP_LEVEL = tuple(n for n in PhaseName if n not in PARENTS and n not in (PhaseName.UNATTRIBUTED, PhaseName.TOTAL))
 """The phases whose seconds, with ``unattributed``, add up to the total, in the order in which they pass."""
@@ -68,6 +68,7 @@ RUN_COLUMNS = {
     "naive_usd": Column("float64", "wall clock × hourly price, as is commonly reported"),
     "scale": Column("float64", "emulated seconds per real second; 1 for real time"),
     "poll_period_s": Column("float64", "seconds between two looks at the status"),
+    "client_version": Column("str", "the vastbench that measured; missing for imported runs"),
 }
 
 PHASE_COLUMNS = {
@@ -219,6 +220,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "naive_usd": cost.naive_usd,
         "scale": run.instrument.get("clock_speed"),
         "poll_period_s": run.instrument.get("poll_period_s"),
+        "client_version": run.instrument.get("client_version"),
     }
 
 
@@ -291,7 +293,11 @@ def _run(table: pd.DataFrame) -> Run:
             "usd_per_hour": known["usd_per_hour"],
         },
         cost=Cost(**{meter: known[meter] for meter in meters}),
-        instrument={"clock_speed": known["scale"], "poll_period_s": known["poll_period_s"]},
+        instrument={
+            "clock_speed": known["scale"],
+            "poll_period_s": known["poll_period_s"],
+            "client_version": known["client_version"],
+        },
     )
 
 

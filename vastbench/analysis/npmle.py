@@ -93,17 +93,23 @@ def maximise(cells: Support, weights: np.ndarray) -> Solution:
         return Solution(np.ones(1), 0.0, 0.0, 0)
     ends = np.bincount(np.concatenate([cells.first, cells.last]), np.concatenate([weights, weights]), many) / (2 * n)
     # A mass of 0 would hide from the expectation step what the gradient says of it, so that every interval begins with some.
-    mass = (ends + 1 / many) / 2
+    mass = _expectation_step((ends + 1 / many) / 2, weights, cells)
     steps = 0
     while True:
         chances = _chances(mass, cells)
-        slope = _gradient(weights / chances, cells) / n
-        excess = float(slope.max()) - 1
+        excess = float(_gradient(weights / chances, cells).max()) / n - 1
         if excess <= TOLERANCE or steps == MOST_STEPS:
             return Solution(mass, _loglik(weights, chances), excess, steps)
         steps += 1
-        mass = mass * slope
-        mass = _minorant_step(mass / mass.sum(), weights, cells)
+        # The expectation step comes last: of exact values it gives the estimate to the last digit, which the sums of the other
+        # would blur beyond the tolerance where there are tens of thousands of them.
+        mass = _expectation_step(_minorant_step(mass, weights, cells), weights, cells)
+
+
+def _expectation_step(mass: np.ndarray, weights: np.ndarray, cells: Support) -> np.ndarray:
+    """The mass after one step of expectation and maximisation."""
+    found: np.ndarray = mass * _gradient(weights / _chances(mass, cells), cells)
+    return found / found.sum()
 
 
 def _loglik(weights: np.ndarray, chances: np.ndarray) -> float:

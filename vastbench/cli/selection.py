@@ -11,9 +11,6 @@ from vastbench.errors import NotFound, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = "client_version"
-"""Not a column of the tidy frame: runs themselves keep it."""
-
 FILES = frozenset({".parquet", ".json", ".sqlite", ".db"})
 """A name that ends so is that of a file, and of nothing in the store."""
 
@@ -83,33 +80,19 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
 
 def _with_values(by: str, source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, pd.Series]:
     """The tidy frame, and the value of the column of each run as text."""
-    import pandas as pd
-
     from vastbench.analysis.frames import RUN_COLUMNS
-    from vastbench.report.files import read_runs
     from vastbench.sources import load
     from vastbench.timing import PhaseName
 
-    if by not in (VERSION, *RUN_COLUMNS):
-        raise NotFound(f"There is no column {by!r}.", hint=f"Choose one of {', '.join([*RUN_COLUMNS, VERSION])}.")
+    if by not in RUN_COLUMNS:
+        raise NotFound(f"There is no column {by!r}.", hint=f"Choose one of {', '.join(RUN_COLUMNS)}.")
     if source and store:
         raise UsageError("--from and --store were both given.", hint="Name one place.")
     if source is None:
         with open_store(store, made=False) as opened:
             source = str(opened.place)
-            runs = opened.runs() if by == VERSION else []
-    elif by == VERSION:
-        if Path(source).suffix.lower() != ".json":
-            raise UsageError(
-                f"{source!r} does not keep the {VERSION}.", hint="Name a store by --store, or a JSON file of runs."
-            )
-        runs = read_runs(Path(source))
     phases = load(source, study=study)
-    if by == VERSION:
-        known = {run.id: run.instrument.get(VERSION) for run in runs}
-        values = pd.Series({run: known.get(run) for run in phases["run"].unique()}, dtype="object")
-    else:
-        values = phases[phases["phase"] == PhaseName.TOTAL].set_index("run")[by]
+    values = phases[phases["phase"] == PhaseName.TOTAL].set_index("run")[by]
     return phases, values.dropna().map(_text)
 
 
