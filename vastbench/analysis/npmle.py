@@ -108,8 +108,9 @@ def maximise(cells: Support, weights: np.ndarray) -> Solution:
 
 def _expectation_step(mass: np.ndarray, weights: np.ndarray, cells: Support) -> np.ndarray:
     """The mass after one step of expectation and maximisation."""
-    found: np.ndarray = mass * _gradient(weights / _chances(mass, cells), cells)
-    return found / found.sum()
+    found = mass * _gradient(weights / _chances(mass, cells), cells)
+    share: np.ndarray = found / found.sum()
+    return share
 
 
 def _loglik(weights: np.ndarray, chances: np.ndarray) -> float:
