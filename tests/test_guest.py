@@ -244,6 +244,6 @@ def test_a_faulty_clock_is_found_out_and_nothing_else_of_the_run_suffers(faulty,
     assert run.phase(PhaseName.REPORTING) is None
     assert f"not trusted: {run.guest['why']}" in str(run)
     if isolation == "namespace":
-        said = {"skewed": "gained", "jumping": "jump", "missing": "no /proc/uptime"}
+        said = {"skewed": "another rate", "jumping": "jump", "missing": "no /proc/uptime"}
         backwards = clock == "jumping" and "went backwards" in run.guest["why"]
         assert said[clock] in run.guest["why"] or backwards
