@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from vastbench.errors import StoreError
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema revision that this vastbench writes; the newest file in ``migrations/versions`` (a test compares)."""
 
 

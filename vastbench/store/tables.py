@@ -126,3 +126,18 @@ study_runs = sa.Table(
     sa.Column("owner", sa.JSON, nullable=False),
     sa.Column("started_at", sa.String(40), nullable=False),
 )
+
+owners = sa.Table(
+    "owners",
+    metadata,
+    # No foreign key: a lease outlives whoever held it. `beat_at` is the last sign of life, by the owner's own clock.
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("beat_at", sa.String(40), nullable=False),
+)
+
+marks = sa.Table(
+    "marks",
+    metadata,
+    # One row: what tells the labels of this store from those of any other store of the same account.
+    sa.Column("mark", sa.String(8), primary_key=True),
+)
