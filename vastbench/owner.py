@@ -1,51 +1,136 @@
-"""Which process a lease or a run belongs to, and whether that process has ended."""
+"""Which process a lease or a run belongs to, and whether that process still lives.
+
+On the same machine the kernel tells. Elsewhere only signs of life do: an owner writes one to the store every
+:data:`BEAT_S` seconds, and who has given none for :data:`SILENCE_S` is taken for dead.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import socket
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from vastbench.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 10.0
+"""Real seconds between two signs of life."""
+
+SILENCE_S = 300.0
+"""Real seconds without a sign of life after which an owner on another machine is taken for dead."""
 
 _PROC = Path("/proc")
 
 
+class State(StrEnum):
+    """What is known of an owner."""
+
+    LIVING = "living"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
 def owner(*, emulator: bool = False) -> dict[str, Any]:
-    """This process: host, boot id, process and its start time (clock ticks since boot), as far as the system tells.
+    """This process as an owner: an id of its own, host, boot id, process number and namespace, and its start time (clock
+    ticks since boot), as far as the system tells.
 
     ``emulator``: its instances live in an emulator inside this process, and end with it.
     """
-    boot = _PROC / "sys/kernel/random/boot_id"
-    state_and_start = _state_and_start(os.getpid())
-    return {
-        "host": socket.gethostname(),
-        "boot_id": boot.read_text().strip() if boot.exists() else None,
-        "pid": os.getpid(),
-        "process_start": state_and_start[1] if state_and_start else None,
-        "emulator": emulator,
-    }
+    return {"id": secrets.token_hex(16), **_here(), "emulator": emulator}
 
 
 def has_ended(other: Mapping[str, Any]) -> bool:
-    """Whether the process that ``other`` (of :func:`owner`) describes is known to have ended.
+    """Whether the process that ``other`` (of :func:`owner`) describes is known here to have ended."""
+    return state_here(other) is State.ENDED
 
-    False when that cannot be told from here: another host's processes cannot be seen.
-    """
-    here = owner()
+
+def state_here(other: Mapping[str, Any]) -> State:
+    """What this machine's kernel tells of ``other``; unknown for another host or container, whose processes cannot be seen."""
+    here = _here()
     if other.get("host") != here["host"]:
-        return False
+        return State.UNKNOWN
     boots = other.get("boot_id"), here["boot_id"]
     if None not in boots and boots[0] != boots[1]:
-        return True
+        return State.ENDED
+    if other.get("pid_namespace", here["pid_namespace"]) != here["pid_namespace"]:
+        return State.UNKNOWN
     pid = other.get("pid")
     if not isinstance(pid, int) or pid <= 0:
-        return False
+        return State.UNKNOWN
     if here["process_start"] is None:
-        return not _answers(pid)
+        return State.LIVING if _answers(pid) else State.ENDED
     found = _state_and_start(pid)
     # A zombie has ended; its number is only kept until its parent asks for it.
-    return found is None or found[0] in "ZX" or found[1] != other.get("process_start")
+    ended = found is None or found[0] in "ZX" or found[1] != other.get("process_start")
+    return State.ENDED if ended else State.LIVING
+
+
+def state_of(other: Mapping[str, Any], beats: Mapping[str, str], now: datetime) -> State:
+    """What is known of ``other``: from this machine's kernel or, where that cannot tell, from its last sign of life.
+
+    ``beats``: the last signs of life by owner's id (ISO 8601). One that never gave any stays unknown.
+    """
+    seen = state_here(other)
+    last = beats.get(str(other.get("id")))
+    if seen is not State.UNKNOWN or last is None:
+        return seen
+    silent_s = (now - datetime.fromisoformat(last)).total_seconds()
+    return State.LIVING if silent_s < SILENCE_S else State.ENDED
+
+
+class Heartbeat:
+    """Signs of life, from a thread of its own, for as long as the with-block lasts.
+
+    ``beat`` writes one. The first is written before the block is entered, and raises what it raises; later ones may fail:
+    the next follows soon.
+    """
+
+    def __init__(self, beat: Callable[[], None]) -> None:
+        """Nothing is written yet."""
+        self._beat = beat
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="vastbench-heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        """Begin."""
+        self._beat()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End; a sign that is being written may still be."""
+        self._ended.set()
+
+    def _go_on(self) -> None:
+        while not self._ended.wait(BEAT_S):
+            try:
+                self._beat()
+            except StoreError as error:
+                log.info("no sign of life could be written: %s", error)
+
+
+def _here() -> dict[str, Any]:
+    boot = _PROC / "sys/kernel/random/boot_id"
+    state_and_start = _state_and_start(os.getpid())
+    try:
+        namespace = (_PROC / "self/ns/pid").readlink().name
+    except OSError:
+        namespace = None
+    return {
+        "host": socket.gethostname(),
+        "boot_id": boot.read_text().strip() if boot.exists() else None,
+        "pid_namespace": namespace,
+        "pid": os.getpid(),
+        "process_start": state_and_start[1] if state_and_start else None,
+    }
 
 
 def _state_and_start(pid: int) -> tuple[str, str] | None:

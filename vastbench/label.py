@@ -1,0 +1,36 @@
+"""The label of an instance: it tells anybody, even without the store, whose it is and until when it may be needed.
+
+``vb-MARK-RUN-ATTEMPT-EPOCH``: the mark of the store that holds its lease, the run, the attempt, and the deadline in epoch
+seconds. It is unique to the attempt, so that an ambiguous create can be resolved by looking for it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+_LABEL = re.compile(r"vb-([0-9a-f]{8})-([A-Za-z0-9._-]{1,60})-([0-9]{1,3})-([0-9]{9,11})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What one of our labels says; ``deadline`` is the date after which nobody should need the instance any more."""
+
+    mark: str
+    run_id: str
+    attempt: int
+    deadline: datetime
+
+    def __str__(self) -> str:
+        """The label itself."""
+        return f"vb-{self.mark}-{self.run_id}-{self.attempt}-{int(self.deadline.timestamp())}"
+
+
+def read_label(text: str | None) -> Label | None:
+    """What ``text`` says when it is one of our labels, to the last character; None for anybody else's."""
+    found = _LABEL.fullmatch(text or "")
+    if found is None:
+        return None
+    mark, run_id, attempt, epoch = found.groups()
+    return Label(mark, run_id, int(attempt), datetime.fromtimestamp(int(epoch), UTC))
