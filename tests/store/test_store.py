@@ -1,9 +1,11 @@
 """The store keeps runs and leases, and says clearly when it cannot."""
 
 import json
+import re
 import sqlite3
 import threading
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,35 @@ def test_a_lease_is_open_until_it_is_closed(store):
 def test_changing_a_lease_that_is_not_there_is_an_error(store):
     with pytest.raises(StoreError, match="vb-9"):
         store.update_lease("vb-9", state="closed")
+
+
+def test_a_lease_is_closed_once_and_its_verdict_stays(store):
+    store.open_lease(lease())
+    assert store.close_lease("vb-1", verdict="destroyed", note="by its run")
+    assert not store.close_lease("vb-1", verdict="already gone", note="by a reaper")
+    (closed,) = store.leases()
+    assert (closed.state, closed.verdict, closed.note) == ("closed", "destroyed", "by its run")
+    assert datetime.fromisoformat(closed.closed_at).utcoffset() == timedelta(0)
+    with pytest.raises(StoreError, match="vb-9"):
+        store.close_lease("vb-9", verdict="destroyed")
+
+
+def test_an_owner_is_alive_as_of_its_last_beat(store):
+    assert store.beats() == {}
+    for owner_id in ("one", "two", "one"):
+        store.beat(owner_id)
+    beats = {owner_id: datetime.fromisoformat(date) for owner_id, date in store.beats().items()}
+    assert beats["one"] > beats["two"]
+    assert beats["one"].utcoffset() == timedelta(0)
+
+
+def test_every_store_has_a_mark_of_its_own_that_stays(tmp_path):
+    marks = []
+    for name in ("one", "two", "one"):
+        with Store(tmp_path / f"{name}.sqlite") as opened:
+            marks.append(opened.mark)
+    assert marks[0] == marks[2] != marks[1]
+    assert all(re.fullmatch("[0-9a-f]{8}", mark) for mark in marks)
 
 
 def test_a_lease_survives_a_store_that_is_never_closed(tmp_path):

@@ -155,7 +155,7 @@ class Store:
         with self._transaction() as connection:
             there = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
             if there is None:
-                started_at = datetime.now(UTC).isoformat()
+                started_at = _now()
                 row = {"name": name, "scenario": scenario, "started_at": started_at, "repeats": repeats}
                 connection.execute(sa.insert(tables.studies), row | {"conditions": with_ending(conditions, stopping, None)})
             else:
@@ -206,7 +206,7 @@ class Store:
             under_way = [one for one in _unfinished(connection, study) if one.owner.get("host") == owner.get("host")]
             if connection.execute(_made(study)).scalar_one() + len(under_way) >= repeats:
                 return False
-            row = {"run_id": run_id, "study": study, "owner": dict(owner), "started_at": datetime.now(UTC).isoformat()}
+            row = {"run_id": run_id, "study": study, "owner": dict(owner), "started_at": _now()}
             connection.execute(sa.insert(tables.study_runs), row)
         return True
 
@@ -215,7 +215,7 @@ class Store:
         with self._transaction() as connection:
             of_study = tables.sittings.c.study == study
             number = int(connection.execute(sa.select(sa.func.count()).where(of_study)).scalar_one())
-            row = {"study": study, "number": number, "started_at": datetime.now(UTC).isoformat()}
+            row = {"study": study, "number": number, "started_at": _now()}
             connection.execute(sa.insert(tables.sittings), row)
         return number
 
@@ -240,7 +240,23 @@ class Store:
         with self._transaction() as connection:
             done = connection.execute(sa.update(tables.leases).where(tables.leases.c.label == label).values(**changes))
             if done.rowcount != 1:
-                raise StoreError(f"The lease {label} is not in the store {self.place}.", hint="Was the store replaced?")
+                raise self._no_lease(label)
+
+    def close_lease(self, label: str, *, verdict: str, note: str = "") -> bool:
+        """Close a lease that is not closed yet; whether this did it. A verdict that is there is never overwritten.
+
+        Without a ``note`` the lease keeps the one it has.
+
+        Raises StoreError when there is no such lease.
+        """
+        this = tables.leases.c.label == label
+        closing = sa.update(tables.leases).where(this, tables.leases.c.state != "closed")
+        with self._transaction() as connection:
+            kept = note or tables.leases.c.note
+            done = connection.execute(closing.values(state="closed", verdict=verdict, closed_at=_now(), note=kept))
+            if done.rowcount == 0 and connection.execute(sa.select(tables.leases.c.label).where(this)).first() is None:
+                raise self._no_lease(label)
+        return done.rowcount == 1
 
     def leases(self, *, open_only: bool = False) -> list[LeaseRow]:
         """All leases, oldest first, or only those that are not closed."""
@@ -249,6 +265,27 @@ class Store:
             query = query.where(tables.leases.c.state != "closed")
         with self._transaction() as connection:
             return [LeaseRow(**row) for row in connection.execute(query).mappings().all()]
+
+    @property
+    def mark(self) -> str:
+        """What tells the labels of this store from those of any other: eight hexadecimal digits, drawn when it was made."""
+        with self._transaction() as connection:
+            return str(connection.execute(sa.select(tables.marks.c.mark)).scalar_one())
+
+    def beat(self, owner_id: str) -> None:
+        """Write down that the owner of that id is alive now, by this machine's clock."""
+        # The same words on SQLite and PostgreSQL, which SQLAlchemy knows only as two dialects' own inserts.
+        words = "INSERT INTO owners (id, beat_at) VALUES (:id, :now) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at"
+        with self._transaction() as connection:
+            connection.execute(sa.text(words), {"id": owner_id, "now": _now()})
+
+    def beats(self) -> dict[str, str]:
+        """When each owner was last known to be alive: its id, and a date in ISO 8601, UTC, by its own machine's clock."""
+        with self._transaction() as connection:
+            return {row.id: row.beat_at for row in connection.execute(sa.select(tables.owners))}
+
+    def _no_lease(self, label: str) -> StoreError:
+        return StoreError(f"The lease {label} is not in the store {self.place}.", hint="Was the store replaced?")
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -284,6 +321,10 @@ class Store:
         return [
             run_of(row, attempts.get(row["id"], []), phases.get(row["id"], []), readings.get(row["id"], {})) for row in rows
         ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
 
 
 def _made(study: str) -> sa.Select[Any]:
