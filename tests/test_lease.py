@@ -9,12 +9,13 @@ import pytest
 
 from tests.profiles import certain
 from vastbench.bench import Bench
+from vastbench.budget import Budget
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, Refused, StoreError
 from vastbench.interrupts import interruption_in
 from vastbench.lease import clear_no
-from vastbench.provision import Budget, Conditions, Provisioner, vanished
+from vastbench.provision import Conditions, Provisioner, vanished
 from vastbench.scenarios.integration import integration
 from vastbench.store import Store
 from vastbench.timing import Outcome, PhaseName, Recorder
@@ -46,13 +47,22 @@ class FailingJournal:
     def __init__(self, store, state):
         self.store, self.state = store, state
 
-    def open_lease(self, lease):
-        self.store.open_lease(lease)
+    @property
+    def mark(self):
+        return self.store.mark
+
+    def open_lease(self, lease, *, at_most=None):
+        self.store.open_lease(lease, at_most=at_most)
 
     def update_lease(self, label, **changes):
         if changes.get("state") == self.state or self.state == "any":
             raise StoreError("disk full (faked)")
         self.store.update_lease(label, **changes)
+
+    def close_lease(self, label, *, verdict, note=""):
+        if self.state in ("closed", "any"):
+            raise StoreError("disk full (faked)")
+        return self.store.close_lease(label, verdict=verdict, note=note)
 
 
 @contextmanager

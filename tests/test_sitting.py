@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from vastbench.lease import close_after_dead_emulators
+from vastbench.reap import close_after_dead_emulators
 from vastbench.owner import has_ended, owner
 from vastbench.report.files import read_run
 from vastbench.resources import shared
@@ -38,8 +38,8 @@ def dead():
 
 
 def lease(label, whose, **changes):
-    dates = {"opened_at": "2026-01-01T00:00:00+00:00", "deadline_at": "2026-01-01T00:30:00+00:00"}
-    return LeaseRow(label, "r1", 1, "https://vast.example", 7001, 0.2, owner=whose, state="held", **(dates | changes))
+    known = {"opened_at": "2026-01-01T00:00:00+00:00", "deadline_at": "2026-01-01T00:30:00+00:00", "state": "held"}
+    return LeaseRow(label, "r1", 1, "https://vast.example", 7001, 0.2, owner=whose, **(known | changes))
 
 
 def test_a_process_has_ended_when_it_is_gone_or_another_one_has_its_number(dead):
@@ -112,17 +112,19 @@ def test_money_spent_is_the_upper_bound_of_the_meters_or_the_worst_of_the_leases
     imported = replace(RUN, id="i", cost=Cost(naive_usd=0.5))
     killed = replace(RUN, id="r1", cost=Cost())
     nothing_rented = replace(RUN, id="n", cost=Cost())
-    never = lease("vb-2", {}, verdict="never created")
-    leases = [lease("vb-1", {}), never]  # half an hour at 0.2 $/h, four times as fast
+    closed = {"state": "closed", "closed_at": "2026-01-01T00:30:00+00:00"}
+    never = lease("vb-2", {}, verdict="never created", **closed)
+    leases = [lease("vb-1", {}, verdict="destroyed", **closed), never]  # half an hour at 0.2 $/h, four times as fast
     runs = (metered, imported, killed, nothing_rented)
     assert spent_at_most_usd(runs, [], leases, speed=4) == pytest.approx(0.021 + 0.5 + 0.2 * 0.5 * 4)
 
 
 def test_an_open_lease_and_a_run_under_way_elsewhere_count_at_their_worst():
+    dates = {"opened_at": "2126-01-01T00:00:00+00:00", "deadline_at": "2126-01-01T00:30:00+00:00"}
     leaked = replace(RUN, id="r1", cost=Cost(gpu_usd=0.01, gpu_upper_usd=0.02))
     elsewhere = Announcement("r2", "s", {"host": "elsewhere"}, "2026-11-23T00:00:00+00:00")
-    open_lease = replace(lease("vb-1", {}), state="held", verdict="leaked")
-    theirs = replace(lease("vb-2", {}), run_id="r2", state="held")
+    open_lease = lease("vb-1", {}, verdict="leaked", **dates)
+    theirs = replace(lease("vb-2", {}, **dates), run_id="r2")
     assert spent_at_most_usd((leaked,), [elsewhere], [open_lease, theirs], speed=1) == pytest.approx(2 * 0.2 * 0.5)
 
 

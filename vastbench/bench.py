@@ -10,27 +10,29 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vastbench.analysis.stopping import StoppingRule
+from vastbench.budget import Budget, worst_usd
 from vastbench.clock import Clock
 from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
-from vastbench.lease import clear_no, close_after_dead_emulators
-from vastbench.owner import owner
-from vastbench.provision import Budget, Conditions, Provisioner
+from vastbench.lease import clear_no
+from vastbench.owner import Heartbeat, has_ended, owner
+from vastbench.provision import Conditions, Provisioner
+from vastbench.reap import Finding, close_after_dead_emulators, reap
 from vastbench.run import Run
 from vastbench.scenarios.integration import NAME as INTEGRATION
 from vastbench.scenarios.integration import integration
 from vastbench.settings import Settings, default_store, is_loopback
 from vastbench.sitting import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
-from vastbench.store import Store
+from vastbench.store import LeaseRow, Store
 from vastbench.study import Study, check_plan
 from vastbench.timing import Listener, Phase, PhaseName, Recorder
 from vastbench.vast.api import VastApi
@@ -47,9 +49,10 @@ class Bench:
     """One marketplace, one store, one clock, and the runs made with them.
 
     Use it in a with-block. ``speed`` is emulated seconds per real second. ``budget_usd`` is what all runs of this bench
-    together may cost at their worst; live it is required. ``study`` names the study that this bench makes runs of (see
-    :func:`~vastbench.study.run_study`): then the budget covers what earlier sittings spent, too, the runs that a killed one
-    left are stored as killed, and ``seed`` is the seed of its first sitting
+    together may cost at their worst, beside what open leases of others may; live it is required. ``max_instances``: how many
+    instances may exist at once, those of other processes with the same store included. ``study`` names the study that this
+    bench makes runs of (see :func:`~vastbench.study.run_study`): then the budget covers what earlier sittings spent, too, the
+    runs that a killed one left are stored as killed, and ``seed`` is the seed of its first sitting
     (:func:`~vastbench.sitting.sitting_seed` has those of the others).
     """
 
@@ -65,6 +68,7 @@ class Bench:
         api_key_file: Path | None = None,
         truth: Path | None = None,
         study: str = "",
+        max_instances: int | None = None,
     ) -> None:
         """Take the settings; nothing is started before the with-block is entered.
 
@@ -73,6 +77,8 @@ class Bench:
         """
         if study:
             check_plan(study)
+        if max_instances is not None and max_instances < 1:
+            raise UsageError(f"At most {max_instances} instances are allowed at once.", hint="Give 1 or more.")
         if live and not (budget_usd is not None and 0 < budget_usd < float("inf")):
             raise BudgetRefused(
                 "A live run needs a budget" + ("." if budget_usd is None else f", not {budget_usd}."),
@@ -83,6 +89,7 @@ class Bench:
         self.profile = profile
         self.seed = seed
         self.study = study
+        self.max_instances = max_instances
         self.settings = Settings.from_environment(api_key_file=api_key_file)
         self.clock = Clock(self.settings.vastbench_speed if live else speed)
         self._place = store or self.settings.vastbench_store or default_store()
@@ -92,6 +99,7 @@ class Bench:
         self._under_way: set[int] = set()
         self._closing = True
         self._leaked = ""
+        self._owner = owner(emulator=not live)
         self.store: Store
         self.api: VastApi
 
@@ -103,25 +111,32 @@ class Bench:
             stack.enter_context(raising(Interrupted("Stopped by a signal."), *deadly, first=self._rent_nothing_more))
             self.store = stack.enter_context(Store(self._place))
             self.clock.stopping.clear()
+            stack.enter_context(Heartbeat(lambda: self.store.beat(self._owner["id"])))
+            close_after_dead_emulators(self.store)
             if self.live:
-                url, key = self.settings.vast_url, self.settings.require_key()
-                self.api = stack.enter_context(VastApi(url, key, clock=self.clock))
+                key = self.settings.require_key()
+                self.api = stack.enter_context(VastApi(self.settings.vast_url, key, clock=self.clock))
+                self._tell_what_is_left_over()
             else:
                 from vastbench.emulator import Emulator
 
-                close_after_dead_emulators(self.store)
                 self._seed = self._seed_of_this_sitting()
                 emulator = Emulator(self.profile, seed=self._seed, speed=self.clock.speed, truth=self._truth)
                 stack.enter_context(emulator)
                 self.emulator = emulator
-                url = emulator.url
-                self.api = stack.enter_context(VastApi(url, emulator.api_key, clock=self.clock))
+                self.api = stack.enter_context(VastApi(emulator.url, emulator.api_key, clock=self.clock))
             self._watch = Watch(self.api, self.clock)
             stack.callback(self._watch.close)
-            spent_usd = self._go_on()
-            budget = None if self.budget_usd is None else Budget(self.budget_usd, spent_usd)
+            budget = self._go_on()
             self._provisioner = Provisioner(
-                self.api, self._watch, self.store, self.clock, url=url, budget=budget, owner=owner(emulator=not self.live)
+                self.api,
+                self._watch,
+                self.store,
+                self.clock,
+                url=self.api.url,
+                budget=budget,
+                max_instances=self.max_instances,
+                owner=self._owner,
             )
             self._stack = stack.pop_all()
         self._closing = False
@@ -189,7 +204,7 @@ class Bench:
         """
         if study.name != self.study:
             raise UsageError(f"The bench makes runs of {self.study!r}, not of {study.name!r}.", hint="Open it for that study.")
-        conditions = Conditions(**{one.name: study.conditions[one.name] for one in fields(Conditions)})
+        conditions = Conditions.of(study.conditions)
         with self._under_way_here():
             run_id = new_run_id()
             if not self.store.announce_run(study.name, run_id, self._provisioner.owner):
@@ -254,13 +269,39 @@ class Bench:
         seed = load(self.profile).seed if self.seed is None and number else self.seed
         return sitting_seed(seed, number)
 
-    def _go_on(self) -> float:
-        """Account for what earlier sittings of the study left; what they spent at most, in USD."""
-        if not self.study or not self.store.announced(self.study):
-            return 0.0
-        bury_killed_runs(self.store, self.store.study(self.study))
-        runs, under_way = self.store.study(self.study).runs, self.store.unfinished(self.study)
-        return spent_at_most_usd(runs, under_way, self.store.leases(), speed=self.clock.speed)
+    def _go_on(self) -> Budget | None:
+        """Account for what earlier sittings of the study left, and for what is open: the budget, if there is one."""
+        spent_usd, counted = 0.0, frozenset[str]()
+        if self.study and self.store.announced(self.study):
+            bury_killed_runs(self.store, self.store.study(self.study))
+            runs, under_way = self.store.study(self.study).runs, self.store.unfinished(self.study)
+            spent_usd = spent_at_most_usd(runs, under_way, self.store.leases(), speed=self.clock.speed)
+            counted = frozenset(one.id for one in runs) | {one.run_id for one in under_way}
+        if self.budget_usd is None:
+            return None
+        return Budget(self.budget_usd, spent_usd, lambda: worst_usd(self._open_elsewhere(counted), speed=self.clock.speed))
+
+    def _tell_what_is_left_over(self) -> None:
+        labels = [row.label for row in self._open_elsewhere() if has_ended(row.owner)]
+        if labels:
+            shown = ", ".join(labels[:3]) + (" …" if len(labels) > 3 else "")
+            log.warning(
+                "%d instances of processes that have ended may still bill (%s). Close them: vastbench reap --live",
+                len(labels),
+                shown,
+            )
+
+    def reap(self, *, dry_run: bool = False, heard: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
+        """Close what dead owners left on this bench's marketplace (see :func:`vastbench.reap.reap`)."""
+        return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, heard=heard)
+
+    def _open_elsewhere(self, counted: frozenset[str] = frozenset()) -> list[LeaseRow]:
+        """The open leases on this marketplace that are not this bench's, without those of runs that are ``counted`` already."""
+        return [
+            row
+            for row in self.store.leases(open_only=True)
+            if row.url == self.api.url and row.owner.get("id") != self._owner["id"] and row.run_id not in counted
+        ]
 
     def _conditions(self) -> dict[str, Any]:
         return {} if self.live else {"profile": Path(self.profile).stem, "seed": self._seed}

@@ -8,6 +8,7 @@
     │   │   └── SchemaError        a table or file of another version, or of no version at all
     │   ├── NotFound               no run, study, notebook or profile of that name
     │   └── BudgetRefused          the estimate does not fit the budget, or no consent
+    │       └── TooManyInstances   as many as allowed exist already
     ├── StoreError                 the store cannot be opened, read or written               exit 3
     ├── ApiError                   the marketplace said no, or nothing                       exit 4
     │   ├── ApiUnreachable         no connection, timeout, dropped connection
@@ -21,6 +22,7 @@
     ├── InstanceError              the instance did not become or stay useful                exit 6
     │   ├── BootFailed             a status that does not recover, or an OCI error
     │   ├── Vanished               the instance left the list without us
+    │   ├── PriceRose              the instance costs more than was allowed
     │   ├── SshError               the machine refused, dropped or garbled SSH
     │   │   ├── HostKeyChanged     a pinned host key changed
     │   │   ├── ConnectionLost     the connection died under a command (exit status -1)
@@ -88,6 +90,10 @@ class BudgetRefused(UsageError):
     """The estimate does not fit the budget, or the user did not agree."""
 
     cause = "budget"
+
+
+class TooManyInstances(BudgetRefused):
+    """As many instances as allowed exist already, and none of them went in time."""
 
 
 class StoreError(VastbenchError):
@@ -185,6 +191,12 @@ class Vanished(InstanceError):
     """The instance left the account's list without our doing."""
 
     cause = "vanished"
+
+
+class PriceRose(InstanceError):
+    """The instance costs more per hour than was allowed, whatever its offer said."""
+
+    cause = "price"
 
 
 class SshError(InstanceError):

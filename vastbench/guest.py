@@ -61,6 +61,8 @@ cd ~/{FOLDER}
 for file in timeline login; do
   echo; echo "{{mark}} $file"; cat $file
 done
+echo; echo "{{mark}} switch"
+read -r pid words <switch && kill -0 "$pid" && echo "armed $words"
 echo; echo "{{mark}} end"
 while read -r _; do
   up=
@@ -80,11 +82,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was read: the timeline's lines, the readings at first commands, and the round trips with their answers' words."""
+    """What was read: the timeline's lines, the readings at first commands, the round trips with their answers' words, and what
+    the dead-man's switch says of itself."""
 
     timeline: tuple[str, ...]
     logins: tuple[str, ...]
     answers: tuple[tuple[float, float, str], ...]
+    switch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +109,12 @@ class Guest:
 
     ``moments``: container_started, onstart_started, sshd_up, key_installed, as far as they are known. ``offset_error_s``: half
     the width of what the round trips leave of the offset. ``rate_error``: the error of the clock's rate (0.1 is 10 %)
-    that would have been noticed between the first command and the round trips.
+    that would have been noticed between the first command and the round trips. ``switch``: what is wrong with the instance's
+    dead-man's switch, empty when it is armed, None when that could not be seen.
     """
 
     why: str = ""
+    switch: str | None = None
     moments: dict[str, Moment] = field(default_factory=dict)
     offset_error_s: float | None = None
     round_trips: int = 0
@@ -149,7 +155,7 @@ def ask(session: Session, clock: Clock, known: Known) -> Guest:
 def read(session: Session, clock: Clock) -> Transcript:
     """The timeline, and :data:`ROUND_TRIPS` readings of the instance's clock, over one channel. Raises VastbenchError."""
     mark = secrets.token_hex(4)
-    parts: dict[str, list[str]] = {"timeline": [], "login": []}
+    parts: dict[str, list[str]] = {"timeline": [], "login": [], "switch": []}
     answers = []
     with session.dialogue(f"sh -c {shlex.quote(_SCRIPT.format(mark=mark))}", timeout_s=READ_LIMIT_S) as talk:
         part, size = "", 0
@@ -165,7 +171,19 @@ def read(session: Session, clock: Clock) -> Transcript:
             talk.say(b"")
             line = talk.hear().decode("ascii", "replace")
             answers.append((sent / clock.speed, clock.now() / clock.speed, line.removeprefix(f"{mark} clock").strip()))
-    return Transcript(tuple(parts["timeline"]), tuple(parts["login"]), tuple(answers))
+    return Transcript(tuple(parts["timeline"]), tuple(parts["login"]), tuple(answers), tuple(parts["switch"]))
+
+
+def wrong_with_switch(lines: Sequence[str]) -> str:
+    """What keeps the dead-man's switch that says ``lines`` of itself from destroying its instance; empty when nothing does."""
+    words = lines[0].split() if lines else []
+    if words[:1] != ["armed"]:
+        return "it does not run: the start script did not take, or was ended"
+    if "key" not in words:
+        return "it has no key: the marketplace gave the container none"
+    if not any(word.startswith("/") for word in words):
+        return "the image has neither curl, wget, python3 nor apt-get"
+    return ""
 
 
 def offset(readings: Iterable[Reading]) -> tuple[float, float] | None:
@@ -182,6 +200,7 @@ def examine(transcript: Transcript, known: Known, speed: float) -> Guest:
     """Judge what was read; ``speed`` is clock seconds per real second."""
     rtts = [received - sent for sent, received, _ in transcript.answers]
     guest = Guest(
+        switch=wrong_with_switch(transcript.switch),
         round_trips=len(rtts),
         rtt_min_s=min(rtts) * speed if rtts else None,
         raw={

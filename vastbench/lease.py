@@ -13,7 +13,7 @@ raised.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,8 +22,7 @@ from typing import Any, Protocol
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, KeyRejected, LeaseNotClosed, OfferGone, StoreError, UsageError
 from vastbench.interrupts import shield
-from vastbench.owner import has_ended
-from vastbench.store import LeaseRow, Store
+from vastbench.store import LeaseRow
 from vastbench.timing import Moment, Outcome, PhaseName, Recorder
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.limits import NotSent
@@ -51,11 +50,18 @@ REPEAT_DESTROY_S = 10.0
 class Journal(Protocol):
     """Where leases are written down; the store is one."""
 
-    def open_lease(self, lease: LeaseRow) -> None:
-        """Write down a lease and sync it."""
+    @property
+    def mark(self) -> str:
+        """What tells its labels from those of any other."""
+
+    def open_lease(self, lease: LeaseRow, *, at_most: int | None = None) -> None:
+        """Write down a lease and sync it. Raises TooManyInstances when ``at_most`` are open already."""
 
     def update_lease(self, label: str, **changes: Any) -> None:
         """Change columns of a lease and sync them."""
+
+    def close_lease(self, label: str, *, verdict: str, note: str = "") -> bool:
+        """Close a lease that is not closed yet, and sync it; whether this did it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -106,7 +112,7 @@ class Lease:
             self.destroyed = Moment.between(earliest, answer.received, "action")
         self.verdict = verdict
         self.held.discard(self)
-        self.journal.update_lease(self.label, state="closed", verdict=verdict, closed_at=utc_now())
+        self.journal.close_lease(self.label, verdict=verdict)
         return verdict
 
     def _destroy(self) -> Answer[str] | None:
@@ -165,13 +171,14 @@ def hold(
     url: str,
     owner: dict[str, Any],
     held: set[Lease],
+    at_most: int | None = None,
 ) -> Iterator[Lease]:
     """Rent ``offer`` under a lease that is closed on every way out of the with-block.
 
     ``owner``: the process that it belongs to. ``held``: where the lease is listed until it is closed, so that whoever owns the
-    set can close what slipped through.
-    ``deadline``: the date after which nobody should need the instance any more. Raises what the create raised, after
-    destroying what it may have made; LeaseNotClosed when that fails.
+    set can close what slipped through. ``at_most``: how many leases may be open on this marketplace at once, this one included.
+    ``deadline``: the date at which the instance destroys itself unless that is put off. Raises what the create raised, after
+    destroying what it may have made; LeaseNotClosed when that fails; TooManyInstances, before anything is sent.
     """
     row = LeaseRow(
         label=request.label,
@@ -185,7 +192,7 @@ def hold(
         deadline_at=deadline.isoformat(),
         owner=owner,
     )
-    journal.open_lease(row)
+    journal.open_lease(row, at_most=at_most)
     lease: Lease | None = None
     try:
         with shield():
@@ -250,7 +257,7 @@ def _undo(
             _note(journal, label, verdict="unknown", note=note[:300])
             return
     if made is None:
-        _note(journal, label, state="closed", verdict="never created", closed_at=utc_now(), note=str(error)[:300])
+        _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
         return
     _note(journal, label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
     lease = Lease(api, watch, journal, clock, label, made, Moment.between(before, clock.now(), "action"), held)
@@ -291,11 +298,15 @@ def _find(watch: Watch, clock: Clock, label: str) -> int | None:
 
 
 def _note(journal: Journal, label: str, **changes: Any) -> None:
+    _quietly(lambda: journal.update_lease(label, **changes), label)
+
+
+def _quietly(write: Callable[[], object], label: str) -> None:
     """Write to the journal where a journal that fails must not stand in the way of destroying."""
     try:
-        journal.update_lease(label, **changes)
+        write()
     except StoreError as error:
-        log.error("the lease %s could not be updated with %s: %s", label, changes, error)
+        log.error("the lease %s could not be updated: %s", label, error)
 
 
 def _close_whatever_happens(lease: Lease, recorder: Recorder) -> None:
@@ -312,23 +323,6 @@ def _close_whatever_happens(lease: Lease, recorder: Recorder) -> None:
         raise
 
 
-def new_label(run_id: str, attempt: int, deadline: datetime) -> str:
-    """A label that is unique to the attempt and tells a reaper who owns it and until when: ``vb-RUN-ATTEMPT-EPOCH``."""
-    return f"vb-{run_id}-{attempt}-{int(deadline.timestamp())}"
-
-
 def utc_now() -> str:
     """This moment's date, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat()
-
-
-def close_after_dead_emulators(store: Store) -> int:
-    """Close the open leases of processes that ended with an emulator of their own inside; how many there were.
-
-    Leases of live marketplaces and of emulators started by hand are left alone: there an instance outlives its renter.
-    """
-    gone = [row for row in store.leases(open_only=True) if row.owner.get("emulator") and has_ended(row.owner)]
-    for row in gone:
-        note = "its emulator ended with the process that rented it"
-        store.update_lease(row.label, state="closed", verdict="already gone", closed_at=utc_now(), note=note)
-    return len(gone)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from datetime import datetime
 
 FOLDER = ".vastbench"
 """The folder in root's home that holds ``timeline`` and ``login``."""
@@ -18,18 +19,56 @@ LOOK_S = 0.2
 FIRST_COMMAND = "sh -c " + shlex.quote(f"{{ read -r up _ </proc/uptime && echo $up >>~/{FOLDER}/login; }} 2>/dev/null; exit 0")
 """The command that proves SSH usable. It notes the instance's clock as well, which costs no process of its own."""
 
-_DEAD_MAN = """\
+SHORTEST_S = 60.0
+"""Real seconds below which no switch waits, however fast the clock: a machine's own work does not get faster with it."""
+
+SWITCH_LOOK_S = 5
+"""Real seconds between two looks of the dead-man's switch at its deadline."""
+
+_SWITCH = """\
 touch ~/.no_auto_tmux
+mkdir -p ~/{folder}
 (
-  sleep {seconds}
+  cd ~/{folder} || cd /tmp
+  now() {
+    read -r up _ </proc/uptime && echo "${up%.*}" || date +%s
+  }
+  read -r boot </proc/sys/kernel/random/boot_id
+  left=$(({epoch} - $(date +%s)))
+  [ $left -gt 60 ] || left=60
+  [ $left -lt {seconds} ] || left={seconds}
+  last=$(($(now) + left))
+  read -r before <boot
+  [ "$before" = "$boot" ] && [ -s until ] || { echo $last >until; echo "$boot" >boot; }
+  while
+    read -r until _ <until
+    [ "$(now)" -lt "${until:-$last}" ]
+  do
+    sleep {look_s}
+  done
   at="{url}/api/v0/instances/$CONTAINER_ID/"
+  auth="Authorization: Bearer $CONTAINER_API_KEY" json='Content-Type: application/json'
+  command -v curl || command -v wget || command -v python3 || { apt-get -qq update && apt-get -qq -y install curl; }
   while :; do
-    curl -fsS -X DELETE -H "Authorization: Bearer $CONTAINER_API_KEY" -H 'Content-Type: application/json' -d '{{}}' "$at" ||
-    wget -qO- --method=DELETE --header="Authorization: Bearer $CONTAINER_API_KEY" \\
-      --header='Content-Type: application/json' --body-data='{{}}' "$at"
+    curl -fsS -m 60 -X DELETE -H "$auth" -H "$json" -d '{}' "$at" ||
+      wget -qO- -T 60 --method=DELETE --header="$auth" --header="$json" --body-data='{}' "$at" ||
+      AT=$at python3 -c 'import os, urllib.request as u
+u.urlopen(u.Request(os.environ["AT"], b"{}", {"Authorization": "Bearer " + os.environ["CONTAINER_API_KEY"],
+"Content-Type": "application/json"}, method="DELETE"), timeout=60)'
     sleep 30
   done
-) >/tmp/vastbench-deadman.log 2>&1 &
+) >/tmp/vastbench-switch.log 2>&1 &
+echo $! "${CONTAINER_API_KEY:+key}" $(command -v curl wget python3 apt-get) >~/{folder}/switch
+"""
+# It waits by the kernel's uptime, which no setting of the clock moves. The clock is asked once, so that a container that starts
+# late does not live beyond its deadline; a clock that is wrong can shorten the wait, never lengthen it. A restart of the
+# container finds `until` again, a restart of the machine (another boot id) begins anew. Where `until` cannot be read, as on a
+# full disk, the switch knows its first deadline.
+
+_EXTENSION = """\
+cd ~/{folder} && read -r pid _ <switch && kill -0 "$pid" || exit
+read -r up _ </proc/uptime && up=${up%.*} || up=$(date +%s)
+echo $((up + {seconds})) >until.new && mv -f until.new until
 """
 
 _TIMELINE = """\
@@ -74,15 +113,22 @@ _TIMELINE = """\
 # until the first command has run, so that no jump of the clock goes unseen.
 
 
-def onstart(url: str, lifetime_real_s: float, *, public_line: str, watch_real_s: float) -> str:
+def onstart(url: str, deadline: datetime, lifetime_real_s: float, *, public_line: str, watch_real_s: float) -> str:
     """The instance's start script: no tmux at login, the dead-man's switch, and the timeline.
 
-    The switch waits ``lifetime_real_s`` real seconds and then destroys the instance with the instance's own restricted key,
-    without our process or our key. It needs curl or wget in the image and is a second line of defence behind the lease.
-    For the timeline see :func:`timeline`.
+    At ``deadline``, and ``lifetime_real_s`` real seconds (at least :data:`SHORTEST_S`) after its start at the latest, the
+    switch destroys the instance with the instance's own restricted key, without our process, our machine or our key. A restart
+    of the container does not begin the wait anew. It needs curl, wget or python3 in the image, or apt-get to fetch one.
+    :func:`extension` gives it a new deadline. For the timeline see :func:`timeline`.
     """
-    dead_man = _DEAD_MAN.format(url=url, seconds=max(60, math.ceil(lifetime_real_s)))
-    return dead_man + timeline(public_line, watch_real_s)
+    seconds = math.ceil(max(lifetime_real_s, SHORTEST_S))
+    switch = _filled(_SWITCH, epoch=int(deadline.timestamp()), seconds=seconds, url=url, look_s=SWITCH_LOOK_S)
+    return switch + timeline(public_line, watch_real_s)
+
+
+def extension(real_s: float) -> str:
+    """The command that makes the switch wait ``real_s`` real seconds from now on. It fails where the switch does not run."""
+    return _filled(_EXTENSION, seconds=math.ceil(real_s))
 
 
 def timeline(public_line: str, watch_real_s: float) -> str:
@@ -90,8 +136,10 @@ def timeline(public_line: str, watch_real_s: float) -> str:
 
     It waits for the key of ``public_line`` (one line of an ``authorized_keys`` file), at most ``watch_real_s`` real seconds.
     """
-    values = {"looks": math.ceil(watch_real_s / LOOK_S), "folder": FOLDER, "key": public_line.split()[1], "look_s": LOOK_S}
-    script = _TIMELINE
-    for name, value in values.items():
+    return _filled(_TIMELINE, looks=math.ceil(watch_real_s / LOOK_S), key=public_line.split()[1], look_s=LOOK_S)
+
+
+def _filled(script: str, **values: object) -> str:
+    for name, value in {"folder": FOLDER, **values}.items():
         script = script.replace(f"{{{name}}}", str(value))
     return script

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from vastbench.budget import Budget
 from vastbench.clock import Clock
 from vastbench.errors import (
     ApiError,
     BootFailed,
-    BudgetRefused,
     DeadlineExceeded,
     NoOffer,
     OfferGone,
+    PriceRose,
     RateLimited,
     SshError,
+    TooManyInstances,
     UsageError,
     Vanished,
 )
 from vastbench.interrupts import shield
-from vastbench.lease import Journal, Lease, hold, new_label
-from vastbench.onstart import FIRST_COMMAND, onstart
+from vastbench.keeper import AHEAD_S, kept
+from vastbench.label import Label
+from vastbench.lease import Journal, Lease, hold
+from vastbench.onstart import FIRST_COMMAND, SHORTEST_S, onstart
 from vastbench.owner import owner as this_process
 from vastbench.run import Attempt
 from vastbench.ssh.keys import HostKeyPin, RunKey
@@ -46,6 +50,12 @@ CREATE_REST_S = 12.0
 
 LONGEST_REST_S = 60.0
 """Clock seconds that a refusal may make us wait, whatever it asks for."""
+
+PLACE_REST_S = 5.0
+"""Clock seconds between two tries to open a lease while as many as allowed are open."""
+
+PRICE_SLACK = 1.001
+"""By how much the contract's price may lie above what was allowed: prices are rounded on their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,11 @@ class Conditions:
         """The longest that an instance of this run may be needed, in clock seconds."""
         return self.boot_deadline_s + self.ssh_deadline_s + CLOSING_RESERVE_S
 
+    @property
+    def unattended_s(self) -> float:
+        """How long an instance may live, in clock seconds, whose owner was not heard of since it was created."""
+        return self.boot_deadline_s + self.ssh_deadline_s + AHEAD_S
+
     def worst_case_usd(self, usd_per_hour: float | None = None) -> float:
         """What one run costs at most: the whole hourly price over the whole lifetime."""
         return (self.max_usd_per_hour if usd_per_hour is None else usd_per_hour) * self.lifetime_s / 3600
@@ -102,6 +117,11 @@ class Conditions:
             min_reliability=self.min_reliability,
             disk_gb=self.disk_gb,
         )
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Conditions:
+        """The conditions that ``document`` (of a study or a run) holds among others."""
+        return cls(**{one.name: document[one.name] for one in fields(cls)})
 
     def to_dict(self) -> dict[str, Any]:
         """The conditions as the run's record keeps them."""
@@ -136,6 +156,8 @@ class Rented:
     offers_found: int = 0
     offer: Offer | None = None
     lease: Lease | None = None
+    deadline: datetime | None = None
+    usd_per_hour: float | None = None
     instance: Instance | None = None
     following: Following | None = None
     running: Moment | None = None
@@ -145,40 +167,11 @@ class Rented:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-class Budget:
-    """What all runs together may cost, in USD: what is spent, and for each run under way its worst case. Thread-safe."""
-
-    def __init__(self, limit_usd: float, spent_usd: float = 0.0) -> None:
-        """Start with what was spent before."""
-        self.limit_usd = limit_usd
-        self.spent_usd = spent_usd
-        self._reserved: dict[str, float] = {}
-        self._lock = threading.Lock()
-
-    def reserve(self, run_id: str, worst_usd: float) -> None:
-        """Set ``worst_usd`` aside for a run. Raises BudgetRefused, and sets nothing aside, when that is too much."""
-        with self._lock:
-            taken = self.spent_usd + sum(usd for other, usd in self._reserved.items() if other != run_id)
-            if taken + worst_usd > self.limit_usd:
-                raise BudgetRefused(
-                    f"This run may cost up to ${worst_usd:.4f}; "
-                    f"${taken:.4f} of the budget of ${self.limit_usd:.4f} is spent or set aside.",
-                    hint="Raise --budget, lower --max-price, or shorten the deadlines.",
-                )
-            self._reserved[run_id] = worst_usd
-
-    def settle(self, run_id: str, usd: float | None) -> None:
-        """Turn what was set aside for a run into what it cost; all of it when that is not known (``usd`` None)."""
-        with self._lock:
-            reserved = self._reserved.pop(run_id, 0.0)
-            self.spent_usd += reserved if usd is None else usd
-
-
 class Provisioner:
     """Rents machines on one marketplace for any number of runs at once; they share the API's limits and one polling stream.
 
-    ``budget``: what all runs together may cost; None on an emulator, where nothing costs anything. ``held``: the leases that
-    are not closed yet.
+    ``budget``: what all runs together may cost; None on an emulator, where nothing costs anything. ``max_instances``: how many
+    leases may be open in the journal on this marketplace, other processes' included. ``held``: those of ours that are open.
     """
 
     def __init__(
@@ -190,6 +183,7 @@ class Provisioner:
         *,
         url: str,
         budget: Budget | None = None,
+        max_instances: int | None = None,
         owner: dict[str, Any] | None = None,
     ) -> None:
         """Take the marketplace, where leases are written down, the clock, and whom leases belong to (this process)."""
@@ -199,6 +193,7 @@ class Provisioner:
         self.clock = clock
         self.url = url
         self.budget = budget
+        self.max_instances = max_instances
         self.owner = owner or this_process()
         self.held: set[Lease] = set()
         # Runs at once must not compete for one offer: two rents of the same offer may both be accepted, and one then fails.
@@ -219,10 +214,13 @@ class Provisioner:
             with self.watch.follow(lease.instance_id, since=lease.created.lower) as following:
                 rented.following = following
                 self._attach(lease.instance_id, rented)
-                rented.running = self._wait_running(recorder, lease, following, conditions, rented)
+                rented.running = self._wait_running(recorder, run_id, lease, following, conditions, rented)
             rented.ready = self._wait_ssh(recorder, conditions, rented)
             rented.probes = rented.ready.probes
             stack.callback(rented.ready.session.close)
+            assert rented.deadline is not None  # noqa: S101 (set with the lease)
+            last = rented.deadline + timedelta(seconds=(conditions.lifetime_s - conditions.unattended_s) / self.clock.speed)
+            stack.enter_context(kept(lease, rented.ready.session, self.clock, rented.deadline, last))
             yield rented
 
     @contextmanager
@@ -250,11 +248,18 @@ class Provisioner:
     def _lease(self, stack: ExitStack, recorder: Recorder, run_id: str, conditions: Conditions, rented: Rented) -> Lease:
         """Search and create until a create goes through; each clear refusal costs one attempt."""
         tried: set[int] = set()
-        for number in range(1, conditions.attempts + 1):
+        number, give_up = 1, self.clock.now() + conditions.lifetime_s
+        while True:
             recorder.attempt = number
             offer = self._search(recorder, conditions, tried, rented)
             try:
-                lease: Lease = stack.enter_context(self._hold(recorder, run_id, conditions, offer, rented.key))
+                lease: Lease = stack.enter_context(self._hold(recorder, run_id, conditions, offer, rented))
+            except TooManyInstances:
+                if self.clock.now() > give_up:
+                    raise
+                self._chosen.discard(offer.id)
+                self.clock.rest(PLACE_REST_S)
+                continue
             except BaseException as error:
                 failed = Attempt(
                     number, outcome_of(error), offer.id, offer.machine_id, None, cause_of(error), summary_of(error)
@@ -267,11 +272,11 @@ class Provisioner:
                     self.clock.rest(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))
                 else:
                     tried.add(offer.machine_id or 0)
+                number += 1
                 continue
             rented.lease = lease
             rented.attempts.append(Attempt(number, Outcome.PASSED, offer.id, offer.machine_id, lease.instance_id))
             return lease
-        raise AssertionError("the loop above returns or raises")
 
     def _search(self, recorder: Recorder, conditions: Conditions, tried: set[int], rented: Rented) -> Offer:
         with recorder.phase(PhaseName.SEARCH) as phase:
@@ -285,20 +290,23 @@ class Provisioner:
                 self._chosen.add(rented.offer.id)
         return rented.offer
 
-    def _hold(self, recorder: Recorder, run_id: str, conditions: Conditions, offer: Offer, key: RunKey) -> Any:
+    def _hold(self, recorder: Recorder, run_id: str, conditions: Conditions, offer: Offer, rented: Rented) -> Any:
         usd_per_hour = offer.usd_per_hour(conditions.disk_gb)
         if self.budget is not None:
             self.budget.reserve(run_id, conditions.worst_case_usd(usd_per_hour))
-        lifetime_real_s = conditions.lifetime_s / self.clock.speed
-        deadline = datetime.now(UTC) + timedelta(seconds=lifetime_real_s)
+        unattended_real_s = max(conditions.unattended_s / self.clock.speed, SHORTEST_S)
+        opened = datetime.now(UTC)
+        rented.deadline = opened + timedelta(seconds=unattended_real_s)
+        last = opened + timedelta(seconds=max(conditions.lifetime_s / self.clock.speed, SHORTEST_S))
         request = CreateRequest(
             image=conditions.image,
             disk_gb=conditions.disk_gb,
-            label=new_label(run_id, recorder.attempt, deadline),
+            label=str(Label(self.journal.mark, run_id, recorder.attempt, last)),
             onstart=onstart(
                 self.url,
-                lifetime_real_s,
-                public_line=key.public_line,
+                rented.deadline,
+                unattended_real_s,
+                public_line=rented.key.public_line,
                 watch_real_s=(conditions.boot_deadline_s + conditions.ssh_deadline_s) / self.clock.speed,
             ),
         )
@@ -312,10 +320,11 @@ class Provisioner:
             offer=offer,
             request=request,
             usd_per_hour=usd_per_hour,
-            deadline=deadline,
+            deadline=rented.deadline,
             url=self.url,
             owner=self.owner,
             held=self.held,
+            at_most=self.max_instances,
         )
 
     def _attach(self, instance_id: int, rented: Rented) -> None:
@@ -327,13 +336,16 @@ class Provisioner:
             log.warning("the SSH key could not be attached to instance %d: %s", instance_id, error)
 
     def _wait_running(
-        self, recorder: Recorder, lease: Lease, following: Following, conditions: Conditions, rented: Rented
+        self, recorder: Recorder, run_id: str, lease: Lease, following: Following, conditions: Conditions, rented: Rented
     ) -> Moment:
         contract = Moment.exact(lease.created.upper)
 
         def settled(sighting: Sighting) -> bool:
             if sighting.instance is None:
                 return vanished(following.history, sighting)
+            if rented.usd_per_hour is None and sighting.instance.usd_per_hour is not None:
+                rented.usd_per_hour = sighting.instance.usd_per_hour
+                self._check_price(run_id, rented, lease, conditions)
             return sighting.instance.actual_status == "running" or sighting.instance.failed is not None
 
         with recorder.phase(PhaseName.WAIT_RUNNING, contract) as phase:
@@ -359,6 +371,19 @@ class Provisioner:
                     f"Instance {lease.instance_id} will not boot: {reason}.", hint="Run again: another machine may be chosen."
                 )
             return phase.end
+
+    def _check_price(self, run_id: str, rented: Rented, lease: Lease, conditions: Conditions) -> None:
+        """The price is read again off the contract: the offer is what it was a moment before."""
+        assert rented.usd_per_hour is not None  # noqa: S101
+        if rented.usd_per_hour > conditions.max_usd_per_hour * PRICE_SLACK:
+            raise PriceRose(
+                f"Instance {lease.instance_id} costs ${rented.usd_per_hour:.4f}/h; "
+                f"at most ${conditions.max_usd_per_hour:g}/h were allowed.",
+                hint="It is destroyed at once. Raise --max-price, or take another machine.",
+            )
+        offered = rented.offer.usd_per_hour(conditions.disk_gb) if rented.offer else 0.0
+        if self.budget is not None and rented.usd_per_hour > offered * PRICE_SLACK:
+            self.budget.reserve(run_id, conditions.worst_case_usd(rented.usd_per_hour))
 
     def _inside_boot(self, recorder: Recorder, contract: Moment, following: Following) -> None:
         """The parts of the boot, from what the polls saw: nothing is reported that no poll saw."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 
+from vastbench.budget import worst_usd
 from vastbench.errors import StoreError
 from vastbench.owner import has_ended
 from vastbench.run import Run
@@ -83,7 +83,7 @@ def spent_at_most_usd(runs: tuple[Run, ...], under_way: list[Announcement], leas
     metered = {run.id: metered_at_most_usd(run) for run in runs} | {one.run_id: None for one in under_way}
     for run_id, known in metered.items():
         mine = [lease for lease in leases if lease.run_id == run_id and lease.verdict != "never created"]
-        worst = sum(_worst_usd(lease, speed) for lease in mine)
+        worst = worst_usd(mine, speed=speed)
         still_open = any(lease.state != "closed" for lease in mine)
         total += worst if known is None else max(known, worst) if still_open else known
     return total
@@ -94,8 +94,3 @@ def metered_at_most_usd(run: Run) -> float | None:
     if run.cost.gpu_upper_usd is None:
         return run.cost.naive_usd
     return run.cost.gpu_upper_usd + (run.cost.storage_usd or 0.0) + (run.cost.transfer_usd or 0.0)
-
-
-def _worst_usd(lease: LeaseRow, speed: float) -> float:
-    opened, deadline = (datetime.fromisoformat(date) for date in (lease.opened_at, lease.deadline_at))
-    return lease.usd_per_hour * (deadline - opened).total_seconds() * speed / 3600

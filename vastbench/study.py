@@ -232,6 +232,7 @@ def run_study(
     ended_by = EndedBy.PRECISION if settled.precise else None
     if ended_by is None:
         bench.store.end_study(study.name, None)
+        workers = min(workers, bench.max_instances or workers)
         crew = _Crew(bench, study, workers, listener or (lambda _: None), settled, minutes)
         crew.work()
         ended_by = crew.ended_by

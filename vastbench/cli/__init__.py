@@ -24,7 +24,7 @@ from vastbench.errors import Interrupted, VastbenchError
 __all__ = ["app", "main"]
 
 # Their import registers the commands, in the order of the help text.
-for _room in ("rent", "stored", "market", "tools", "check", "plan", "compare"):
+for _room in ("rent", "reap", "stored", "market", "tools", "check", "plan", "compare"):
     import_module(f"vastbench.cli.{_room}")
 
 _debug = False

@@ -50,6 +50,12 @@ OfStudy = Annotated[Optional[str], typer.Option("--study", help="Only the runs o
 BootDeadline = Annotated[float, typer.Option("--boot-deadline", help="Seconds to wait for status running.")]
 SshDeadline = Annotated[float, typer.Option("--ssh-deadline", help="Seconds to wait for SSH after running.")]
 BudgetUsd = Annotated[Optional[float], typer.Option("--budget", help="USD that this may cost at most; live it is required.")]  # noqa: UP045
+MaxInstances = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--max-instances", min=1, help="How many instances may exist at once, other processes' of this store included."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")]
 Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulator's log of the truth to this file.")]  # noqa: UP045
 

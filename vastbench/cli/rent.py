@@ -16,6 +16,7 @@ from vastbench.cli.app import (
     JsonOption,
     KeyFile,
     Live,
+    MaxInstances,
     MaxPrice,
     Profile,
     Seed,
@@ -25,14 +26,17 @@ from vastbench.cli.app import (
     Truth,
     Yes,
     app,
+    open_store,
     print_json,
     share,
 )
-from vastbench.errors import BudgetRefused, Interrupted, exit_code_of
+from vastbench.cli.reap import offer_left_over
+from vastbench.errors import BudgetRefused, Interrupted, UsageError, exit_code_of
 
 if TYPE_CHECKING:
     from vastbench.bench import Bench
     from vastbench.provision import Conditions
+    from vastbench.study import Study
 
 
 @app.command()
@@ -50,6 +54,7 @@ def run(
     speed: Speed = 20.0,
     live: Live = False,
     budget: BudgetUsd = None,
+    max_instances: MaxInstances = None,
     yes: Yes = False,
     api_key_file: KeyFile = None,
     store: StoreOption = None,
@@ -85,9 +90,11 @@ def run(
         store=store,
         api_key_file=api_key_file,
         truth=truth,
+        max_instances=max_instances,
     )
     with bench:
         if live:
+            offer_left_over(bench, ask=not yes)
             _agree(bench, conditions, ask=not yes)
         with for_stderr() as listener:
             done = bench.run(conditions, listener)
@@ -101,6 +108,7 @@ def run(
 
 @app.command()
 def study(
+    context: typer.Context,
     name: Annotated[str, typer.Option("--name", help="The study's name; an unfinished study of that name goes on.")],
     repeats: Annotated[
         Optional[int],  # noqa: UP045 (typer reads it at run time)
@@ -109,6 +117,9 @@ def study(
         ),
     ] = None,
     workers: Annotated[int, typer.Option("--workers", help="How many runs at once.")] = 4,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a study that is in the store, under its own conditions.")
+    ] = False,
     stop_width: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(
@@ -134,6 +145,7 @@ def study(
     speed: Speed = 20.0,
     live: Live = False,
     budget: BudgetUsd = None,
+    max_instances: MaxInstances = None,
     yes: Yes = False,
     api_key_file: KeyFile = None,
     store: StoreOption = None,
@@ -154,17 +166,22 @@ def study(
     from vastbench.report.text import stopping_text, study_text
     from vastbench.study import check_plan, run_study
 
-    wanted = repeats if repeats is not None else 12 if stop_width is None else 300
-    stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of)
+    if resume:
+        there = _to_resume(context, name, store, live)
+        wanted, stopping, conditions = there.repeats, there.stopping, Conditions.of(there.conditions)
+        profile = there.conditions.get("profile") or profile
+    else:
+        wanted = repeats if repeats is not None else 12 if stop_width is None else 300
+        stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of)
+        conditions = Conditions(
+            gpu_name=None if gpu == "any" else gpu.replace("_", " "),
+            max_usd_per_hour=max_price,
+            disk_gb=disk,
+            image=image,
+            boot_deadline_s=boot_deadline,
+            ssh_deadline_s=ssh_deadline,
+        )
     check_plan(name, wanted, workers)
-    conditions = Conditions(
-        gpu_name=None if gpu == "any" else gpu.replace("_", " "),
-        max_usd_per_hour=max_price,
-        disk_gb=disk,
-        image=image,
-        boot_deadline_s=boot_deadline,
-        ssh_deadline_s=ssh_deadline,
-    )
     bench = Bench(
         live=live,
         budget_usd=budget,
@@ -174,6 +191,7 @@ def study(
         store=store,
         api_key_file=api_key_file,
         study=name,
+        max_instances=max_instances,
     )
     try:
         with bench:
@@ -183,6 +201,7 @@ def study(
                 print(f"The study {name} is complete: no run was made.", file=sys.stderr)
             else:
                 if live:
+                    offer_left_over(bench, ask=not yes)
                     _agree(bench, conditions, runs=missing, ask=not yes)
                 with study_for_stderr() as listener:
                     found = run_study(bench, found, workers=workers, listener=listener, minutes=stop_after)
@@ -200,6 +219,28 @@ def study(
         print(f"Table:  vastbench export {name}.parquet --study {name}{where}")
     if error := found.shortfall():
         raise error
+
+
+CONDITIONS = ("repeats", "gpu", "max_price", "image", "disk", "boot_deadline", "ssh_deadline", "profile")
+"""The options of a study that --resume takes from the study itself."""
+
+
+def _to_resume(context: typer.Context, name: str, store: str | None, live: bool) -> Study:
+    """The study that is to go on. Raises NotFound for none, UsageError for options that would change it."""
+    given = [one for one in CONDITIONS if getattr(context.get_parameter_source(one), "name", "") == "COMMANDLINE"]
+    if given:
+        raise UsageError(
+            f"--resume goes on under the study's own conditions, but --{given[0].replace('_', '-')} was given.",
+            hint="Leave it out, or leave out --resume and repeat the conditions.",
+        )
+    with open_store(store, made=False) as opened:
+        there: Study = opened.study(name)
+    if (there.conditions.get("profile") is None) is not live:
+        was = "on the marketplace at VAST_URL" if not live else "on the built-in emulator"
+        raise UsageError(
+            f"The study {name!r} was begun {was}.", hint="Add --live and --budget." if not live else "Leave out --live."
+        )
+    return there
 
 
 def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) -> None:

@@ -63,6 +63,8 @@ def run_text(run: Run, beside: Run | None = None) -> str:
     lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}" + (f"{seconds_text(beside.total_s):>9}" if beside else ""))
     if doubt := run.guest.get("why"):
         lines += ["", f"  the instance's own clock is not trusted: {clean(doubt)}"]
+    if wrong := run.guest.get("switch"):
+        lines += ["", f"  the instance's dead-man's switch is not armed: {clean(wrong)}"]
     if tries := attempts_text(run):
         lines += ["", f"  {tries}"]
     return "\n".join(lines)

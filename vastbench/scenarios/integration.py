@@ -4,6 +4,7 @@ give the machine back and prove that it is gone."""
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 import shlex
@@ -21,6 +22,8 @@ from vastbench.ssh.probe import Probe
 from vastbench.ssh.session import Session
 from vastbench.timing import Moment, Outcome, Phase, PhaseName, Recorder, cause_of, outcome_of, summary_of
 from vastbench.vast.watch import Spell
+
+log = logging.getLogger(__name__)
 
 NAME = "integration"
 FILE_BYTES = 64 * 1024
@@ -81,6 +84,8 @@ def _ask_guest(recorder: Recorder, rented: Rented) -> Guest:
     assert rented.running is not None  # noqa: S101
     known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
     guest = ask(rented.ready.session, recorder.clock, known)
+    if guest.switch:
+        log.warning("the dead-man's switch of instance %d is not armed: %s", rented.lease.instance_id, guest.switch)
     if guest.trusted:
         recorder.add(Phase(PhaseName.REPORTING, guest.moments["container_started"], rented.running))
     return guest

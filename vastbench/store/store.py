@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from vastbench.analysis.stopping import StoppingRule
 from vastbench.analysis.summary import STOPPED_BY_US
-from vastbench.errors import NotFound, StoreError, UsageError
+from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.run import Run
 from vastbench.store import tables
 from vastbench.store.database import connect, place_of, store_error, url_of
@@ -230,9 +230,20 @@ class Store:
         with self._transaction() as connection:
             return _unfinished(connection, study)
 
-    def open_lease(self, lease: LeaseRow) -> None:
-        """Write down a lease before its instance exists. When this returns, the row is on the disk."""
+    def open_lease(self, lease: LeaseRow, *, at_most: int | None = None) -> None:
+        """Write down a lease before its instance exists. When this returns, the row is on the disk.
+
+        Raises TooManyInstances, and writes nothing, when ``at_most`` leases are open at its marketplace already.
+        """
         with self._transaction() as connection:
+            if at_most is not None:
+                _one_after_the_other(connection)
+                still = sa.select(sa.func.count()).where(tables.leases.c.state != "closed", tables.leases.c.url == lease.url)
+                if (number := connection.execute(still).scalar_one()) >= at_most:
+                    raise TooManyInstances(
+                        f"{number} leases are open on {lease.url}, and at most {at_most} instances may exist at once.",
+                        hint="Wait for them to end, raise --max-instances, or close what is left over: vastbench reap.",
+                    )
             connection.execute(sa.insert(tables.leases), asdict(lease))
 
     def update_lease(self, label: str, **changes: Any) -> None:
@@ -257,6 +268,22 @@ class Store:
             if done.rowcount == 0 and connection.execute(sa.select(tables.leases.c.label).where(this)).first() is None:
                 raise self._no_lease(label)
         return done.rowcount == 1
+
+    def adopt(self, lease: LeaseRow, *, reopen: bool = False) -> bool:
+        """Write down that the instance of ``lease`` exists and is to be closed by us, in one synced transaction.
+
+        A lease that is open keeps whose it was; one that is not in the store is written. One that is closed stays so, and the
+        answer is false, unless ``reopen``: then its instance was seen again after all.
+        """
+        this = tables.leases.c.label == lease.label
+        held = sa.update(tables.leases).where(this if reopen else sa.and_(this, tables.leases.c.state != "closed"))
+        with self._transaction() as connection:
+            there = connection.execute(sa.select(tables.leases.c.label).where(this)).first()
+            if there is None:
+                connection.execute(sa.insert(tables.leases), asdict(lease))
+                return True
+            values = {"state": "held", "instance_id": lease.instance_id, "verdict": None, "closed_at": None}
+            return connection.execute(held.values(**values)).rowcount == 1
 
     def leases(self, *, open_only: bool = False) -> list[LeaseRow]:
         """All leases, oldest first, or only those that are not closed."""
@@ -325,6 +352,12 @@ class Store:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
+
+
+def _one_after_the_other(connection: sa.Connection) -> None:
+    """Let no other open a lease until this transaction ends; SQLite's transactions are so by themselves."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("LOCK TABLE leases IN SHARE ROW EXCLUSIVE MODE")
 
 
 def _made(study: str) -> sa.Select[Any]:

@@ -195,6 +195,13 @@ class Instance(_Model):
         return _endpoint(self.public_ipaddr, whole(first.get("HostPort")) if isinstance(first, dict) else None)
 
     @property
+    def usd_per_hour(self) -> float | None:
+        """USD per hour while running, disk included; None as long as the contract does not say."""
+        if self.dph_base is not None and self.storage_total_cost is not None:
+            return self.dph_base + self.storage_total_cost
+        return self.dph_total
+
+    @property
     def failed(self) -> str | None:
         """Why this instance will not become useful, if its status says so; None otherwise.
 

@@ -1,0 +1,127 @@
+"""The command that closes what dead processes left behind, and the offer to do so before anything is rented."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vastbench.cli.app import JsonOption, KeyFile, Live, StoreOption, app, open_market, open_store, print_json, print_table
+from vastbench.errors import ApiError, UsageError
+
+if TYPE_CHECKING:
+    from vastbench.bench import Bench
+    from vastbench.reap import Finding
+    from vastbench.store import Store
+
+
+@app.command()
+def reap(
+    live: Live = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be closed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before destroying.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until stopped; needs --yes.")] = False,
+    every: Annotated[float, typer.Option("--every", min=1, metavar="SECONDS", help="With --watch: how often.")] = 60.0,
+    api_key_file: KeyFile = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Close the leases of dead processes: destroy their instances, and confirm that they are gone.
+
+    It destroys only what carries a label of ours and has no living owner; everything else is left alone, with the reason.
+    Without --live only leases of emulators that have ended are closed. Exit code 8: something could not be closed.
+
+    vastbench reap --live --dry-run, then: vastbench reap --live
+    """
+    from vastbench.reap import close_after_dead_emulators, not_closed
+
+    if watch and not (yes and live):
+        raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
+    with open_store(store) as opened:
+        if ended := close_after_dead_emulators(opened):
+            print(f"{ended} leases of emulators that have ended were closed.", file=sys.stderr)
+        if not live:
+            _say_what_needs_live(opened)
+            return
+        while True:
+            try:
+                findings = _reap(opened, api_key_file, dry_run, yes)
+                error = not_closed(findings)
+            except ApiError as unreadable:
+                findings, error = [], unreadable
+            if findings or not watch:
+                _show(findings, as_json)
+            if not watch:
+                if error:
+                    raise error
+                return
+            if error:
+                print(f"vastbench: {error}", file=sys.stderr)
+            time.sleep(every)
+
+
+def offer_left_over(bench: Bench, *, ask: bool) -> None:
+    """Close what dead processes left on this marketplace before something new is rented there; asks first if wanted."""
+    from vastbench.reap import not_closed
+
+    to_close = [one for one in bench.reap(dry_run=True) if one.verdict in ("to close", "too early")]
+    if not to_close or (ask and not _agree(to_close)):
+        return
+    if error := not_closed(bench.reap(heard=_tell)):
+        raise error
+
+
+def _reap(store: Store, api_key_file: object, dry_run: bool, yes: bool) -> list[Finding]:
+    from vastbench.reap import reap as reap_all
+    from vastbench.vast.watch import Watch
+
+    with open_market(True, api_key_file, "", None) as api:  # type: ignore[arg-type]
+        watch = Watch(api, api.clock)
+        planned = reap_all(api, watch, store, api.clock, dry_run=True)
+        to_close = [one for one in planned if one.verdict in ("to close", "too early")]
+        if dry_run or not to_close or not (yes or _agree(to_close)):
+            return planned
+        return reap_all(api, watch, store, api.clock, heard=_tell)
+
+
+def _agree(to_close: list[Finding]) -> bool:
+    from vastbench.report.text import clean
+
+    print("Left over, and perhaps billing:", file=sys.stderr)
+    for one in to_close:
+        price = "" if one.usd_per_hour is None else f", ${one.usd_per_hour:.4f}/h"
+        print(f"  {clean(one.label)}: instance {one.instance_id or 'unknown'}{price}: {clean(one.why)}", file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise UsageError("Nobody can be asked: standard input is no terminal.", hint="Add --yes for unattended use.")
+    return typer.confirm("Destroy?", err=True, default=True)
+
+
+def _tell(finding: Finding) -> None:
+    from vastbench.report.text import clean
+
+    print(f"vastbench: {clean(finding.label)}: {finding.verdict} ({clean(finding.why)})", file=sys.stderr)
+
+
+def _say_what_needs_live(store: Store) -> None:
+    still = store.leases(open_only=True)
+    if still:
+        places = ", ".join(sorted({row.url for row in still}))
+        print(f"{len(still)} leases are open on {places}: vastbench reap --live looks there.")
+    else:
+        print("No lease is open.")
+
+
+def _show(findings: list[Finding], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from vastbench.report.text import clean
+
+    if as_json:
+        print_json([asdict(one) for one in findings])
+    elif not findings:
+        print("Nothing is left over.")
+    else:
+        rows = [[clean(one.label), str(one.instance_id or "–"), one.verdict, clean(one.why)] for one in findings]
+        print_table(["lease", "instance", "verdict", "why"], rows)

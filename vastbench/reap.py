@@ -1,0 +1,261 @@
+"""Closes what dead owners left behind, and touches nothing else.
+
+::
+
+    the list (all pages) ── leases ── whose? ──┬── the owner lives ───────────────── left alone
+                                               ├── ended ── held ────────────────── destroyed, confirmed
+                                               │          └ intended ── listed ──── adopted, destroyed, confirmed
+                                               │                       └ not ────── looked for until no create can be late
+                                               └── nobody can tell ── deadline over? as ended, else left alone
+    an instance with our label and no open lease ── of this store, or beyond its deadline ── adopted, destroyed, confirmed
+
+A list that cannot be read closes nothing. Two reapers at once do no harm: destroying twice is destroying, and only one of them
+writes the verdict.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from vastbench.clock import Clock
+from vastbench.errors import ApiError, LeaseNotClosed, VastbenchError
+from vastbench.label import Label, read_label
+from vastbench.lease import Lease
+from vastbench.owner import BEAT_S, State, owner, state_here, state_of
+from vastbench.settings import is_loopback
+from vastbench.store import LeaseRow, Store
+from vastbench.timing import Moment, summary_of
+from vastbench.vast.api import VastApi
+from vastbench.vast.models import Instance
+from vastbench.vast.watch import Watch
+
+log = logging.getLogger(__name__)
+
+LATE_CREATE_S, LATE_CREATE_REAL_S = 120.0, 5.0
+"""Clock and real seconds after which a create whose answer nobody read cannot make an instance appear any more."""
+
+REST_S = 5.0
+"""Clock seconds between two looks for an instance that may still appear."""
+
+DONE = frozenset({"destroyed", "already gone", "never created"})
+"""Verdicts with which a lease is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one lease, or of one instance without one.
+
+    ``verdict``: ``destroyed``, ``already gone``, ``never created``; ``leaked`` or ``unknown`` when it could not be closed;
+    ``left`` when it is not ours to close, for the reason ``why``; ``to close`` when nothing was to be changed (a dry run);
+    ``too early`` when a create may still be late. ``usd_per_hour`` is None for an instance without a lease.
+    """
+
+    label: str
+    instance_id: int | None
+    verdict: str
+    why: str
+    usd_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Something to close, and why."""
+
+    row: LeaseRow
+    why: str
+    listed: bool = True
+    reopen: bool = False
+
+
+def reap(
+    api: VastApi,
+    watch: Watch,
+    store: Store,
+    clock: Clock,
+    *,
+    dry_run: bool = False,
+    heard: Callable[[Finding], None] = lambda _: None,
+) -> list[Finding]:
+    """Close every lease and instance that a dead owner left on the marketplace of ``api``; what became of each.
+
+    ``heard`` is called with each finding as it is made. It waits for creates that may still be late, which takes at most
+    LATE_CREATE_S. With ``dry_run`` nothing is changed and nothing waited for. Raises ApiError when the list cannot be read:
+    then nothing was closed. Raises StoreError when the store refuses.
+    """
+    findings: dict[str, Finding] = {}
+    while True:
+        for finding in _pass(api, watch, store, clock, dry_run, findings):
+            findings[finding.label] = finding
+            if finding.verdict != "too early":
+                heard(finding)
+        if dry_run or not any(finding.verdict == "too early" for finding in findings.values()):
+            return list(findings.values())
+        clock.rest(REST_S)
+
+
+def _pass(api: VastApi, watch: Watch, store: Store, clock: Clock, dry_run: bool, known: Mapping[str, Finding]) -> list[Finding]:
+    """One look at everything that is not decided yet."""
+    leases = {row.label: row for row in store.leases()}
+    beats = _beats(store, [row for row in leases.values() if row.state != "closed"])
+    listed = [one for page in watch.look(clock.now()) for one in page.value]
+    # A lease stands in the store before its instance can be listed; read again, none of those listed lacks one by chance.
+    opened = {row.label: row for row in store.leases(open_only=True)}
+    now = datetime.now(UTC)
+    undecided = [row for row in opened.values() if row.label not in known or known[row.label].verdict == "too early"]
+    findings: list[Finding] = []
+    for row in undecided:
+        found = _judge_lease(row, beats, listed, now, api.url, clock.speed)
+        findings.append(found if isinstance(found, Finding) else _close(found, api, watch, store, clock, dry_run))
+    for one in listed:
+        label = read_label(one.label)
+        if label is None or str(label) in opened or str(label) in known:
+            continue
+        found = _judge_orphan(one, label, leases.get(str(label)), store.mark, now, api.url)
+        findings.append(found if isinstance(found, Finding) else _close(found, api, watch, store, clock, dry_run))
+    return findings
+
+
+def _judge_lease(
+    row: LeaseRow, beats: Mapping[str, str], listed: list[Instance], now: datetime, url: str, speed: float
+) -> _Task | Finding:
+    def left(why: str, verdict: str = "left") -> Finding:
+        return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
+
+    if row.url != url:
+        return left(f"it is on {row.url}: set VAST_URL to that")
+    state, whose = state_of(row.owner, beats, now), _named(row.owner)
+    expired = datetime.fromisoformat(row.deadline_at) < now
+    if state is State.LIVING:
+        return left(f"its owner lives: {whose}")
+    if state is State.UNKNOWN and not expired:
+        return left(f"nobody here can tell whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
+    why = f"{whose} has ended" if state is State.ENDED else "its deadline is over"
+    if row.instance_id is not None:
+        return _Task(row, why)
+    same = [one.id for one in listed if one.label == row.label]
+    if same:
+        return _Task(replace(row, instance_id=same[0], state="held"), why)
+    late = timedelta(seconds=max(LATE_CREATE_S / speed, LATE_CREATE_REAL_S))
+    if now < datetime.fromisoformat(row.opened_at) + late:
+        return left("its create may still be late", "too early")
+    return _Task(row, f"{why}, and no instance has its label", listed=False)
+
+
+def _judge_orphan(one: Instance, label: Label, closed: LeaseRow | None, mark: str, now: datetime, url: str) -> _Task | Finding:
+    """An instance with a label of ours and no open lease: what is to become of it."""
+    if label.mark != mark and label.deadline > now:
+        why = f"another store holds its lease, until {label.deadline:%Y-%m-%dT%H:%M:%S}Z"
+        return Finding(str(label), one.id, "left", why)
+    if closed is not None:
+        why = f"it is listed, although its lease was closed as {closed.verdict}"
+    else:
+        why = "its lease is lost" if label.mark == mark else "another store's lease, and its deadline is over"
+    row = LeaseRow(
+        label=str(label),
+        run_id=label.run_id,
+        attempt=label.attempt,
+        url=url,
+        offer_id=0,
+        machine_id=one.machine_id,
+        instance_id=one.id,
+        usd_per_hour=one.usd_per_hour or 0.0,
+        opened_at=now.isoformat(),
+        deadline_at=label.deadline.isoformat(),
+        owner=owner(),
+        state="held",
+    )
+    return _Task(row, why, reopen=closed is not None)
+
+
+def _close(task: _Task, api: VastApi, watch: Watch, store: Store, clock: Clock, dry_run: bool) -> Finding:
+    row = task.row
+
+    def finding(verdict: str, why: str = task.why) -> Finding:
+        return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
+
+    if dry_run:
+        return finding("to close")
+    if not task.listed:
+        store.close_lease(row.label, verdict="never created", note=task.why)
+        return finding("never created")
+    assert row.instance_id is not None  # noqa: S101 (a task that is listed has one)
+    adopted = Lease(api, watch, store, clock, row.label, row.instance_id, Moment.exact(clock.now()))
+    if not store.adopt(row, reopen=task.reopen):
+        return finding("left", "somebody else closed it meanwhile")
+    try:
+        return finding(adopted.close())
+    except LeaseNotClosed as error:
+        still = {lease.label: lease.verdict for lease in store.leases(open_only=True)}
+        return finding(still.get(row.label) or "unknown", error.message)
+    except ApiError as error:
+        return finding("unknown", summary_of(error))
+
+
+def _beats(store: Store, leases: list[LeaseRow]) -> dict[str, str]:
+    """The signs of life of the leases' owners. Who seems silent gets the time to give one: two machines' clocks may differ."""
+    beats, now = store.beats(), datetime.now(UTC)
+    silent = [
+        str(row.owner.get("id"))
+        for row in leases
+        if state_here(row.owner) is State.UNKNOWN and state_of(row.owner, beats, now) is State.ENDED
+    ]
+    if not silent:
+        return beats
+    time.sleep(2.5 * BEAT_S)
+    later = store.beats()
+    return later | {name: datetime.now(UTC).isoformat() for name in silent if later[name] != beats[name]}
+
+
+def _named(whose: Mapping[str, Any]) -> str:
+    return f"process {whose.get('pid')} on {whose.get('host')}"
+
+
+def close_after_dead_emulators(store: Store) -> int:
+    """Close the open leases whose emulator has ended, and its instances with it; how many there were.
+
+    It has ended when it was part of a process that has, or when nothing listens any more at its address on this machine.
+    Leases of live marketplaces are left alone: there an instance outlives its renter.
+    """
+    gone = [row for row in store.leases(open_only=True) if _emulator_has_ended(row)]
+    for row in gone:
+        store.close_lease(row.label, verdict="already gone", note="its emulator has ended")
+    return len(gone)
+
+
+def _emulator_has_ended(row: LeaseRow) -> bool:
+    state = state_here(row.owner)
+    if state is State.UNKNOWN:  # another machine's loopback is not ours
+        return False
+    if row.owner.get("emulator"):
+        return state is State.ENDED
+    return state is State.ENDED and is_loopback(row.url) and _refused(row.url)
+
+
+def _refused(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2.0):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+
+
+def not_closed(findings: list[Finding]) -> VastbenchError | None:
+    """The error that says what could not be closed; None when everything was."""
+    left = [one for one in findings if one.verdict in ("leaked", "unknown")]
+    if not left:
+        return None
+    names = ", ".join(f"{one.label} (instance {one.instance_id}, {one.verdict})" for one in left[:5])
+    return LeaseNotClosed(
+        f"{len(left)} of {len(findings)} could not be closed: {names}.",
+        hint="They may still bill. Try `vastbench reap` again, or destroy them by hand: `vastai destroy instance ID`.",
+    )
