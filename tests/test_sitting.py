@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from vastbench.reap import close_after_dead_emulators
 from vastbench.owner import has_ended, owner
+from vastbench.reap import close_after_dead_emulators
 from vastbench.report.files import read_run
 from vastbench.resources import shared
 from vastbench.run import Cost

@@ -286,9 +286,7 @@ class Bench:
         if labels:
             shown = ", ".join(labels[:3]) + (" …" if len(labels) > 3 else "")
             log.warning(
-                "%d instances of processes that have ended may still bill (%s). Close them: vastbench reap --live",
-                len(labels),
-                shown,
+                "Left over by processes that have ended, and perhaps billing: %s. Close it: vastbench reap --live", shown
             )
 
     def reap(self, *, dry_run: bool = False, heard: Callable[[Finding], None] = lambda _: None) -> list[Finding]:

@@ -86,7 +86,8 @@ def reap(
     """Close every lease and instance that a dead owner left on the marketplace of ``api``; what became of each.
 
     ``heard`` is called with each finding as it is made. It waits for creates that may still be late, which takes at most
-    LATE_CREATE_S. With ``dry_run`` nothing is changed and nothing waited for. Raises ApiError when the list cannot be read:
+    LATE_CREATE_S. Then the SSH keys of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing
+    waited for. Raises ApiError when the list cannot be read:
     then nothing was closed. Raises StoreError when the store refuses.
     """
     findings: dict[str, Finding] = {}
@@ -95,7 +96,10 @@ def reap(
             findings[finding.label] = finding
             if finding.verdict != "too early":
                 heard(finding)
-        if dry_run or not any(finding.verdict == "too early" for finding in findings.values()):
+        if dry_run:
+            return list(findings.values())
+        if not any(finding.verdict == "too early" for finding in findings.values()):
+            _remove_keys(api, store)
             return list(findings.values())
         clock.rest(REST_S)
 
@@ -198,6 +202,19 @@ def _close(task: _Task, api: VastApi, watch: Watch, store: Store, clock: Clock, 
         return finding("unknown", summary_of(error))
 
 
+def _remove_keys(api: VastApi, store: Store) -> None:
+    """Remove the account's SSH keys of runs whose leases are all closed: their private halves died with their processes."""
+    leases = store.leases()
+    living = {row.run_id for row in leases if row.state != "closed" or state_here(row.owner) is not State.ENDED}
+    ended = {f"vastbench-{row.run_id}" for row in leases if row.run_id not in living}
+    try:
+        for key in api.list_ssh_keys().value if ended else ():
+            if (key.public_key or "").split()[2:] and (key.public_key or "").split()[2] in ended:
+                api.delete_ssh_key(key.id)
+    except ApiError as error:
+        log.warning("SSH keys of ended runs were not removed: %s", error)
+
+
 def _beats(store: Store, leases: list[LeaseRow]) -> dict[str, str]:
     """The signs of life of the leases' owners. Who seems silent gets the time to give one: two machines' clocks may differ."""
     beats, now = store.beats(), datetime.now(UTC)
@@ -256,6 +273,6 @@ def not_closed(findings: list[Finding]) -> VastbenchError | None:
         return None
     names = ", ".join(f"{one.label} (instance {one.instance_id}, {one.verdict})" for one in left[:5])
     return LeaseNotClosed(
-        f"{len(left)} of {len(findings)} could not be closed: {names}.",
+        f"Not closed: {names}.",
         hint="They may still bill. Try `vastbench reap` again, or destroy them by hand: `vastai destroy instance ID`.",
     )

@@ -36,12 +36,13 @@ def reap(
     vastbench reap --live --dry-run, then: vastbench reap --live
     """
     from vastbench.reap import close_after_dead_emulators, not_closed
+    from vastbench.report.wording import counted
 
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
     with open_store(store) as opened:
         if ended := close_after_dead_emulators(opened):
-            print(f"{ended} leases of emulators that have ended were closed.", file=sys.stderr)
+            print(f"Closed: {counted(ended, 'lease')} of emulators that have ended.", file=sys.stderr)
         if not live:
             _say_what_needs_live(opened)
             return
@@ -105,10 +106,12 @@ def _tell(finding: Finding) -> None:
 
 
 def _say_what_needs_live(store: Store) -> None:
+    from vastbench.report.wording import counted
+
     still = store.leases(open_only=True)
     if still:
         places = ", ".join(sorted({row.url for row in still}))
-        print(f"{len(still)} leases are open on {places}: vastbench reap --live looks there.")
+        print(f"Open: {counted(len(still), 'lease')} on {places}. To look there: vastbench reap --live")
     else:
         print("No lease is open.")
 
