@@ -212,7 +212,8 @@ def test_the_start_script_fits_and_holds_no_private_key():
     assert len(script.encode()) < 4048
     assert "PRIVATE" not in script
     assert key.public_line.split()[1] in script
-    assert 'sleep 100000\n  at="https://console.vast.ai/api/v0/instances/$CONTAINER_ID/"' in script
+    assert 'at="https://console.vast.ai/api/v0/instances/$CONTAINER_ID/"' in script
+    assert "left=100000" in script
 
 
 @contextmanager

@@ -333,8 +333,17 @@ def test_an_interruption_is_found_under_the_error_that_covers_it():
 
 
 @pytest.mark.parametrize(
-    ("status", "certain_no"), [(410, True), (429, True), (408, False), (502, False), (200, False), (None, False)]
+    ("status", "code", "certain_no"),
+    [
+        (410, "no_such_ask", True),
+        (400, "invalid_args", True),
+        (400, None, False),  # a gateway's, or a body that was cut
+        (408, "timeout", False),
+        (502, "bad_gateway", False),
+        (200, "insufficient_credit", False),
+        (None, None, False),
+    ],
 )
-def test_only_a_clear_no_counts_as_nothing_rented(status, certain_no):
-    assert clear_no(Refused("faked", status=status)) is certain_no
+def test_only_a_clear_no_counts_as_nothing_rented(status, code, certain_no):
+    assert clear_no(Refused("faked", status=status, code=code)) is certain_no
     assert clear_no(Refused("faked", status=status, new_contract=7)) is False

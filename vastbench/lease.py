@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, KeyRejected, LeaseNotClosed, OfferGone, StoreError, UsageError
+from vastbench.errors import ApiError, LeaseNotClosed, OfferGone, RateLimited, StoreError, UsageError
 from vastbench.interrupts import shield
 from vastbench.store import LeaseRow
 from vastbench.timing import Moment, Outcome, PhaseName, Recorder
@@ -35,7 +35,7 @@ AMBIGUOUS_GRACE_S = 60.0
 """Clock seconds for which the label of an ambiguous create is looked for. After that the lease stays open as unknown."""
 
 CLEAR_NO = frozenset({400, 401, 402, 403, 404, 405, 410, 422, 429})
-"""HTTP statuses that say for certain that a create did not happen; others may come from a gateway on the way."""
+"""HTTP statuses with which a code of the marketplace's says for certain that a create did not happen."""
 
 CONFIRM_DEADLINE_S = 180.0
 """How long closing a lease may take before it is reported as leaked or unknown."""
@@ -266,11 +266,15 @@ def _undo(
 
 
 def clear_no(error: BaseException) -> bool:
-    """Whether a create that ended in ``error`` did not happen for certain."""
+    """Whether a create that ended in ``error`` did not happen for certain.
+
+    A status alone is not enough, since anything on the way may have set it: the marketplace's own code must come with it.
+    """
     if isinstance(error, ApiError) and error.new_contract is not None:
         return False
-    refused = isinstance(error, (OfferGone, KeyRejected, UsageError, NotSent))
-    return refused or (isinstance(error, ApiError) and error.status in CLEAR_NO)
+    if isinstance(error, (OfferGone, RateLimited, UsageError, NotSent)):
+        return True
+    return isinstance(error, ApiError) and error.status in CLEAR_NO and error.code is not None
 
 
 def _find(watch: Watch, clock: Clock, label: str) -> int | None:

@@ -28,6 +28,8 @@ SWITCH_LOOK_S = 5
 _SWITCH = """\
 touch ~/.no_auto_tmux
 mkdir -p ~/{folder}
+log=/tmp/vastbench-switch.log
+true >$log || log=/dev/null
 (
   cd ~/{folder} || cd /tmp
   now() {
@@ -57,7 +59,7 @@ u.urlopen(u.Request(os.environ["AT"], b"{}", {"Authorization": "Bearer " + os.en
 "Content-Type": "application/json"}, method="DELETE"), timeout=60)'
     sleep 30
   done
-) >/tmp/vastbench-switch.log 2>&1 &
+) >$log 2>&1 &
 echo $! "${CONTAINER_API_KEY:+key}" $(command -v curl wget python3 apt-get) >~/{folder}/switch
 """
 # It waits by the kernel's uptime, which no setting of the clock moves. The clock is asked once, so that a container that starts

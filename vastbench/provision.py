@@ -215,6 +215,7 @@ class Provisioner:
                 rented.following = following
                 self._attach(lease.instance_id, rented)
                 rented.running = self._wait_running(recorder, run_id, lease, following, conditions, rented)
+            stack.enter_context(self._seen_to_vanish(lease.instance_id))
             rented.ready = self._wait_ssh(recorder, conditions, rented)
             rented.probes = rented.ready.probes
             stack.callback(rented.ready.session.close)
@@ -222,6 +223,23 @@ class Provisioner:
             last = rented.deadline + timedelta(seconds=(conditions.lifetime_s - conditions.unattended_s) / self.clock.speed)
             stack.enter_context(kept(lease, rented.ready.session, self.clock, rented.deadline, last))
             yield rented
+
+    @contextmanager
+    def _seen_to_vanish(self, instance_id: int) -> Iterator[None]:
+        """Let an instance that is gone be the cause when SSH to it fails in the body, and not its silence."""
+        try:
+            yield
+        except (SshError, DeadlineExceeded) as error:
+            try:
+                still = self.api.get_instance(instance_id).value
+            except ApiError:
+                raise error from None
+            if still is not None:
+                raise
+            raise Vanished(
+                f"Instance {instance_id} left the account's list while it was in use: {summary_of(error)}",
+                hint="The host withdrew it, or somebody destroyed it by hand.",
+            ) from error
 
     @contextmanager
     def _registered(self, recorder: Recorder, key: RunKey) -> Iterator[None]:
