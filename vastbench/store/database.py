@@ -45,7 +45,11 @@ def connect(place: str | Path) -> sa.Engine:
         engine = sa.create_engine(url, **({} if sqlite else SERVER))
         sa.event.listen(engine, "connect", _careful_sqlite if sqlite else _careful_postgresql)
         sa.event.listen(engine, "begin", _begin_sqlite if sqlite else _begin_postgresql)
-        _migrate(engine, place_of(url))
+        try:
+            _migrate(engine, place_of(url))
+        except BaseException:
+            engine.dispose()
+            raise
     except sa.exc.SQLAlchemyError as error:
         raise store_error(error, url) from None
     except ImportError as error:

@@ -1,5 +1,6 @@
 """Reading and writing runs and leases. Every write is one committed, synced transaction."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -12,12 +13,14 @@ from vastbench.analysis.stopping import StoppingRule
 from vastbench.analysis.summary import STOPPED_BY_US
 from vastbench.errors import NotFound, StoreError, UsageError
 from vastbench.run import Run
-from vastbench.store import tables
+from vastbench.store import tables, unsaved
 from vastbench.store.database import serialised, url_of
 from vastbench.store.refusals import place_of
 from vastbench.store.rows import phase_row, run_of, run_row, study_of, with_ending, without_ending
 from vastbench.store.transactions import Transactions
 from vastbench.study import EndedBy, Study, check_plan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,39 @@ class Store(Transactions):
                 connection.execute(sa.insert(tables.phases), [phase_row(run.id, i, p) for i, p in enumerate(run.phases)])
 
         self._add(save, there=_is_run(run.id))
+
+    def save_run_or_keep(self, run: Run) -> None:
+        """Write a finished run; when the store refuses, keep it in a file for :meth:`take_in_unsaved`.
+
+        The StoreError that is raised then names the file.
+        """
+        try:
+            self.save_run(run)
+        except StoreError as error:
+            path = unsaved.keep(run, self._engine.url, because=error)
+            raise StoreError(
+                f"{error.message} The run {run.id} is kept in {path}.",
+                hint=f"{error.hint} The next command on this store takes the run in.",
+            ) from None
+
+    def take_in_unsaved(self) -> list[str]:
+        """Store the runs that :meth:`save_run_or_keep` kept in files, and remove the files; the ids of those stored.
+
+        A run that is there already is only removed. A file that is no run, or whose run is refused again, is left and named
+        in a warning. Call this before runs without a record are taken for killed.
+        """
+        taken = []
+        for path, run in unsaved.kept(self._engine.url):
+            try:
+                if not self.has_run(run.id):
+                    self.save_run(run)
+                    taken.append(run.id)
+            except StoreError as error:
+                if not self.has_run(run.id):  # nor did somebody else take it in meanwhile
+                    log.warning("The run in %s is not taken in: %s", path, error)
+                    continue
+            path.unlink(missing_ok=True)
+        return taken
 
     def run(self, name: str) -> Run:
         """The run whose id is or begins with ``name``; ``last`` is the newest. Raises NotFound for none or several."""
