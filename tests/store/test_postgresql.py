@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import traceback
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -58,7 +57,7 @@ def test_both_names_of_the_scheme_mean_the_same(url, store):
         "postgresql://postgres:{canary}@127.0.0.1:1/postgres",  # nobody listens
         "postgresql://postgres:{canary}@127.0.0.1:{port}/postgres?nonsense={canary}",
         "postgresql://postgres@127.0.0.1:{port}/postgres?password={canary}",
-        "postgresql://postgres:{canary}@no such host/postgres",
+        "postgresql://postgres:{canary}@no-such-host.invalid/postgres",
         "postgresql+nodriver://postgres:{canary}@127.0.0.1/postgres",
         "mysql://root:{canary}@127.0.0.1/mysql",
     ],
@@ -67,9 +66,9 @@ def test_both_names_of_the_scheme_mean_the_same(url, store):
 def test_a_password_shows_in_no_refusal(postgres, template, canary):
     with pytest.raises(StoreError) as refused:
         Store(template.format(canary=canary, port=postgres.port))
-    told = "".join(traceback.format_exception(refused.value)) + repr(refused.value) + refused.value.hint
-    for secret in (CANARY, quote(CANARY), quote(CANARY, safe=""), "canary", "n/a:r"):
-        assert secret not in told.replace(template, "")
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None  # no traceback shows more
+    told = f"{refused.value} {refused.value!r}"
+    assert not [secret for secret in (CANARY, quote(CANARY), quote(CANARY, safe=""), "canary", "n/a:r") if secret in told], told
 
 
 def test_a_password_does_not_show_in_the_store_s_place(url, store, postgres):

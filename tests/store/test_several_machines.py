@@ -1,11 +1,9 @@
 """Several processes on one store, as on several machines: nothing is counted twice, nothing is stored twice."""
 
-import json
-import subprocess
-import sys
+import multiprocessing
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -16,92 +14,114 @@ from vastbench.report.files import read_run
 from vastbench.store import Store
 
 PROCESSES = 4
-
-# Each opens its store, says so, and begins when all have: the parent closes nothing before.
-PROGRAM = """
-import json, sys
-from dataclasses import replace
-from pathlib import Path
-from vastbench.errors import StoreError
-from vastbench.report.files import read_run
-from vastbench.store import Store
-place, number, seed = sys.argv[1], int(sys.argv[2]), read_run(Path(sys.argv[3]))
-def saved(run):
-    try:
-        store.save_run(run)
-        return True
-    except StoreError:
-        return False
-with Store(place) as store:
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(json.dumps([{what} for turn in range(10)]))
-"""
+TURNS = 10
+PATIENCE_S = 60
 
 
-def at_once(place, what):
-    """What ``PROCESSES`` processes got when each did ``what`` ten times, all at the same time."""
-    command = [sys.executable, "-c", PROGRAM.replace("{what}", what), str(place)]
-    processes = [
-        subprocess.Popen([*command, str(number), SEED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for number in range(PROCESSES)
-    ]
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        assert list(pool.map(lambda process: process.stdout.readline(), processes)) == ["ready\n"] * PROCESSES
-        answers = list(pool.map(lambda process: process.communicate("go\n", timeout=60)[0], processes))
-    assert [process.returncode for process in processes] == [0] * PROCESSES
-    return [got for answer in answers for got in json.loads(answer)]
+@pytest.fixture(scope="module")
+def at_once():
+    """Does ``work(store, number, turn)`` in several processes at the same time, in turns, each with a store of its own."""
+    spawned = multiprocessing.get_context("spawn")
+    start = spawned.Barrier(PROCESSES)
+    with ProcessPoolExecutor(PROCESSES, spawned, _know_start, (start,)) as pool:
+
+        def do(place, work):
+            parts = [pool.submit(_turns, place, work, number) for number in range(PROCESSES)]
+            return [got for part in parts for got in part.result(PATIENCE_S)]
+
+        yield do
 
 
-def test_several_processes_migrate_a_new_store_once(new_place):
-    marks = at_once(new_place, "store.mark")
-    assert len(marks) == PROCESSES * 10
+def _know_start(start):
+    global _start
+    _start = start
+
+
+def _turns(place, work, number):
+    _start.wait(PATIENCE_S)  # here, so that they also race for opening the store
+    with Store(place) as store:
+        return [work(store, number, turn) for turn in range(TURNS)]
+
+
+def mark(store, number, turn):
+    return store.mark
+
+
+def test_several_processes_migrate_a_new_store_once(new_place, at_once):
+    marks = at_once(new_place, mark)
+    assert len(marks) == PROCESSES * TURNS
     assert len(set(marks)) == 1
 
 
-def test_no_two_sittings_have_the_same_number(place):
-    numbers = at_once(place, "store.begin_sitting('s')")
-    assert sorted(numbers) == list(range(PROCESSES * 10))
+def begin_sitting(store, number, turn):
+    return store.begin_sitting("s")
 
 
-def test_no_run_too_many_is_announced_or_made(store, place):
+def test_no_two_sittings_have_the_same_number(place, at_once):
+    assert sorted(at_once(place, begin_sitting)) == list(range(PROCESSES * TURNS))
+
+
+def announce_and_save_half(store, number, turn):
+    name = f"run-{number}-{turn}"
+    announced = store.announce_run("s", name, {"host": "here"})
+    if announced and turn % 2:
+        store.save_run(replace(read_run(SEED), id=name, study="s", cause="boot_failed"))
+    return announced
+
+
+def test_no_run_too_many_is_announced_and_none_too_few(store, place, at_once):
     store.open_study("s", scenario="integration", repeats=17, conditions={})
-    # Half of the runs are stored at once, while others are being announced.
-    announced = at_once(
-        place,
-        "(lambda name: store.announce_run('s', name, {'host': 'here'}) and "
-        "(turn % 2 or saved(replace(seed, id=name, study='s', cause=''))) is not None)(f'run-{number}-{turn}')",
-    )
-    assert Counter(announced) == {True: 17, False: PROCESSES * 10 - 17}
+    assert Counter(at_once(place, announce_and_save_half)) == {True: 17, False: PROCESSES * TURNS - 17}
     assert store.announced("s") == 17
 
 
-def test_a_run_that_several_store_is_stored_once(store, place):
-    stored = at_once(place, "saved(replace(seed, id=f'run-{turn}'))")
-    assert stored.count(True) == 10
-    assert sorted(run.id for run in store.runs()) == [f"run-{turn}" for turn in range(10)]
+def save_the_same(store, number, turn):
+    try:
+        store.save_run(replace(read_run(SEED), id=f"run-{turn}"))
+    except StoreError:
+        return False
+    return True
+
+
+def test_a_run_that_several_store_is_stored_once(store, place, at_once):
+    assert at_once(place, save_the_same).count(True) == TURNS
+    assert sorted(run.id for run in store.runs()) == [f"run-{turn}" for turn in range(TURNS)]
     assert {run.phases for run in store.runs()} == {read_run(SEED).phases}
 
 
-def test_one_of_several_reapers_closes_a_lease(store, place):
-    for turn in range(10):
+def close_the_same(store, number, turn):
+    return store.close_lease(f"vb-{turn}", verdict="destroyed" if number else "already gone") and number
+
+
+def test_one_of_several_reapers_closes_a_lease(store, place, at_once):
+    for turn in range(TURNS):
         store.open_lease(lease(f"vb-{turn}"))
-    closed = at_once(place, "store.close_lease(f'vb-{turn}', verdict='destroyed' if number else 'already gone')")
-    assert closed.count(True) == 10
+    closed = [number for number in at_once(place, close_the_same) if number is not False]
+    verdicts = Counter(row.verdict for row in store.leases())
+    assert len(closed) == TURNS
+    assert verdicts == Counter("destroyed" if number else "already gone" for number in closed)
     assert store.leases(open_only=True) == []
 
 
-def test_different_leases_change_side_by_side(store, place):
+def update_its_own(store, number, turn):
+    store.update_lease(f"vb-{number}", instance_id=number * 100 + turn, state="held")
+
+
+def test_different_leases_change_side_by_side(store, place, at_once):
     for number in range(PROCESSES):
         store.open_lease(lease(f"vb-{number}"))
-    at_once(place, "store.update_lease(f'vb-{number}', instance_id=number * 100 + turn, state='held')")
+    at_once(place, update_its_own)
     assert {(row.label, row.instance_id, row.state) for row in store.leases()} == {
-        (f"vb-{number}", number * 100 + 9, "held") for number in range(PROCESSES)
+        (f"vb-{number}", number * 100 + TURNS - 1, "held") for number in range(PROCESSES)
     }
 
 
-def test_owners_beat_side_by_side(store, place):
-    at_once(place, "store.beat(['common', f'own-{number}'][turn % 2])")
+def beat(store, number, turn):
+    store.beat(["common", f"own-{number}"][turn % 2])
+
+
+def test_owners_beat_side_by_side(store, place, at_once):
+    at_once(place, beat)
     assert store.beats().keys() == {"common", *(f"own-{number}" for number in range(PROCESSES))}
 
 
@@ -112,7 +132,7 @@ def test_what_is_read_is_whole_while_others_write(store, place):
 
     def write():
         with Store(place) as other:
-            for number in range(60):
+            for number in range(30):
                 other.save_run(replace(run, id=f"run-{number:02}", started_at=f"2026-01-01T00:00:{number:02}+00:00"))
         stop.set()
 
@@ -123,7 +143,7 @@ def test_what_is_read_is_whole_while_others_write(store, place):
             assert {one.phases for one in store.runs(limit=3)} <= {run.phases}
     finally:
         writer.join()
-    assert len(store.runs()) == 60
+    assert len(store.runs()) == 30
 
 
 def test_a_lease_is_never_opened_twice(store):

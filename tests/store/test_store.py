@@ -31,6 +31,21 @@ def test_a_run_is_read_back_as_it_was_written(store):
     assert store.runs() == [run]
 
 
+def test_what_no_database_takes_is_replaced_and_the_run_is_stored(store):
+    hostile = "an \0 and half \ud83d of a pair"
+    resources = {"gpu_name": "x" * 300, "price": float("nan"), hostile: [hostile, (float("inf"),)]}
+    attempts = tuple(replace(one, detail=hostile) for one in read_run(SEED).attempts)
+    store.save_run(replace(read_run(SEED), detail=hostile, resources=resources, attempts=attempts))
+    (run,) = store.runs()
+    (cleaned,) = {run.detail, *(one.detail for one in run.attempts)}
+    assert cleaned.replace("\ufffd", "") == "an  and half  of a pair"
+    assert run.resources == {"gpu_name": "x" * 300, "price": None, cleaned: [cleaned, [None]]}
+    store.open_lease(lease(note=hostile))
+    store.update_lease("vb-1", note=hostile + hostile)
+    store.close_lease("vb-1", verdict="destroyed", note=hostile)
+    assert store.leases()[0].note == cleaned
+
+
 def test_a_run_is_found_by_the_beginning_of_its_id_and_as_the_last(store):
     run = read_run(SEED)
     store.save_run(run)

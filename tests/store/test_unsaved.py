@@ -167,7 +167,8 @@ with Store(folder / "runs.sqlite") as store:
     assert [path.stem for path in kept] == [run.id], kept
     assert str(kept[0]) in refusal.message, refusal
 with Store(folder / "runs.sqlite") as store:
-    assert store.take_in_unsaved() == []
+    if way == "disk":  # a limit on files leaves room in the journal, which is empty again
+        assert store.take_in_unsaved() == []
     widen()
     assert store.take_in_unsaved() == [run.id]
     assert store.run(run.id) == run

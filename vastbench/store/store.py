@@ -16,7 +16,7 @@ from vastbench.run import Run
 from vastbench.store import tables, unsaved
 from vastbench.store.database import serialised, url_of
 from vastbench.store.refusals import place_of
-from vastbench.store.rows import phase_row, run_of, run_row, study_of, with_ending, without_ending
+from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, with_ending, without_ending
 from vastbench.store.transactions import Transactions
 from vastbench.study import EndedBy, Study, check_plan
 
@@ -85,13 +85,15 @@ class Store(Transactions):
         def save(connection: sa.Connection) -> None:
             if run.study:
                 serialised(connection, f"study {run.study}")
-            connection.execute(sa.insert(tables.runs), run_row(run))
-            connection.execute(sa.insert(tables.instruments), known | {"run_id": run.id, "readings": instrument})
+            connection.execute(sa.insert(tables.runs), storable(run_row(run)))
+            connection.execute(sa.insert(tables.instruments), storable(known | {"run_id": run.id, "readings": instrument}))
             if run.attempts:
                 rows = [asdict(a) | {"run_id": run.id, "outcome": str(a.outcome)} for a in run.attempts]
-                connection.execute(sa.insert(tables.attempts), rows)
+                connection.execute(sa.insert(tables.attempts), storable(rows))
             if run.phases:
-                connection.execute(sa.insert(tables.phases), [phase_row(run.id, i, p) for i, p in enumerate(run.phases)])
+                connection.execute(
+                    sa.insert(tables.phases), storable([phase_row(run.id, i, p) for i, p in enumerate(run.phases)])
+                )
 
         self._add(save, there=_is_run(run.id))
 
@@ -264,11 +266,11 @@ class Store(Transactions):
     def open_lease(self, lease: LeaseRow) -> None:
         """Write down a lease before its instance exists. When this returns, the row is on the disk."""
         there = sa.select(tables.leases.c.label).where(tables.leases.c.label == lease.label)
-        self._add(lambda connection: connection.execute(sa.insert(tables.leases), asdict(lease)), there)
+        self._add(lambda connection: connection.execute(sa.insert(tables.leases), storable(asdict(lease))), there)
 
     def update_lease(self, label: str, **changes: Any) -> None:
         """Change columns of one lease. Raises StoreError when there is no such lease."""
-        changing = sa.update(tables.leases).where(tables.leases.c.label == label).values(**changes)
+        changing = sa.update(tables.leases).where(tables.leases.c.label == label).values(**storable(changes))
         if self._write(lambda connection: connection.execute(changing).rowcount) != 1:
             raise self._no_lease(label)
 
@@ -280,7 +282,7 @@ class Store(Transactions):
         this = tables.leases.c.label == label
         ours = {"verdict": verdict, "closed_at": _now()}
         closing = sa.update(tables.leases).where(this, tables.leases.c.state != "closed")
-        values = ours | {"state": "closed", "note": note or tables.leases.c.note}
+        values = ours | {"state": "closed", "note": storable(note) or tables.leases.c.note}
 
         def close(connection: sa.Connection) -> sa.RowMapping | None:
             connection.execute(closing.values(**values))
