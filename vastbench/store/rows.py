@@ -39,20 +39,16 @@ def storable(value: Any) -> Any:
 
 def run_row(run: Run) -> dict[str, Any]:
     """The row of ``runs``."""
+    gpu_name = run.resources.get("gpu_name")
     return {name: getattr(run, name) for name in NAMED + DOCUMENTS} | {
         "outcome": str(run.outcome),
         "cost": {f.name: getattr(run.cost, f.name) for f in fields(run.cost)},
         "cost_usd": run.cost.total_usd,
-        "gpu_name": _cut(run.resources.get("gpu_name"), tables.runs.c.gpu_name),
+        "gpu_name": None if gpu_name is None else str(gpu_name)[: tables.LONGEST_GPU_NAME],
         "machine_id": run.resources.get("machine_id"),
         "instance_id": run.resources.get("instance_id"),
         "usd_per_hour": run.resources.get("usd_per_hour"),
     }
-
-
-def _cut(text: object, column: sa.Column[Any]) -> str | None:
-    """``text`` as far as it fits: a copy for queries, whole in its document."""
-    return None if text is None else str(text)[: column.type.length]
 
 
 def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, Any]:

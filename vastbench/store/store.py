@@ -91,9 +91,8 @@ class Store(Transactions):
                 rows = [asdict(a) | {"run_id": run.id, "outcome": str(a.outcome)} for a in run.attempts]
                 connection.execute(sa.insert(tables.attempts), storable(rows))
             if run.phases:
-                connection.execute(
-                    sa.insert(tables.phases), storable([phase_row(run.id, i, p) for i, p in enumerate(run.phases)])
-                )
+                rows = [phase_row(run.id, i, p) for i, p in enumerate(run.phases)]
+                connection.execute(sa.insert(tables.phases), storable(rows))
 
         self._add(save, there=_is_run(run.id))
 
