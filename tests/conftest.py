@@ -1,7 +1,33 @@
 """What holds for all tests."""
 
 import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.postgres import PostgresServer
 
 # A shell starts background jobs with SIGINT ignored, and every process below inherits that; the tests send SIGINT.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator["PostgresServer"]:
+    """A PostgreSQL server, started by the first test that asks for it."""
+    from tests.postgres import PostgresServer
+
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: "PostgresServer") -> str:
+    """A database with an empty store in it, to be copied."""
+    from vastbench.store import Store
+
+    name = postgres.new_database()
+    Store(postgres.url(name)).close()
+    return name

@@ -1,14 +1,35 @@
-"""Opening the store's database: SQLite (WAL, synced commits) or any other by URL, always at the newest schema."""
+"""Opening the store's database: a SQLite file (WAL, synced commits) or a PostgreSQL server, always at the newest schema.
 
+=================  ==============================================  =======================================================
+..                 SQLite                                          PostgreSQL
+=================  ==============================================  =======================================================
+a write            takes the file's lock as it begins              what must not be counted twice is behind :func:`serialised`
+a read             sees what was there when it began               the same (``REPEATABLE READ``)
+migrating          one at a time, by the file's lock               one at a time, by an advisory lock
+waits for a lock   ``LOCK_WAIT_S``, then says so                   the same
+=================  ==============================================  =======================================================
+"""
+
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from vastbench.errors import StoreError
+from vastbench.store.refusals import place_of, store_error
 
 HEAD = "0004"
 """The schema revision that this vastbench writes; the newest file in ``migrations/versions`` (a test compares)."""
+
+CONNECT_WAIT_S = 10
+LOCK_WAIT_S = 15
+STATEMENT_WAIT_S = 60
+"""How long a server may take to let us in, to give a lock, to answer one statement; seconds of real time."""
+
+READING = "vastbench_reading"
+"""The execution option of connections that only read."""
 
 
 def connect(place: str | Path) -> sa.Engine:
@@ -17,21 +38,26 @@ def connect(place: str | Path) -> sa.Engine:
     Raises StoreError when the place cannot be opened or written, is no store, or was made by a newer vastbench.
     """
     url = url_of(place)
-    shown = place_of(url)
-    if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith((":memory:", "file:")):
-        _make_folder(Path(url.database))
+    sqlite = url.get_backend_name() == "sqlite"
+    if sqlite and url.database and not url.database.startswith((":memory:", "file:")):
+        _make_private(Path(url.database))
     try:
-        engine = sa.create_engine(url)
-        if url.get_backend_name() == "sqlite":
-            sa.event.listen(engine, "connect", _careful_sqlite)
-            sa.event.listen(engine, "begin", _begin_immediate)
-        _migrate(engine, shown)
+        engine = sa.create_engine(url, **({} if sqlite else SERVER))
+        sa.event.listen(engine, "connect", _careful_sqlite if sqlite else _careful_postgresql)
+        sa.event.listen(engine, "begin", _begin_sqlite if sqlite else _begin_postgresql)
+        try:
+            _migrate(engine, place_of(url))
+        except BaseException:
+            engine.dispose()
+            raise
     except sa.exc.SQLAlchemyError as error:
-        raise store_error(error, shown) from None
+        raise store_error(error, url) from None
     except ImportError as error:
+        hint = "Install the driver, or name another store with --store."
+        if url.get_backend_name() == "postgresql":
+            hint = "pip install 'vastbench[postgres]', or name another store with --store."
         raise StoreError(
-            f"The store {shown} cannot be used: its database driver is not installed ({error}).",
-            hint="Install the driver, or name another store with --store.",
+            f"The store {place_of(url)} cannot be used: its database driver is not installed ({error}).", hint=hint
         ) from None
     return engine
 
@@ -41,58 +67,98 @@ def url_of(place: str | Path) -> sa.URL:
     text = str(place)
     if "://" not in text:
         return sa.URL.create("sqlite", database=str(Path(text).expanduser()))
-    try:
-        return sa.engine.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        # The text may hold a password that nobody can tell from the rest: it is not shown.
-        raise StoreError(
-            "The store's URL cannot be understood.", hint="Write a file's path, or a URL like sqlite:////path/to/runs.sqlite."
-        ) from None
-
-
-def place_of(url: sa.URL) -> str:
-    """What to call the store in messages: its file, or its URL without the password."""
-    if url.get_backend_name() == "sqlite" and url.database:
-        return url.database
-    return url.render_as_string(hide_password=True)
-
-
-def store_error(error: sa.exc.SQLAlchemyError, place: str) -> StoreError:
-    """A StoreError that names the place and the database's own reason."""
-    reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return StoreError(
-        f"The store {place} cannot be used: {reason}.",
-        hint="Check that it is a vastbench store and may be written, or name another with --store.",
+    # The text may hold a password that nobody can tell from the rest: it is not shown.
+    unclear = StoreError(
+        "The store's URL cannot be understood.",
+        hint="Write a file's path, or a URL like sqlite:////path/to/runs.sqlite or postgresql://user:password@host/database.",
     )
+    try:
+        url = sa.engine.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        raise unclear from None
+    if url.drivername in ("postgres", "postgresql"):
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(
+            f"The store's URL names a database {url.get_backend_name()!r}, which vastbench does not use.",
+            hint="Name a SQLite file or a PostgreSQL database with --store.",
+        )
+    if url.get_backend_name() == "postgresql" and "@" in f"{url.host}{url.database}":
+        raise unclear  # a password with @ or / in it that is not percent-encoded
+    return url
 
 
-def _make_folder(path: Path) -> None:
+def serialised(connection: sa.Connection, what: str) -> None:
+    """From here to the end of the transaction, be the only one that works on ``what``, on whichever machine."""
+    # On SQLite the transaction has been the only writer since it began.
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"vastbench {what}", 0))))
+
+
+SERVER: dict[str, Any] = {
+    "pool_pre_ping": True,
+    "connect_args": {
+        "connect_timeout": CONNECT_WAIT_S,
+        "application_name": "vastbench",
+        # A server that is cut off sends nothing: without these its silence would last for hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    },
+}
+
+
+def _make_private(path: Path) -> None:
+    """Make what is missing of the store's folder and file, for nobody but the user; ``-wal`` and ``-shm`` follow the file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StoreError(
             f"The store's folder {path.parent} cannot be made: {error.strerror}.", hint="Name another with --store."
         ) from None
+    with suppress(OSError):  # it is there already; or it cannot be made, and SQLite will say so
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def _careful_sqlite(connection: Any, _record: object) -> None:
     """Set WAL so that readers never block the journal of leases, and FULL so that a commit survives a power cut."""
     connection.isolation_level = None  # the driver's own idea of transactions would run each DDL statement alone
     cursor = connection.cursor()
-    cursor.execute("PRAGMA busy_timeout = 15000")
+    cursor.execute(f"PRAGMA busy_timeout = {LOCK_WAIT_S * 1000}")
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
+def _careful_postgresql(connection: Any, _record: object) -> None:
+    """Let nothing wait for ever, here or behind a transaction of ours whose machine has gone."""
+    connection.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
+    connection.execute(f"SET statement_timeout = '{STATEMENT_WAIT_S}s'")
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{STATEMENT_WAIT_S}s'")
+    connection.execute("SET synchronous_commit = on")
+    connection.commit()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
     """Take the write lock at once: a transaction that starts as a reader cannot wait for it later."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if _reads(connection) else "BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    """Let a reader see all its queries' answers as of one moment."""
+    if _reads(connection):
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _reads(connection: sa.Connection) -> bool:
+    return READING in connection.get_execution_options()
 
 
 def _migrate(engine: sa.Engine, shown: str) -> None:
     with engine.begin() as connection:
+        serialised(connection, "migrations")
         revision = _revision(connection)
         if revision == HEAD:
             return

@@ -1,5 +1,6 @@
 """Between runs and the rows of their tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -8,6 +9,7 @@ import sqlalchemy as sa
 
 from vastbench.analysis.stopping import StoppingRule
 from vastbench.run import Attempt, Cost, Run
+from vastbench.store import tables
 from vastbench.study import EndedBy, Study
 from vastbench.timing import Moment, Outcome, Phase, PhaseName
 
@@ -18,13 +20,31 @@ ENDING = "ending"
 """Where a study's document of conditions keeps when it may end and which rule ended it."""
 
 
+def storable(value: Any) -> Any:
+    """``value``, a row or a part of one, as every database takes it; what came from an instance may hold anything.
+
+    A NUL and half of a surrogate pair become U+FFFD in texts; a number that is not finite becomes None.
+    """
+    match value:
+        case str():
+            return value.encode("utf-8", "surrogatepass").decode("utf-8", "replace").replace("\0", "\ufffd")
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {storable(key): storable(one) for key, one in value.items()}
+        case list() | tuple():
+            return [storable(one) for one in value]
+    return value
+
+
 def run_row(run: Run) -> dict[str, Any]:
     """The row of ``runs``."""
+    gpu_name = run.resources.get("gpu_name")
     return {name: getattr(run, name) for name in NAMED + DOCUMENTS} | {
         "outcome": str(run.outcome),
         "cost": {f.name: getattr(run.cost, f.name) for f in fields(run.cost)},
         "cost_usd": run.cost.total_usd,
-        "gpu_name": run.resources.get("gpu_name"),
+        "gpu_name": None if gpu_name is None else str(gpu_name)[: tables.LONGEST_GPU_NAME],
         "machine_id": run.resources.get("machine_id"),
         "instance_id": run.resources.get("instance_id"),
         "usd_per_hour": run.resources.get("usd_per_hour"),

@@ -1,7 +1,7 @@
 """Reading and writing runs and leases. Every write is one committed, synced transaction."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +13,14 @@ from vastbench.analysis.stopping import StoppingRule
 from vastbench.analysis.summary import STOPPED_BY_US
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.run import Run
-from vastbench.store import tables
-from vastbench.store.database import connect, place_of, store_error, url_of
-from vastbench.store.rows import phase_row, run_of, run_row, study_of, with_ending, without_ending
+from vastbench.store import tables, unsaved
+from vastbench.store.database import serialised, url_of
+from vastbench.store.refusals import place_of
+from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, with_ending, without_ending
+from vastbench.store.transactions import Transactions
 from vastbench.study import EndedBy, Study, check_plan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +59,12 @@ class Announcement:
     started_at: str
 
 
-class Store:
+class Store(Transactions):
     """The store at ``place`` (a file path or a database URL), opened and migrated.
 
-    Raises StoreError when it cannot be opened; so does every method when the database refuses.
+    Raises StoreError when it cannot be opened; so does every method when the database refuses. What a run or a lease
+    depends on is written again for a while when the refusal passes: a lost connection, a server that starts again, a lock.
     """
-
-    def __init__(self, place: str | Path) -> None:
-        """Open the store, making it when it does not exist."""
-        self._engine = connect(place)
-        self.place = place_of(self._engine.url)
 
     @classmethod
     def existing(cls, place: str | Path) -> "Store":
@@ -77,65 +77,82 @@ class Store:
             )
         return cls(place)
 
-    def close(self) -> None:
-        """Give the connections back."""
-        self._engine.dispose()
-
-    def __enter__(self) -> "Store":
-        """Use the store in a with-block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close it."""
-        self.close()
-
     def save_run(self, run: Run) -> None:
         """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten."""
-        with self._transaction() as connection:
-            connection.execute(sa.insert(tables.runs), run_row(run))
-            instrument = dict(run.instrument)
-            connection.execute(
-                sa.insert(tables.instruments),
-                {
-                    "run_id": run.id,
-                    "clock_speed": instrument.get("clock_speed", 1.0),
-                    "poll_period_s": instrument.get("poll_period_s"),
-                    "readings": instrument,
-                },
-            )
+        instrument = dict(run.instrument)
+        known = {"clock_speed": instrument.get("clock_speed", 1.0), "poll_period_s": instrument.get("poll_period_s")}
+
+        def save(connection: sa.Connection) -> None:
+            if run.study:
+                serialised(connection, f"study {run.study}")
+            connection.execute(sa.insert(tables.runs), storable(run_row(run)))
+            connection.execute(sa.insert(tables.instruments), storable(known | {"run_id": run.id, "readings": instrument}))
             if run.attempts:
                 rows = [asdict(a) | {"run_id": run.id, "outcome": str(a.outcome)} for a in run.attempts]
-                connection.execute(sa.insert(tables.attempts), rows)
+                connection.execute(sa.insert(tables.attempts), storable(rows))
             if run.phases:
-                connection.execute(sa.insert(tables.phases), [phase_row(run.id, i, p) for i, p in enumerate(run.phases)])
+                rows = [phase_row(run.id, i, p) for i, p in enumerate(run.phases)]
+                connection.execute(sa.insert(tables.phases), storable(rows))
+
+        self._add(save, there=_is_run(run.id))
+
+    def save_run_or_keep(self, run: Run) -> None:
+        """Write a finished run; when the store refuses, keep it in a file for :meth:`take_in_unsaved`.
+
+        The StoreError that is raised then names the file.
+        """
+        try:
+            self.save_run(run)
+        except StoreError as error:
+            path = unsaved.keep(run, self._engine.url, because=error)
+            raise StoreError(
+                f"{error.message} The run {run.id} is kept in {path}.",
+                hint=f"{error.hint} The next command on this store takes the run in.",
+            ) from None
+
+    def take_in_unsaved(self) -> list[str]:
+        """Store the runs that :meth:`save_run_or_keep` kept in files, and remove the files; the ids of those stored.
+
+        A run that is there already is only removed. A file that is no run, or whose run is refused again, is left and named
+        in a warning. Call this before runs without a record are taken for killed.
+        """
+        taken = []
+        for path, run in unsaved.kept(self._engine.url):
+            try:
+                if not self.has_run(run.id):
+                    self.save_run(run)
+                    taken.append(run.id)
+            except StoreError as error:
+                if not self.has_run(run.id):  # nor did somebody else take it in meanwhile
+                    log.warning("The run in %s is not taken in: %s", path, error)
+                    continue
+            path.unlink(missing_ok=True)
+        return taken
 
     def run(self, name: str) -> Run:
         """The run whose id is or begins with ``name``; ``last`` is the newest. Raises NotFound for none or several."""
-        with self._transaction() as connection:
-            query = sa.select(tables.runs)
-            if name == "last":
-                query = query.order_by(tables.runs.c.started_at.desc(), tables.runs.c.id.desc()).limit(1)
-            else:
-                query = query.where(tables.runs.c.id.startswith(name, autoescape=True)).order_by(tables.runs.c.id).limit(2)
-            found = self._whole(connection, query)
-            exact = [run for run in found if run.id == name]
-            if len(exact or found) != 1:
-                problem = "There is no run" if not found else "Several runs have an id that begins with"
-                raise NotFound(f"{problem} {name!r} in {self.place}.", hint="`vastbench runs` lists them.")
-            return (exact or found)[0]
+        query = sa.select(tables.runs)
+        if name == "last":
+            query = query.order_by(tables.runs.c.started_at.desc(), tables.runs.c.id.desc()).limit(1)
+        else:
+            query = query.where(tables.runs.c.id.startswith(name, autoescape=True)).order_by(tables.runs.c.id).limit(2)
+        found = self._read(lambda connection: _whole(connection, query))
+        exact = [run for run in found if run.id == name]
+        if len(exact or found) != 1:
+            problem = "There is no run" if not found else "Several runs have an id that begins with"
+            raise NotFound(f"{problem} {name!r} in {self.place}.", hint="`vastbench runs` lists them.")
+        return (exact or found)[0]
 
     def runs(self, *, limit: int | None = None, study: str | None = None) -> list[Run]:
         """The newest runs first, at most ``limit``; with ``study``, those of one study."""
         query = sa.select(tables.runs).order_by(tables.runs.c.started_at.desc(), tables.runs.c.id.desc()).limit(limit)
         if study is not None:
             query = query.where(tables.runs.c.study == study)
-        with self._transaction() as connection:
-            return self._whole(connection, query)
+        return self._read(lambda connection: _whole(connection, query))
 
     def has_run(self, run_id: str) -> bool:
         """Whether a run of exactly this id is there."""
-        with self._transaction() as connection:
-            return connection.execute(sa.select(tables.runs.c.id).where(tables.runs.c.id == run_id)).first() is not None
+        return self._read(lambda connection: connection.execute(_is_run(run_id)).first()) is not None
 
     def open_study(
         self,
@@ -152,34 +169,41 @@ class Store:
         there has other conditions: runs made under different conditions are different studies.
         """
         check_plan(name, repeats)
-        with self._transaction() as connection:
-            there = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
+        this = tables.studies.c.name == name
+        row = {"name": name, "scenario": scenario, "started_at": _now(), "repeats": repeats}
+
+        def open_it(connection: sa.Connection) -> None:
+            serialised(connection, f"study {name}")
+            there = connection.execute(sa.select(tables.studies).where(this)).mappings().first()
             if there is None:
-                started_at = _now()
-                row = {"name": name, "scenario": scenario, "started_at": started_at, "repeats": repeats}
                 connection.execute(sa.insert(tables.studies), row | {"conditions": with_ending(conditions, stopping, None)})
-            else:
-                before, rule, ended_by = without_ending(there["conditions"])
-                _check_same(name, {"scenario": there["scenario"], **before}, {"scenario": scenario, **conditions})
-                kept = with_ending(before, stopping, ended_by if stopping == rule else None)
-                made = connection.execute(_made(name)).scalar_one()
-                if repeats < min(made, there["repeats"]):
-                    raise UsageError(
-                        f"The study {name!r} has {made} runs already, more than {repeats}.",
-                        hint=f"Give --repeats {made} or more.",
-                    )
-                this = sa.update(tables.studies).where(tables.studies.c.name == name)
-                connection.execute(this.values(repeats=repeats, conditions=kept))
+                return
+            before, rule, ended_by = without_ending(there["conditions"])
+            _check_same(name, {"scenario": there["scenario"], **before}, {"scenario": scenario, **conditions})
+            kept = with_ending(before, stopping, ended_by if stopping == rule else None)
+            made = connection.execute(_made(name)).scalar_one()
+            if repeats < min(made, there["repeats"]):
+                raise UsageError(
+                    f"The study {name!r} has {made} runs already, more than {repeats}.",
+                    hint=f"Give --repeats {made} or more.",
+                )
+            connection.execute(sa.update(tables.studies).where(this).values(repeats=repeats, conditions=kept))
+
+        self._write(open_it)
         return self.study(name)
 
     def end_study(self, name: str, ended_by: EndedBy | None) -> None:
         """Write down which rule ended the study's sitting; None when it goes on."""
         this = tables.studies.c.name == name
-        with self._transaction() as connection:
+
+        def end(connection: sa.Connection) -> None:
+            serialised(connection, f"study {name}")
             document = connection.execute(sa.select(tables.studies.c.conditions).where(this)).scalar_one()
             before, rule, _ = without_ending(document)
             kept = with_ending(before, rule, ended_by)
             connection.execute(sa.update(tables.studies).where(this).values(conditions=kept))
+
+        self._write(end)
 
     def study(self, name: str) -> Study:
         """The study of that name with its runs, oldest first. Raises NotFound."""
@@ -198,76 +222,90 @@ class Store:
         Runs that were announced and not stored are under way; those on another host are not counted, since nobody here can
         tell whether they still are. When this returns, the row is on the disk.
         """
-        wanted = sa.select(tables.studies.c.repeats).where(tables.studies.c.name == study).with_for_update()
-        with self._transaction() as connection:
+        wanted = sa.select(tables.studies.c.repeats).where(tables.studies.c.name == study)
+        there = sa.select(tables.study_runs.c.run_id).where(tables.study_runs.c.run_id == run_id)
+        row = {"run_id": run_id, "study": study, "owner": dict(owner), "started_at": _now()}
+
+        def announce(connection: sa.Connection) -> bool:
+            serialised(connection, f"study {study}")
             repeats = connection.execute(wanted).scalar()
             if repeats is None:
                 raise NotFound(f"There is no study {study!r} in {self.place}.", hint="Open it first.")
+            if connection.execute(there).first():  # written by a try whose answer was lost
+                return True
             under_way = [one for one in _unfinished(connection, study) if one.owner.get("host") == owner.get("host")]
             if connection.execute(_made(study)).scalar_one() + len(under_way) >= repeats:
                 return False
-            row = {"run_id": run_id, "study": study, "owner": dict(owner), "started_at": _now()}
             connection.execute(sa.insert(tables.study_runs), row)
-        return True
+            return True
+
+        return self._write(announce)
 
     def begin_sitting(self, study: str) -> int:
         """Write down that a sitting of ``study``, which need not exist yet, begins; its number, from 0."""
-        with self._transaction() as connection:
-            of_study = tables.sittings.c.study == study
-            number = int(connection.execute(sa.select(sa.func.count()).where(of_study)).scalar_one())
-            row = {"study": study, "number": number, "started_at": _now()}
-            connection.execute(sa.insert(tables.sittings), row)
-        return number
+        of_study = sa.select(sa.func.count()).where(tables.sittings.c.study == study)
+
+        def begin(connection: sa.Connection) -> int:
+            serialised(connection, f"study {study}")
+            number = int(connection.execute(of_study).scalar_one())
+            connection.execute(sa.insert(tables.sittings), {"study": study, "number": number, "started_at": _now()})
+            return number
+
+        return self._write(begin)
 
     def announced(self, study: str) -> int:
         """How many runs of ``study`` were ever announced."""
-        with self._transaction() as connection:
-            query = sa.select(sa.func.count()).where(tables.study_runs.c.study == study)
-            return int(connection.execute(query).scalar_one())
+        query = sa.select(sa.func.count()).where(tables.study_runs.c.study == study)
+        return self._read(lambda connection: int(connection.execute(query).scalar_one()))
 
     def unfinished(self, study: str) -> list[Announcement]:
         """The runs of ``study`` that were announced and are not stored, oldest first."""
-        with self._transaction() as connection:
-            return _unfinished(connection, study)
+        return self._read(lambda connection: _unfinished(connection, study))
 
     def open_lease(self, lease: LeaseRow, *, at_most: int | None = None) -> None:
         """Write down a lease before its instance exists. When this returns, the row is on the disk.
 
         Raises TooManyInstances, and writes nothing, when ``at_most`` leases are open at its marketplace already.
         """
-        with self._transaction() as connection:
+
+        def open_it(connection: sa.Connection) -> None:
             if at_most is not None:
-                _one_after_the_other(connection)
+                serialised(connection, f"instances {lease.url}")
                 still = sa.select(sa.func.count()).where(tables.leases.c.state != "closed", tables.leases.c.url == lease.url)
                 if (number := connection.execute(still).scalar_one()) >= at_most:
                     raise TooManyInstances(
                         f"{number} leases are open on {lease.url}, and at most {at_most} instances may exist at once.",
                         hint="Wait for them to end, raise --max-instances, or close what is left over: vastbench reap.",
                     )
-            connection.execute(sa.insert(tables.leases), asdict(lease))
+            connection.execute(sa.insert(tables.leases), storable(asdict(lease)))
+
+        self._add(open_it, there=sa.select(tables.leases.c.label).where(tables.leases.c.label == lease.label))
 
     def update_lease(self, label: str, **changes: Any) -> None:
         """Change columns of one lease. Raises StoreError when there is no such lease."""
-        with self._transaction() as connection:
-            done = connection.execute(sa.update(tables.leases).where(tables.leases.c.label == label).values(**changes))
-            if done.rowcount != 1:
-                raise self._no_lease(label)
+        changing = sa.update(tables.leases).where(tables.leases.c.label == label).values(**storable(changes))
+        if self._write(lambda connection: connection.execute(changing).rowcount) != 1:
+            raise self._no_lease(label)
 
     def close_lease(self, label: str, *, verdict: str, note: str = "") -> bool:
         """Close a lease that is not closed yet; whether this did it. A verdict that is there is never overwritten.
 
-        Without a ``note`` the lease keeps the one it has.
-
-        Raises StoreError when there is no such lease.
+        Without a ``note`` the lease keeps the one it has. Raises StoreError when there is no such lease.
         """
         this = tables.leases.c.label == label
+        ours = {"verdict": verdict, "closed_at": _now()}
         closing = sa.update(tables.leases).where(this, tables.leases.c.state != "closed")
-        with self._transaction() as connection:
-            kept = note or tables.leases.c.note
-            done = connection.execute(closing.values(state="closed", verdict=verdict, closed_at=_now(), note=kept))
-            if done.rowcount == 0 and connection.execute(sa.select(tables.leases.c.label).where(this)).first() is None:
-                raise self._no_lease(label)
-        return done.rowcount == 1
+        values = ours | {"state": "closed", "note": storable(note) or tables.leases.c.note}
+
+        def close(connection: sa.Connection) -> sa.RowMapping | None:
+            connection.execute(closing.values(**values))
+            return connection.execute(sa.select(tables.leases).where(this)).mappings().first()
+
+        closed = self._write(close)
+        if closed is None:
+            raise self._no_lease(label)
+        # Counting rows would call it somebody else's when the first try's answer was lost, and not its work.
+        return {name: closed[name] for name in ours} == ours
 
     def adopt(self, lease: LeaseRow, *, reopen: bool = False) -> bool:
         """Write down that the instance of ``lease`` exists and is to be closed by us, in one synced transaction.
@@ -277,87 +315,79 @@ class Store:
         """
         this = tables.leases.c.label == lease.label
         held = sa.update(tables.leases).where(this if reopen else sa.and_(this, tables.leases.c.state != "closed"))
-        with self._transaction() as connection:
-            there = connection.execute(sa.select(tables.leases.c.label).where(this)).first()
-            if there is None:
-                connection.execute(sa.insert(tables.leases), asdict(lease))
+        values = {"state": "held", "instance_id": lease.instance_id, "verdict": None, "closed_at": None}
+
+        def adopt_it(connection: sa.Connection) -> bool:
+            serialised(connection, f"lease {lease.label}")
+            if connection.execute(sa.select(tables.leases.c.label).where(this)).first() is None:
+                connection.execute(sa.insert(tables.leases), storable(asdict(lease)))
                 return True
-            values = {"state": "held", "instance_id": lease.instance_id, "verdict": None, "closed_at": None}
             return connection.execute(held.values(**values)).rowcount == 1
+
+        return self._write(adopt_it)
 
     def leases(self, *, open_only: bool = False) -> list[LeaseRow]:
         """All leases, oldest first, or only those that are not closed."""
         query = sa.select(tables.leases).order_by(tables.leases.c.opened_at)
         if open_only:
             query = query.where(tables.leases.c.state != "closed")
-        with self._transaction() as connection:
-            return [LeaseRow(**row) for row in connection.execute(query).mappings().all()]
+        return self._read(lambda connection: [LeaseRow(**row) for row in connection.execute(query).mappings()])
 
     @property
     def mark(self) -> str:
         """What tells the labels of this store from those of any other: eight hexadecimal digits, drawn when it was made."""
-        with self._transaction() as connection:
-            return str(connection.execute(sa.select(tables.marks.c.mark)).scalar_one())
+        return self._read(lambda connection: str(connection.execute(sa.select(tables.marks.c.mark)).scalar_one()))
 
     def beat(self, owner_id: str) -> None:
         """Write down that the owner of that id is alive now, by this machine's clock."""
         # The same words on SQLite and PostgreSQL, which SQLAlchemy knows only as two dialects' own inserts.
         words = "INSERT INTO owners (id, beat_at) VALUES (:id, :now) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at"
-        with self._transaction() as connection:
-            connection.execute(sa.text(words), {"id": owner_id, "now": _now()})
+        self._write(lambda connection: connection.execute(sa.text(words), {"id": owner_id, "now": _now()}))
 
     def beats(self) -> dict[str, str]:
         """When each owner was last known to be alive: its id, and a date in ISO 8601, UTC, by its own machine's clock."""
-        with self._transaction() as connection:
-            return {row.id: row.beat_at for row in connection.execute(sa.select(tables.owners))}
+        query = sa.select(tables.owners)
+        return self._read(lambda connection: {row.id: row.beat_at for row in connection.execute(query)})
 
     def _no_lease(self, label: str) -> StoreError:
         return StoreError(f"The lease {label} is not in the store {self.place}.", hint="Was the store replaced?")
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise store_error(error, self.place) from None
-
     def _studies(self, which: sa.ColumnElement[bool]) -> list[Study]:
         query = sa.select(tables.studies).where(which).order_by(tables.studies.c.started_at.desc(), tables.studies.c.name)
-        with self._transaction() as connection:
+
+        def find(connection: sa.Connection) -> list[Study]:
             rows = connection.execute(query).mappings().all()
             ordered = sa.select(tables.runs).order_by(tables.runs.c.started_at, tables.runs.c.id)
-            runs = {row["name"]: self._whole(connection, ordered.where(tables.runs.c.study == row["name"])) for row in rows}
-        return [study_of(row, runs[row["name"]]) for row in rows]
+            runs = {row["name"]: _whole(connection, ordered.where(tables.runs.c.study == row["name"])) for row in rows}
+            return [study_of(row, runs[row["name"]]) for row in rows]
 
-    def _whole(self, connection: sa.Connection, chosen: sa.Select[Any]) -> list[Run]:
-        """The runs that ``chosen`` selects from their table, in its order, in four queries however many they are."""
-        ids = chosen.with_only_columns(tables.runs.c.id)
-
-        def by_run(table: sa.Table, *order: sa.Column[Any]) -> dict[str, list[sa.RowMapping]]:
-            found: dict[str, list[sa.RowMapping]] = {}
-            query = sa.select(table).where(table.c.run_id.in_(ids)).order_by(*order)
-            for row in connection.execute(query).mappings():
-                found.setdefault(row["run_id"], []).append(row)
-            return found
-
-        rows = connection.execute(chosen).mappings().all()
-        attempts = by_run(tables.attempts, tables.attempts.c.number)
-        phases = by_run(tables.phases, tables.phases.c.position)
-        readings = {run: rows[0]["readings"] for run, rows in by_run(tables.instruments).items()}
-        return [
-            run_of(row, attempts.get(row["id"], []), phases.get(row["id"], []), readings.get(row["id"], {})) for row in rows
-        ]
+        return self._read(find)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _one_after_the_other(connection: sa.Connection) -> None:
-    """Let no other open a lease until this transaction ends; SQLite's transactions are so by themselves."""
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("LOCK TABLE leases IN SHARE ROW EXCLUSIVE MODE")
+def _is_run(run_id: str) -> sa.Select[Any]:
+    return sa.select(tables.runs.c.id).where(tables.runs.c.id == run_id)
+
+
+def _whole(connection: sa.Connection, chosen: sa.Select[Any]) -> list[Run]:
+    """The runs that ``chosen`` selects from their table, in its order, in four queries however many they are."""
+    ids = chosen.with_only_columns(tables.runs.c.id)
+
+    def by_run(table: sa.Table, *order: sa.Column[Any]) -> dict[str, list[sa.RowMapping]]:
+        found: dict[str, list[sa.RowMapping]] = {}
+        query = sa.select(table).where(table.c.run_id.in_(ids)).order_by(*order)
+        for row in connection.execute(query).mappings():
+            found.setdefault(row["run_id"], []).append(row)
+        return found
+
+    rows = connection.execute(chosen).mappings().all()
+    attempts = by_run(tables.attempts, tables.attempts.c.number)
+    phases = by_run(tables.phases, tables.phases.c.position)
+    readings = {run: rows[0]["readings"] for run, rows in by_run(tables.instruments).items()}
+    return [run_of(row, attempts.get(row["id"], []), phases.get(row["id"], []), readings.get(row["id"], {})) for row in rows]
 
 
 def _made(study: str) -> sa.Select[Any]:

@@ -7,6 +7,9 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
+LONGEST_GPU_NAME = 80
+"""A copy for queries is cut to this; the document of resources holds the whole."""
+
 runs = sa.Table(
     "runs",
     metadata,
@@ -20,7 +23,7 @@ runs = sa.Table(
     sa.Column("total_s", sa.Float),
     sa.Column("origin", sa.Float, nullable=False, default=0.0),
     sa.Column("study", sa.String(80), nullable=False, server_default="", index=True),
-    sa.Column("gpu_name", sa.String(80)),
+    sa.Column("gpu_name", sa.String(LONGEST_GPU_NAME)),
     sa.Column("machine_id", sa.BigInteger),
     sa.Column("instance_id", sa.BigInteger),
     sa.Column("usd_per_hour", sa.Float),

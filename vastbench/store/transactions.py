@@ -1,0 +1,73 @@
+"""Reading and writing in transactions that are tried again while the database refuses for a reason that passes."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import sqlalchemy as sa
+
+from vastbench.store.database import READING, connect
+from vastbench.store.refusals import place_of, store_error, tries
+
+T = TypeVar("T")
+
+
+class Transactions:
+    """A database that is open; every method raises StoreError when it refuses for good. May be shared by threads."""
+
+    def __init__(self, place: str | Path) -> None:
+        """Open the database, making it when it does not exist."""
+        self._engine = connect(place)
+        self._reader = self._engine.execution_options(**{READING: True})
+        self.place = place_of(self._engine.url)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        """Use the store in a with-block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        """What ``work`` finds, all of it as of one moment."""
+        return self._try(self._reader, work)
+
+    def _write(self, work: Callable[[sa.Connection], T]) -> T:
+        """What ``work`` gives in a committed, synced transaction of its own.
+
+        A try whose answer was lost may have been committed all the same: it must do no harm to do ``work`` twice.
+        """
+        return self._try(self._engine, work)
+
+    def _add(self, add: Callable[[sa.Connection], object], there: sa.Select[Any]) -> None:
+        """:meth:`_write` for rows that must be new: those that a try of ours added, ``there``, are not added again."""
+        tried = False
+
+        def once(connection: sa.Connection) -> None:
+            nonlocal tried
+            if tried and connection.execute(there).first():
+                return
+            tried = True
+            add(connection)
+
+        self._write(once)
+
+    def _try(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
+        with self._refusing():
+            for attempt in tries():
+                with attempt, engine.begin() as connection:
+                    return work(connection)
+        raise AssertionError("the last try returns or raises")
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.SQLAlchemyError as error:
+            raise store_error(error, self._engine.url) from None
