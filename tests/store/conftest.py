@@ -8,23 +8,30 @@ from vastbench.store import Store
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request, tmp_path):
     """Where a store is or can be: a file that is not there, or a PostgreSQL database with an empty store."""
-    return _place(request, tmp_path, "postgres_template")
+    if request.param == "sqlite":
+        yield tmp_path / "runs.sqlite"
+    else:
+        yield request.getfixturevalue("url")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def new_place(request, tmp_path):
     """Where a store can be, and none is: a file that is not there, or an empty PostgreSQL database."""
-    return _place(request, tmp_path, None)
+    if request.param == "sqlite":
+        yield tmp_path / "runs.sqlite"
+    else:
+        with request.getfixturevalue("postgres").database() as url:
+            yield url
+
+
+@pytest.fixture
+def url(postgres, postgres_template):
+    """A PostgreSQL database with an empty store."""
+    with postgres.database(postgres_template) as url:
+        yield url
 
 
 @pytest.fixture
 def store(place):
     with Store(place) as opened:
         yield opened
-
-
-def _place(request, folder, template):
-    if request.param == "sqlite":
-        return folder / "runs.sqlite"
-    server = request.getfixturevalue("postgres")
-    return server.url(server.new_database(*([request.getfixturevalue(template)] if template else [])))
