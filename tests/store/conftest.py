@@ -1,5 +1,7 @@
 """A store of each kind: what holds for one holds for the other."""
 
+import shutil
+
 import pytest
 
 from vastbench.store import Store
@@ -7,11 +9,10 @@ from vastbench.store import Store
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request, tmp_path):
-    """Where a store is or can be: a file that is not there, or a PostgreSQL database with an empty store."""
-    if request.param == "sqlite":
-        yield tmp_path / "runs.sqlite"
-    else:
-        yield request.getfixturevalue("url")
+    """Where an empty store is: a file, or a PostgreSQL database."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("url")
+    return shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "runs.sqlite")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -22,6 +23,14 @@ def new_place(request, tmp_path):
     else:
         with request.getfixturevalue("postgres").database() as url:
             yield url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    """A file with an empty store in it, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("template") / "runs.sqlite"
+    Store(path).close()
+    return path
 
 
 @pytest.fixture
