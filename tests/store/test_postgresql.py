@@ -21,11 +21,6 @@ CANARY = "c@n/a:r y%"
 
 
 @pytest.fixture
-def url(postgres, postgres_template):
-    return postgres.url(postgres.new_database(postgres_template))
-
-
-@pytest.fixture
 def store(url):
     with Store(url) as opened:
         yield opened
@@ -98,7 +93,7 @@ def test_nothing_waits_for_ever(store):
 
 
 def test_a_run_that_ends_while_the_server_is_away_is_stored_once_when_it_is_back(own_server):
-    with Store(own_server.url(own_server.new_database())) as store:
+    with own_server.database() as url, Store(url) as store:
         store.open_study("s", scenario="integration", repeats=3, conditions={})
         store.open_lease(lease())
         own_server.stop()
@@ -127,7 +122,7 @@ def test_a_run_that_ends_while_the_server_is_away_is_stored_once_when_it_is_back
 
 
 def test_what_was_committed_is_there_after_the_server_was_killed(own_server):
-    with Store(own_server.url(own_server.new_database())) as store:
+    with own_server.database() as url, Store(url) as store:
         store.save_run(RUN)
         own_server.stop()
         own_server.start()
@@ -135,7 +130,7 @@ def test_what_was_committed_is_there_after_the_server_was_killed(own_server):
 
 
 def test_a_server_that_stays_away_is_told_by_name(own_server, impatient):
-    with Store(own_server.url(own_server.new_database())) as store:
+    with own_server.database() as url, Store(url) as store:
         own_server.stop()
         try:
             with pytest.raises(StoreError, match=rf"127\.0\.0\.1:{own_server.port}.*refused"):

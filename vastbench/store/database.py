@@ -42,7 +42,7 @@ def connect(place: str | Path) -> sa.Engine:
     if sqlite and url.database and not url.database.startswith((":memory:", "file:")):
         _make_private(Path(url.database))
     try:
-        engine = sa.create_engine(url, **({} if sqlite else SERVER))
+        engine = sa.create_engine(url, hide_parameters=True, **({} if sqlite else SERVER))
         sa.event.listen(engine, "connect", _careful_sqlite if sqlite else _careful_postgresql)
         sa.event.listen(engine, "begin", _begin_sqlite if sqlite else _begin_postgresql)
         try:

@@ -1,5 +1,6 @@
 """What it means that a database refuses: which refusals pass, and how the others are told, never with a password."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
@@ -18,6 +19,10 @@ lock that was not given in time, too many connections, a transaction that lay id
 
 FULL_STATE = "53100"
 SHOWN_OF_QUERY = ("host", "port")
+
+
+# The refusal that lasts is told; without a handler Python would print each retry as a bare line on a user's terminal.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 def tries() -> Iterator[stamina.Attempt]:
