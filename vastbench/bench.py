@@ -35,6 +35,7 @@ from vastbench.study import Study, check_plan
 from vastbench.timing import Listener, Phase, PhaseName, Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
+from vastbench.webhooks import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class Bench:
         self._closing = True
         self._leaked = ""
         self.store: Store
+        self.notifier: Notifier
         self.api: VastApi
 
     def __enter__(self) -> Bench:
@@ -102,6 +104,7 @@ class Bench:
             deadly = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
             stack.enter_context(raising(Interrupted("Stopped by a signal."), *deadly, first=self._rent_nothing_more))
             self.store = stack.enter_context(Store(self._place))
+            self.notifier = stack.enter_context(Notifier(self.store))
             self.clock.stopping.clear()
             if self.live:
                 url, key = self.settings.vast_url, self.settings.require_key()
@@ -235,11 +238,13 @@ class Bench:
             run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())
             if self._provisioner.budget is not None:
                 self._provisioner.budget.settle(run_id, _spent(run, error))
+                self.notifier.spent(self._provisioner.budget.limit_usd, self._provisioner.budget.spent_usd, run)
             if isinstance(error, LeaseNotClosed):
                 self._leaked = error.message
             if error is not None:
                 log.info("run %s ended with:", run_id, exc_info=error)
             self.store.save_run(run)
+            self.notifier.run_ended(run)
         if stopped := interruption_in(error):
             raise stopped
         return run

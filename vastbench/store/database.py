@@ -1,5 +1,7 @@
 """Opening the store's database: SQLite (WAL, synced commits) or any other by URL, always at the newest schema."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import sqlalchemy as sa
 
 from vastbench.errors import StoreError
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema revision that this vastbench writes; the newest file in ``migrations/versions`` (a test compares)."""
 
 
@@ -20,6 +22,7 @@ def connect(place: str | Path) -> sa.Engine:
     shown = place_of(url)
     if url.get_backend_name() == "sqlite" and url.database and not url.database.startswith((":memory:", "file:")):
         _make_folder(Path(url.database))
+        _make_private(Path(url.database))
     try:
         engine = sa.create_engine(url)
         if url.get_backend_name() == "sqlite":
@@ -73,6 +76,12 @@ def _make_folder(path: Path) -> None:
         raise StoreError(
             f"The store's folder {path.parent} cannot be made: {error.strerror}.", hint="Name another with --store."
         ) from None
+
+
+def _make_private(path: Path) -> None:
+    """Make a new file that its owner alone can read: it holds the secrets of webhooks. What is wrong with it SQLite says."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _careful_sqlite(connection: Any, _record: object) -> None:
