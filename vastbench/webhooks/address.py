@@ -64,15 +64,17 @@ def resolved(host: str, port: int, *, encrypted: bool, allow_private: bool) -> l
 def check_url(url: str, *, allow_private: bool) -> None:
     """Raise UsageError for a URL that nothing may be sent to."""
     hint = "Give one like https://example.com/hook."
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        raise UsageError("The webhook's URL has characters that no URL has.", hint=hint)
     try:
         parsed = httpcore.URL(url)
         scheme, host, port = parsed.scheme.decode(), parsed.host.decode(), parsed.port
-    except (UnicodeError, ValueError):
+    except ValueError:
         raise UsageError("The webhook's URL cannot be understood.", hint=hint) from None
-    if not url.isascii() or not url.isprintable() or " " in url or not host:
-        raise UsageError("The webhook's URL has no host, or characters that no URL has.", hint=hint)
     if scheme not in {"http", "https"}:
         raise UsageError(f"The webhook's URL begins with {scheme[:20]!r}.", hint=hint)
+    if not host:
+        raise UsageError("The webhook's URL names no host.", hint=hint)
     if "@" in url.split("/")[2]:
         raise UsageError(
             "The webhook's URL holds a user's name.", hint="Put a token into its path or query; the signature says who sends."
