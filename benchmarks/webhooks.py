@@ -3,11 +3,11 @@
     .venv/bin/python benchmarks/webhooks.py             # 40 runs per condition, the conditions taking turns
     .venv/bin/python benchmarks/webhooks.py --runs 3
 
-``none``: no receiver. ``dead``: nobody listens at its port. ``hanging``: it takes the request and never answers. ``dropped``: the
-tables are gone. All runs are at one speed, in which everything that a run waits for is drawn alike: the seed is the same, and
-each run is the first of its emulator. Real time that the client loses would show, multiplied by the speed, in the total. The
-ratio of the medians is printed with a 95 % interval from a bootstrap over runs; the exit status is 1 when an interval lies
-above 1 as a whole, when a run does not pass, or when deliveries are not pending where they should be.
+``none``: no receiver. ``dead``: nobody listens at its port. ``hanging``: it takes the request and never answers.
+``dropped``: the tables are gone. Each run is the first of an emulator of the same seed: what it waits for is drawn alike, and
+real time that the client loses shows, multiplied by the speed, in its total. The ratio of the medians is printed with a 95 %
+interval from a bootstrap over runs. The exit status is 1 when an interval lies above 1 as a whole, when a run does not pass,
+or when deliveries are not pending where they should be.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def prepare(place: Path, condition: str, port: int) -> None:
 
 def drop(store: Store) -> None:
     """Take the tables away while the bench is open, as nothing that a user does would."""
-    with store._transaction() as connection:
+    with Outbox(store)._transaction() as connection:
         for table in ("webhook_deliveries", "webhook_configs"):
             connection.execute(sa.text(f"DROP TABLE {table}"))
 

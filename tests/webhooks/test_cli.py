@@ -7,6 +7,7 @@ import stat
 import pytest
 from typer.testing import CliRunner
 
+from tests.test_compare import runs
 from tests.webhooks.receiver import SECRET, receiving
 from tests.webhooks.test_delivery import NOW, NOWHERE
 from tests.webhooks.test_notifier import drop_tables
@@ -124,24 +125,33 @@ def test_what_is_pending_is_shown_and_can_be_sent_now(call, tmp_path, place):
     assert "pending." not in call("webhooks", "deliveries")
 
 
-def test_a_slower_group_is_told_as_a_regression_and_no_other(call, tmp_path, place, monkeypatch):
-    groups = ("Spain", "Vietnam"), ("Vietnam", "Spain")
+@pytest.fixture
+def two_studies(place):
+    with Store(place) as store:
+        for run in runs("before", 100) + runs("slow", 150):
+            store.save_run(run)
+
+
+def test_a_slower_group_is_told_as_a_regression_and_a_faster_one_is_not(call, tmp_path, two_studies):
     with receiving() as receiver:
         add_with_secret(call, tmp_path, receiver.url)
-        monkeypatch.setenv("VASTBENCH_STORE", str(place))
-        command = ["--by", "region", "--from", "default-300", "--json"]
-        found = [json.loads(CliRunner().invoke(app, ["compare", a, b, *command]).output) for a, b in groups]
-    assert {one["verdict"] for one in found} == {"slower", "faster"}
-    assert receiver.data("regression.found") == [one for one in found if one["verdict"] == "slower"]
+        found = [json.loads(call("compare", a, b, "--json")) for a, b in (("before", "slow"), ("slow", "before"))]
+    assert [one["verdict"] for one in found] == ["slower", "faster"]
+    assert receiver.data("regression.found") == found[:1]
 
 
-def test_a_slower_group_is_found_without_a_store_too(tmp_path, monkeypatch):
+def test_a_slower_group_is_found_all_the_same_without_tables_or_a_store(
+    call, two_studies, place, tmp_path, monkeypatch
+):
+    assert "B is slower" in call("compare", "before", "slow")
+    with Store(place) as store:
+        drop_tables(store)
+    assert "B is slower" in call("compare", "before", "slow")
     monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "none.sqlite"))
-    done = [
-        CliRunner().invoke(app, ["compare", a, b, "--by", "region", "--from", "default-300"]).exit_code
-        for a, b in (("Spain", "Vietnam"), ("Vietnam", "Spain"))
-    ]
-    assert sorted(done) == [12, 13]
+    call("export", tmp_path / "before.parquet", "--study", "before")
+    call("export", tmp_path / "slow.parquet", "--study", "slow")
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "before.parquet"), str(tmp_path / "slow.parquet")])
+    assert done.exit_code == 13
     assert not (tmp_path / "none.sqlite").exists()
 
 

@@ -50,7 +50,7 @@ def threads():
 
 
 def drop_tables(store):
-    with store._transaction() as connection:
+    with Outbox(store)._transaction() as connection:
         connection.execute(sa.text("DROP TABLE webhook_deliveries"))
         connection.execute(sa.text("DROP TABLE webhook_configs"))
 

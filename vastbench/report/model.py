@@ -66,8 +66,8 @@ def report_model(
     """What the report of ``facts`` says, without its figures and files, as plain JSON values.
 
     ``asked`` is how many runs the study was to have (None when unknown), ``problems`` why data could not be used, ``made_at``
-    the time in ISO form, ``version`` that of vastbench, ``pending`` how many notifications the store has yet to deliver. ``conclusion`` is ``passed``, ``none passed``, ``incomplete`` (fewer
-    runs than asked, or none) or ``unreadable``.
+    the time in ISO form, ``version`` that of vastbench, ``pending`` how many notifications are not delivered yet.
+    ``conclusion`` is ``passed``, ``none passed``, ``incomplete`` (fewer runs than asked, or none) or ``unreadable``.
     """
     return {
         "schema": SCHEMA,

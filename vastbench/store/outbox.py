@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from vastbench.errors import NotFound, StoreError
+from vastbench.store.database import store_error
 from vastbench.store.tables import webhook_configs as configs
 from vastbench.store.tables import webhook_deliveries as deliveries
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vastbench.store.store import Store
 
@@ -96,7 +98,7 @@ class Outbox:
 
     def __init__(self, store: Store) -> None:
         """Take the store; nothing is read yet."""
-        self._transaction = store._transaction  # the same room
+        self._engine = store._engine  # the same room
         self._place = store.place
 
     def add(self, url: str, secret: str, *, events: Sequence[str] = (), allow_private: bool = False) -> WebhookConfig:
@@ -197,6 +199,14 @@ class Outbox:
         with self._transaction() as connection:
             found = connection.execute(query.group_by(deliveries.c.config_id)).all()
         return {int(config): int(number) for config, number in found}
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise store_error(error, self._place) from None
 
 
 def pending_in(store: Store) -> int:
