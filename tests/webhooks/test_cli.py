@@ -140,9 +140,7 @@ def test_a_slower_group_is_told_as_a_regression_and_a_faster_one_is_not(call, tm
     assert receiver.data("regression.found") == found[:1]
 
 
-def test_a_slower_group_is_found_all_the_same_without_tables_or_a_store(
-    call, two_studies, place, tmp_path, monkeypatch
-):
+def test_a_slower_group_is_found_all_the_same_without_tables_or_a_store(call, two_studies, place, tmp_path, monkeypatch):
     assert "B is slower" in call("compare", "before", "slow")
     with Store(place) as store:
         drop_tables(store)
