@@ -37,6 +37,7 @@ from vastbench.study import Study, check_plan
 from vastbench.timing import Listener, Phase, PhaseName, Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
+from vastbench.webhooks import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class Bench:
         self._leaked = ""
         self._owner = owner(emulator=not live)
         self.store: Store
+        self.notifier: Notifier
         self.api: VastApi
 
     def __enter__(self) -> Bench:
@@ -110,9 +112,11 @@ class Bench:
             deadly = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
             stack.enter_context(raising(Interrupted("Stopped by a signal."), *deadly, first=self._rent_nothing_more))
             self.store = stack.enter_context(Store(self._place))
+            self.notifier = stack.enter_context(Notifier(self.store))
             self.clock.stopping.clear()
             stack.enter_context(Heartbeat(lambda: self.store.beat(self._owner["id"])))
             close_after_dead_emulators(self.store)
+            self.store.take_in_unsaved()
             if self.live:
                 key = self.settings.require_key()
                 self.api = stack.enter_context(VastApi(self.settings.vast_url, key, clock=self.clock))
@@ -250,11 +254,13 @@ class Bench:
             run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())
             if self._provisioner.budget is not None:
                 self._provisioner.budget.settle(run_id, _spent(run, error))
+                self.notifier.spent(self._provisioner.budget.limit_usd, self._provisioner.budget.spent_usd, run)
             if isinstance(error, LeaseNotClosed):
                 self._leaked = error.message
             if error is not None:
                 log.info("run %s ended with:", run_id, exc_info=error)
-            self.store.save_run(run)
+            self.store.save_run_or_keep(run)
+            self.notifier.run_ended(run)
         if stopped := interruption_in(error):
             raise stopped
         return run

@@ -33,6 +33,7 @@
     ├── StudyFailed                every run of the study was made, and none passed          exit 10
     ├── StudyIncomplete            fewer runs than were asked for; started again it goes on  exit 11
     ├── ArtefactsFound             timings show how they were measured (``vastbench check``) exit 15
+    ├── WebhookFailed              a receiver did not take a test notification               exit 16
     └── LeaseNotClosed             an instance may still exist and bill                      exit 8
 
     Interrupted                    SIGINT or SIGTERM                                         exit 130
@@ -281,6 +282,13 @@ class ArtefactsFound(VastbenchError):
 
     exit_code = 15
     cause = "artefacts"
+
+
+class WebhookFailed(VastbenchError):
+    """A receiver did not take a test notification; the message says what it answered."""
+
+    exit_code = 16
+    cause = "webhook"
 
 
 class Interrupted(BaseException):

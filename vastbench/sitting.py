@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from vastbench.analysis.attempts import KILLED
 from vastbench.budget import worst_usd
 from vastbench.errors import StoreError
 from vastbench.owner import has_ended
@@ -11,9 +12,6 @@ from vastbench.run import Run
 from vastbench.store import Announcement, LeaseRow, Store
 from vastbench.study import Study
 from vastbench.timing import Outcome
-
-KILLED = "killed"
-"""The cause of a run whose process ended without storing it."""
 
 
 def sitting_seed(seed: int | None, number: int) -> int | None:

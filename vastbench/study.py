@@ -239,7 +239,9 @@ def run_study(
     if ended_by is not None:
         bench.store.end_study(study.name, ended_by)
         log.info("The study %s was ended by its %s.", study.name, ended_by)
-    return bench.store.study(study.name)
+    study = bench.store.study(study.name)
+    bench.notifier.study_ended(study)
+    return study
 
 
 class _Crew:

@@ -18,7 +18,7 @@ from vastbench.analysis.frames import phases_table
 from vastbench.prices import prices
 from vastbench.report.files import read_run
 from vastbench.report.model import report_model
-from vastbench.report.page import markdown_text
+from vastbench.report.page import index_page, markdown_text
 from vastbench.report.tables import table
 from vastbench.report.wording import plain
 from vastbench.resources import shared
@@ -300,10 +300,19 @@ def test_emulated_runs_are_called_so_from_the_first_lines(model):
     assert "EMULATED" not in markdown_text(model_of(phases_table([SEED])))
 
 
+@pytest.mark.parametrize(("pending", "said"), [(0, ""), (1, "1 notification is"), (3, "3 notifications are")])
+def test_notifications_that_are_pending_are_named_and_none_are_not(pending, said, tmp_path):
+    model = model_of(phases_table([SEED]), pending=pending)
+    assert model["pending"] == pending
+    for text in (markdown_text(model), index_page(model, tmp_path)):
+        assert text.count("vastbench webhooks deliveries") == bool(pending)
+        assert not said or f"{said} pending" in text
+
+
 def test_without_runs_there_is_no_number_at_all():
     model = model_of(phases_table([]), study="idle", asked=12)
     figures = {name: value for name, value in leaves(model) if type(value) in (int, float) and value}
-    assert figures == {"schema": 2, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 2}
+    assert figures == {"schema": 3, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 2}
     assert model["conclusion"] == "incomplete"
     assert model["findings"] == []
     assert "There is no run" in markdown_text(model)

@@ -9,7 +9,10 @@ from vastbench.timing import Outcome
 if TYPE_CHECKING:
     import pandas as pd
 
-STOPPED_BY_US = frozenset({"interrupted", "killed", "budget"})
+KILLED = "killed"
+"""The cause of a run whose process ended without storing it."""
+
+STOPPED_BY_US = frozenset({"interrupted", KILLED, "budget"})
 """Causes of runs that we ended ourselves: they say nothing of the marketplace and are not counted as attempted."""
 
 

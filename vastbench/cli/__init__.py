@@ -3,7 +3,8 @@
 Only what every command needs is imported here; the rest is imported by the command that needs it, so that ``--help`` is quick.
 Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4 API, 5 no offer, 6 instance, 7 deadline,
 8 an instance may still exist, 9 a notebook's cell failed, 10 no run of a study passed, 11 a study lacks runs,
-12 B is faster and 13 slower (compare), 14 not enough runs to tell, 15 artefacts found, 130 interrupted.
+12 B is faster and 13 slower (compare), 14 not enough runs to tell, 15 artefacts found,
+16 a webhook's receiver did not take the test, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from vastbench.errors import Interrupted, VastbenchError
 __all__ = ["app", "main"]
 
 # Their import registers the commands, in the order of the help text.
-for _room in ("rent", "reap", "stored", "market", "tools", "check", "plan", "compare"):
+for _room in ("rent", "reap", "stored", "market", "tools", "check", "plan", "compare", "webhooks"):
     import_module(f"vastbench.cli.{_room}")
 
 _debug = False

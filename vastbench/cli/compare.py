@@ -73,6 +73,11 @@ def compare(
         print_json(_plain(found, names))
     else:
         _show(found, names)
+    if found.verdict == "slower":
+        from vastbench.cli.webhooks import tell
+        from vastbench.webhooks import Event
+
+        tell(store, Event.REGRESSION_FOUND, _plain(found, (_place(names[0]), _place(names[1]))))
     raise typer.Exit(EXIT_CODES[found.verdict])
 
 
@@ -200,6 +205,14 @@ def _print_phases(found: Comparison, sure: str) -> None:
         )
     head = ["what", "B is", "ended A", "ended B", "median A s", "median B s", "B ÷ A", f"{sure} interval", "P(A<B)", "p (Holm)"]
     print_table(head, rows, numbers=8)
+
+
+def _place(name: str) -> str:
+    """What to call runs where others read it: the URL of a store without its password."""
+    from vastbench.store.database import url_of
+    from vastbench.store.refusals import place_of
+
+    return place_of(url_of(name)) if "://" in name else name
 
 
 def _plain(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:

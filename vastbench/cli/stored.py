@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -136,6 +137,7 @@ def report(
     """
     from vastbench.report.build import build_report, of_places, of_runs, of_study, read_model, shortfall
     from vastbench.report.wording import plain
+    from vastbench.store.outbox import pending_in
 
     if data and store:
         raise SettingsError("--data and --store were both given.", hint="Name files, or one store.")
@@ -144,6 +146,7 @@ def report(
     else:
         with open_store(store, made=False) as opened:
             source = of_study(opened.study(study)) if study else of_runs(opened.runs()[::-1])
+            source = replace(source, pending=pending_in(opened))
     try:
         index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
     except Interrupted as stopped:

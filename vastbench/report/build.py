@@ -39,13 +39,14 @@ FAILED = ".failed"
 @dataclass(frozen=True, slots=True)
 class Source:
     """What a report is about: the tidy frame ``phases``, the ``study``'s name, how many runs were ``asked`` for (None when
-    unknown), and the ``problems`` that kept data from being read.
+    unknown), the ``problems`` that kept data from being read, and how many notifications are ``pending`` in its store.
     """
 
     phases: pd.DataFrame
     study: str | None = None
     asked: int | None = None
     problems: tuple[str, ...] = ()
+    pending: int = 0
 
 
 def of_study(study: Study) -> Source:
@@ -180,6 +181,7 @@ def _model(source: Source, folder: Path, log: Log) -> dict[str, Any]:
             problems=list(source.problems),
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             version=version("vastbench"),
+            pending=source.pending,
         )
     with log.step("figures drawn"):
         one_run = source.phases[source.phases["run"] == (model["median_run"] or {}).get("run")]

@@ -2,6 +2,7 @@
 
 The shape's history (``SCHEMA``), newest first:
 
+3. ``pending``: how many notifications were not delivered yet when the report was made.
 2. ``certainty``: a row per quantity with its quantiles of all attempted runs and what repeats on a machine are worth;
    ``machines``: the latter in words; ``artefacts``: what the detector found in the timings, and the rules that could not be
    applied.
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     from vastbench.analysis.facts import Facts
 
-SCHEMA = 2
+SCHEMA = 3
 
 WELL_KNOWN = (
     ("AWS", "g5.xlarge"),
@@ -52,13 +53,21 @@ INSTRUMENT = ("source", "profile", "scale", "poll_period_s", "scenario", "gpu", 
 
 
 def report_model(
-    facts: Facts, prices: pd.DataFrame, *, study: str | None, asked: int | None, problems: list[str], made_at: str, version: str
+    facts: Facts,
+    prices: pd.DataFrame,
+    *,
+    study: str | None,
+    asked: int | None,
+    problems: list[str],
+    made_at: str,
+    version: str,
+    pending: int = 0,
 ) -> dict[str, Any]:
     """What the report of ``facts`` says, without its figures and files, as plain JSON values.
 
     ``asked`` is how many runs the study was to have (None when unknown), ``problems`` why data could not be used, ``made_at``
-    the time in ISO form, ``version`` that of vastbench. ``conclusion`` is ``passed``, ``none passed``, ``incomplete`` (fewer
-    runs than asked, or none) or ``unreadable``.
+    the time in ISO form, ``version`` that of vastbench, ``pending`` how many notifications are not delivered yet.
+    ``conclusion`` is ``passed``, ``none passed``, ``incomplete`` (fewer runs than asked, or none) or ``unreadable``.
     """
     return {
         "schema": SCHEMA,
@@ -77,6 +86,7 @@ def report_model(
             "passed": facts.passed,
             "stopped_by_us": facts.stopped,
         },
+        "pending": pending,
         "failed": _failed(facts),
         "trend": _trend(facts.phases),
         "outcomes": records(facts.outcomes),

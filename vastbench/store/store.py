@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from vastbench.analysis.stopping import StoppingRule
-from vastbench.analysis.summary import STOPPED_BY_US
+from vastbench.analysis.attempts import KILLED, STOPPED_BY_US
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.run import Run
 from vastbench.store import tables, unsaved
@@ -78,13 +78,19 @@ class Store(Transactions):
         return cls(place)
 
     def save_run(self, run: Run) -> None:
-        """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten."""
+        """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten.
+
+        Except one that was taken for killed: then its process was not dead but unheard, and here is what it measured.
+        """
         instrument = dict(run.instrument)
         known = {"clock_speed": instrument.get("clock_speed", 1.0), "poll_period_s": instrument.get("poll_period_s")}
 
         def save(connection: sa.Connection) -> None:
             if run.study:
                 serialised(connection, f"study {run.study}")
+            if run.cause != KILLED:
+                buried = sa.and_(tables.runs.c.id == run.id, tables.runs.c.cause == KILLED)
+                connection.execute(sa.delete(tables.runs).where(buried))
             connection.execute(sa.insert(tables.runs), storable(run_row(run)))
             connection.execute(sa.insert(tables.instruments), storable(known | {"run_id": run.id, "readings": instrument}))
             if run.attempts:
@@ -114,16 +120,16 @@ class Store(Transactions):
         """Store the runs that :meth:`save_run_or_keep` kept in files, and remove the files; the ids of those stored.
 
         A run that is there already is only removed. A file that is no run, or whose run is refused again, is left and named
-        in a warning. Call this before runs without a record are taken for killed.
+        in a warning.
         """
         taken = []
         for path, run in unsaved.kept(self._engine.url):
             try:
-                if not self.has_run(run.id):
+                if not self._is_finished(run.id):
                     self.save_run(run)
                     taken.append(run.id)
             except StoreError as error:
-                if not self.has_run(run.id):  # nor did somebody else take it in meanwhile
+                if not self._is_finished(run.id):  # nor did somebody else take it in meanwhile
                     log.warning("The run in %s is not taken in: %s", path, error)
                     continue
             path.unlink(missing_ok=True)
@@ -149,6 +155,11 @@ class Store(Transactions):
         if study is not None:
             query = query.where(tables.runs.c.study == study)
         return self._read(lambda connection: _whole(connection, query))
+
+    def _is_finished(self, run_id: str) -> bool:
+        """Whether a run of exactly this id is there with what it measured, and not as one that was taken for killed."""
+        finished = _is_run(run_id).where(tables.runs.c.cause != KILLED)
+        return self._read(lambda connection: connection.execute(finished).first()) is not None
 
     def has_run(self, run_id: str) -> bool:
         """Whether a run of exactly this id is there."""

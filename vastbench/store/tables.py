@@ -144,3 +144,33 @@ marks = sa.Table(
     # One row: what tells the labels of this store from those of any other store of the same account.
     sa.Column("mark", sa.String(8), primary_key=True),
 )
+
+webhook_configs = sa.Table(
+    "webhook_configs",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
+    # An empty list stands for all events.
+    sa.Column("events", sa.JSON, nullable=False),
+    sa.Column("allow_private", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.String(40), nullable=False),
+)
+
+webhook_deliveries = sa.Table(
+    "webhook_deliveries",
+    metadata,
+    # The id is the header webhook-id: the same for every try, so that a receiver can tell a repetition.
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("config_id", sa.ForeignKey("webhook_configs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("event", sa.String(40), nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("created_at", sa.String(40), nullable=False),
+    sa.Column("state", sa.String(10), nullable=False, index=True),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_try_at", sa.String(40), nullable=False),
+    # Until then one process is sending it, and no other may.
+    sa.Column("claimed_until", sa.String(40)),
+    sa.Column("last_status", sa.Integer),
+    sa.Column("last_error", sa.Text, nullable=False, default=""),
+)

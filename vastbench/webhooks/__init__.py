@@ -1,0 +1,6 @@
+"""Signed notifications of what happens, to whoever asked for them; nothing ever waits for one."""
+
+from vastbench.webhooks.events import Event
+from vastbench.webhooks.notifier import Notifier
+
+__all__ = ["Event", "Notifier"]
