@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vastbench.analysis.stopping import StoppingRule
 from vastbench.analysis.attempts import KILLED, STOPPED_BY_US
+from vastbench.analysis.stopping import StoppingRule
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.run import Run
 from vastbench.store import tables, unsaved
