@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from vastbench.errors import clean as clean
 from vastbench.run import Run
 from vastbench.timing import PARENTS, Outcome, PhaseName, Row
 
 if TYPE_CHECKING:
     from vastbench.study import Study
-
-
-def clean(text: object) -> str:
-    """A foreign string (a label, a GPU's name, a place) without characters that drive a terminal or turn text around."""
-    return "".join(c if c.isprintable() else "�" for c in str(text))
 
 
 def seconds_text(seconds: float | None) -> str:
