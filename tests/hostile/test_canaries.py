@@ -68,7 +68,9 @@ PLACES = {
     "UTF-16": lambda folder: (folder / "utf16").write_text(TEXT, encoding="utf-16"),
     "base64": lambda folder: (folder / "b64").write_bytes(base64.b64encode(PLANTED)),
     "base64 of a header": lambda folder: (folder / "b64").write_bytes(base64.b64encode(b"user:" + PLANTED + b"!")),
-    "wrapped base64": lambda folder: (folder / "b64").write_text("\n".join(textwrap.wrap(base64.b64encode(PLANTED).decode(), 9))),
+    "wrapped base64": lambda folder: (folder / "b64").write_text(
+        "\n".join(textwrap.wrap(base64.b64encode(PLANTED).decode(), 9))
+    ),
     "hex": lambda folder: (folder / "hex").write_text(PLANTED.hex()),
     "gzip": lambda folder: (folder / "a.gz").write_bytes(gzip.compress(PLANTED)),
     "gzip in zip": lambda folder: zipped(folder / "a.zip"),
@@ -210,7 +212,15 @@ def studied(tmp_path_factory):
 def test_a_study_with_all_that_is_made_of_it_holds_no_secret(studied):
     secrets = private_key(planted_key(SEED)) | {"run key's seed": SEED, "keys of account and instances": INSTANCE_KEY.encode()}
     made = {path.name for path in studied.folder.rglob("*")}
-    assert {"runs.sqlite", "nb.sqlite", "report.json", "index.html", "02-phase-timings.ipynb", "runs.parquet", "runs.json"} <= made
+    assert {
+        "runs.sqlite",
+        "nb.sqlite",
+        "report.json",
+        "index.html",
+        "02-phase-timings.ipynb",
+        "runs.parquet",
+        "runs.json",
+    } <= made
     assert b"passed" in studied.texts["runs, stdout"]
     assert b"boot_failed" in studied.texts["runs, stdout"]
     assert b"rejected the API key" in studied.texts["a wrong key, stderr"]
@@ -275,7 +285,11 @@ def test_no_error_shows_a_key_not_even_with_its_local_variables(call, reply):
     frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     ours = [frame for frame in frames.stack if "vastbench" in frame.filename and "tests" not in frame.filename]
     locals_ = "".join(repr(frame.locals) for frame in ours)
-    shown = {"str": str(caught.value), "repr": repr(caught.value), "traceback": "".join(traceback.format_exception(caught.value))}
+    shown = {
+        "str": str(caught.value),
+        "repr": repr(caught.value),
+        "traceback": "".join(traceback.format_exception(caught.value)),
+    }
     assert search({"key": KEY.encode(), "instance's key": b"its-own-key"}, [], shown) == []
     if isinstance(reply, Exception):  # otherwise the marketplace itself repeated the key in what it sent
         assert KEY not in locals_

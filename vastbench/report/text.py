@@ -61,7 +61,7 @@ def run_text(run: Run, beside: Run | None = None) -> str:
         lines += ["", f"  the instance's own clock is not trusted: {clean(doubt)}"]
     if tries := attempts_text(run):
         lines += ["", f"  {tries}"]
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def attempts_text(run: Run) -> str:
@@ -108,7 +108,7 @@ def study_text(study: Study) -> str:
     if rows:
         lines += ["", f"  {'phase':<22}{'median s':>9}{'n':>6}"]
         lines += [f"  {'  ' * depth + name:<22}{median:>9}{n:>6}" for name, depth, median, n in rows]
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def stopping_text(study: Study) -> str:
