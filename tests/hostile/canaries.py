@@ -34,14 +34,11 @@ def forms(secret: bytes) -> dict[str, bytes]:
 def private_key(pem: bytes) -> dict[str, bytes]:
     """The secrets in an OpenSSH private key: its body, from behind the public half that it begins with, and the mark of a key."""
     body = b"".join(line for line in pem.splitlines() if b"-----" not in line)
-    return {
-        "private key": base64.b64decode(body)[-96:-32],
-        "private key, base64": body[-128:-8],
-        "a private key's head": b"PRIVATE KEY-----",
-    }
+    inner, wrapped = base64.b64decode(body)[-96:-32], body[-128:-8]
+    return {"private key": inner, "private key, base64": wrapped, "a private key's head": b"PRIVATE KEY-----"}
 
 
-def search(secrets: Mapping[str, bytes], folders: Iterable[Path], texts: Mapping[str, str | bytes] = {}) -> list[str]:  # noqa: B006
+def search(secrets: Mapping[str, bytes], folders: Iterable[Path], texts: Mapping[str, str | bytes] = {}) -> list[str]:
     """Where each of ``secrets`` was found: ``NAME (form) in PLACE``; the names of files count as texts."""
     needles = [(f"{name} ({form})", needle) for name, secret in secrets.items() for form, needle in forms(secret).items()]
     found = []

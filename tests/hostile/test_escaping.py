@@ -1,5 +1,6 @@
 """Foreign words stay words: in pages, in Markdown, on terminals, in file names."""
 
+import json
 import re
 import unicodedata
 from dataclasses import replace
@@ -114,9 +115,9 @@ def test_the_report_has_the_same_elements_whatever_the_words(models, tmp_path):
 
 @pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
 def test_fragments_for_notebooks_have_the_same_elements_whatever_the_words(word):
-    for made, benign in [(run_html(hostile_run(word, True)), run_html(hostile_run(BENIGN, True)))] + [
-        (study_html(study(word)), study_html(study(BENIGN)))
-    ]:
+    runs = run_html(hostile_run(word, failed=True)), run_html(hostile_run(BENIGN, failed=True))
+    studies = study_html(study(word)), study_html(study(BENIGN))
+    for made, benign in (runs, studies):
         assert Structure(made).found == Structure(benign).found
         assert drives_a_terminal(made) == []
 
@@ -164,9 +165,9 @@ def test_errors_quote_foreign_words_without_what_drives_a_terminal(word):
 def test_an_executed_notebook_stays_in_its_folder_whatever_its_name(name, tmp_path):
     source = tmp_path / "in" / "x" / f"{name.replace('/', '_')}.ipynb"
     source.parent.mkdir(parents=True)
-    source.write_text('{"cells": [], "metadata": {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}, '
-                      '"nbformat": 4, "nbformat_minor": 5}')  # fmt: skip
-    before = {path for path in tmp_path.rglob("*")}
+    kernel = {"name": "python3", "display_name": "", "language": "python"}
+    source.write_text(json.dumps({"cells": [], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}))
+    before = set(tmp_path.rglob("*"))
     result = run_notebook(source, {}, tmp_path / "out" / "deep")
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert made == {result.path}

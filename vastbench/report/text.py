@@ -37,7 +37,7 @@ def headline(run: Run) -> str:
     got = run.resources
     gpu = clean(got.get("gpu_name") or run.conditions.get("gpu_name") or "any GPU")
     price = got.get("usd_per_hour")
-    parts = [f"{run.outcome}" + (f" ({run.cause})" if run.cause else ""), gpu]
+    parts = [f"{run.outcome}" + (f" ({clean(run.cause)})" if run.cause else ""), gpu]
     if price is not None:
         parts.append(f"${price:.4f}/h")
     parts.append(f"{seconds_text(run.total_s)} s")
@@ -140,7 +140,7 @@ def verdict(run: Run) -> str:
     ready = run.phase(PhaseName.FIRST_COMMAND) or run.phase(PhaseName.WAIT_SSH)
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
-        after = f"{run.outcome} ({run.cause}) after {seconds_text(run.total_s)} s"
+        after = f"{run.outcome} ({clean(run.cause)}) after {seconds_text(run.total_s)} s"
         return f"The {gpu} did not become useful: {after}. {clean(run.detail)}"
     top = next(row for row in run.rows() if row.bottleneck)
     share = "" if top.share is None else f", {top.share:.0%} of the {seconds_text(run.total_s)} s in all"
