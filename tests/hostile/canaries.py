@@ -32,7 +32,7 @@ def forms(secret: bytes) -> dict[str, bytes]:
 
 
 def private_key(pem: bytes) -> dict[str, bytes]:
-    """The secrets in an OpenSSH private key: its body, from behind the public half that it begins with, and the mark of a key."""
+    """The secrets in an OpenSSH private key: its body behind the public half that it begins with, and what marks a key."""
     body = b"".join(line for line in pem.splitlines() if b"-----" not in line)
     inner, wrapped = base64.b64decode(body)[-96:-32], body[-128:-8]
     return {"private key": inner, "private key, base64": wrapped, "a private key's head": b"PRIVATE KEY-----"}
