@@ -43,8 +43,18 @@ Three exit codes are no errors but the verdicts of ``vastbench compare A B``: 12
 when there are not enough runs to tell; 0 is equivalent.
 
 Every message says what happened and with which value; ``hint`` says what to do next. No message ever holds the API key or a
-private key: API errors are built from the reply, never from the request's headers.
+private key: API errors are built from the reply, never from the request's headers. What a marketplace or an instance said is
+quoted without the characters that drive a terminal.
 """
+
+
+def clean(text: object) -> str:
+    """A foreign string (a label, a GPU's name, a place) without characters that drive a terminal or turn text around."""
+    return "".join(c if c.isprintable() else "�" for c in str(text))
+
+
+def _one_line(text: str) -> str:
+    return clean(" ".join(text.splitlines()))
 
 
 class VastbenchError(Exception):
@@ -59,9 +69,9 @@ class VastbenchError(Exception):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         """Take what happened, with its value, and what to do next."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = _one_line(message)
+        self.hint = _one_line(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         """The message and the hint, in one line."""
@@ -302,9 +312,9 @@ class Interrupted(BaseException):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         """Take what stopped us, and what to do next."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = _one_line(message)
+        self.hint = _one_line(hint)
+        super().__init__(self.message)
 
 
 class LeaseNotClosed(VastbenchError):

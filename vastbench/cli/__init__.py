@@ -20,7 +20,7 @@ from typing import Annotated
 import typer
 
 from vastbench.cli.app import app
-from vastbench.errors import Interrupted, VastbenchError
+from vastbench.errors import Interrupted, VastbenchError, clean
 
 __all__ = ["app", "main"]
 
@@ -43,6 +43,11 @@ def _main(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks a
     logging.getLogger("vastbench.ssh.paramiko").setLevel(logging.WARNING if debug else logging.CRITICAL)
 
 
+def _print_traceback() -> None:
+    """The traceback, line by line without what drives a terminal: errors of libraries quote what a machine said."""
+    print(*map(clean, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line; every error becomes one clear message and a documented exit code."""
     from vastbench.interrupts import raise_on_signals
@@ -61,17 +66,17 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has seen enough; say nothing when we are closed
     except (VastbenchError, Interrupted) as error:
         if _debug:
-            traceback.print_exc()
+            _print_traceback()
         print(f"vastbench: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         if _debug:
-            traceback.print_exc()
-        print(f"vastbench: {error}.\n  Was the disk full, or a file or the output closed to us?", file=sys.stderr)
+            _print_traceback()
+        print(f"vastbench: {clean(error)}.\n  Was the disk full, or a file or the output closed to us?", file=sys.stderr)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 (the last line of defence before the user)
         if _debug:
-            traceback.print_exc()
-        text = f"vastbench: internal error: {type(error).__name__}: {error}\n  Run again with: vastbench --debug …"
+            _print_traceback()
+        text = f"vastbench: internal error: {type(error).__name__}: {clean(error)}\n  Run again with: vastbench --debug …"
         print(text, file=sys.stderr)
         sys.exit(1)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from vastbench.errors import clean
+
 
 def share(text: str) -> float:
     """The share that ``15%`` or ``0.15`` says, between 0 and 1. Raises UsageError for anything else."""
@@ -93,7 +95,8 @@ def open_market(live: bool, api_key_file: Path | None, profile: str, seed: int |
 
 
 def print_table(head: list[str], rows: list[list[str]], *, numbers: int = 0) -> None:
-    """Plain aligned columns; the last ``numbers`` of them to the right."""
+    """Plain aligned columns, foreign words made harmless; the last ``numbers`` of them to the right."""
+    rows = [[clean(cell) for cell in line] for line in rows]
     widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
     for line in [head, *rows]:
         cells = [
@@ -105,4 +108,6 @@ def print_table(head: list[str], rows: list[list[str]], *, numbers: int = 0) -> 
 
 def print_json(value: Any) -> None:
     """Print JSON for programs; raises ValueError for what JSON cannot hold."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # What drives a terminal is written as an escape, which says the same to a program.
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))

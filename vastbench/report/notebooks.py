@@ -52,7 +52,7 @@ def execute_all(folder: Path, notebooks: Sequence[str], done: Callable[[Executed
     # A fresh interpreter each: a fork would inherit our threads' locks, and papermill works in the caller's folder.
     fresh = multiprocessing.get_context("spawn")
     workers = max(1, min(len(notebooks), os.cpu_count() or 2))
-    with ProcessPoolExecutor(workers, fresh, os.chdir, (str(folder),)) as pool:
+    with ProcessPoolExecutor(workers, fresh, _settle, (str(folder),)) as pool:
         running = [pool.submit(execute, name) for name in notebooks]
         try:
             for future in as_completed(running):
@@ -63,6 +63,12 @@ def execute_all(folder: Path, notebooks: Sequence[str], done: Callable[[Executed
                 child.terminate()
             raise
     return [future.result() for future in running]
+
+
+def _settle(folder: str) -> None:
+    """Work in ``folder``, and give no kernel the key: stored runs are looked at without it."""
+    os.chdir(folder)
+    os.environ.pop("VAST_API_KEY", None)
 
 
 def execute(path: str) -> Executed:

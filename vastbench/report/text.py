@@ -5,16 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from vastbench.errors import clean as clean
 from vastbench.run import Run
 from vastbench.timing import PARENTS, Outcome, PhaseName, Row
 
 if TYPE_CHECKING:
     from vastbench.study import Study
-
-
-def clean(text: object) -> str:
-    """A foreign string (a label, a GPU's name, a place) without characters that drive a terminal or turn text around."""
-    return "".join(c if c.isprintable() else "�" for c in str(text))
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -41,7 +37,7 @@ def headline(run: Run) -> str:
     got = run.resources
     gpu = clean(got.get("gpu_name") or run.conditions.get("gpu_name") or "any GPU")
     price = got.get("usd_per_hour")
-    parts = [f"{run.outcome}" + (f" ({run.cause})" if run.cause else ""), gpu]
+    parts = [f"{run.outcome}" + (f" ({clean(run.cause)})" if run.cause else ""), gpu]
     if price is not None:
         parts.append(f"${price:.4f}/h")
     parts.append(f"{seconds_text(run.total_s)} s")
@@ -67,7 +63,7 @@ def run_text(run: Run, beside: Run | None = None) -> str:
         lines += ["", f"  the instance's dead-man's switch is not armed: {clean(wrong)}"]
     if tries := attempts_text(run):
         lines += ["", f"  {tries}"]
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def attempts_text(run: Run) -> str:
@@ -114,7 +110,7 @@ def study_text(study: Study) -> str:
     if rows:
         lines += ["", f"  {'phase':<22}{'median s':>9}{'n':>6}"]
         lines += [f"  {'  ' * depth + name:<22}{median:>9}{n:>6}" for name, depth, median, n in rows]
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def stopping_text(study: Study) -> str:
@@ -146,7 +142,7 @@ def verdict(run: Run) -> str:
     ready = run.phase(PhaseName.FIRST_COMMAND) or run.phase(PhaseName.WAIT_SSH)
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
-        after = f"{run.outcome} ({run.cause}) after {seconds_text(run.total_s)} s"
+        after = f"{run.outcome} ({clean(run.cause)}) after {seconds_text(run.total_s)} s"
         return f"The {gpu} did not become useful: {after}. {clean(run.detail)}"
     top = next(row for row in run.rows() if row.bottleneck)
     share = "" if top.share is None else f", {top.share:.0%} of the {seconds_text(run.total_s)} s in all"

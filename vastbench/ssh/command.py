@@ -10,7 +10,7 @@ from typing import IO
 
 import paramiko
 
-from vastbench.errors import ConnectionLost, SshError, VastbenchError
+from vastbench.errors import ConnectionLost, SshError, VastbenchError, clean
 
 CHUNK = 128 * 1024
 """Bytes moved at a time."""
@@ -20,7 +20,7 @@ Sink = Callable[[bytes], None]
 
 def shorten(command: str, length: int = 80) -> str:
     """``command`` in one line of at most ``length`` characters, for messages."""
-    line = " ".join(command.split())
+    line = clean(" ".join(command.split()))
     return line if len(line) <= length else line[: length - 1] + "…"
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 import paramiko
 from paramiko.auth_handler import AuthHandler
 
-from vastbench.errors import SshError
+from vastbench.errors import SshError, clean
 from vastbench.ssh.keys import HostKeyPin, RunKey
 
 USER = "root"
@@ -69,7 +69,7 @@ class NotYet(Exception):
 
     def __init__(self, symptom: str, detail: str = "", *, silent: bool = False) -> None:
         """Take the symptom and one line of detail."""
-        super().__init__(f"{symptom}: {detail}" if detail else symptom)
+        super().__init__(clean(f"{symptom}: {detail}" if detail else symptom))
         self.symptom = symptom
         self.silent = silent
 

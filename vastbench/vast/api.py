@@ -18,7 +18,7 @@ from vastbench.errors import ApiError, ApiUnreachable, Refused, UsageError
 from vastbench.vast.call import TRIES, Caller, Exchange, tries_of
 from vastbench.vast.models import Charge, Created, CreateRequest, Instance, Offer, SshKey, User, rows_of, whole
 from vastbench.vast.query import OfferQuery
-from vastbench.vast.replies import unreadable
+from vastbench.vast.replies import line, unreadable
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 T = TypeVar("T")
@@ -297,7 +297,7 @@ def _done(made: Exchange, endpoint: str) -> Answer[str]:
     if not isinstance(made.value, dict) or made.value.get("success") is not True:
         raise unreadable(made.reply, endpoint, "does not say whether it was done")
     said = made.value.get("msg")
-    return _answer(made, said if isinstance(said, str) else "")
+    return _answer(made, line(said, 300) if isinstance(said, str) else "")
 
 
 def _list_in(made: Exchange, endpoint: str, name: str) -> list[Any]:

@@ -10,6 +10,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from typing import Any
@@ -102,6 +103,8 @@ class Caller:
             follow_redirects=False,
             transport=transport,
             trust_env=not loopback,
+            # The marketplace needs none, and one that it sets could make a request that cannot be encoded.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             headers={"User-Agent": f"vastbench/{_version()}"},
         )
 

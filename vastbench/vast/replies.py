@@ -21,6 +21,7 @@ from vastbench.errors import (
     OfferGone,
     RateLimited,
     Refused,
+    clean,
 )
 
 RETRIED_STATUSES = frozenset({500, 502, 503, 504})
@@ -113,25 +114,35 @@ def _error(
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON value of ``body``, None when it has none (deep nesting and numbers of a million digits included)."""
+    """The JSON value of ``body``, None when it has none (deep nesting and numbers of a million digits included).
+
+    An object that holds a key twice has none either: a list and an empty list under one name must not be read as the latter.
+    """
     try:
-        return json.loads(body)
+        return json.loads(body, object_pairs_hook=_object)
     except (ValueError, RecursionError):
         return None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key twice")
+    return made
 
 
 def _code(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
     code = value.get("error") if isinstance(value.get("error"), str) else value.get("code")
-    return _line(code, 80) if isinstance(code, str) else None
+    return line(code, 80) if isinstance(code, str) else None
 
 
 def _text(value: Any, body: bytes) -> str:
     """What the reply says to a person, from whichever field it says it in."""
     if isinstance(value, dict):
         said = (value.get(name) for name in ("msg", "message", "detail", "error"))
-        return _line(next((text for text in said if isinstance(text, str) and text.strip()), ""), 300)
+        return line(next((text for text in said if isinstance(text, str) and text.strip()), ""), 300)
     return _shape(body) if body else ""
 
 
@@ -139,16 +150,17 @@ def _shape(body: bytes) -> str:
     """What a body looks like. JSON only by its field names: its values may be secrets, such as an instance's own key."""
     value = _parsed(body)
     if isinstance(value, dict):
-        return f"an object with {_line(', '.join(value), 120) or 'nothing in it'}"
+        return f"an object with {line(', '.join(value), 120) or 'nothing in it'}"
     if value is not None or body.strip() == b"null":
         return f"JSON of type {type(value).__name__}"
-    if body.lstrip()[:1] in (b"{", b"["):
-        return "broken JSON"
-    return repr(_line(body.decode("utf-8", "replace"), 200))
+    shown = line(body.decode("utf-8", "replace"), 200)
+    # Damaged at its beginning or in another encoding it is JSON all the same.
+    return "broken JSON" if shown[:1] in ("{", "[") or '":' in shown.replace("�", "").replace(" ", "") else repr(shown)
 
 
-def _line(text: str, length: int) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length]
+def line(text: str, length: int) -> str:
+    """Foreign words as one line of at most ``length`` characters."""
+    return clean(" ".join(text.split()))[:length]
 
 
 def _retry_after(reply: Reply) -> float | None:

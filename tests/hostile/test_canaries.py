@@ -1,0 +1,295 @@
+"""No secret lies anywhere after a study with all that comes of it; and the search for them finds planted ones."""
+
+import base64
+import gzip
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import traceback
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.hostile.canaries import private_key, search
+from tests.hostile.leaping import Leaping
+from tests.processes import VASTBENCH, clean_environment
+from tests.profiles import CERTAIN
+from tests.vast.market import KEY, Script, client
+from vastbench.errors import VastbenchError
+from vastbench.ssh.keys import RunKey
+from vastbench.vast.models import CreateRequest
+
+PLANTED = b"c4nary-51e2/that+must:not~be_seen-anywhere"
+TEXT = PLANTED.decode()
+
+
+def planted_key(seed: bytes) -> bytes:
+    return RunKey(Ed25519PrivateKey.from_private_bytes(seed), "canary")._pem
+
+
+def sqlite_with(folder: Path, *, in_log_only: bool) -> None:
+    database = sqlite3.connect(folder / "runs.sqlite")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("CREATE TABLE t (text)")
+    database.execute("INSERT INTO t VALUES (?)", ("x" * 5000 + TEXT,))
+    database.commit()
+    if in_log_only:
+        KEPT.append(database)  # closing it would fold the log into the file
+    else:
+        database.close()
+
+
+KEPT: list[sqlite3.Connection] = []
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inner.json.gz", gzip.compress(json.dumps({"key": TEXT}).encode()))
+
+
+PLACES = {
+    "a text file": lambda folder: (folder / "log").write_bytes(b"Bearer " + PLANTED),
+    "a file's name": lambda folder: (folder / TEXT.replace("/", "-")).touch() or (folder / quote(TEXT, safe="")).touch(),
+    "percent-encoded": lambda folder: (folder / "url").write_text(quote(TEXT, safe="")),
+    "JSON": lambda folder: (folder / "a.json").write_text(json.dumps({"a": json.dumps({"key": TEXT})})),
+    "UTF-16": lambda folder: (folder / "utf16").write_text(TEXT, encoding="utf-16"),
+    "base64": lambda folder: (folder / "b64").write_bytes(base64.b64encode(PLANTED)),
+    "base64 of a header": lambda folder: (folder / "b64").write_bytes(base64.b64encode(b"user:" + PLANTED + b"!")),
+    "wrapped base64": lambda folder: (folder / "b64").write_text(
+        "\n".join(textwrap.wrap(base64.b64encode(PLANTED).decode(), 9))
+    ),
+    "hex": lambda folder: (folder / "hex").write_text(PLANTED.hex()),
+    "gzip": lambda folder: (folder / "a.gz").write_bytes(gzip.compress(PLANTED)),
+    "gzip in zip": lambda folder: zipped(folder / "a.zip"),
+    "parquet": lambda folder: pq.write_table(pa.table({"label": ["x", TEXT]}), folder / "a.parquet", compression="zstd"),
+    "SQLite": lambda folder: sqlite_with(folder, in_log_only=False),
+    "SQLite's write-ahead log": lambda folder: sqlite_with(folder, in_log_only=True),
+    "an image in a page": lambda folder: (folder / "a.html").write_bytes(
+        b'<img src="data:image/png;base64,' + base64.b64encode(gzip.compress(b"x" * 200 + PLANTED + os.urandom(64))) + b'">'
+    ),
+}
+
+
+@pytest.mark.parametrize("plant", PLACES.values(), ids=PLACES)
+def test_the_search_finds_a_key_that_is_planted_in(plant, tmp_path):
+    plant(tmp_path)
+    assert search({"key": PLANTED}, [tmp_path])
+
+
+@pytest.mark.parametrize("width", [64, 70, 76, 1000])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\\n", "\n> "])
+def test_the_search_finds_a_private_key_in_any_wrapping_without_its_head(width, line_end):
+    secrets, other = private_key(planted_key(b"\7" * 32)), private_key(planted_key(b"\7" * 31 + b"8"))
+    body = "".join(planted_key(b"\7" * 32).decode().splitlines()[1:-1])
+    text = line_end.join(textwrap.wrap(body, width))
+    assert search(secrets, [], {"log": text})
+    assert not search(other, [], {"log": text})
+
+
+def test_the_search_finds_nothing_where_nothing_is(tmp_path):
+    (tmp_path / "public").write_text(RunKey(Ed25519PrivateKey.from_private_bytes(b"\7" * 32), "canary").public_line)
+    assert search(private_key(planted_key(b"\7" * 32)) | {"key": PLANTED}, [tmp_path], {"log": "nothing"}) == []
+
+
+SEED = b"canary-of-a-run's-private-key-32"
+INSTANCE_KEY = "cafe51e2" * 6
+"""How every key begins that the emulator gives away, the account's and each instance's own."""
+
+IN_EMULATOR = f"""
+import secrets
+made = secrets.token_hex
+secrets.token_hex = lambda n=None: {INSTANCE_KEY!r} + made(8) if n == 32 else made(n)
+"""
+IN_CLIENT = f"""
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as Key
+Key.generate = classmethod(lambda cls: Key.from_private_bytes({SEED!r}))
+"""
+REPORT = """
+import sys
+from pathlib import Path
+from vastbench.report.build import build_report, of_study
+from vastbench.store import Store
+with Store(sys.argv[1]) as store:
+    source = of_study(store.study("canary"))
+build_report(source, Path(sys.argv[2]), notebooks=["02-phase-timings"])
+"""
+WITH_FAILURES = CERTAIN.replace("oci_error = { p = 0,", "oci_error = { p = 0.5,")
+
+
+class Watching(threading.Thread):
+    """Notes the command line and the environment of every process below one, while it runs."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.commands: dict[int, str] = {}
+        self.environments: dict[int, str] = {}
+        self._process = psutil.Process(pid)
+        self._over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._over.wait(0.02):
+            try:
+                for child in [self._process, *self._process.children(recursive=True)]:
+                    self.commands[child.pid] = "\0".join(child.cmdline()) or self.commands.get(child.pid, "")
+                    self.environments[child.pid] = repr(child.environ())
+            except psutil.Error:
+                continue
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join(5)
+
+
+def hooked(folder: Path, code: str) -> str:
+    """A PYTHONPATH on which ``code`` runs first in every Python."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(code)
+    return os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+
+
+class Studied:
+    """What a few emulated runs and everything made of them left: folders, outputs, and the processes that were seen."""
+
+    def __init__(self, outside: Path, folder: Path) -> None:
+        self.folder, self.texts, self.seen = folder, {}, defaultdict(list)
+        (folder / "tmp").mkdir(parents=True)
+        profile = outside / "failing.toml"
+        profile.write_text(WITH_FAILURES)
+        emulator = clean_environment(outside, PYTHONPATH=hooked(outside / "emulator", IN_EMULATOR))
+        options = ["--profile", str(profile), "--seed", "3", "--speed", "40"]
+        with subprocess.Popen([VASTBENCH, "emulator", *options], stdout=subprocess.PIPE, env=emulator, text=True) as process:
+            exports = dict(process.stdout.readline().removeprefix("export ").strip().split("=", 1) for _ in range(3))
+            self.environment = clean_environment(folder, PYTHONPATH=hooked(outside / "client", IN_CLIENT)) | exports
+            self.environment |= {"TMPDIR": str(folder / "tmp"), "XDG_CACHE_HOME": str(folder / "cache")}
+            self.key = exports["VAST_API_KEY"]
+            self._make()
+            process.terminate()
+
+    def _make(self) -> None:
+        store = str(self.folder / "runs.sqlite")
+        live = ["--live", "--budget", "5", "--yes", "--store", store]
+        self.call("study", VASTBENCH, "--debug", "study", "--name", "canary", "--repeats", "4", "--workers", "1", *live)
+        parameters = ["-p", "live=True", "-p", "budget_usd=5", "-p", "repeats=1", "-p", f"store={self.folder / 'nb.sqlite'}"]
+        self.call("notebook", VASTBENCH, "notebook", "01-integration-test", *parameters, "--out", str(self.folder / "out"))
+        self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"))
+        for name in ("runs.parquet", "runs.json"):
+            self.call(f"export {name}", VASTBENCH, "export", str(self.folder / name), "--store", store)
+        for command in ("doctor", "runs", "show"):
+            self.call(command, VASTBENCH, "--debug", command, "--store", store)
+        self.call("a wrong key", VASTBENCH, "--debug", "offers", "--live", env={"VAST_API_KEY": self.key[:-1] + "x"})
+
+    def call(self, name: str, *command: str, env: dict[str, str] | None = None) -> None:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = self.environment | (env or {})
+        with subprocess.Popen(command, env=environment, cwd=self.folder, **pipes) as process:
+            watching = Watching(process.pid)
+            out, err = process.communicate(timeout=120)
+            watching.stop()
+        self.texts |= {f"{name}, stdout": out, f"{name}, stderr": err}
+        self.texts |= {f"{name}, arguments of {pid}": text for pid, text in watching.commands.items()}
+        self.seen[name] = [(watching.commands[pid], text) for pid, text in watching.environments.items()]
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    return Studied(tmp_path_factory.mktemp("outside"), tmp_path_factory.mktemp("study") / "home")
+
+
+def test_a_study_with_all_that_is_made_of_it_holds_no_secret(studied):
+    secrets = private_key(planted_key(SEED)) | {"run key's seed": SEED, "keys of account and instances": INSTANCE_KEY.encode()}
+    made = {path.name for path in studied.folder.rglob("*")}
+    assert {
+        "runs.sqlite",
+        "nb.sqlite",
+        "report.json",
+        "index.html",
+        "02-phase-timings.ipynb",
+        "runs.parquet",
+        "runs.json",
+    } <= made
+    assert b"passed" in studied.texts["runs, stdout"]
+    assert b"boot_failed" in studied.texts["runs, stdout"]
+    assert b"rejected the API key" in studied.texts["a wrong key, stderr"]
+    assert search(secrets, [studied.folder], studied.texts) == []
+
+
+def test_the_canaries_were_there_to_be_found(studied):
+    """The runs used the planted keys: the public half of one is in the account's log of what it was told."""
+    assert studied.key.startswith(INSTANCE_KEY)
+    environment = studied.environment | {"CODE": "1"}
+    code = "from vastbench.ssh.keys import RunKey; print(RunKey.generate()._pem.decode())"
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60).stdout
+    assert search(private_key(planted_key(SEED)), [], {"stdout": shown})
+
+
+def test_a_kernel_that_only_looks_at_stored_runs_does_not_get_the_key(studied):
+    kernels = [environment for command, environment in studied.seen["report"] if "ipykernel" in command]
+    assert kernels
+    assert not any(studied.key in environment for environment in kernels)
+
+
+def test_what_is_left_in_temporary_folders_is_nothing(studied):
+    assert list((studied.folder / "tmp").rglob("*")) == []
+
+
+def test_a_saved_private_key_is_for_its_owner_alone(tmp_path):
+    before = os.umask(0)
+    try:
+        RunKey.generate().save(tmp_path / "key")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+FAILING = [
+    (401, {"error": "auth_error", "msg": f"Invalid user key {KEY}"}),
+    (404, {"error": "no_such_ask", "msg": KEY}),
+    (410, {"error": KEY}),
+    (429, KEY),
+    (302, KEY),
+    (503, KEY),
+    (200, {"success": False, "msg": KEY}),
+    (200, {"success": True, "instance_api_key": "its-own-key"}),
+    (200, "\x00" + json.dumps({"success": True, "instance_api_key": "its-own-key"})),
+    httpx.ConnectError("refused"),
+    httpx.ReadTimeout("late"),
+    httpx.RemoteProtocolError("garbled"),
+]
+CALLS = [
+    lambda api: api.create_instance(7, CreateRequest("ubuntu", 10, "run-1")),
+    lambda api: api.list_instances(),
+    lambda api: api.destroy_instance(900),
+    lambda api: api.logs(900),
+]
+
+
+@pytest.mark.parametrize("reply", FAILING, ids=lambda reply: str(reply)[:40])
+@pytest.mark.parametrize("call", CALLS)
+def test_no_error_shows_a_key_not_even_with_its_local_variables(call, reply):
+    with pytest.raises(VastbenchError) as caught:
+        call(client(Script(reply), Leaping()))
+    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    ours = [frame for frame in frames.stack if "vastbench" in frame.filename and "tests" not in frame.filename]
+    locals_ = "".join(repr(frame.locals) for frame in ours)
+    shown = {
+        "str": str(caught.value),
+        "repr": repr(caught.value),
+        "traceback": "".join(traceback.format_exception(caught.value)),
+    }
+    assert search({"key": KEY.encode(), "instance's key": b"its-own-key"}, [], shown) == []
+    if isinstance(reply, Exception):  # otherwise the marketplace itself repeated the key in what it sent
+        assert KEY not in locals_

@@ -1,0 +1,90 @@
+"""A lease under a marketplace whose answers are damaged, lost after they took effect, or replaced by errors."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.hostile.conftest import EXAMPLES
+from tests.hostile.leaping import Leaping
+from tests.hostile.marketplace import FOREIGN, Marketplace
+from tests.hostile.mutations import Reply, replies
+from tests.vast.market import KEY, offer, response
+from vastbench.errors import VastbenchError
+from vastbench.lease import CLEAR_NO, hold
+from vastbench.owner import owner
+from vastbench.store import Store
+from vastbench.timing import Recorder
+from vastbench.vast.api import VastApi
+from vastbench.vast.models import CreateRequest, Offer
+from vastbench.vast.watch import Watch
+
+URL = "https://market.test"
+NUMBERS = count(1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    with Store(tmp_path_factory.mktemp("leases") / "runs.sqlite") as opened:
+        yield opened
+
+
+def api_on(market: Marketplace, clock: Leaping, data: st.DataObject | None = None, hostile_calls: int = 0) -> VastApi:
+    """A client of ``market``, the first ``hostile_calls`` of whose answers are drawn from ``data``."""
+    calls = count()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        how = (
+            "true" if next(calls) >= hostile_calls else data.draw(st.sampled_from(["true", "damaged", "never came", "refused"]))
+        )
+        if how == "never came":
+            raise httpx.ConnectError("faked")
+        if how == "refused":
+            return response((data.draw(st.sampled_from([429, 500, 502, 503, 504])), "faked"))
+        value = market(request)
+        if how == "true":
+            return response((200 if value.get("success") is not False else 404, value))
+        reply: Reply | Exception = data.draw(replies(value))
+        if isinstance(reply, Exception):
+            raise reply
+        if request.method == "PUT" and reply.status in CLEAR_NO:
+            market.alive.pop(value["new_contract"])  # the one thing that is believed: a create refused by its status
+        return reply.response()
+
+    return VastApi(URL, KEY, clock=clock, transport=httpx.MockTransport(answer))
+
+
+def rent_and_leave(api: VastApi, clock: Leaping, store: Store, label: str) -> None:
+    """Hold a lease and let it go at once, with whatever errors that ends in."""
+    watch = Watch(api, clock)
+    chosen, request = Offer.model_validate(offer(machine_id=1)), CreateRequest("ubuntu", 10, label)
+    until, us = datetime.now(UTC) + timedelta(hours=1), owner()
+    rest = {"usd_per_hour": 0.3, "deadline": until, "url": URL, "owner": us, "held": set()}
+    try:
+        with hold(api, watch, store, clock, Recorder(clock), run_id=label, offer=chosen, request=request, **rest):
+            pass
+    except VastbenchError:
+        pass  # what counts is what is left
+
+
+@settings(settings.get_profile("hostile"), max_examples=max(10, EXAMPLES // 4))  # each waits for minutes by its clock
+@given(data=st.data())
+def test_whatever_is_answered_no_instance_is_left_without_an_open_lease(store, data):
+    market, clock, label = Marketplace(), Leaping(), f"vb-hostile-{next(NUMBERS)}"
+    with api_on(market, clock, data, hostile_calls=data.draw(st.sampled_from([1, 2, 5, 12]))) as api:
+        rent_and_leave(api, clock, store, label)
+    left = [one["id"] for one in market.alive.values() if one["label"] == label]
+    (lease,) = [row for row in store.leases() if row.label == label]
+    assert left == [] or lease.state != "closed"
+    assert set(FOREIGN) <= set(market.alive)
+
+
+def test_with_true_answers_a_lease_leaves_nothing_at_all(store):
+    market, clock, label = Marketplace(), Leaping(), f"vb-hostile-{next(NUMBERS)}"
+    with api_on(market, clock) as api:
+        rent_and_leave(api, clock, store, label)
+    assert set(market.alive) == set(FOREIGN)
+    assert [row.verdict for row in store.leases() if row.label == label] == ["destroyed"]
