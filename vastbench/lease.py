@@ -26,7 +26,7 @@ from vastbench.store import LeaseRow
 from vastbench.timing import Moment, Outcome, PhaseName, Recorder
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.limits import NotSent
-from vastbench.vast.models import CreateRequest, Offer
+from vastbench.vast.models import CreateRequest, Instance, Offer
 from vastbench.vast.watch import SHORTEST_PERIOD_S, Watch
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class Lease:
         """
         if self.verdict in {"destroyed", "already gone"}:
             return self.verdict
+        self._check_whose()
         verdict = "destroyed"
         recorder = recorder or Recorder(self.clock)
         with recorder.phase(PhaseName.DESTROY) as phase:
@@ -115,6 +116,29 @@ class Lease:
         self.journal.close_lease(self.label, verdict=verdict)
         return verdict
 
+    def _check_whose(self) -> None:
+        """See to it that the contract id is that of the instance with our label: an answer may have named another.
+
+        Raises LeaseNotClosed, and nothing is destroyed, when that id is listed under somebody else's label.
+        """
+        try:
+            listed = [one for page in self.watch.look(self.created.upper) for one in page.value]
+        except ApiError as error:
+            log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
+            return
+        named = next((one for one in listed if one.label == self.label), None)
+        if named is not None and named.id != self.instance_id:
+            self.instance_id = named.id
+            _note(self.journal, self.label, instance_id=named.id)
+        other = next((one for one in listed if one.id == self.instance_id and one.label not in (None, self.label)), None)
+        if other is not None:
+            why = f"instance {other.id} has another label: {other.label}"[:300]
+            _note(self.journal, self.label, verdict="unknown", note=why)
+            raise LeaseNotClosed(
+                f"The lease {self.label} is not closed: {why}.",
+                hint=f"It is not touched. Look for ours: `vastai show instances --label {self.label}`.",
+            )
+
     def _destroy(self) -> Answer[str] | None:
         """Send the delete; None when its answer is unknown, so that only the confirmation can tell."""
         try:
@@ -122,6 +146,9 @@ class Lease:
         except ApiError as error:
             log.warning("destroy of instance %d gave no clear answer: %s", self.instance_id, error)
             return None
+
+    def _is(self, one: Instance) -> bool:
+        return one.id == self.instance_id or one.label == self.label
 
     def _confirm(self, since: float) -> Moment:
         """Wait until every page of the list lacks the instance and GET by id says null."""
@@ -132,7 +159,7 @@ class Lease:
             try:
                 pages = self.watch.look(look_at)
                 look_at = pages[0].sent + SHORTEST_PERIOD_S
-                still = next((page for page in pages if any(one.id == self.instance_id for one in page.value)), None)
+                still = next((page for page in pages if any(self._is(one) for one in page.value)), None)
                 if still is None:
                     by_id = self.api.get_instance(self.instance_id)
                     if by_id.value is None:
@@ -272,7 +299,9 @@ def clear_no(error: BaseException) -> bool:
     """
     if isinstance(error, ApiError) and error.new_contract is not None:
         return False
-    if isinstance(error, (OfferGone, RateLimited, UsageError, NotSent)):
+    if isinstance(error, OfferGone):
+        return error.code is not None or "no_such_ask" in error.message
+    if isinstance(error, (RateLimited, UsageError, NotSent)):
         return True
     return isinstance(error, ApiError) and error.status in CLEAR_NO and error.code is not None
 

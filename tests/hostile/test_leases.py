@@ -13,8 +13,10 @@ from tests.hostile.leaping import Leaping
 from tests.hostile.marketplace import FOREIGN, Marketplace
 from tests.hostile.mutations import Reply, replies
 from tests.vast.market import KEY, offer, response
+from vastbench import reap
 from vastbench.errors import VastbenchError
-from vastbench.lease import CLEAR_NO, hold
+from vastbench.label import Label
+from vastbench.lease import hold
 from vastbench.owner import owner
 from vastbench.store import Store
 from vastbench.timing import Recorder
@@ -24,6 +26,19 @@ from vastbench.vast.watch import Watch
 
 URL = "https://market.test"
 NUMBERS = count(1)
+
+
+def new_label(store: Store) -> str:
+    return str(Label(store.mark, f"hostile{next(NUMBERS)}", 1, datetime.now(UTC) + timedelta(hours=1)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_create_is_late():
+    """The reaper need not wait: nothing in this marketplace happens later than its answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reap, "LATE_CREATE_S", 0.0)
+        patch.setattr(reap, "LATE_CREATE_REAL_S", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +61,11 @@ def api_on(market: Marketplace, clock: Leaping, data: st.DataObject | None = Non
             return response((data.draw(st.sampled_from([429, 500, 502, 503, 504])), "faked"))
         value = market(request)
         if how == "true":
-            return response((200 if value.get("success") is not False else 404, value))
+            refused = isinstance(value, dict) and value.get("success") is False
+            return response((404 if refused else 200, value))
         reply: Reply | Exception = data.draw(replies(value))
         if isinstance(reply, Exception):
             raise reply
-        if request.method == "PUT" and reply.status in CLEAR_NO:
-            market.alive.pop(value["new_contract"])  # the one thing that is believed: a create refused by its status
         return reply.response()
 
     return VastApi(URL, KEY, clock=clock, transport=httpx.MockTransport(answer))
@@ -61,8 +75,8 @@ def rent_and_leave(api: VastApi, clock: Leaping, store: Store, label: str) -> No
     """Hold a lease and let it go at once, with whatever errors that ends in."""
     watch = Watch(api, clock)
     chosen, request = Offer.model_validate(offer(machine_id=1)), CreateRequest("ubuntu", 10, label)
-    until, us = datetime.now(UTC) + timedelta(hours=1), owner()
-    rest = {"usd_per_hour": 0.3, "deadline": until, "url": URL, "owner": us, "held": set()}
+    until = datetime.now(UTC) + timedelta(hours=1)
+    rest = {"usd_per_hour": 0.3, "deadline": until, "url": URL, "owner": owner() | {"process_start": "1"}, "held": set()}
     try:
         with hold(api, watch, store, clock, Recorder(clock), run_id=label, offer=chosen, request=request, **rest):
             pass
@@ -72,18 +86,37 @@ def rent_and_leave(api: VastApi, clock: Leaping, store: Store, label: str) -> No
 
 @settings(settings.get_profile("hostile"), max_examples=max(10, EXAMPLES // 4))  # each waits for minutes by its clock
 @given(data=st.data())
-def test_whatever_is_answered_no_instance_is_left_without_an_open_lease(store, data):
-    market, clock, label = Marketplace(), Leaping(), f"vb-hostile-{next(NUMBERS)}"
+def test_whatever_is_answered_no_instance_is_left_without_an_open_lease_and_none_after_a_reap(store, data):
+    market, clock, label = Marketplace(), Leaping(), new_label(store)
     with api_on(market, clock, data, hostile_calls=data.draw(st.sampled_from([1, 2, 5, 12]))) as api:
         rent_and_leave(api, clock, store, label)
     left = [one["id"] for one in market.alive.values() if one["label"] == label]
     (lease,) = [row for row in store.leases() if row.label == label]
     assert left == [] or lease.state != "closed"
     assert set(FOREIGN) <= set(market.alive)
+    with api_on(market, clock) as api:
+        reap.reap(api, Watch(api, clock), store, clock)
+    assert set(market.alive) == set(FOREIGN)
+    assert store.leases(open_only=True) == []
+
+
+@pytest.mark.parametrize("named", [*FOREIGN, 4711])
+def test_a_create_that_names_another_contract_costs_nobody_an_instance(store, named):
+    market, clock, label = Marketplace(), Leaping(), new_label(store)
+
+    def answer(request):
+        value = market(request)
+        refused = isinstance(value, dict) and value.get("success") is False
+        return response((404 if refused else 200, value | {"new_contract": named} if request.method == "PUT" else value))
+
+    with VastApi(URL, KEY, clock=clock, transport=httpx.MockTransport(answer)) as api:
+        rent_and_leave(api, clock, store, label)
+    assert set(market.alive) == set(FOREIGN)
+    assert [row.verdict for row in store.leases() if row.label == label] == ["destroyed"]
 
 
 def test_with_true_answers_a_lease_leaves_nothing_at_all(store):
-    market, clock, label = Marketplace(), Leaping(), f"vb-hostile-{next(NUMBERS)}"
+    market, clock, label = Marketplace(), Leaping(), new_label(store)
     with api_on(market, clock) as api:
         rent_and_leave(api, clock, store, label)
     assert set(market.alive) == set(FOREIGN)
