@@ -12,7 +12,7 @@ import uvicorn
 
 from vastbench.emulator.app import build
 from vastbench.emulator.faults import Faults
-from vastbench.emulator.isolation import choose_isolation
+from vastbench.emulator.isolation import Isolation, choose_isolation
 from vastbench.emulator.machine import Machine
 from vastbench.emulator.market import Market
 from vastbench.emulator.pace import Pace
@@ -22,6 +22,9 @@ from vastbench.emulator.sshfaults import SshTrouble
 from vastbench.emulator.truth import TruthLog
 
 _GRACE_S = 1
+
+_tried: list[Isolation] = []
+"""What the system allows, once one emulator of this process has tried it."""
 
 
 class Engine:
@@ -73,7 +76,7 @@ class Engine:
 
     async def _serve(self, directory: Path) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
-        isolation = await choose_isolation()
+        isolation = await _isolation()
         self.isolation_name = isolation.name
 
         def make(spec: MachineSpec, folder: Path, proxy: SshDelays, direct: SshDelays | None, trouble: SshTrouble) -> Machine:
@@ -125,3 +128,9 @@ class Engine:
                 await serving
             finally:
                 await market.close()
+
+
+async def _isolation() -> Isolation:
+    if not _tried:
+        _tried.append(await choose_isolation())
+    return _tried[0]
