@@ -3,6 +3,7 @@
 The referee is the emulator itself: what is alive is read from it, not from the API that is being spoilt.
 """
 
+import random
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -10,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.faults.expected import causes_of, most_attempts_of
 from tests.profiles import certain
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
+from vastbench.emulator.faults import FAULTS
 from vastbench.errors import ApiError, Interrupted, LeaseNotClosed, VastbenchError
 from vastbench.lease import CONFIRM_DEADLINE_S, Lease, utc_now
 from vastbench.provision import Conditions, Provisioner
@@ -23,8 +26,11 @@ from vastbench.timing import Moment, Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
 
+Case = tuple[Mapping[str, float], int]
+"""Faults with their probabilities, and a seed."""
+
 SPEED = 60
-CONDITIONS = Conditions(boot_deadline_s=240, ssh_deadline_s=240)
+CONDITIONS = Conditions(boot_deadline_s=360, ssh_deadline_s=360)
 
 LONGEST_S = CONDITIONS.lifetime_s + CONFIRM_DEADLINE_S
 """Clock seconds after which a run must have ended, whatever goes wrong: its lease's lifetime, and closing it."""
@@ -60,6 +66,7 @@ class Result:
     late: bool
     unclassified: str
     took_s: float
+    isolation: str
 
     @property
     def name(self) -> str:
@@ -88,7 +95,7 @@ def make(faults: Mapping[str, float], seed: int) -> Result:
             run, error = _within(HUNG_S / SPEED, lambda: _run(provisioner))
             took = clock.now() - began
             leases = tuple(f"{row.state}: {row.verdict}" for row in store.leases())
-            alive = len(vast.alive)
+            alive, isolation = len(vast.alive), vast.isolation
             for _ in range(REAPS):
                 if vast.alive or store.leases(open_only=True):
                     reap(api, watch, store, clock)
@@ -109,6 +116,7 @@ def make(faults: Mapping[str, float], seed: int) -> Result:
         late=run is None or took > LONGEST_S,
         unclassified=_unclassified(run, error),
         took_s=took,
+        isolation=isolation,
     )
 
 
@@ -165,14 +173,22 @@ def _close(lease: Lease, row: LeaseRow) -> None:
     lease.close()
 
 
-def make_all(cases: Iterable[tuple[Mapping[str, float], int]], at_once: int) -> list[Result]:
+def random_pairs(count: int, seed: int) -> list[Case]:
+    """``count`` cases of two faults each, drawn from ``seed``."""
+    draw = random.Random(seed)
+    pairs = [draw.sample(list(FAULTS), 2) for _ in range(count)]
+    return [({name: FAULTS[name].usual for name in pair}, number) for number, pair in enumerate(pairs)]
+
+
+def make_all(cases: Iterable[Case], at_once: int) -> list[Result]:
     """The results of many cases, ``at_once`` of them at a time: they mostly wait."""
     with ThreadPoolExecutor(at_once) as pool:
         return [future.result() for future in as_completed([pool.submit(make, *case) for case in cases])]
 
 
-def wrong(result: Result, allowed: Iterable[str], most_attempts: int) -> list[str]:
+def wrong(result: Result) -> list[str]:
     """What is wrong with a result: leaks, lateness, unclassified errors, an end or attempts that its faults do not explain."""
+    allowed, most_attempts = causes_of(result.faults, result.isolation), most_attempts_of(result.faults)
     found = [f"leaked {one}" for one in result.leaked]
     found += [f"took {result.took_s:.0f} s"] * result.late
     found += [f"unclassified {result.unclassified}"] * bool(result.unclassified)
