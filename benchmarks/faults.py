@@ -54,8 +54,8 @@ def made(cases: list[Case], processes: int, threads: int, limit_s: float) -> Ite
 
 
 def counted(words: list[str]) -> str:
-    """``passed 18, api 2``: the most frequent first."""
-    return ", ".join(f"{word} {count}" for word, count in Counter(words).most_common())
+    """``passed (18), api (2)``: the most frequent first."""
+    return ", ".join(f"{word} ({count})" for word, count in Counter(words).most_common())
 
 
 HEAD = """# The fault matrix
@@ -144,7 +144,7 @@ def main() -> None:
     missed = show(f"{chosen.seeds} seeds, {chosen.pairs} pairs, {took:.0f} s", totals, chosen.processes)
     for name in FAULTS:
         runs = [one for one in results if one.faults == (name,)]
-        print(f"{name:<22} {counted([one.ended for one in runs])}; attempts {counted([str(one.attempts) for one in runs])}")
+        print(f"{name:<22} {counted([one.ended for one in runs])}; attempts: {counted([str(one.attempts) for one in runs])}")
     print(f"{'pairs':<22} {counted([one.ended for one in results if len(one.faults) == 2])}")
     if not chosen.quick:
         command = f"benchmarks/faults.py --seeds {chosen.seeds} --pairs {chosen.pairs}"
