@@ -138,7 +138,7 @@ class SshServer:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._start(self._greet(connection, options) if self.answering.is_set() else self._stay_silent(connection, count))
-            if other is not None:
+            if other is not None and count == 1:
                 options = await self._options(delays, other)
 
     async def _options(
