@@ -137,9 +137,12 @@ class SshServer:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._start(self._greet(connection, options) if self.answering.is_set() else self._stay_silent(connection, count))
-            if other is not None and count == 1:
-                options = await self._options(delays, other)
+            if not self.answering.is_set():
+                self._start(self._stay_silent(connection, count))
+                continue
+            self._start(self._greet(connection, options))
+            if other is not None:
+                options, other = await self._options(delays, other), None
 
     async def _options(
         self, delays: SshDelays, host_key: asyncssh.SSHKey, *, hangs_up: bool = False
