@@ -73,7 +73,7 @@ Try one: `vastbench emulator --fault NAME` or `--fault NAME=probability`, any nu
 
 A run is late when it outlasts {longest:g} s: its lease's lifetime, and the time that closing it may take.
 
-| fault | what happens | p per | the run ends with | attempts |
+| fault | what happens | p | the run ends with | attempts |
 |---|---|---|---|---|
 {rows}
 
@@ -82,7 +82,7 @@ runs sent so many (0: the run ended before).
 
 The pairs ended with: {pair_ends}.
 
-Right after the runs, before reaping, {alive} instances were alive: of leases that their runs had to leave open, and said so.
+Right after the runs, before reaping, {alive} instances were alive.
 """
 
 
@@ -93,7 +93,7 @@ def page(results: list[Result], command: str, totals: list[Row]) -> str:
     for name, fault in FAULTS.items():
         runs = [one for one in results if one.faults == (name,)]
         ends, tries = counted([one.ended for one in runs]), counted([str(one.attempts) for one in runs])
-        rows.append(f"| `{name}` | {fault.about} | {fault.usual:g} {fault.each} | {ends} | {tries} |")
+        rows.append(f"| `{name}` | {fault.about} | {fault.usual:g} per {fault.each} | {ends} | {tries} |")
     return HEAD.format(
         command=command,
         pairs=len(pairs),
