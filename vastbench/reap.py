@@ -44,8 +44,8 @@ LATE_CREATE_S, LATE_CREATE_REAL_S = 120.0, 5.0
 REST_S = 5.0
 """Clock seconds between two looks for an instance that may still appear."""
 
-DONE = frozenset({"destroyed", "already gone", "never created"})
-"""Verdicts with which a lease is closed."""
+UNREADABLE = 10
+"""After so many looks in a row that cannot be read, waiting for late creates is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +86,23 @@ def reap(
     """Close every lease and instance that a dead owner left on the marketplace of ``api``; what became of each.
 
     ``heard`` is called with each finding as it is made. It waits for creates that may still be late, which takes at most
-    LATE_CREATE_S. Then the SSH keys of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing
+    LATE_CREATE_S; lists that cannot be read meanwhile prolong it, and after UNREADABLE of them in a row raise. Then the SSH keys of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing
     waited for. Raises ApiError when the list cannot be read:
     then nothing was closed. Raises StoreError when the store refuses.
     """
     findings: dict[str, Finding] = {}
+    unreadable = UNREADABLE - 1  # the first look must succeed
     while True:
-        for finding in _pass(api, watch, store, clock, dry_run, findings):
+        try:
+            found = _pass(api, watch, store, clock, dry_run, findings)
+        except ApiError:
+            unreadable += 1
+            if unreadable >= UNREADABLE:
+                raise
+            clock.rest(REST_S)
+            continue
+        unreadable = 0
+        for finding in found:
             findings[finding.label] = finding
             if finding.verdict != "too early":
                 heard(finding)

@@ -10,8 +10,10 @@ from typing import Any
 
 import asyncssh
 
+from vastbench.emulator.faults import Faults
 from vastbench.emulator.machine import Isolation, Machine, MachineSpec, SshDelays, choose_isolation
 from vastbench.emulator.pace import Pace
+from vastbench.emulator.sshfaults import SshTrouble
 from vastbench.emulator.truth import TruthLog
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
@@ -41,7 +43,16 @@ def make(directory: Path, isolation: Isolation, **more: Any) -> Machine:
     truth = more.pop("truth", None) or TruthLog(pace.speed)
     proxy, direct = more.pop("proxy", NO_DELAY), more.pop("direct", NO_DELAY)
     spec = MachineSpec(**({"id": 900} | SPEC | more))
-    return Machine(spec, directory=directory, isolation=isolation, pace=pace, truth=truth, proxy=proxy, direct=direct)
+    return Machine(
+        spec,
+        directory=directory,
+        isolation=isolation,
+        pace=pace,
+        truth=truth,
+        proxy=proxy,
+        direct=direct,
+        trouble=SshTrouble(Faults({}, 0), 900),
+    )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 
@@ -14,7 +15,9 @@ from tests.ssh.machine import Machine, deaf_port
 from vastbench.clock import Clock
 from vastbench.errors import DeadlineExceeded, HostKeyChanged, Interrupted, SshError, UsageError
 from vastbench.ssh import probe as probing
+from vastbench.ssh.keys import HostKeyPin
 from vastbench.ssh.probe import Endpoint, NotReady, Step, wait_ready
+from vastbench.ssh.transport import Connection, NotYet
 
 
 def test_a_ready_machine_gives_a_working_session(machine, wait):
@@ -48,6 +51,22 @@ def test_a_slow_server_is_slow_and_not_unready(machine, wait, clock, monkeypatch
     ready = wait(machine(banner_delay_s=1.4).endpoint(), since=since)
     assert ready.winner.refusals_by_symptom == {"silent": 1}
     assert ready.winner.moments[Step.FIRST_COMMAND].lower == since
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells that the end lies behind what was said")
+def test_whoever_says_something_else_and_hangs_up_is_not_waited_for():
+    """The time limit is beyond this test's own."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connection = Connection(Endpoint("direct", *server.getsockname()[:2]), HostKeyPin())
+        connection.connect(5)
+        with server.accept()[0] as other:
+            other.sendall(b"\n")
+        try:
+            with pytest.raises(NotYet, match="hung up") as caught:
+                connection.identify(3600)
+        finally:
+            connection.close()
+    assert (caught.value.symptom, caught.value.silent) == ("not SSH", False)
 
 
 SYMPTOMS = {

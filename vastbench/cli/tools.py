@@ -19,14 +19,22 @@ def emulator(
     speed: Speed = 1.0,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="A fixed port on 127.0.0.1; 0 takes a free one.")] = 0,
     truth: Truth = None,
+    fault: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--fault", metavar="NAME[=P]", help="What goes wrong, with its probability; 'list' shows all names."),
+    ] = None,
 ) -> None:
     """Run the Vast.ai emulator until SIGTERM or Ctrl-C; prints what a shell must export to use it.
 
     Any client can use it: vastbench run --live --budget 1 --yes, or the official vastai client.
     """
     from vastbench.emulator import serve
+    from vastbench.emulator.faults import described, parsed
 
-    serve(profile, seed, speed, port, truth, lambda line: print(line, flush=True))
+    if fault == ["list"]:
+        print(described())
+        return
+    serve(profile, seed, speed, port, truth, lambda line: print(line, flush=True), parsed(fault or []))
 
 
 @app.command()

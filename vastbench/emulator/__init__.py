@@ -7,6 +7,7 @@
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -26,9 +27,10 @@ class _CallableModule(ModuleType):
         speed: float = 1.0,
         port: int = 0,
         truth: Path | None = None,
+        faults: Mapping[str, float] | None = None,
     ) -> Emulator:
         """An emulator with these settings; see :class:`Emulator`."""
-        return Emulator(profile, seed=seed, speed=speed, port=port, truth=truth)
+        return Emulator(profile, seed=seed, speed=speed, port=port, truth=truth, faults=faults)
 
 
 sys.modules[__name__].__class__ = _CallableModule

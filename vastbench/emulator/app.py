@@ -16,6 +16,7 @@ from starlette.routing import Match
 from starlette.routing import Route as Path
 
 from vastbench.emulator import routes_account, routes_market
+from vastbench.emulator.callfaults import CallFaults
 from vastbench.emulator.calls import Call, Route
 from vastbench.emulator.contract import Contract
 from vastbench.emulator.draws import Stream
@@ -47,6 +48,7 @@ class Gate:
         """Guard ``market``."""
         self._market = market
         self._limiter = Limiter(market.profile.limits, market.pace)
+        self._faults = CallFaults(market.faults, market.pace)
         self._streams: dict[str, Stream] = {}
 
     async def answer(self, route: Route, request: Request) -> Response:
@@ -54,18 +56,24 @@ class Gate:
         market = self._market
         arrived = market.pace.now()
         body = await _body(request)
+        name = self._name(route, request)
+        spoilt = None
         try:
             own = None if route.public else self._identify(route, request)
+            if not route.public and own is None:
+                self._faults.reject_key(name)
             if (refusal := self._too_soon(route, request)) is not None:
                 return await self._later(refusal, arrived)
-            if not route.public and self._draws(f"fault/{self._name(route, request)}").happens(
-                market.profile.faults.bad_gateway.p
-            ):
+            if not route.public and self._draws(f"fault/{name}").happens(market.profile.faults.bad_gateway.p):
                 return await self._later(PlainTextResponse("502 Bad Gateway", 502), arrived)
+            if not route.public:
+                spoilt = self._faults.spoilt(name, self._limiter.threshold_s(route.limit))
+            if spoilt is not None and not spoilt.takes_effect:
+                return await self._later(spoilt.response, arrived)
             call = Call(market, request.path_params, request.query_params, parsed(body), str(request.base_url).rstrip("/"), own)
         except Refusal as refused:
             return await self._later(refused.response(), arrived)
-        seconds = self._latency(route, request)
+        seconds = self._latency(route, name)
         await market.pace.sleep_until(arrived + seconds * min(market.profile.latency.effect.value, 1.0))
         try:
             reply = route.answer(call)
@@ -73,7 +81,7 @@ class Gate:
         except Refusal as refused:
             response = refused.response()
         await market.pace.sleep_until(arrived + seconds)
-        return response
+        return response if spoilt is None else spoilt.response
 
     def _identify(self, route: Route, request: Request) -> Contract | None:
         key = _key(request)
@@ -94,10 +102,10 @@ class Gate:
         threshold = self._limiter.refuses(limit, route.path, route.method, _key(request))
         return None if threshold is None else too_many(threshold, self._draws("form").below(4))
 
-    def _latency(self, route: Route, request: Request) -> float:
+    def _latency(self, route: Route, name: str) -> float:
         if route.latency == "none":
             return 0.0
-        return self._draw(self._name(route, request), route.latency)
+        return self._draw(name, route.latency) + self._faults.delay_s(name)
 
     def _name(self, route: Route, request: Request) -> str:
         """The name of a call's own stream: answers about one instance do not depend on how often another is asked about."""

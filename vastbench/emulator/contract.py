@@ -21,12 +21,14 @@ _GPU_BILLED = frozenset({"running", "rebooting", "frozen"})
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A status that begins at the emulated reading ``at``; ``booted``: not before the machine has really booted."""
+    """A status that begins at the emulated reading ``at``; ``booted``: not before the machine has really booted; ``stopped``:
+    the marketplace means it to be stopped from then on."""
 
     at: float
     status: str
     message: str
     booted: bool = False
+    stopped: bool = False
 
 
 @dataclass(slots=True)
@@ -44,14 +46,15 @@ class Contract:
     created_at: float
     created_epoch: float
     charges_lag: float
+    listed_at: float
     label: str | None
+    onstart: str | None
     status: str | None = None
     message: str | None = None
     intended: str = "running"
     current: str = "running"
     upcoming: str = "running"
     image: str = ""
-    onstart: str | None = None
     steps: deque[Step] = field(default_factory=deque)
     booted_at: float | None = None
     running_at: float | None = None
@@ -67,7 +70,6 @@ class Contract:
         """Start the storage meter."""
         self.meter = Meter(self.created_at)
         self.image = self.order.image or "vastai/base-image"
-        self.onstart = self.order.onstart
 
     def advance(self, now: float) -> None:
         """Apply every step that is due at the reading ``now``."""
@@ -76,6 +78,8 @@ class Contract:
             if step.booted and self.booted_at is None:
                 break
             self.steps.popleft()
+            if step.stopped:
+                self.intended = self.current = self.upcoming = "stopped"
             self.become(step.status, step.message, max(step.at, self.booted_at or step.at) if step.booted else step.at)
         if self.gone_at is not None and self.gone_at <= now and not self.told_gone:
             self.told_gone = True
@@ -92,14 +96,14 @@ class Contract:
             self.running_at = at
         self.truth.write("status", self.id, at_s=at, status=status)
 
-    def destroy(self, now: float, gone_at: float) -> None:
-        """Everything ends now; the marketplace shows it from ``gone_at`` on."""
+    def destroy(self, now: float, gone_at: float, event: str) -> None:
+        """Everything ends now; the marketplace shows it from ``gone_at`` on. ``event`` says so in the truth log."""
         self.advance(now)
         self.steps.clear()
         self.meter.close(now)
         self.destroyed_at, self.gone_at = now, gone_at
         self.intended = self.upcoming = "stopped"
-        self.truth.write("destroy_effective", self.id, at_s=now)
+        self.truth.write(event, self.id, at_s=now)
 
     def bid(self, price: float, now: float) -> None:
         """Pay ``price`` $/h for the GPUs from now on."""

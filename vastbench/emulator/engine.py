@@ -11,21 +11,28 @@ from pathlib import Path
 import uvicorn
 
 from vastbench.emulator.app import build
-from vastbench.emulator.isolation import choose_isolation
+from vastbench.emulator.faults import Faults
+from vastbench.emulator.isolation import Isolation, choose_isolation
 from vastbench.emulator.machine import Machine
 from vastbench.emulator.market import Market
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.profile import Profile
 from vastbench.emulator.spec import MachineSpec, SshDelays
+from vastbench.emulator.sshfaults import SshTrouble
 from vastbench.emulator.truth import TruthLog
 
 _GRACE_S = 1
+
+_tried: list[Isolation] = []
+"""What the system allows, once one emulator of this process has tried it."""
 
 
 class Engine:
     """One market and its server. ``ready`` is set when requests are answered, or when ``failure`` says why none will be."""
 
-    def __init__(self, profile: Profile, seed: int, speed: float, truth: TruthLog, listening: socket.socket) -> None:
+    def __init__(
+        self, profile: Profile, faults: Faults, seed: int, speed: float, truth: TruthLog, listening: socket.socket
+    ) -> None:
         """Take over the bound socket and the truth log; both are closed at the end of :meth:`run`."""
         self.truth = truth
         self.ready = threading.Event()
@@ -33,6 +40,8 @@ class Engine:
         self.api_key = ""
         self.isolation_name = ""
         self._profile = profile
+        self._faults = faults
+        self._market: Market | None = None
         self.seed = seed
         self._pace = Pace(speed)
         self._listening = listening
@@ -60,18 +69,36 @@ class Engine:
             if self._loop is not None and self._ended is not None:
                 self._loop.call_soon_threadsafe(self._ended.set)
 
+    def alive(self) -> list[int]:
+        """The ids of the instances that exist and bill; from any thread."""
+        contracts = list(self._market.contracts.values()) if self._market is not None else []
+        return [contract.id for contract in contracts if contract.alive]
+
     async def _serve(self, directory: Path) -> None:
         self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
-        isolation = await choose_isolation()
+        isolation = await _isolation()
         self.isolation_name = isolation.name
 
-        def make(spec: MachineSpec, folder: Path, proxy: SshDelays, direct: SshDelays | None) -> Machine:
+        def make(spec: MachineSpec, folder: Path, proxy: SshDelays, direct: SshDelays | None, trouble: SshTrouble) -> Machine:
             return Machine(
-                spec, directory=folder, isolation=isolation, pace=self._pace, truth=self.truth, proxy=proxy, direct=direct
+                spec,
+                directory=folder,
+                isolation=isolation,
+                pace=self._pace,
+                truth=self.truth,
+                proxy=proxy,
+                direct=direct,
+                trouble=trouble,
             )
 
-        market = Market(
-            self._profile, seed=self.seed, pace=self._pace, truth=self.truth, directory=directory, make_machine=make
+        market = self._market = Market(
+            self._profile,
+            faults=self._faults,
+            seed=self.seed,
+            pace=self._pace,
+            truth=self.truth,
+            directory=directory,
+            make_machine=make,
         )
         self.api_key = market.account.api_key
         config = uvicorn.Config(
@@ -101,3 +128,9 @@ class Engine:
                 await serving
             finally:
                 await market.close()
+
+
+async def _isolation() -> Isolation:
+    if not _tried:
+        _tried.append(await choose_isolation())
+    return _tried[0]

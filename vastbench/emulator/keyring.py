@@ -60,11 +60,12 @@ class Keyring:
         """Tell the machine again what it accepts (after it was replaced, or a key was removed)."""
         self._contract.machine.authorize([text for text, _, _ in self._installed.values()])
 
-    def opened(self) -> None:
-        """SSH has just opened: the truth log's last ``ssh_open`` says when; every installed key is usable from there on."""
+    def opened(self, *, late: bool) -> None:
+        """SSH answers: since the truth log's last ``ssh_open``, or (``late``) since now; so are installed keys usable."""
         mine = self._contract.id
         event = next(e for e in reversed(self._truth.events) if e["event"] == "ssh_open" and e["instance"] == mine)
-        self._open = event["not_before_ns"], event["ns"]
+        now = time.monotonic_ns()
+        self._open = (now, now) if late else (event["not_before_ns"], event["ns"])
         for mark, (_, before, after) in self._installed.items():
             self._record("ssh_ready", max(before, self._open[0]), max(after, self._open[1]), mark)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vastbench.emulator.contract import Contract, Step
 from vastbench.emulator.draws import Stream
 from vastbench.emulator.keyring import Keyring
+from vastbench.emulator.lifefaults import Fate
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.profile import Profile
 from vastbench.emulator.sandbox import SandboxError
@@ -33,10 +34,13 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 class Life:
     """Drives one instance. At any time at most one task of it is under way; a new order ends the former one first."""
 
-    def __init__(self, contract: Contract, profile: Profile, pace: Pace, seed: int, remake: Callable[[], "Machine"]) -> None:
+    def __init__(
+        self, contract: Contract, profile: Profile, fate: Fate, pace: Pace, seed: int, remake: Callable[[], "Machine"]
+    ) -> None:
         """Draw what is persistent for this instance; nothing happens before an order. ``remake`` makes its machine anew."""
         self.contract = contract
         self._profile = profile
+        self._fate = fate
         self._pace = pace
         self._seed = seed
         self._remake = remake
@@ -86,17 +90,17 @@ class Life:
         contract.steps.append(stopped)
         self._follow(partial(self._take_down, stopped.at), now)
 
-    def destroy(self) -> None:
+    def destroy(self, event: str = "destroy_effective") -> None:
         """The end: everything is removed now, and gone from the lists a little later."""
         now = self._pace.now()
-        gone_at = now + self._draw("gone", self._profile.lag.gone)
-        self.contract.destroy(now, gone_at)
+        gone_at = now + self._draw("gone", self._profile.lag.gone) + self._fate.gone_lag_s
+        self.contract.destroy(now, gone_at, event)
         self.keys.closed()
         self._follow(partial(self._remove, gone_at), now)
 
     def attach(self, public_key: str) -> None:
         """Install ``public_key`` after the drawn propagation delay."""
-        due = self._pace.now() + self._draw("attached", self._profile.ssh.attached_key_lag)
+        due = self._pace.now() + self._draw("attached", self._profile.ssh.attached_key_lag) + self._fate.key_lag_s
         self._errand(self._install([public_key], due))
 
     def detach(self, public_key: str) -> None:
@@ -114,7 +118,8 @@ class Life:
     def _first_boot(self, created: float) -> list[Step]:
         boot, contract = self._profile.boot, self.contract
         running = self._draw("running", boot.running)
-        appears = min(self._draw("appears", boot.appears), 0.9 * running)
+        appears = min(self._draw("appears", boot.appears), 0.9 * running) + self._fate.null_s
+        running += self._fate.null_s
         fails = self._stream("boot-failure")
         if fails.happens(boot.oci_error.p):
             text = "OCI runtime create failed: the container's GPU could not be set up"
@@ -128,6 +133,10 @@ class Life:
         )
         if fails.happens(boot.exits.p):
             steps.append(Step(created + running, "exited", "container exited with status 1"))
+        elif self._fate.ends_as == "stopped":
+            steps.append(Step(created + running, "loading", "outbid or never started", stopped=True))
+        elif self._fate.ends_as is not None:
+            steps.append(Step(created + running, self._fate.ends_as, f"host is {self._fate.ends_as}"))
         elif not self._stream("never").happens(boot.never.p):
             steps.append(Step(created + running, "running", _running_text(contract), booted=True))
         return steps
@@ -160,6 +169,8 @@ class Life:
             await pace.sleep_until(step.at)
             contract.advance(pace.now())
         if contract.status == "running" and contract.running_at is not None:
+            if self._fate.vanishes_s:
+                self._errand(self._vanish(contract.running_at + self._fate.vanishes_s))
             await self._open(contract.running_at, account_keys)
 
     async def _open(self, running_at: float, account_keys: list[str]) -> None:
@@ -167,14 +178,23 @@ class Life:
         if not contract.order.ssh:
             return
         opens = running_at + self._draw("accepts", ssh.accepts)
-        lag = self._draw("account-key", ssh.account_key_lag)
+        lag = self._draw("account-key", ssh.account_key_lag) + self._fate.key_lag_s
         await self._pace.sleep_until(opens)
         if account_keys and lag <= _AT_ONCE_S:
             self.keys.install(account_keys)
         elif account_keys:
             self._errand(self._install(account_keys, opens + lag))
-        await contract.machine.open_ssh()
-        self.keys.opened()
+        silent_s = self._fate.silent_s
+        await contract.machine.open_ssh(silent=silent_s > 0)
+        if silent_s:
+            await self._pace.sleep(silent_s)
+            contract.machine.answer_ssh()
+        self.keys.opened(late=silent_s > 0)
+
+    async def _vanish(self, due: float) -> None:
+        await self._pace.sleep_until(due)
+        if self.contract.alive:
+            self.destroy("vanished")
 
     async def _install(self, public_keys: list[str], due: float) -> None:
         await self._pace.sleep_until(due)

@@ -29,6 +29,11 @@ class Limiter:
         now = self._pace.now()
         return self._quota(rule, key, now) if isinstance(rule, Quota) else self._interval(rule, key, now)
 
+    def threshold_s(self, limit: str | None) -> float:
+        """The least interval between two calls under that limit, in seconds; 0 without one."""
+        rule = None if limit is None else getattr(self._limits, limit)
+        return rule.seconds / rule.count if isinstance(rule, Quota) else rule.seconds if isinstance(rule, Interval) else 0.0
+
     def _interval(self, rule: Interval, key: tuple[str, str, str], now: float) -> float | None:
         slack = _SLACK_REAL_S * self._pace.speed
         if now < self._allowed_at.get(key, float("-inf")) - slack:

@@ -20,6 +20,7 @@ from vastbench.emulator.sandbox import Sandbox, SandboxError, open_sandbox
 from vastbench.emulator.session import Traffic
 from vastbench.emulator.spec import MachineSpec, SshDelays
 from vastbench.emulator.sshd import Door, HeldPort, SshServer
+from vastbench.emulator.sshfaults import SshTrouble
 from vastbench.emulator.truth import TruthLog
 
 __all__ = ["NAMESPACE", "PLAIN", "Isolation", "Machine", "MachineSpec", "SandboxError", "SshDelays", "choose_isolation"]
@@ -45,6 +46,7 @@ class Machine:
         truth: TruthLog,
         proxy: SshDelays,
         direct: SshDelays | None,
+        trouble: SshTrouble,
     ) -> None:
         """Reserve the ports; ``directory`` is made at the first boot and belongs to this machine alone.
 
@@ -57,6 +59,7 @@ class Machine:
         self._isolation = isolation
         self._pace = pace
         self._truth = truth
+        self._trouble = trouble
         self._traffic = Traffic()
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
         self._keys: dict[bytes, str] = {}
@@ -110,7 +113,14 @@ class Machine:
             if self._sandbox is not None:
                 raise SandboxError(f"instance {self.spec.id} is running already")
             uid = self._isolation.uid(self.spec.id)
-            sandbox = open_sandbox(self._isolation, self._root, hostname=self.spec.hostname, uid=uid, clock=self.spec.clock)
+            sandbox = open_sandbox(
+                self._isolation,
+                self._root,
+                hostname=self.spec.hostname,
+                uid=uid,
+                clock=self.spec.clock,
+                full_disk=self.spec.full_disk,
+            )
             if not self._booted:
                 await asyncio.to_thread(self._build, sandbox)
             self._booted = True
@@ -121,7 +131,13 @@ class Machine:
                 self._sandbox = sandbox
                 self._write_keys()
                 self._server = SshServer(
-                    sandbox, self._pace, self._host_key, self._traffic, lambda: self._keys.keys(), lambda line: self._log(line)
+                    sandbox,
+                    self._pace,
+                    self._host_key,
+                    self._traffic,
+                    lambda: self._keys.keys(),
+                    lambda line: self._log(line),
+                    self._trouble,
                 )
                 if self.spec.onstart is not None:
                     await self._run_onstart(sandbox, env)
@@ -149,16 +165,26 @@ class Machine:
             await self._onstart.stdin.drain()
         self._onstart.stdin.close()
 
-    async def open_ssh(self) -> None:
-        """Let both ports accept connections. Raises SandboxError when the machine is not running."""
+    async def open_ssh(self, *, silent: bool = False) -> None:
+        """Let both ports accept connections; ``silent``: no SSH answers there before :meth:`answer_ssh`.
+
+        Raises SandboxError when the machine is not running.
+        """
         if self._server is None:
             raise SandboxError(f"instance {self.spec.id} is not running")
+        if silent:
+            self._server.answering.clear()
         before, after = self._server.open(self._doors)
         for door in self._doors:
             self._log(f"sshd: listening on port {door.port.number}")
         at_s = after * self._pace.speed / 1e9
         port = self.direct_port or self.proxy_port
         self._truth.write("ssh_open", self.spec.id, at_s=at_s, not_before_ns=before, port=port)
+
+    def answer_ssh(self) -> None:
+        """Let SSH answer on the open ports from now on."""
+        if self._server is not None:
+            self._server.answering.set()
 
     def authorize(self, public_keys: Iterable[str]) -> None:
         """Accept exactly these keys (lines in authorized_keys form) from now on; what is no key is left out, and logged."""

@@ -16,21 +16,24 @@ from vastbench.emulator.account import Account
 from vastbench.emulator.billing import Rates, charge
 from vastbench.emulator.contract import Contract, storage_per_hour
 from vastbench.emulator.draws import Stream
+from vastbench.emulator.faults import Faults
 from vastbench.emulator.files import Files
 from vastbench.emulator.life import Life
+from vastbench.emulator.lifefaults import fate
 from vastbench.emulator.offers import Listing, machines
 from vastbench.emulator.orders import Order
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.profile import Distribution, Profile
 from vastbench.emulator.replies import Refusal, offer_gone
 from vastbench.emulator.spec import MachineSpec, SshDelays
+from vastbench.emulator.sshfaults import SshTrouble
 from vastbench.emulator.truth import TruthLog
 
 if TYPE_CHECKING:
     from vastbench.emulator.machine import Machine
 
-MachineMaker = Callable[[MachineSpec, Path, SshDelays, SshDelays | None], "Machine"]
-"""Makes a machine with its folder and its endpoints' delays (direct: None when there is no direct endpoint)."""
+MachineMaker = Callable[[MachineSpec, Path, SshDelays, SshDelays | None, SshTrouble], "Machine"]
+"""Makes a machine with its folder, its endpoints' delays (direct: None when there is no direct endpoint) and their faults."""
 
 _IDS_BEGIN = datetime(2025, 1, 1, tzinfo=UTC).timestamp()
 _TAKEN = "Required resources are currently unavailable, state change queued."
@@ -40,10 +43,19 @@ class Market:
     """One account's view of the marketplace."""
 
     def __init__(
-        self, profile: Profile, *, seed: int, pace: Pace, truth: TruthLog, directory: Path, make_machine: MachineMaker
+        self,
+        profile: Profile,
+        *,
+        faults: Faults,
+        seed: int,
+        pace: Pace,
+        truth: TruthLog,
+        directory: Path,
+        make_machine: MachineMaker,
     ) -> None:
         """Open the market; ``directory`` holds the machines' folders."""
         self.profile = profile
+        self.faults = faults
         self.seed = seed
         self.pace = pace
         self.truth = truth
@@ -113,6 +125,11 @@ class Market:
             contract.advance(now)
         return [contract for contract in self.contracts.values() if not contract.gone]
 
+    def listed(self) -> list[Contract]:
+        """The instances that the list shows now: those that are visible and not too new for it."""
+        now = self.pace.now()
+        return [contract for contract in self.visible() if contract.listed_at <= now]
+
     def find(self, instance: int) -> Contract | None:
         """The instance of that id, or None when there is none any more."""
         contract = self.contracts.get(instance)
@@ -167,6 +184,8 @@ class Market:
     def destroy(self, instance: int) -> None:
         """Destroy an instance; once more while it is on its way out does no harm."""
         contract = self.need(instance)
+        if self.faults.strikes("destroy-ignored", contract.number):
+            return
         if contract.alive:
             self.lives[instance].destroy()
             if contract.listing.occupant == instance:
@@ -213,19 +232,23 @@ class Market:
         listing = next((one for one in self.listings if one.offer_id == offer_id and one.free(now)), None)
         if listing is None:
             raise offer_gone(offer_id, offer_id % 3)
+        for form, status in enumerate((400, 404, 410)):
+            if self.faults.strikes(f"offer-gone-{status}", listing.machine.machine_id):
+                self._withdraw(listing, now, self.faults.stream(f"offer-gone-{status}", listing.machine.machine_id))
+                raise offer_gone(offer_id, form)
         market = self.profile.market
         listing.tries += 1
         stream = Stream(self.seed, "rental", listing.machine.machine_id, listing.tries)
         stale = now - listing.shown_at > market.stale_after.value
         if stream.happens((market.offer_gone_stale if stale else market.offer_gone).p):
-            listing.elsewhere_until = now + stream.draw(market.elsewhere)
-            listing.offer_id = self._new_id()
+            self._withdraw(listing, now, stream)
             raise offer_gone(offer_id, stream.below(3))
         return listing
 
     def _contract(self, listing: Listing, order: Order, now: float) -> Contract:
         machine, instance, number = listing.machine, self._new_id(), len(self.contracts)
-        price = machine.price if order.price is None else order.price
+        troubles = fate(self.faults, number)
+        price = (machine.price if order.price is None else order.price) * troubles.price_factor
         rates = Rates(price, storage_per_hour(listing, order.disk_gb), machine.inet_up_cost, machine.inet_down_cost)
         spec = MachineSpec(
             id=instance,
@@ -236,14 +259,16 @@ class Market:
             driver_version=machine.driver_version,
             cuda_version=str(machine.cuda),
             disk_gb=order.disk_gb,
-            onstart=order.onstart,
-            clock=self.profile.guest.clock.value,
+            onstart=None if troubles.no_onstart else order.onstart,
+            clock="skewed" if troubles.skewed_clock else self.profile.guest.clock.value,
+            full_disk=troubles.full_disk,
         )
         ssh = self.profile.ssh
         proxy = self._delays("proxy", ssh.proxy, number, machine.machine_id)
         direct = self._delays("direct", ssh.direct, number, machine.machine_id)
         straight = direct if order.direct and machine.direct_port_count else None
-        make = partial(self._make_machine, spec, self._directory / str(instance), proxy, straight)
+        ssh_trouble = SshTrouble(self.faults, number)
+        make = partial(self._make_machine, spec, self._directory / str(instance), proxy, straight, ssh_trouble)
         contract = Contract(
             id=instance,
             number=number,
@@ -255,12 +280,14 @@ class Market:
             truth=self.truth,
             created_at=now,
             created_epoch=self.pace.epoch(now),
-            charges_lag=Stream(self.seed, "charges", number).draw(self.profile.lag.charges),
+            charges_lag=Stream(self.seed, "charges", number).draw(self.profile.lag.charges) + troubles.charges_lag_s,
+            listed_at=now + troubles.list_lag_s,
             label=order.label,
+            onstart=spec.onstart,
         )
         listing.occupant = instance
         self.contracts[instance] = contract
-        self.lives[instance] = Life(contract, self.profile, self.pace, self.seed, make)
+        self.lives[instance] = Life(contract, self.profile, troubles, self.pace, self.seed, make)
         self.truth.write("create_effective", instance, at_s=now, label=order.label, machine=machine.machine_id)
         return contract
 
@@ -269,6 +296,10 @@ class Market:
         # Two streams of one name: the n-th login and the n-th command are parts of the same drawn connection.
         logins, commands = (Stream(self.seed, f"ssh-{endpoint}", number, machine=machine_id) for _ in range(2))
         return SshDelays(lambda: share * logins.draw(whole), lambda: (1 - share) * commands.draw(whole))
+
+    def _withdraw(self, listing: Listing, now: float, stream: Stream) -> None:
+        listing.elsewhere_until = now + stream.draw(self.profile.market.elsewhere)
+        listing.offer_id = self._new_id()
 
     def _release(self, listing: Listing) -> None:
         listing.occupant = None

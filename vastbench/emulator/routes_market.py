@@ -6,7 +6,10 @@ import json
 from collections import Counter
 from typing import Any
 
+from starlette.responses import PlainTextResponse
+
 from vastbench.emulator import query
+from vastbench.emulator.callfaults import before_renting, spoilt_list
 from vastbench.emulator.calls import Call, Reply, Route
 from vastbench.emulator.contract import Contract
 from vastbench.emulator.orders import Order, order
@@ -70,7 +73,11 @@ def _launch(call: Call) -> Reply:
 
 
 def _rent(call: Call, offer: int, wanted: Order) -> Contract:
-    return call.market.create(offer, wanted)
+    before_renting(call)
+    contract = call.market.create(offer, wanted)
+    if call.market.faults.strikes("error-with-contract", contract.number):
+        raise Refusal(400, "invalid_args", "The instance was made, but something went wrong.", new_contract=contract.id)
+    return contract
 
 
 def _created(contract: Contract) -> dict[str, Any]:
@@ -79,7 +86,7 @@ def _created(contract: Contract) -> dict[str, Any]:
 
 def _list(call: Call) -> Reply:
     market = call.market
-    rows = {contract.id: market.row(contract) | {"volume_info": []} for contract in market.visible()}
+    rows = {contract.id: market.row(contract) | {"volume_info": []} for contract in market.listed()}
     filters = call.json_query("select_filters", {})
     if not isinstance(filters, dict):
         raise Refusal(400, "invalid_request", "select_filters must be a JSON object")
@@ -97,7 +104,7 @@ def _list(call: Call) -> Reply:
             raise Refusal(400, "invalid_request", "select_cols must be a list")
         page = [{key: row[key] for key in row if key in selected or key == "id" or "*" in selected} for row in page]
     labels = Counter(str(row["label"] or "") for row in rows.values())
-    return {
+    answer = {
         "success": True,
         "instances_found": len(found),
         "total_instances": len(rows),
@@ -105,6 +112,7 @@ def _list(call: Call) -> Reply:
         "next_token": token,
         "instances": page,
     }
+    return spoilt_list(call, answer)
 
 
 def _columns(call: Call) -> frozenset[str]:
@@ -154,12 +162,12 @@ def _read_token(token: str) -> int:
 
 def _lite(call: Call) -> Reply:
     keys = ("id", "label", "actual_status", "intended_status", "machine_id")
-    rows = [call.market.row(contract) for contract in call.market.visible()]
+    rows = [call.market.row(contract) for contract in call.market.listed()]
     return {"success": True, "instances": [{key: row[key] for key in keys} for row in rows]}
 
 
 def _count(call: Call) -> Reply:
-    return {"success": True, "count": len(call.market.visible())}
+    return {"success": True, "count": len(call.market.listed())}
 
 
 def _filters(_: Call) -> Reply:
@@ -176,6 +184,8 @@ def _show(call: Call) -> Reply:
 
 
 def _change(call: Call) -> Reply:
+    if call.own is not None and set(call.body) != {"state"}:
+        raise Refusal(403, "not_authorized", "This key may only read, start, stop and destroy its own instance.")
     _apply(call, call.instance, call.body)
     return {"success": True}
 
@@ -208,6 +218,11 @@ def _apply(call: Call, instance: int, body: dict[str, Any]) -> None:
 
 
 def _destroy(call: Call) -> Reply:
+    faults, contract = call.market.faults, call.market.need(call.instance)
+    if faults.strikes("destroy-504", contract.number):
+        if faults.stream("destroy-504", contract.number).happens(0.5):
+            call.market.destroy(call.instance)
+        return PlainTextResponse("504 Gateway Time-out", 504)
     call.market.destroy(call.instance)
     return {"success": True, "msg": f"Instance {call.instance} destroyed."}
 

@@ -71,13 +71,23 @@ class Sandbox(Protocol):
         """Kill every process of the machine and return when none is left. Idempotent."""
 
 
-def open_sandbox(isolation: Isolation, root: Path, *, hostname: str, uid: int | None, clock: str = "steady") -> Sandbox:
+def open_sandbox(
+    isolation: Isolation,
+    root: Path,
+    *,
+    hostname: str,
+    uid: int | None,
+    clock: str = "steady",
+    full_disk: bool = False,
+) -> Sandbox:
     """The sandbox of the chosen kind over the folder ``root``, not yet started.
 
-    ``clock``: what is wrong with the machine's clock (:mod:`vastbench.emulator.faultyclock`); a plain folder shows the host's.
+    ``clock``: what is wrong with the machine's clock (:mod:`vastbench.emulator.faultyclock`); ``full_disk``: nothing can be
+    written to its disk. A plain folder shows the host's clock and disk.
     """
     if isolation.name == NAMESPACE:
-        return NamespaceSandbox(root, hostname=hostname, uid=uid, clock=clock)
+        spoil = faultyclock.FAULTS[clock] + (_FULL_DISK if full_disk else "")
+        return NamespaceSandbox(root, hostname=hostname, uid=uid, spoil=spoil)
     return PlainSandbox(root, uid=uid)
 
 
@@ -143,17 +153,24 @@ exec env -i --ignore-signal=CHLD cat >/dev/null 2>&1
 """
 # CHLD is ignored: the kernel then reaps what daemons leave to this process, which never waits.
 
+_FULL_DISK = """
+for folder in /workspace /tmp /var/tmp; do
+  mount -t tmpfs -o size=4k,nr_inodes=1,mode=1777 full $folder
+done
+"""
+# The one inode is the folder itself: whoever makes a file there is told that no space is left.
+
 
 class NamespaceSandbox:
     """Namespaces for users, mounts, processes, host name and IPC; the network is the host's, so that its loopback works."""
 
-    def __init__(self, root: Path, *, hostname: str, uid: int | None, clock: str = "steady") -> None:
-        """Take the folder that becomes the machine's root, its host name, its host user and its clock's fault."""
+    def __init__(self, root: Path, *, hostname: str, uid: int | None, spoil: str = "") -> None:
+        """Take the folder that becomes the machine's root, its host name, its host user, and shell text that spoils it."""
         self.prefix = ""
         self.uid = uid
         self._root = root
         self._hostname = hostname
-        self._clock_fault = faultyclock.FAULTS[clock]
+        self._spoil = spoil
         self._outer: Process | None = None
         self._first: int | None = None
         self._inner: int | None = None
@@ -164,7 +181,7 @@ class NamespaceSandbox:
         trees = [t for t in guest.SHARED_TREES if (host := Path("/") / t).is_dir() and not (host.is_symlink() and "/" not in t)]
         argv = [*_as_user(self.uid), _tool("unshare"), "--user", "--map-root-user", "--mount", "--propagation=private"]
         argv += ["--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", _FIRST_STOREY, "storey"]
-        argv += [stage, " ".join(trees), _SECOND_STOREY, self._hostname, self._clock_fault]
+        argv += [stage, " ".join(trees), _SECOND_STOREY, self._hostname, self._spoil]
         self._outer = await asyncio.create_subprocess_exec(
             *argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=self._root, env=_HOST_ENV, start_new_session=True
         )

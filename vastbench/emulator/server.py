@@ -9,7 +9,7 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,9 @@ class Emulator:
     """A stand-in Vast.ai on loopback.
 
     ``profile``: a name or a TOML file; ``seed``: repeats the same draws; ``speed``: emulated seconds per real one; ``port``: 0
-    takes any free one; ``truth``: the file that the truth log is appended to. Use it as a context manager, or call
-    :meth:`start` and :meth:`stop`. Raises NotFound or SettingsError for a bad profile, UsageError for a bad speed or port.
+    takes any free one; ``truth``: the file that the truth log is appended to; ``faults``: what goes wrong, by name, with its
+    probability (:data:`vastbench.emulator.faults.FAULTS`). Use it as a context manager, or call :meth:`start` and :meth:`stop`.
+    Raises NotFound or SettingsError for a bad profile, UsageError for a bad speed, port or fault.
     """
 
     def __init__(
@@ -41,8 +42,11 @@ class Emulator:
         speed: float = 1.0,
         port: int = 0,
         truth: Path | None = None,
+        faults: Mapping[str, float] | None = None,
     ) -> None:
         """Check the settings; nothing runs yet."""
+        from vastbench.emulator.faults import checked
+
         if not 0 < speed < 10_000:
             raise UsageError(f"The emulator's speed is {speed}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
         if not 0 <= port <= 65_535:
@@ -52,6 +56,7 @@ class Emulator:
         self._seed = seed
         self._port = port
         self._truth = truth
+        self._faults = checked(faults or {})
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
         self._url = ""
@@ -73,7 +78,7 @@ class Emulator:
         return self
 
     def _start(self) -> None:
-        from vastbench.emulator import profile
+        from vastbench.emulator import faults, profile
         from vastbench.emulator.engine import Engine
         from vastbench.emulator.truth import TruthLog
 
@@ -92,7 +97,9 @@ class Emulator:
             raise SettingsError(
                 f"Port {self._port} cannot be used: {error}.", hint="Give another port, or 0 for any."
             ) from error
-        engine = Engine(chosen, seed if seed is not None else secrets.randbits(32), self.speed, truth, listening)
+        drawn = seed if seed is not None else secrets.randbits(32)
+        spoilt = faults.Faults(self._faults, drawn)
+        engine = Engine(faults.applied(chosen, self._faults), spoilt, drawn, self.speed, truth, listening)
         thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
         thread.start()
         if not engine.ready.wait(_START_S) or engine.failure is not None:
@@ -145,6 +152,11 @@ class Emulator:
         return self._running().seed
 
     @property
+    def alive(self) -> list[int]:
+        """The ids of the instances that exist and bill now, whatever the API shows. For referees, not for clients."""
+        return self._running().alive()
+
+    @property
     def isolation(self) -> str:
         """How instances are kept apart: ``namespace`` or ``plain``. Raises UsageError while it does not run."""
         return self._running().isolation_name
@@ -156,7 +168,13 @@ class Emulator:
 
 
 def serve(
-    profile: str | Path, seed: int | None, speed: float, port: int, truth: Path | None, emit: Callable[[str], None]
+    profile: str | Path,
+    seed: int | None,
+    speed: float,
+    port: int,
+    truth: Path | None,
+    emit: Callable[[str], None],
+    faults: Mapping[str, float] | None = None,
 ) -> None:
     """Run an emulator until SIGTERM or SIGINT; ``emit`` gets the lines that a shell evaluates to use it. Main thread only."""
     ended = threading.Event()
@@ -166,7 +184,7 @@ def serve(
 
     former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with Emulator(profile, seed=seed, speed=speed, port=port, truth=truth) as emulator:
+        with Emulator(profile, seed=seed, speed=speed, port=port, truth=truth, faults=faults) as emulator:
             emit(f"export VAST_URL={emulator.url}")
             emit(f"export VAST_API_KEY={emulator.api_key}")
             if speed != 1:

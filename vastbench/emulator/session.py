@@ -47,6 +47,7 @@ class Session(ABC):
         self.sandbox = sandbox
         self.traffic = traffic
         self.process = process
+        self.cut: Callable[[], None] | None = None
 
     @abstractmethod
     async def run(self) -> None:
@@ -88,7 +89,10 @@ class Session(ABC):
             await asyncio.wait_for(child.wait(), _HANGUP_GRACE_S)
 
     def report(self, status: int) -> None:
-        """Send the exit status; a negative one is the signal that ended the command."""
+        """Send the exit status (a negative one is the signal that ended the command), or ``cut`` the connection instead."""
+        if self.cut is not None:
+            self.cut()
+            return
         with contextlib.suppress(asyncssh.Error, OSError):
             if status < 0:
                 self.process.exit_with_signal(signal.Signals(-status).name.removeprefix("SIG"))

@@ -10,7 +10,7 @@ class MachineSpec:
 
     ``gpu_name`` is the marketplace's name ("RTX 4090"), ``gpu_ram_mb`` MiB per GPU, ``disk_gb`` the rented disk in GB,
     ``onstart`` the script that runs at every boot (None: none), ``clock`` what is wrong with the clock that its programs see
-    (a key of :data:`vastbench.emulator.faultyclock.FAULTS`).
+    (a key of :data:`vastbench.emulator.faultyclock.FAULTS`), ``full_disk`` whether nothing can be written to its disk.
     """
 
     id: int
@@ -23,6 +23,7 @@ class MachineSpec:
     disk_gb: float
     onstart: str | None
     clock: str = "steady"
+    full_disk: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from vastbench.emulator.sandbox import Sandbox, SandboxError
 from vastbench.emulator.session import CHUNK, Command, Session, Terminal, Traffic
 from vastbench.emulator.sftp import GuestFiles
 from vastbench.emulator.spec import SshDelays
+from vastbench.emulator.sshfaults import SshTrouble
 
 LOOPBACK = "127.0.0.1"
 
@@ -86,8 +89,14 @@ class SshServer:
     traffic: Traffic
     accepted: Callable[[], Collection[bytes]]
     log: Callable[[str], None]
+    trouble: SshTrouble
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
     connections: "set[asyncssh.SSHServerConnection]" = field(default_factory=set)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Answer, unless told otherwise."""
+        self.answering.set()
 
     def open(self, doors: Iterable[Door]) -> tuple[int, int]:
         """Let every door accept; the monotonic nanoseconds before the first and after the last of them did."""
@@ -120,9 +129,27 @@ class SshServer:
 
     async def _accept(self, listener: socket.socket, delays: SshDelays) -> None:
         loop = asyncio.get_running_loop()
-        options = await asyncssh.SSHServerConnectionOptions.construct(
-            server_host_keys=[self.host_key],
-            server_factory=lambda: _Login(self, delays),
+        other = self.trouble.other_host_key
+        options = await self._options(delays, self.host_key, hangs_up=other is not None)
+        for count in itertools.count(1):
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if not self.answering.is_set():
+                self._start(self._stay_silent(connection, count))
+                continue
+            self._start(self._greet(connection, options))
+            if other is not None:
+                options, other = await self._options(delays, other), None
+
+    async def _options(
+        self, delays: SshDelays, host_key: asyncssh.SSHKey, *, hangs_up: bool = False
+    ) -> asyncssh.SSHServerConnectionOptions:
+        options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
+            server_host_keys=[host_key],
+            server_factory=lambda: _Login(self, delays, hangs_up=hangs_up),
             process_factory=lambda process: self.serve(process, delays),
             sftp_factory=lambda channel: self._files(channel),
             encoding=None,
@@ -135,16 +162,23 @@ class SshServer:
             server_version="OpenSSH_8.9p1",
             gss_host=None,
         )
-        while True:
-            try:
-                connection, _ = await loop.sock_accept(listener)
-            except OSError:
-                return
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._start(self._greet(connection, options))
+        return options
+
+    async def _stay_silent(self, sock: socket.socket, count: int) -> None:
+        """Close every other connection at once; the rest wait for a server that never looks at them."""
+        try:
+            if count % 2:
+                await self.answering.wait()
+        finally:
+            sock.close()
 
     async def _greet(self, sock: socket.socket, options: asyncssh.SSHServerConnectionOptions) -> None:
         try:
+            await self.pace.sleep(self.trouble.banner_delay_s())
+            if (garbage := self.trouble.garbage()) is not None:
+                await asyncio.get_running_loop().sock_sendall(sock, garbage)
+                sock.close()
+                return
             await asyncssh.run_server(sock, options=options)
         except (asyncssh.Error, OSError, EOFError):
             sock.close()
@@ -161,8 +195,13 @@ class SshServer:
         assert task is not None  # noqa: S101
         self._keep(task)
         await self.pace.sleep(delays.command_s() - _ENTER_REAL_S * self.pace.speed)
+        if self.trouble.swallows():
+            _transport_of(process).pause_reading()
+            await asyncio.get_running_loop().create_future()
         kind: type[Session] = Terminal if process.term_type else Command
         session = kind(self.sandbox, self.traffic, process)
+        if self.trouble.resets():
+            session.cut = lambda: _reset(process)
         try:
             await session.run()
         except (SandboxError, OSError) as error:
@@ -171,12 +210,26 @@ class SshServer:
                 process.exit(255)
 
 
-class _Login(asyncssh.SSHServer):
-    """One connection until its user is known."""
+def _transport_of(process: "asyncssh.SSHServerProcess[bytes]") -> asyncio.Transport:
+    transport = process.channel.get_connection()._transport
+    assert isinstance(transport, asyncio.Transport)  # noqa: S101
+    return transport
 
-    def __init__(self, server: SshServer, delays: SshDelays) -> None:
+
+def _reset(process: "asyncssh.SSHServerProcess[bytes]") -> None:
+    """End the connection as a machine that lost its power does when it is back: with a reset."""
+    transport = _transport_of(process)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+class _Login(asyncssh.SSHServer):
+    """One connection until its user is known; ``hangs_up``: it never is."""
+
+    def __init__(self, server: SshServer, delays: SshDelays, *, hangs_up: bool) -> None:
         self._server = server
         self._delays = delays
+        self._hangs_up = hangs_up
         self._made_at = 0.0
         self._waited = False
         self._user = ""
@@ -197,6 +250,8 @@ class _Login(asyncssh.SSHServer):
             self._waited = True
             # From the connection on: the handshake's own work is part of the drawn delay.
             await self._server.pace.sleep_until(self._made_at + self._delays.login_s())
+        if self._hangs_up and self._connection is not None:
+            self._connection.abort()
         return True
 
     def public_key_auth_supported(self) -> bool:

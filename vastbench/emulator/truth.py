@@ -11,8 +11,8 @@ emulator's own state changed in one step; they differ by the length of a system 
 Events, in the order of a normal life: ``create_effective``, ``status`` (key ``status``: created, loading, running, stopped …),
 ``container_started`` (the machine's first process exists), ``onstart_started``, ``ssh_open`` (key ``port``: both endpoints
 accept connections), ``key_installed`` (the key would be accepted), ``key_written`` (its line stands in the machine's
-``authorized_keys``), ``ssh_ready`` (a command would succeed), ``destroy_effective``, ``gone`` (GET by id answers null and the
-list lacks it), ``stop_effective``.
+``authorized_keys``), ``ssh_ready`` (a command would succeed), ``destroy_effective`` or ``vanished``, ``gone`` (GET by id
+answers null and the list lacks it), ``stop_effective``.
 """
 
 import json

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import threading
 import time
@@ -180,7 +181,9 @@ class Connection:
             if len(now) == IDENTIFICATION_BYTES or (len(now) >= 255 and b"\n" not in now):
                 raise NotYet("not SSH", f"began with {now[:40]!r}")
             if now == seen:
-                # Peeking does not wait for more than what has been peeked at already.
+                # Peeking does not wait for more than what has been peeked at already, and does not see the end behind it.
+                if _hung_up(sock):
+                    raise NotYet("not SSH", f"said {now[:40]!r} and hung up")
                 time.sleep(0.01)
             seen = now
         if seen:
@@ -268,6 +271,15 @@ class Connection:
             transport.packetizer.complete_handshake()
         if self._socket is not None:
             self._socket.close()
+
+
+def _hung_up(sock: socket.socket) -> bool:
+    """Whether the other side will send no more, where the system can tell (Linux)."""
+    if not hasattr(select, "POLLRDHUP"):
+        return False
+    look = select.poll()
+    look.register(sock, select.POLLRDHUP)
+    return bool(look.poll(0))
 
 
 def _tune(sock: socket.socket) -> None:

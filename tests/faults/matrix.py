@@ -1,0 +1,199 @@
+"""One run through the real client on an emulator of its own under given faults, and what became of it and of its instances.
+
+The referee is the emulator itself: what is alive is read from it, not from the API that is being spoilt.
+"""
+
+import random
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.expected import causes_of, most_attempts_of
+from tests.profiles import certain
+from vastbench.clock import Clock
+from vastbench.emulator import Emulator
+from vastbench.emulator.faults import FAULTS
+from vastbench.errors import ApiError, Interrupted, LeaseNotClosed, VastbenchError
+from vastbench.lease import CONFIRM_DEADLINE_S, Lease, utc_now
+from vastbench.provision import Conditions, Provisioner
+from vastbench.run import Run
+from vastbench.scenarios.integration import integration
+from vastbench.store import LeaseRow, Store
+from vastbench.timing import Moment, Recorder
+from vastbench.vast.api import VastApi
+from vastbench.vast.watch import Watch
+
+Case = tuple[Mapping[str, float], int]
+"""Faults with their probabilities, and a seed."""
+
+SPEED = 60
+CONDITIONS = Conditions(boot_deadline_s=360, ssh_deadline_s=360)
+
+LONGEST_S = CONDITIONS.lifetime_s + CONFIRM_DEADLINE_S
+"""Clock seconds after which a run must have ended, whatever goes wrong: its lease's lifetime, and closing it."""
+
+HUNG_S = 2 * LONGEST_S
+"""Clock seconds after which the referee waits no longer."""
+
+_OPENING = threading.Lock()
+"""Alembic migrates one store at a time in a process."""
+
+REAPS = 4
+"""How often what a run left open is closed; each time may meet a fault again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one run.
+
+    ``leases``: state and verdict of each right after the run. ``alive``: how many instances lived then. ``leaked``: instances
+    that live, and leases that are open, after reaping. ``late``: it outlasted :data:`LONGEST_S`. ``unclassified``: an
+    exception outside ``errors.py``, in words.
+    """
+
+    faults: tuple[str, ...]
+    seed: int
+    outcome: str
+    cause: str
+    detail: str
+    attempts: int
+    leases: tuple[str, ...]
+    alive: int
+    leaked: tuple[str, ...]
+    late: bool
+    unclassified: str
+    took_s: float
+    isolation: str
+
+    @property
+    def name(self) -> str:
+        """Which run it was."""
+        return f"{' + '.join(self.faults)}, seed {self.seed}"
+
+    @property
+    def ended(self) -> str:
+        """How the run ended, in a word or two."""
+        return self.cause or self.outcome
+
+
+def make(faults: Mapping[str, float], seed: int) -> Result:
+    """One run under ``faults``; whatever is still open after it is closed as a reaper would."""
+    clock = Clock(SPEED)
+    with (
+        tempfile.TemporaryDirectory(prefix="vastbench-faults-") as place,
+        Emulator(certain(Path(place)), seed=seed, speed=SPEED, faults=faults) as vast,
+        _opened(Path(place) / "runs.sqlite") as store,
+        VastApi(vast.url, vast.api_key, clock=clock) as api,
+    ):
+        watch = Watch(api, clock)
+        try:
+            provisioner = Provisioner(api, watch, store, clock, url=vast.url)
+            began = clock.now()
+            run, error = _within(HUNG_S / SPEED, lambda: _run(provisioner))
+            took = clock.now() - began
+            leases = tuple(f"{row.state}: {row.verdict}" for row in store.leases())
+            alive, isolation = len(vast.alive), vast.isolation
+            for _ in range(REAPS):
+                if vast.alive or store.leases(open_only=True):
+                    reap(api, watch, store, clock)
+            leaked = [f"instance {one}" for one in vast.alive]
+            leaked += [f"lease {row.label}: {row.verdict}" for row in store.leases(open_only=True)]
+        finally:
+            watch.close()
+    return Result(
+        faults=tuple(sorted(faults)),
+        seed=seed,
+        outcome="hung" if run is None else str(run.outcome),
+        cause="" if run is None else run.cause,
+        detail="" if run is None else run.detail,
+        attempts=0 if run is None else len(run.attempts),
+        leases=leases,
+        alive=alive,
+        leaked=tuple(leaked),
+        late=run is None or took > LONGEST_S,
+        unclassified=_unclassified(run, error),
+        took_s=took,
+        isolation=isolation,
+    )
+
+
+def _opened(path: Path) -> Store:
+    with _OPENING:
+        return Store(path)
+
+
+def _run(provisioner: Provisioner) -> tuple[Run, BaseException | None]:
+    return integration(provisioner, Recorder(provisioner.clock), CONDITIONS, run_id="run-1", source="emulator")
+
+
+def _within(limit_s: float, work: Callable[[], tuple[Run, BaseException | None]]) -> tuple[Run | None, BaseException | None]:
+    """What ``work`` gives within so many real seconds; (None, None) when it hangs, and the error when it raises."""
+    done: list[tuple[Run | None, BaseException | None]] = []
+
+    def carry() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001 (the referee names whatever comes)
+            done.append((None, error))
+
+    thread = threading.Thread(target=carry, daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    return done[0] if done else (None, None)
+
+
+def _unclassified(run: Run | None, error: BaseException | None) -> str:
+    if error is not None and (not isinstance(error, VastbenchError | Interrupted) or error.cause == "internal"):
+        return f"{type(error).__name__}: {error}"
+    return f"cause internal: {run.detail}" if run is not None and run.cause == "internal" else ""
+
+
+def reap(api: VastApi, watch: Watch, store: Store, clock: Clock) -> None:
+    """Close the open leases, as far as the marketplace lets us."""
+    for row in store.leases(open_only=True):
+        try:
+            instance = row.instance_id or _carrying(api, row.label)
+            if instance is None:
+                store.update_lease(row.label, state="closed", verdict="never created", closed_at=utc_now())
+            else:
+                _close(Lease(api, watch, store, clock, row.label, instance, Moment.exact(clock.now())), row)
+        except (ApiError, LeaseNotClosed):
+            continue
+
+
+def _carrying(api: VastApi, label: str) -> int | None:
+    return next((one.id for one in api.list_instances(label=label).value if one.label == label), None)
+
+
+def _close(lease: Lease, row: LeaseRow) -> None:
+    lease.journal.update_lease(row.label, instance_id=lease.instance_id)
+    lease.close()
+
+
+def random_pairs(count: int, seed: int) -> list[Case]:
+    """``count`` cases of two faults each, drawn from ``seed``."""
+    draw = random.Random(seed)
+    pairs = [draw.sample(list(FAULTS), 2) for _ in range(count)]
+    return [({name: FAULTS[name].usual for name in pair}, number) for number, pair in enumerate(pairs)]
+
+
+def make_all(cases: Iterable[Case], at_once: int) -> list[Result]:
+    """The results of many cases, ``at_once`` of them at a time: they mostly wait."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return [future.result() for future in as_completed([pool.submit(make, *case) for case in cases])]
+
+
+def wrong(result: Result) -> list[str]:
+    """What is wrong with a result: leaks, lateness, unclassified errors, an end or attempts that its faults do not explain."""
+    allowed, most_attempts = causes_of(result.faults, result.isolation), most_attempts_of(result.faults)
+    found = [f"leaked {one}" for one in result.leaked]
+    found += [f"took {result.took_s:.0f} s"] * result.late
+    found += [f"unclassified {result.unclassified}"] * bool(result.unclassified)
+    if result.ended not in allowed:
+        found.append(f"ended with {result.ended} ({result.detail}); its faults explain {', '.join(sorted(allowed))}")
+    if result.attempts > most_attempts:
+        found.append(f"{result.attempts} attempts instead of {most_attempts} at most")
+    return [f"{result.name}: {one}" for one in found]
