@@ -86,9 +86,10 @@ def reap(
     """Close every lease and instance that a dead owner left on the marketplace of ``api``; what became of each.
 
     ``heard`` is called with each finding as it is made. It waits for creates that may still be late, which takes at most
-    LATE_CREATE_S; lists that cannot be read meanwhile prolong it, and after UNREADABLE of them in a row raise. Then the SSH keys of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing
-    waited for. Raises ApiError when the list cannot be read:
-    then nothing was closed. Raises StoreError when the store refuses.
+    LATE_CREATE_S; lists that cannot be read meanwhile prolong that, and UNREADABLE of them in a row end it. Then the SSH keys
+    of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing waited for. Raises ApiError when
+    the first list, or too many later ones, cannot be read: nothing is closed by such a list. Raises StoreError when the store
+    refuses.
     """
     findings: dict[str, Finding] = {}
     unreadable = UNREADABLE - 1  # the first look must succeed

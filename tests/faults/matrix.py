@@ -3,6 +3,7 @@
 The referee is the emulator itself: what is alive is read from it, not from the API that is being spoilt.
 """
 
+import contextlib
 import random
 import tempfile
 import threading
@@ -16,13 +17,15 @@ from tests.profiles import certain
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.emulator.faults import FAULTS
-from vastbench.errors import ApiError, Interrupted, LeaseNotClosed, VastbenchError
-from vastbench.lease import CONFIRM_DEADLINE_S, Lease, utc_now
+from vastbench.errors import ApiError, Interrupted, VastbenchError
+from vastbench.lease import CONFIRM_DEADLINE_S
+from vastbench.owner import owner
 from vastbench.provision import Conditions, Provisioner
+from vastbench.reap import reap
 from vastbench.run import Run
 from vastbench.scenarios.integration import integration
-from vastbench.store import LeaseRow, Store
-from vastbench.timing import Moment, Recorder
+from vastbench.store import Store
+from vastbench.timing import Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
 
@@ -37,9 +40,6 @@ LONGEST_S = CONDITIONS.lifetime_s + CONFIRM_DEADLINE_S
 
 HUNG_S = 2 * LONGEST_S
 """Clock seconds after which the referee waits no longer."""
-
-_OPENING = threading.Lock()
-"""Alembic migrates one store at a time in a process."""
 
 REAPS = 4
 """How often what a run left open is closed; each time may meet a fault again."""
@@ -80,17 +80,17 @@ class Result:
 
 
 def make(faults: Mapping[str, float], seed: int) -> Result:
-    """One run under ``faults``; whatever is still open after it is closed as a reaper would."""
+    """One run under ``faults``; whatever is still open after it is reaped, as that of a process that has ended."""
     clock = Clock(SPEED)
     with (
         tempfile.TemporaryDirectory(prefix="vastbench-faults-") as place,
         Emulator(certain(Path(place)), seed=seed, speed=SPEED, faults=faults) as vast,
-        _opened(Path(place) / "runs.sqlite") as store,
+        Store(Path(place) / "runs.sqlite") as store,
         VastApi(vast.url, vast.api_key, clock=clock) as api,
     ):
         watch = Watch(api, clock)
         try:
-            provisioner = Provisioner(api, watch, store, clock, url=vast.url)
+            provisioner = Provisioner(api, watch, store, clock, url=vast.url, owner=owner() | {"process_start": "0"})
             began = clock.now()
             run, error = _within(HUNG_S / SPEED, lambda: _run(provisioner))
             took = clock.now() - began
@@ -98,7 +98,7 @@ def make(faults: Mapping[str, float], seed: int) -> Result:
             alive, isolation = len(vast.alive), vast.isolation
             for _ in range(REAPS):
                 if vast.alive or store.leases(open_only=True):
-                    reap(api, watch, store, clock)
+                    _reaped(api, watch, store, clock)
             leaked = [f"instance {one}" for one in vast.alive]
             leaked += [f"lease {row.label}: {row.verdict}" for row in store.leases(open_only=True)]
         finally:
@@ -118,11 +118,6 @@ def make(faults: Mapping[str, float], seed: int) -> Result:
         took_s=took,
         isolation=isolation,
     )
-
-
-def _opened(path: Path) -> Store:
-    with _OPENING:
-        return Store(path)
 
 
 def _run(provisioner: Provisioner) -> tuple[Run, BaseException | None]:
@@ -151,26 +146,10 @@ def _unclassified(run: Run | None, error: BaseException | None) -> str:
     return f"cause internal: {run.detail}" if run is not None and run.cause == "internal" else ""
 
 
-def reap(api: VastApi, watch: Watch, store: Store, clock: Clock) -> None:
-    """Close the open leases, as far as the marketplace lets us."""
-    for row in store.leases(open_only=True):
-        try:
-            instance = row.instance_id or _carrying(api, row.label)
-            if instance is None:
-                store.update_lease(row.label, state="closed", verdict="never created", closed_at=utc_now())
-            else:
-                _close(Lease(api, watch, store, clock, row.label, instance, Moment.exact(clock.now())), row)
-        except (ApiError, LeaseNotClosed):
-            continue
-
-
-def _carrying(api: VastApi, label: str) -> int | None:
-    return next((one.id for one in api.list_instances(label=label).value if one.label == label), None)
-
-
-def _close(lease: Lease, row: LeaseRow) -> None:
-    lease.journal.update_lease(row.label, instance_id=lease.instance_id)
-    lease.close()
+def _reaped(api: VastApi, watch: Watch, store: Store, clock: Clock) -> None:
+    """Reap once; a list that cannot be read closes nothing."""
+    with contextlib.suppress(ApiError):
+        reap(api, watch, store, clock)
 
 
 def random_pairs(count: int, seed: int) -> list[Case]:
