@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, LeaseNotClosed, VastbenchError
+from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, LeaseNotClosed, RateLimited, VastbenchError
 from vastbench.label import Label, read_label
 from vastbench.lease import Lease
 from vastbench.owner import BEAT_S, State, owner, state_here, state_of
@@ -44,8 +44,8 @@ LATE_CREATE_S, LATE_CREATE_REAL_S = 120.0, 5.0
 REST_S = 5.0
 """Clock seconds between two looks for an instance that may still appear."""
 
-UNREADABLE = 10
-"""After so many looks in a row that cannot be read, waiting for late creates is given up."""
+UNREADABLE, FIRST_LOOKS = 10, 3
+"""After so many looks in a row that cannot be read, waiting for late creates is given up; and after so many first ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +88,14 @@ def reap(
     ``heard`` is called with each finding as it is made. It waits for creates that may still be late, which takes at most
     LATE_CREATE_S; lists that cannot be read meanwhile prolong that, and UNREADABLE of them in a row end it. Then the SSH keys
     of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing waited for. Raises ApiError when
-    the first list, or too many later ones, cannot be read: nothing is closed by such a list. Raises StoreError when the store
-    refuses.
+    the list cannot be read, a few times in a row: nothing is closed by such a list. Raises StoreError when the store refuses.
     """
     findings: dict[str, Finding] = {}
-    unreadable = UNREADABLE - 1  # the first look must succeed
+    unreadable = UNREADABLE - FIRST_LOOKS
     while True:
         try:
             found = _pass(api, watch, store, clock, dry_run, findings)
-        except ApiError:
+        except (ApiUnreachable, ApiUnreadable, RateLimited):
             unreadable += 1
             if unreadable >= UNREADABLE:
                 raise

@@ -26,7 +26,10 @@ class Marketplace:
             self.alive[self._next] = row(self._next, json.loads(request.content)["label"])
             return {"success": True, "new_contract": self._next, "instance_api_key": "its-own-key"}
         if request.method == "GET" and path == "/api/v1/instances/":
-            after = int(request.url.params.get("after_token", 0))
+            token = request.url.params.get("after_token", "0")
+            if not token.isascii() or not token.isdigit():
+                return {"success": False, "error": "invalid_token"}
+            after = int(token)
             left = [one for number, one in sorted(self.alive.items()) if number > after]
             page = left[: min(PAGE_ROWS, 2)]
             token = str(page[-1]["id"]) if len(left) > len(page) else None

@@ -268,7 +268,7 @@ class VastApi:
         for _ in range(MOST_PAGES):
             made = self._caller.call("GET", path, params={**params, **({"after_token": token} if token else {})}, tries=tries)
             following = made.value.get("next_token") if isinstance(made.value, dict) else None
-            if following is not None and not isinstance(following, str | int):
+            if following is not None and (isinstance(following, bool) or not isinstance(following, str | int)):
                 raise unreadable(made.reply, f"GET {path}", "has a next_token that is no text")
             yield made
             token = str(following) if following not in (None, "") else None
