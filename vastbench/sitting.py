@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 
 from vastbench.analysis.attempts import KILLED
 from vastbench.budget import worst_usd
 from vastbench.errors import StoreError
-from vastbench.owner import has_ended
+from vastbench.owner import State, state_of
 from vastbench.run import Run
 from vastbench.store import Announcement, LeaseRow, Store
 from vastbench.study import Study
@@ -28,9 +29,10 @@ def sitting_seed(seed: int | None, number: int) -> int | None:
 def bury_killed_runs(store: Store, study: Study) -> list[Run]:
     """Store the announced runs whose process has ended as killed: censored, without phases and without a total.
 
-    Runs of living processes, and of other hosts, are left alone. Returns what was stored.
+    Runs of living processes are left alone, and those of which nobody can tell. Returns what was stored.
     """
-    dead = [one for one in store.unfinished(study.name) if has_ended(one.owner)]
+    beats, now = store.beats(), datetime.now(UTC)
+    dead = [one for one in store.unfinished(study.name) if state_of(one.owner, beats, now) is State.ENDED]
     leases = store.leases() if dead else []
     buried = [_killed(one, study, [lease for lease in leases if lease.run_id == one.run_id]) for one in dead]
     for run in buried:

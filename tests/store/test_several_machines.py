@@ -10,6 +10,7 @@ import pytest
 
 from tests.store.records import SEED, lease
 from vastbench.errors import StoreError
+from vastbench.owner import owner
 from vastbench.report.files import read_run
 from vastbench.store import Store
 
@@ -63,7 +64,7 @@ def test_no_two_sittings_have_the_same_number(place, at_once):
 
 def announce_and_save_half(store, number, turn):
     name = f"run-{number}-{turn}"
-    announced = store.announce_run("s", name, {"host": "here"})
+    announced = store.announce_run("s", name, owner())
     if announced and turn % 2:
         store.save_run(replace(read_run(SEED), id=name, study="s", cause="boot_failed"))
     return announced

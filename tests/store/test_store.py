@@ -17,6 +17,7 @@ from alembic.migration import MigrationContext
 import vastbench.store
 from tests.store.records import SEED, lease
 from vastbench.errors import NotFound, StoreError, UsageError
+from vastbench.owner import owner
 from vastbench.report.files import read_run
 from vastbench.store import Store
 from vastbench.store.database import HEAD, connect
@@ -213,16 +214,17 @@ def test_a_study_is_written_down_once_and_may_grow(store):
 
 def test_no_more_runs_are_announced_than_are_missing(store):
     store.open_study("s", scenario="integration", repeats=3, conditions={})
-    here, elsewhere = {"host": "here"}, {"host": "elsewhere"}
+    here, silent, elsewhere = owner(), owner() | {"host": "elsewhere"}, owner() | {"host": "elsewhere"}
+    store.beat(elsewhere["id"])
     for name, cause in (("made", "boot_failed"), ("stopped", "interrupted")):
         store.save_run(replace(read_run(SEED), id=name, study="s", cause=cause))
     assert store.announce_run("s", "one", here)
+    assert store.announce_run("s", "lost", silent)  # nobody can tell whether it is under way
     assert store.announce_run("s", "far", elsewhere)
+    assert not store.announce_run("s", "two", here)
+    assert [one.run_id for one in store.unfinished("s")] == ["one", "lost", "far"]
+    store.save_run(replace(read_run(SEED), id="one", study="s", cause="killed"))
     assert store.announce_run("s", "two", here)
-    assert not store.announce_run("s", "three", here)
-    assert [one.run_id for one in store.unfinished("s")] == ["one", "far", "two"]
-    store.save_run(replace(read_run(SEED), id="two", study="s", cause="killed"))
-    assert store.announce_run("s", "three", here)
     assert store.announced("s") == 4
     with pytest.raises(NotFound, match="nowhere"):
         store.announce_run("nowhere", "four", here)
@@ -232,7 +234,7 @@ def test_many_threads_announce_no_run_too_many(store):
     store.open_study("s", scenario="integration", repeats=5, conditions={})
     done = []
     threads = [
-        threading.Thread(target=lambda name=f"run-{i}": done.append(store.announce_run("s", name, {"host": "here"})))
+        threading.Thread(target=lambda name=f"run-{i}": done.append(store.announce_run("s", name, owner())))
         for i in range(16)
     ]
     for thread in threads:

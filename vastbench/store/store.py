@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from vastbench.analysis.attempts import KILLED, STOPPED_BY_US
 from vastbench.analysis.stopping import StoppingRule
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
+from vastbench.owner import State, state_of
 from vastbench.run import Run
 from vastbench.store import tables, unsaved
 from vastbench.store.database import serialised, url_of
@@ -230,8 +231,8 @@ class Store(Transactions):
     def announce_run(self, study: str, run_id: str, owner: Mapping[str, Any]) -> bool:
         """Write down that ``owner`` begins a run of ``study``; false, and nothing is written, when no repeat is missing.
 
-        Runs that were announced and not stored are under way; those on another host are not counted, since nobody here can
-        tell whether they still are. When this returns, the row is on the disk.
+        Runs that were announced and not stored are under way as long as their owners are known to live, on this machine or, by
+        their signs of life, on another. When this returns, the row is on the disk.
         """
         wanted = sa.select(tables.studies.c.repeats).where(tables.studies.c.name == study)
         there = sa.select(tables.study_runs.c.run_id).where(tables.study_runs.c.run_id == run_id)
@@ -244,7 +245,9 @@ class Store(Transactions):
                 raise NotFound(f"There is no study {study!r} in {self.place}.", hint="Open it first.")
             if connection.execute(there).first():  # written by a try whose answer was lost
                 return True
-            under_way = [one for one in _unfinished(connection, study) if one.owner.get("host") == owner.get("host")]
+            beats, now = _beats(connection), datetime.now(UTC)
+            states = [state_of(one.owner, beats, now) for one in _unfinished(connection, study)]
+            under_way = [state for state in states if state is State.LIVING]
             if connection.execute(_made(study)).scalar_one() + len(under_way) >= repeats:
                 return False
             connection.execute(sa.insert(tables.study_runs), row)
@@ -357,8 +360,7 @@ class Store(Transactions):
 
     def beats(self) -> dict[str, str]:
         """When each owner was last known to be alive: its id, and a date in ISO 8601, UTC, by its own machine's clock."""
-        query = sa.select(tables.owners)
-        return self._read(lambda connection: {row.id: row.beat_at for row in connection.execute(query)})
+        return self._read(_beats)
 
     def _no_lease(self, label: str) -> StoreError:
         return StoreError(f"The lease {label} is not in the store {self.place}.", hint="Was the store replaced?")
@@ -377,6 +379,10 @@ class Store(Transactions):
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
+
+
+def _beats(connection: sa.Connection) -> dict[str, str]:
+    return {row.id: row.beat_at for row in connection.execute(sa.select(tables.owners))}
 
 
 def _is_run(run_id: str) -> sa.Select[Any]:
