@@ -63,7 +63,7 @@ def _store(place: str) -> Finding:
         return Finding("store", "fail", error.message, error.hint)
     if still:
         labels = ", ".join(f"{lease.label} until {lease.deadline_at[:19]}Z" for lease in still[:5])
-        fix = "`vastai show instances --label LABEL` shows whether one still exists; `vastai destroy instance ID` ends it."
+        fix = "`vastbench reap --live` closes those of processes that have ended."
         return Finding("store", "warn", f"{len(still)} leases are open: {labels}", fix)
     return Finding("store", "ok", f"{store.place}, no open lease")
 
