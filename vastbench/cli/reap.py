@@ -46,9 +46,11 @@ def reap(
         if not live:
             _say_what_needs_live(opened)
             return
+        told: set[str] = set()
         while True:
             try:
                 findings = _reap(opened, api_key_file, dry_run, yes)
+                _notify(opened, findings, told)
                 error = not_closed(findings)
             except ApiError as unreadable:
                 findings, error = [], unreadable
@@ -85,6 +87,20 @@ def _reap(store: Store, api_key_file: object, dry_run: bool, yes: bool) -> list[
         if dry_run or not to_close or not (yes or _agree(to_close)):
             return planned
         return reap_all(api, watch, store, api.clock, heard=_tell)
+
+
+def _notify(store: Store, findings: list[Finding], told: set[str]) -> None:
+    """Tell receivers of what could not be closed; once for each lease."""
+    from vastbench.webhooks import Event, Notifier
+    from vastbench.webhooks.events import lease_data
+
+    still = {row.label: row for row in store.leases(open_only=True)}
+    leaked = [still[one.label] for one in findings if one.verdict in ("leaked", "unknown") and one.label in still]
+    with Notifier(store) as notifier:
+        for row in leaked:
+            if row.label not in told:
+                told.add(row.label)
+                notifier.notify(Event.LEASE_LEAKED, lease_data(row))
 
 
 def _agree(to_close: list[Finding]) -> bool:

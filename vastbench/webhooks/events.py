@@ -82,5 +82,5 @@ def lease_data(lease: LeaseRow) -> dict[str, Any]:
         "usd_per_hour": lease.usd_per_hour,
         "verdict": lease.verdict,
         "deadline_at": lease.deadline_at,
-        "hint": "The instance may still exist and bill: `vastbench doctor` names it; destroy it by hand if need be.",
+        "hint": "The instance may still exist and bill: try `vastbench reap --live`, or destroy it by hand.",
     }
