@@ -106,8 +106,9 @@ class Heartbeat:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End; a sign that is being written may still be."""
+        """End; a sign that is being written is waited for, briefly."""
         self._ended.set()
+        self._thread.join(1.0)
 
     def _go_on(self) -> None:
         while not self._ended.wait(BEAT_S):
