@@ -21,8 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 
@@ -175,8 +176,8 @@ class Campaign:
             ways[self.draw.randrange(len(ways))]()
             self.check_foreign()
             self.check_store(reaped)
-            if self.tally.kills // 60 != (self.tally.kills - AT_ONCE) // 60:
-                print(f"{self.tally.kills} kills, {len(self.vast.alive)} alive", file=sys.stderr, flush=True)
+            if self.tally.kills % (10 * AT_ONCE) == 0:
+                print(f"{self.tally.kills} of {kills} kills, {len(self.vast.alive)} alive", file=sys.stderr, flush=True)
 
     def _names(self) -> list[str]:
         # Two of one study, one of another: two processes of one study must not repeat or lose a run either.
@@ -349,22 +350,14 @@ def fill(path: Path) -> None:
             return
 
 
-def main() -> None:
-    """Make the campaign and print what was counted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--postgres", action="store_true")
-    parser.add_argument("--seed", type=int, default=1)
-    chosen = parser.parse_args()
-    Children.set_forkserver_preload(
-        ["__main__", "vastbench.cli", "vastbench.bench", "vastbench.ssh.session", "vastbench.progress"]
-    )
-    began = time.monotonic()
+def lane(kills: int, postgres: bool, seed: int) -> Tally:
+    """One campaign: an emulator, a store that is reaped, one that is abandoned, and a store that fails."""
+    Children.set_forkserver_preload(["__main__", "vastbench.cli", "vastbench.bench", "vastbench.ssh.session"])
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vastbench-chaos-")))
         folder.chmod(0o711)
-        vast = stack.enter_context(Emulator(certain(folder), seed=chosen.seed, speed=SPEED))
-        server = stack.enter_context(PostgresServer()) if chosen.postgres else None
+        vast = stack.enter_context(Emulator(certain(folder), seed=seed, speed=SPEED))
+        server = stack.enter_context(PostgresServer()) if postgres else None
         reaped, abandoned = (
             [server.url(server.new_database()) for _ in range(2)]
             if server
@@ -372,8 +365,8 @@ def main() -> None:
         )
         for store in (reaped, abandoned):
             Store(store).close()
-        campaign = Campaign(vast, folder, chosen.seed)
-        campaign.rounds(chosen.kills, reaped, abandoned)
+        campaign = Campaign(vast, folder, seed)
+        campaign.rounds(kills, reaped, abandoned)
         campaign.run("reap", "--live", "--yes", "--store", reaped)
         campaign.await_switches(abandoned)
         if server:
@@ -384,7 +377,29 @@ def main() -> None:
         for store in (reaped, abandoned):
             campaign.check_store(store)
             campaign.check_runs(store)
-    tell(campaign.tally, time.monotonic() - began, "PostgreSQL" if chosen.postgres else "SQLite")
+        return campaign.tally
+
+
+def main() -> None:
+    """Make the campaigns and print what was counted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--postgres", action="store_true")
+    parser.add_argument("--lanes", type=int, default=3, help="campaigns at once, each with emulator and stores of its own")
+    parser.add_argument("--seed", type=int, default=1)
+    chosen = parser.parse_args()
+    began = time.monotonic()
+    lanes = min(chosen.lanes, max(1, chosen.kills // AT_ONCE))
+    each = -(-chosen.kills // lanes)
+    with ProcessPoolExecutor(lanes, multiprocessing.get_context("spawn")) as pool:
+        made = [pool.submit(lane, each, chosen.postgres, chosen.seed + number) for number in range(lanes)]
+        tallies = [one.result() for one in made]
+    whole = Tally()
+    for tally in tallies:
+        for one in fields(Tally):
+            mine, theirs = getattr(whole, one.name), getattr(tally, one.name)
+            setattr(whole, one.name, mine | theirs if isinstance(mine, set) else mine + theirs)
+    tell(whole, time.monotonic() - began, "PostgreSQL" if chosen.postgres else "SQLite")
 
 
 def tell(tally: Tally, took_s: float, kind: str) -> None:
