@@ -208,7 +208,7 @@ def test_the_start_script_keeps_its_timeline_in_every_shell(tmp_path, shell):
 
 def test_the_start_script_fits_and_holds_no_private_key():
     key = RunKey.generate("vastbench-x")
-    script = onstart("https://console.vast.ai", datetime.now(UTC), 1e5, public_line=key.public_line, watch_real_s=900)
+    script = onstart("https://console.vast.ai", datetime.now(UTC), 1e5, 600, public_line=key.public_line, watch_real_s=900)
     assert len(script.encode()) < 4048
     assert "PRIVATE" not in script
     assert key.public_line.split()[1] in script

@@ -199,21 +199,47 @@ def test_where_nobody_can_tell_the_deadline_decides(here, dead):
     assert len(here.listed()) == 1
 
 
-def test_an_instance_of_this_store_whose_lease_is_lost_is_adopted_and_destroyed(here):
-    label = here.label()
-    here.rent(label)
-    assert here.verdicts() == {label: "destroyed"}
-    (row,) = here.store.leases()
-    assert (row.label, row.state, row.verdict) == (label, "closed", "destroyed")
-
-
-def test_an_instance_of_another_store_is_left_until_its_deadline_is_over(here):
-    young = here.label(mark="0123abcd")
-    old = here.label("run-2", mark="0123abcd", deadline=timedelta(seconds=-5))
+@pytest.mark.parametrize("mark", [None, "0123abcd"])
+def test_an_instance_without_a_lease_is_left_until_its_last_deadline_is_over_and_then_destroyed(here, mark):
+    young = here.label("run-1", mark=mark)
+    old = here.label("run-2", mark=mark, deadline=-timedelta(minutes=6))
     kept = here.rent(young)
     here.rent(old)
     assert here.verdicts() == {young: "left", old: "destroyed"}
     assert here.listed() == [kept]
+    (row,) = here.store.leases()
+    assert (row.label, row.state, row.verdict) == (old, "closed", "destroyed")
+
+
+def test_an_owner_that_has_ended_is_one_although_its_process_lives_on(here):
+    mine, label = owner(), here.label()
+    here.lease(label, mine, instance_id=here.rent(label))
+    here.store.beat(mine["id"])
+    assert here.verdicts() == {label: "left"}
+    here.store.retire(mine["id"])
+    here.store.beat(mine["id"])  # a last sign that comes late
+    assert here.verdicts() == {label: "destroyed"}
+
+
+def test_a_lease_of_another_account_is_left(here, dead):
+    label = here.lease(here.label(), dead | {"account": 1}, instance_id=5)
+    (finding,) = here.reap()
+    assert (finding.label, finding.verdict) == (label, "left")
+    assert "account" in finding.why
+
+
+def test_a_lease_from_the_future_is_not_waited_for_longer_than_any_other(here, dead, monkeypatch):
+    monkeypatch.setattr(reaping, "LATE_CREATE_REAL_S", 1.0)
+    label = here.lease(here.label(), dead, opened=-timedelta(days=1))
+    assert here.verdicts() == {label: "never created"}
+
+
+def test_an_unlabelled_instance_that_was_there_before_is_nobodys_to_destroy(here, dead):
+    theirs = here.rent("training")
+    here.api.label_instance(theirs, "")
+    label = here.lease(here.label(), dead, instance_id=theirs, opened=-timedelta(days=1))
+    assert here.verdicts() == {label: "unknown"}
+    assert here.listed() == [theirs]
 
 
 def test_an_instance_that_is_listed_although_its_lease_was_closed_is_destroyed(here, dead):

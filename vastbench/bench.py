@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,12 +21,12 @@ from typing import Any
 from vastbench.analysis.stopping import StoppingRule
 from vastbench.budget import Budget, worst_usd
 from vastbench.clock import Clock
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
+from vastbench.errors import ApiError, BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.lease import clear_no
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.provision import Conditions, Provisioner
-from vastbench.reap import Finding, close_after_dead_emulators, reap
+from vastbench.reap import Finding, account_of, close_after_dead_emulators, reap
 from vastbench.run import Run
 from vastbench.scenarios.integration import NAME as INTEGRATION
 from vastbench.scenarios.integration import integration
@@ -100,7 +100,6 @@ class Bench:
         self._under_way: set[int] = set()
         self._closing = True
         self._leaked = ""
-        self._owner = owner(emulator=not live)
         self.store: Store
         self.notifier: Notifier
         self.api: VastApi
@@ -114,12 +113,16 @@ class Bench:
             self.store = stack.enter_context(Store(self._place))
             self.notifier = stack.enter_context(Notifier(self.store))
             self.clock.stopping.clear()
-            stack.enter_context(Heartbeat(lambda: self.store.beat(self._owner["id"])))
+            self._owner = owner(emulator=not self.live)
+            mine = self._owner["id"]
+            stack.enter_context(Heartbeat(lambda: self.store.beat(mine), lambda: self.store.retire(mine)))
             close_after_dead_emulators(self.store)
             self.store.take_in_unsaved()
             if self.live:
                 key = self.settings.require_key()
                 self.api = stack.enter_context(VastApi(self.settings.vast_url, key, clock=self.clock))
+                with suppress(ApiError):  # then its leases do not tell the account; whatever is wrong, the run will say
+                    self._owner["account"] = account_of(self.api)
                 self._tell_what_is_left_over()
             else:
                 from vastbench.emulator import Emulator

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -37,19 +38,22 @@ def kept(lease: Lease, session: Session, clock: Clock, deadline: datetime, last:
     A drill of less than a minute is not disturbed. What cannot be moved stays as it is: then the switch may end the run.
     """
     ended = threading.Event()
+    # Dates are for the store; what is waited for is counted on the clock that nobody sets.
+    apart_s = datetime.now(UTC).timestamp() - time.monotonic()
+    until_s, last_s = deadline.timestamp() - apart_s, last.timestamp() - apart_s
 
     def move_on() -> None:
-        until = deadline
-        while until < last and (left_s := (until - datetime.now(UTC)).total_seconds()) > 0:
+        until = until_s
+        while until < last_s and (left_s := until - time.monotonic()) > 0:
             if ended.wait(max(min(EVERY_S / clock.speed, left_s / 2), 1.0)):
                 return
-            ahead = timedelta(seconds=max(AHEAD_S / clock.speed, SHORTEST_S))
-            following = min(datetime.now(UTC) + ahead, last)
+            ahead_s = min(max(AHEAD_S / clock.speed, SHORTEST_S), last_s - time.monotonic())
+            date = datetime.now(UTC) + timedelta(seconds=ahead_s)
             try:
                 # The store first: an instance must not outlive what is written of it.
-                lease.journal.update_lease(lease.label, deadline_at=following.isoformat())
-                session.run(extension((following - datetime.now(UTC)).total_seconds()), timeout_s=COMMAND_S)
-                until = following
+                lease.journal.update_lease(lease.label, deadline_at=date.isoformat())
+                session.run(extension(ahead_s), timeout_s=COMMAND_S)
+                until = time.monotonic() + ahead_s
             except VastbenchError as error:
                 if ended.is_set() or not session.alive:
                     return

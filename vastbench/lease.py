@@ -13,6 +13,7 @@ raised.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,9 @@ CONFIRM_DEADLINE_S = 180.0
 REST_S = 2.0
 """Clock seconds to wait after an answer that could not be read, and between two looks for a label."""
 
+CLOCKS_APART_S = 300.0
+"""Real seconds by which our clock and the marketplace's may differ."""
+
 REPEAT_DESTROY_S = 10.0
 """How long an instance may outlive an acknowledged destroy before destroy is sent again."""
 
@@ -68,7 +72,8 @@ class Journal(Protocol):
 class Lease:
     """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
 
-    ``held`` is the set of all leases that are held; a lease leaves it when it is closed.
+    ``opened``: the date of the lease, in epoch seconds. ``held`` is the set of all leases that are held; a lease leaves it when
+    it is closed.
     """
 
     api: VastApi
@@ -78,6 +83,7 @@ class Lease:
     label: str
     instance_id: int
     created: Moment
+    opened: float
     held: set[Lease] = field(default_factory=set)
     destroyed: Moment | None = None
     verdict: str | None = None
@@ -130,9 +136,9 @@ class Lease:
         if named is not None and named.id != self.instance_id:
             self.instance_id = named.id
             _note(self.journal, self.label, instance_id=named.id)
-        other = next((one for one in listed if one.id == self.instance_id and one.label not in (None, self.label)), None)
+        other = next((one for one in listed if one.id == self.instance_id and not self._may_be(one)), None)
         if other is not None:
-            why = f"instance {other.id} has another label: {other.label}"[:300]
+            why = f"instance {other.id} is not ours: its label is {other.label}"[:300]
             _note(self.journal, self.label, verdict="unknown", note=why)
             raise LeaseNotClosed(
                 f"The lease {self.label} is not closed: {why}.",
@@ -146,6 +152,12 @@ class Lease:
         except ApiError as error:
             log.warning("destroy of instance %d gave no clear answer: %s", self.instance_id, error)
             return None
+
+    def _may_be(self, one: Instance) -> bool:
+        """Whether ``one`` has our label; or none, and began no earlier than our lease."""
+        if not one.label:
+            return one.start_date is not None and one.start_date > self.opened - CLOCKS_APART_S
+        return one.label == self.label
 
     def _is(self, one: Instance) -> bool:
         return one.id == self.instance_id or one.label == self.label
@@ -241,7 +253,7 @@ def _create(
     request: CreateRequest,
     held: set[Lease],
 ) -> Lease:
-    before = clock.now()
+    before, opened = clock.now(), time.time()
     asked, answer = False, None
     try:
         with recorder.phase(PhaseName.CREATE) as phase:
@@ -250,10 +262,22 @@ def _create(
             phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
     except BaseException as error:
         made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
-        _undo(api, watch, journal, clock, request.label, error, made, before, certain=not asked or clear_no(error), held=held)
+        _undo(
+            api,
+            watch,
+            journal,
+            clock,
+            request.label,
+            error,
+            made,
+            before,
+            opened,
+            certain=not asked or clear_no(error),
+            held=held,
+        )
         raise
     created = Moment.between(answer.sent, answer.received, "action")
-    lease = Lease(api, watch, journal, clock, request.label, answer.value.new_contract, created, held)
+    lease = Lease(api, watch, journal, clock, request.label, answer.value.new_contract, created, opened, held)
     held.add(lease)
     return lease
 
@@ -267,6 +291,7 @@ def _undo(
     error: BaseException,
     made: int | None,
     before: float,
+    opened: float,
     *,
     certain: bool,
     held: set[Lease],
@@ -287,7 +312,7 @@ def _undo(
         _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
         return
     _note(journal, label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
-    lease = Lease(api, watch, journal, clock, label, made, Moment.between(before, clock.now(), "action"), held)
+    lease = Lease(api, watch, journal, clock, label, made, Moment.between(before, clock.now(), "action"), opened, held)
     held.add(lease)
     lease.close()
 

@@ -31,14 +31,15 @@ mkdir -p ~/{folder}
 log=/tmp/vastbench-switch.log
 true >$log || log=/dev/null
 (
+  set +eu
   cd ~/{folder} || cd /tmp
   now() {
     read -r up _ </proc/uptime && echo "${up%.*}" || date +%s
   }
   read -r boot </proc/sys/kernel/random/boot_id
   left=$(({epoch} - $(date +%s)))
-  [ $left -gt 60 ] || left=60
-  [ $left -lt {seconds} ] || left={seconds}
+  [ "$left" -gt {least} ] || left={least}
+  [ "$left" -lt {seconds} ] || left={seconds}
   last=$(($(now) + left))
   read -r before <boot
   [ "$before" = "$boot" ] && [ -s until ] || { echo $last >until; echo "$boot" >boot; }
@@ -60,12 +61,12 @@ u.urlopen(u.Request(os.environ["AT"], b"{}", {"Authorization": "Bearer " + os.en
     sleep 30
   done
 ) >$log 2>&1 &
-echo $! "${CONTAINER_API_KEY:+key}" $(command -v curl wget python3 apt-get) >~/{folder}/switch
+echo $! "${CONTAINER_API_KEY:+key}" $(for tool in curl wget python3 apt-get; do command -v $tool; done) >~/{folder}/switch
 """
 # It waits by the kernel's uptime, which no setting of the clock moves. The clock is asked once, so that a container that starts
-# late does not live beyond its deadline; a clock that is wrong can shorten the wait, never lengthen it. A restart of the
-# container finds `until` again, a restart of the machine (another boot id) begins anew. Where `until` cannot be read, as on a
-# full disk, the switch knows its first deadline.
+# late does not live long beyond its deadline; one that goes wrong can shorten the wait, but not so far that a run that lives
+# would feel it, and never lengthen it. A restart of the container finds `until` again, a restart of the machine (another boot
+# id) begins anew. Where `until` cannot be read, as on a full disk, the switch knows its first deadline.
 
 _EXTENSION = """\
 cd ~/{folder} && read -r pid _ <switch && kill -0 "$pid" || exit
@@ -115,16 +116,19 @@ _TIMELINE = """\
 # until the first command has run, so that no jump of the clock goes unseen.
 
 
-def onstart(url: str, deadline: datetime, lifetime_real_s: float, *, public_line: str, watch_real_s: float) -> str:
+def onstart(
+    url: str, deadline: datetime, lifetime_real_s: float, least_real_s: float, *, public_line: str, watch_real_s: float
+) -> str:
     """The instance's start script: no tmux at login, the dead-man's switch, and the timeline.
 
-    At ``deadline``, and ``lifetime_real_s`` real seconds (at least :data:`SHORTEST_S`) after its start at the latest, the
-    switch destroys the instance with the instance's own restricted key, without our process, our machine or our key. A restart
-    of the container does not begin the wait anew. It needs curl, wget or python3 in the image, or apt-get to fetch one.
-    :func:`extension` gives it a new deadline. For the timeline see :func:`timeline`.
+    At ``deadline`` by the machine's clock, but not before ``least_real_s`` and not after ``lifetime_real_s`` real seconds from
+    its start (both at least :data:`SHORTEST_S`), the switch destroys the instance with the instance's own restricted key,
+    without our process, our machine or our key. A restart of the container does not begin the wait anew. It needs curl, wget or
+    python3 in the image, or apt-get to fetch one. :func:`extension` gives it a new deadline. For the timeline see
+    :func:`timeline`.
     """
-    seconds = math.ceil(max(lifetime_real_s, SHORTEST_S))
-    switch = _filled(_SWITCH, epoch=int(deadline.timestamp()), seconds=seconds, url=url, look_s=SWITCH_LOOK_S)
+    seconds, least = (math.ceil(max(real_s, SHORTEST_S)) for real_s in (lifetime_real_s, least_real_s))
+    switch = _filled(_SWITCH, epoch=int(deadline.timestamp()), seconds=seconds, least=least, url=url, look_s=SWITCH_LOOK_S)
     return switch + timeline(public_line, watch_real_s)
 
 

@@ -21,6 +21,9 @@ from vastbench.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+ENDED_BEAT = ""
+"""What an owner writes in place of a sign of life when it ends: its process may go on without it."""
+
 BEAT_S = 10.0
 """Real seconds between two signs of life."""
 
@@ -74,12 +77,15 @@ def state_here(other: Mapping[str, Any]) -> State:
 
 
 def state_of(other: Mapping[str, Any], beats: Mapping[str, str], now: datetime) -> State:
-    """What is known of ``other``: from this machine's kernel or, where that cannot tell, from its last sign of life.
+    """What is known of ``other``: from its own last word, from this machine's kernel or, where neither tells, from its signs of
+    life.
 
     ``beats``: the last signs of life by owner's id (ISO 8601). One that never gave any stays unknown.
     """
     seen = state_here(other)
     last = beats.get(str(other.get("id")))
+    if last == ENDED_BEAT:
+        return State.ENDED
     if seen is not State.UNKNOWN or last is None:
         return seen
     silent_s = (now - datetime.fromisoformat(last)).total_seconds()
@@ -90,12 +96,13 @@ class Heartbeat:
     """Signs of life, from a thread of its own, for as long as the with-block lasts.
 
     ``beat`` writes one. The first is written before the block is entered, and raises what it raises; later ones may fail:
-    the next follows soon.
+    the next follows soon. ``end`` writes that the owner has ended; when that fails, its process has to end first.
     """
 
-    def __init__(self, beat: Callable[[], None]) -> None:
+    def __init__(self, beat: Callable[[], None], end: Callable[[], None]) -> None:
         """Nothing is written yet."""
         self._beat = beat
+        self._end = end
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="vastbench-heartbeat", daemon=True)
 
@@ -109,6 +116,10 @@ class Heartbeat:
         """End; a sign that is being written is waited for, briefly."""
         self._ended.set()
         self._thread.join(1.0)
+        try:
+            self._end()
+        except StoreError as error:
+            log.info("the end of the owner could not be written: %s", error)
 
     def _go_on(self) -> None:
         while not self._ended.wait(BEAT_S):

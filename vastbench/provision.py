@@ -324,6 +324,8 @@ class Provisioner:
                 self.url,
                 rented.deadline,
                 unattended_real_s,
+                # A run that lives waits for its boot no longer than that; what is left then it needs.
+                unattended_real_s - conditions.boot_deadline_s / self.clock.speed,
                 public_line=rented.key.public_line,
                 watch_real_s=(conditions.boot_deadline_s + conditions.ssh_deadline_s) / self.clock.speed,
             ),

@@ -7,7 +7,7 @@
                                                │          └ intended ── listed ──── adopted, destroyed, confirmed
                                                │                       └ not ────── looked for until no create can be late
                                                └── nobody can tell ── deadline over? as ended, else left alone
-    an instance with our label and no open lease ── of this store, or beyond its deadline ── adopted, destroyed, confirmed
+    an instance with our label and no open lease ── closed before, or beyond its last deadline ── adopted, destroyed, confirmed
 
 A list that cannot be read closes nothing. Two reapers at once do no harm: destroying twice is destroying, and only one of them
 writes the verdict.
@@ -25,10 +25,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, LeaseNotClosed, RateLimited, VastbenchError
+from vastbench.errors import (
+    ApiError,
+    ApiUnreachable,
+    ApiUnreadable,
+    KeyRejected,
+    LeaseNotClosed,
+    RateLimited,
+    Refused,
+    VastbenchError,
+)
 from vastbench.label import Label, read_label
-from vastbench.lease import Lease
-from vastbench.owner import BEAT_S, State, owner, state_here, state_of
+from vastbench.lease import Lease, utc_now
+from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, state_of
 from vastbench.settings import is_loopback
 from vastbench.store import LeaseRow, Store
 from vastbench.timing import Moment, summary_of
@@ -43,6 +52,9 @@ LATE_CREATE_S, LATE_CREATE_REAL_S = 120.0, 5.0
 
 REST_S = 5.0
 """Clock seconds between two looks for an instance that may still appear."""
+
+TOO_EARLY = "too early"
+"""The verdict on a lease whose create may still be late."""
 
 UNREADABLE, FIRST_LOOKS = 10, 3
 """After so many looks in a row that cannot be read, waiting for late creates is given up; and after so many first ones."""
@@ -91,10 +103,11 @@ def reap(
     the list cannot be read, a few times in a row: nothing is closed by such a list. Raises StoreError when the store refuses.
     """
     findings: dict[str, Finding] = {}
+    look = _Look(api, watch, store, clock, dry_run, account_of(api), clock.now())
     unreadable = UNREADABLE - FIRST_LOOKS
     while True:
         try:
-            found = _pass(api, watch, store, clock, dry_run, findings)
+            found = look.at(findings)
         except (ApiUnreachable, ApiUnreadable, RateLimited):
             unreadable += 1
             if unreadable >= UNREADABLE:
@@ -104,112 +117,136 @@ def reap(
         unreadable = 0
         for finding in found:
             findings[finding.label] = finding
-            if finding.verdict != "too early":
+            if finding.verdict != TOO_EARLY:
                 heard(finding)
         if dry_run:
             return list(findings.values())
-        if not any(finding.verdict == "too early" for finding in findings.values()):
+        if not any(finding.verdict == TOO_EARLY for finding in findings.values()):
             _remove_keys(api, store)
             return list(findings.values())
         clock.rest(REST_S)
 
 
-def _pass(api: VastApi, watch: Watch, store: Store, clock: Clock, dry_run: bool, known: Mapping[str, Finding]) -> list[Finding]:
-    """One look at everything that is not decided yet."""
-    leases = {row.label: row for row in store.leases()}
-    beats = _beats(store, [row for row in leases.values() if row.state != "closed"])
-    listed = [one for page in watch.look(clock.now()) for one in page.value]
-    # A lease stands in the store before its instance can be listed; read again, none of those listed lacks one by chance.
-    opened = {row.label: row for row in store.leases(open_only=True)}
-    now = datetime.now(UTC)
-    undecided = [row for row in opened.values() if row.label not in known or known[row.label].verdict == "too early"]
-    findings: list[Finding] = []
-    for row in undecided:
-        found = _judge_lease(row, beats, listed, now, api.url, clock.speed)
-        findings.append(found if isinstance(found, Finding) else _close(found, api, watch, store, clock, dry_run))
-    for one in listed:
-        label = read_label(one.label)
-        if label is None or str(label) in opened or str(label) in known:
-            continue
-        found = _judge_orphan(one, label, leases.get(str(label)), store.mark, now, api.url)
-        findings.append(found if isinstance(found, Finding) else _close(found, api, watch, store, clock, dry_run))
-    return findings
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a reaper needs for each of its looks: ``account`` is whose key it has, ``began`` its first clock reading."""
+
+    api: VastApi
+    watch: Watch
+    store: Store
+    clock: Clock
+    dry_run: bool
+    account: int | None
+    began: float
+
+    def at(self, known: Mapping[str, Finding]) -> list[Finding]:
+        """One look at everything that is not decided yet."""
+        leases = {row.label: row for row in self.store.leases()}
+        beats = _beats(self.store, [row for row in leases.values() if row.state != "closed"])
+        listed = [one for page in self.watch.look(self.clock.now()) for one in page.value]
+        # A lease stands in the store before its instance can be listed; read again, none of those listed lacks one by chance.
+        opened = {row.label: row for row in self.store.leases(open_only=True)}
+        found: list[_Task | Finding] = [
+            self._lease(row, beats, listed)
+            for row in opened.values()
+            if row.label not in known or known[row.label].verdict == TOO_EARLY
+        ]
+        for one in listed:
+            label = read_label(one.label)
+            if label is not None and str(label) not in opened and str(label) not in known:
+                found.append(self._orphan(one, label, leases.get(str(label))))
+        return [one if isinstance(one, Finding) else self._close(one) for one in found]
+
+    def _lease(self, row: LeaseRow, beats: Mapping[str, str], listed: list[Instance]) -> _Task | Finding:
+        """What is to become of an open lease."""
+
+        def left(why: str, verdict: str = "left") -> Finding:
+            return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
+
+        now, theirs = datetime.now(UTC), row.owner.get("account")
+        if row.url != self.api.url:
+            return left(f"it is on {row.url}: set VAST_URL to that")
+        if theirs is not None and theirs != self.account:
+            return left(f"it is of the account {theirs}, and this key is of {self.account or 'one that it does not tell'}")
+        state, whose = state_of(row.owner, beats, now), _named(row.owner)
+        if state is State.LIVING:
+            return left(f"its owner lives: {whose}")
+        if state is State.UNKNOWN and datetime.fromisoformat(row.deadline_at) >= now:
+            return left(f"nobody here can tell whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
+        why = f"{whose} has ended" if state is State.ENDED else "its deadline is over"
+        same = [one.id for one in listed if one.label == row.label]
+        if row.instance_id is not None:
+            return _Task(row, why)
+        if same:
+            return _Task(replace(row, instance_id=same[0], state="held"), why)
+        if self._may_be_late(row, now):
+            return left("its create may still be late", TOO_EARLY)
+        return _Task(row, f"{why}, and no instance has its label", listed=False)
+
+    def _may_be_late(self, row: LeaseRow, now: datetime) -> bool:
+        late_s = max(LATE_CREATE_S, LATE_CREATE_REAL_S * self.clock.speed)
+        # Counted from when it was opened, or, should the clocks disagree, from when we began to wait.
+        opened_s = (now - datetime.fromisoformat(row.opened_at)).total_seconds() * self.clock.speed
+        return opened_s < late_s and self.clock.now() - self.began < late_s
+
+    def _orphan(self, one: Instance, label: Label, closed: LeaseRow | None) -> _Task | Finding:
+        """What is to become of an instance that has a label of ours and no open lease."""
+        if closed is not None:
+            why = f"it is listed, although its lease was closed as {closed.verdict}"
+            return _Task(replace(closed, instance_id=one.id, state="held"), why, reopen=True)
+        whose = "this store's, which has lost it" if label.mark == self.store.mark else "another store's"
+        until = label.deadline + timedelta(seconds=SILENCE_S)
+        if until > datetime.now(UTC):
+            # Nobody here can tell whether its owner lives; after its last deadline none can.
+            why = f"its lease is {whose}: it may be needed until {until:%Y-%m-%dT%H:%M:%S}Z"
+            return Finding(str(label), one.id, "left", why)
+        row = LeaseRow(
+            label=str(label),
+            run_id=label.run_id,
+            attempt=label.attempt,
+            url=self.api.url,
+            offer_id=0,
+            machine_id=one.machine_id,
+            instance_id=one.id,
+            usd_per_hour=one.usd_per_hour or 0.0,
+            opened_at=utc_now(),
+            deadline_at=label.deadline.isoformat(),
+            state="held",
+        )
+        return _Task(row, f"its lease is {whose}, and its last deadline is over")
+
+    def _close(self, task: _Task) -> Finding:
+        row = task.row
+
+        def finding(verdict: str, why: str = task.why) -> Finding:
+            return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
+
+        if self.dry_run:
+            return finding("to close")
+        if not task.listed:
+            self.store.close_lease(row.label, verdict="never created", note=task.why)
+            return finding("never created")
+        assert row.instance_id is not None  # noqa: S101 (a task that is listed has one)
+        seen = Moment.exact(self.clock.now())
+        opened = datetime.fromisoformat(row.opened_at).timestamp()
+        adopted = Lease(self.api, self.watch, self.store, self.clock, row.label, row.instance_id, seen, opened)
+        if not self.store.adopt(row, reopen=task.reopen):
+            return finding("left", "somebody else closed it meanwhile")
+        try:
+            return finding(adopted.close())
+        except LeaseNotClosed as error:
+            still = {lease.label: lease.verdict for lease in self.store.leases(open_only=True)}
+            return finding(still.get(row.label) or "unknown", error.message)
+        except ApiError as error:
+            return finding("unknown", summary_of(error))
 
 
-def _judge_lease(
-    row: LeaseRow, beats: Mapping[str, str], listed: list[Instance], now: datetime, url: str, speed: float
-) -> _Task | Finding:
-    def left(why: str, verdict: str = "left") -> Finding:
-        return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
-
-    if row.url != url:
-        return left(f"it is on {row.url}: set VAST_URL to that")
-    state, whose = state_of(row.owner, beats, now), _named(row.owner)
-    expired = datetime.fromisoformat(row.deadline_at) < now
-    if state is State.LIVING:
-        return left(f"its owner lives: {whose}")
-    if state is State.UNKNOWN and not expired:
-        return left(f"nobody here can tell whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
-    why = f"{whose} has ended" if state is State.ENDED else "its deadline is over"
-    if row.instance_id is not None:
-        return _Task(row, why)
-    same = [one.id for one in listed if one.label == row.label]
-    if same:
-        return _Task(replace(row, instance_id=same[0], state="held"), why)
-    late = timedelta(seconds=max(LATE_CREATE_S / speed, LATE_CREATE_REAL_S))
-    if now < datetime.fromisoformat(row.opened_at) + late:
-        return left("its create may still be late", "too early")
-    return _Task(row, f"{why}, and no instance has its label", listed=False)
-
-
-def _judge_orphan(one: Instance, label: Label, closed: LeaseRow | None, mark: str, now: datetime, url: str) -> _Task | Finding:
-    """An instance with a label of ours and no open lease: what is to become of it."""
-    if label.mark != mark and label.deadline > now:
-        why = f"another store holds its lease, until {label.deadline:%Y-%m-%dT%H:%M:%S}Z"
-        return Finding(str(label), one.id, "left", why)
-    if closed is not None:
-        why = f"it is listed, although its lease was closed as {closed.verdict}"
-    else:
-        why = "its lease is lost" if label.mark == mark else "another store's lease, and its deadline is over"
-    row = LeaseRow(
-        label=str(label),
-        run_id=label.run_id,
-        attempt=label.attempt,
-        url=url,
-        offer_id=0,
-        machine_id=one.machine_id,
-        instance_id=one.id,
-        usd_per_hour=one.usd_per_hour or 0.0,
-        opened_at=now.isoformat(),
-        deadline_at=label.deadline.isoformat(),
-        owner=owner(),
-        state="held",
-    )
-    return _Task(row, why, reopen=closed is not None)
-
-
-def _close(task: _Task, api: VastApi, watch: Watch, store: Store, clock: Clock, dry_run: bool) -> Finding:
-    row = task.row
-
-    def finding(verdict: str, why: str = task.why) -> Finding:
-        return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
-
-    if dry_run:
-        return finding("to close")
-    if not task.listed:
-        store.close_lease(row.label, verdict="never created", note=task.why)
-        return finding("never created")
-    assert row.instance_id is not None  # noqa: S101 (a task that is listed has one)
-    adopted = Lease(api, watch, store, clock, row.label, row.instance_id, Moment.exact(clock.now()))
-    if not store.adopt(row, reopen=task.reopen):
-        return finding("left", "somebody else closed it meanwhile")
+def account_of(api: VastApi) -> int | None:
+    """The account that the key of ``api`` belongs to; None when the key may not ask. Raises ApiError when nobody answers."""
     try:
-        return finding(adopted.close())
-    except LeaseNotClosed as error:
-        still = {lease.label: lease.verdict for lease in store.leases(open_only=True)}
-        return finding(still.get(row.label) or "unknown", error.message)
-    except ApiError as error:
-        return finding("unknown", summary_of(error))
+        return api.current_user().value.id
+    except (KeyRejected, Refused):
+        return None
 
 
 def _remove_keys(api: VastApi, store: Store) -> None:
@@ -231,7 +268,9 @@ def _beats(store: Store, leases: list[LeaseRow]) -> dict[str, str]:
     silent = [
         str(row.owner.get("id"))
         for row in leases
-        if state_here(row.owner) is State.UNKNOWN and state_of(row.owner, beats, now) is State.ENDED
+        if state_here(row.owner) is State.UNKNOWN
+        and beats.get(str(row.owner.get("id"))) != ENDED_BEAT
+        and state_of(row.owner, beats, now) is State.ENDED
     ]
     if not silent:
         return beats

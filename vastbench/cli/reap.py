@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vastbench.cli.app import JsonOption, KeyFile, Live, StoreOption, app, open_market, open_store, print_json, print_table
-from vastbench.errors import ApiError, UsageError
+from vastbench.errors import ApiError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from vastbench.bench import Bench
@@ -41,10 +41,10 @@ def reap(
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
     with open_store(store) as opened:
-        if ended := close_after_dead_emulators(opened):
+        if not dry_run and (ended := close_after_dead_emulators(opened)):
             print(f"Closed: {counted(ended, 'lease')} of emulators that have ended.", file=sys.stderr)
         if not live:
-            _say_what_needs_live(opened)
+            _say_what_needs_live(opened, as_json)
             return
         told: set[str] = set()
         while True:
@@ -52,7 +52,7 @@ def reap(
                 findings = _reap(opened, api_key_file, dry_run, yes)
                 _notify(opened, findings, told)
                 error = not_closed(findings)
-            except ApiError as unreadable:
+            except (ApiError, StoreError) as unreadable:
                 findings, error = [], unreadable
             if findings or not watch:
                 _show(findings, as_json)
@@ -121,11 +121,13 @@ def _tell(finding: Finding) -> None:
     print(f"vastbench: {clean(finding.label)}: {finding.verdict} ({clean(finding.why)})", file=sys.stderr)
 
 
-def _say_what_needs_live(store: Store) -> None:
+def _say_what_needs_live(store: Store, as_json: bool) -> None:
     from vastbench.report.wording import counted
 
     still = store.leases(open_only=True)
-    if still:
+    if as_json:
+        print_json([{"label": row.label, "instance_id": row.instance_id, "verdict": "left", "why": row.url} for row in still])
+    elif still:
         places = ", ".join(sorted({row.url for row in still}))
         print(f"Open: {counted(len(still), 'lease')} on {places}. To look there: vastbench reap --live")
     else:

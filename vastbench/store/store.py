@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from vastbench.analysis.attempts import KILLED, STOPPED_BY_US
 from vastbench.analysis.stopping import StoppingRule
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
-from vastbench.owner import State, state_of
+from vastbench.owner import ENDED_BEAT, State, state_of
 from vastbench.run import Run
 from vastbench.store import tables, unsaved
 from vastbench.store.database import serialised, url_of
@@ -353,13 +353,27 @@ class Store(Transactions):
         return self._read(lambda connection: str(connection.execute(sa.select(tables.marks.c.mark)).scalar_one()))
 
     def beat(self, owner_id: str) -> None:
-        """Write down that the owner of that id is alive now, by this machine's clock."""
+        """Write down that the owner of that id is alive now, by this machine's clock; unless it has ended."""
+        self._sign(owner_id, _now())
+
+    def retire(self, owner_id: str) -> None:
+        """Write down that the owner of that id has ended, whatever becomes of its process."""
+        self._sign(owner_id, ENDED_BEAT)
+
+    def _sign(self, owner_id: str, sign: str) -> None:
         # The same words on SQLite and PostgreSQL, which SQLAlchemy knows only as two dialects' own inserts.
-        words = "INSERT INTO owners (id, beat_at) VALUES (:id, :now) ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at"
-        self._write(lambda connection: connection.execute(sa.text(words), {"id": owner_id, "now": _now()}))
+        words = (
+            "INSERT INTO owners (id, beat_at) VALUES (:id, :sign) "
+            "ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at WHERE owners.beat_at <> :ended"
+        )
+        values = {"id": owner_id, "sign": sign, "ended": ENDED_BEAT}
+        self._write(lambda connection: connection.execute(sa.text(words), values))
 
     def beats(self) -> dict[str, str]:
-        """When each owner was last known to be alive: its id, and a date in ISO 8601, UTC, by its own machine's clock."""
+        """When each owner was last known to be alive: its id, and a date in ISO 8601, UTC, by its own machine's clock.
+
+        ``ENDED_BEAT`` for one that has ended.
+        """
         return self._read(_beats)
 
     def _no_lease(self, label: str) -> StoreError:
