@@ -14,8 +14,8 @@ from vastbench.reap import close_after_dead_emulators
 from vastbench.report.files import read_run
 from vastbench.resources import shared
 from vastbench.run import Cost
-from vastbench.sitting import bury_killed_runs, sitting_seed, spent_at_most_usd
-from vastbench.store import Announcement, LeaseRow, Store
+from vastbench.sitting import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
+from vastbench.store import LeaseRow, Store
 from vastbench.timing import Outcome
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
@@ -107,25 +107,25 @@ def test_the_first_sitting_has_the_seed_itself_and_no_later_one_draws_the_same()
     assert sitting_seed(None, 3) is None
 
 
+def test_the_meters_bound_is_that_of_the_gpu_with_the_rest_or_the_naive_cost():
+    assert metered_at_most_usd(Cost(gpu_usd=0.01, gpu_upper_usd=0.02, storage_usd=0.001, naive_usd=0.5)) == 0.021
+    assert metered_at_most_usd(Cost(naive_usd=0.5)) == 0.5
+    assert metered_at_most_usd(Cost()) is None
+
+
 def test_money_spent_is_the_upper_bound_of_the_meters_or_the_worst_of_the_leases():
-    metered = replace(RUN, id="m", cost=Cost(gpu_usd=0.01, gpu_upper_usd=0.02, storage_usd=0.001, naive_usd=0.5))
-    imported = replace(RUN, id="i", cost=Cost(naive_usd=0.5))
-    killed = replace(RUN, id="r1", cost=Cost())
-    nothing_rented = replace(RUN, id="n", cost=Cost())
     closed = {"state": "closed", "closed_at": "2026-01-01T00:30:00+00:00"}
     never = lease("vb-2", {}, verdict="never created", **closed)
     leases = [lease("vb-1", {}, verdict="destroyed", **closed), never]  # half an hour at 0.2 $/h, four times as fast
-    runs = (metered, imported, killed, nothing_rented)
-    assert spent_at_most_usd(runs, [], leases, speed=4) == pytest.approx(0.021 + 0.5 + 0.2 * 0.5 * 4)
+    metered = {"m": 0.021, "i": 0.5, "r1": None, "n": None}
+    assert spent_at_most_usd(metered, leases, speed=4) == pytest.approx(0.021 + 0.5 + 0.2 * 0.5 * 4)
 
 
-def test_an_open_lease_and_a_run_under_way_elsewhere_count_at_their_worst():
+def test_an_open_lease_counts_at_its_worst_whatever_its_run_has_metered():
     dates = {"opened_at": "2126-01-01T00:00:00+00:00", "deadline_at": "2126-01-01T00:30:00+00:00"}
-    leaked = replace(RUN, id="r1", cost=Cost(gpu_usd=0.01, gpu_upper_usd=0.02))
-    elsewhere = Announcement("r2", "s", {"host": "elsewhere"}, "2026-11-23T00:00:00+00:00")
-    open_lease = lease("vb-1", {}, verdict="leaked", **dates)
+    leaked = lease("vb-1", {}, verdict="leaked", **dates)
     theirs = replace(lease("vb-2", {}, **dates), run_id="r2")
-    assert spent_at_most_usd((leaked,), [elsewhere], [open_lease, theirs], speed=1) == pytest.approx(2 * 0.2 * 0.5)
+    assert spent_at_most_usd({"r1": 0.021, "r2": None}, [leaked, theirs], speed=1) == pytest.approx(2 * 0.2 * 0.5)
 
 
 def test_two_sittings_that_begin_at_once_have_different_numbers(store):

@@ -100,6 +100,7 @@ class Bench:
         self._under_way: set[int] = set()
         self._closing = True
         self._leaked = ""
+        self._made: set[str] = set()
         self.store: Store
         self.notifier: Notifier
         self.api: VastApi
@@ -177,8 +178,9 @@ class Bench:
 
     @property
     def spent_usd(self) -> float:
-        """What the runs of this bench, and earlier ones of its study, cost at most; 0 without a budget."""
-        return self._provisioner.budget.spent_usd if self._provisioner.budget else 0.0
+        """What of the budget is gone at most: for the runs of this bench and the others of its study, and for open leases of
+        others; 0 without a budget."""
+        return self._provisioner.budget.taken_usd if self._provisioner.budget else 0.0
 
     def stop(self) -> None:
         """Rent nothing more, and end the runs under way early; each destroys its instance and is stored as interrupted."""
@@ -250,6 +252,7 @@ class Bench:
             if listener:
                 listener(name, phase)
 
+        self._made.add(run_id)
         recorder = Recorder(self.clock, heard)
         run, error = integration(self._provisioner, recorder, conditions, run_id=run_id, source=self.source)
         with shield():  # what was measured must reach the store
@@ -257,13 +260,14 @@ class Bench:
             run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())
             if self._provisioner.budget is not None:
                 self._provisioner.budget.settle(run_id, _spent(run, error))
-                self.notifier.spent(self._provisioner.budget.limit_usd, self._provisioner.budget.spent_usd, run)
             if isinstance(error, LeaseNotClosed):
                 self._leaked = error.message
             if error is not None:
                 log.info("run %s ended with:", run_id, exc_info=error)
             self.store.save_run_or_keep(run)
             self.notifier.run_ended(run)
+            if self._provisioner.budget is not None:
+                self.notifier.spent(self._provisioner.budget.limit_usd, self.spent_usd, run)
         if stopped := interruption_in(error):
             raise stopped
         return run
@@ -279,16 +283,21 @@ class Bench:
         return sitting_seed(seed, number)
 
     def _go_on(self) -> Budget | None:
-        """Account for what earlier sittings of the study left, and for what is open: the budget, if there is one."""
-        spent_usd, counted = 0.0, frozenset[str]()
+        """Account for what earlier sittings of the study left; the budget, if there is one."""
         if self.study and self.store.announced(self.study):
             bury_killed_runs(self.store, self.store.study(self.study))
-            runs, under_way = self.store.study(self.study).runs, self.store.unfinished(self.study)
-            spent_usd = spent_at_most_usd(runs, under_way, self.store.leases(), speed=self.clock.speed)
-            counted = frozenset(one.id for one in runs) | {one.run_id for one in under_way}
-        if self.budget_usd is None:
-            return None
-        return Budget(self.budget_usd, spent_usd, lambda: worst_usd(self._open_elsewhere(counted), speed=self.clock.speed))
+        return None if self.budget_usd is None else Budget(self.budget_usd, others=self._taken_elsewhere_usd)
+
+    def _taken_elsewhere_usd(self) -> float:
+        """What other benches spent on this study at most, and what open leases that are not ours may still cost."""
+        metered: dict[str, float | None] = {}
+        if self.study:
+            metered = {one.run_id: None for one in self.store.unfinished(self.study)}
+            metered |= {run_id: metered_at_most_usd(cost) for run_id, cost in self.store.costs(self.study).items()}
+        theirs = {run_id: known for run_id, known in metered.items() if run_id not in self._made}
+        of_study = spent_at_most_usd(theirs, self.store.leases() if theirs else [], speed=self.clock.speed)
+        others = [row for row in self._open_elsewhere() if row.run_id not in theirs]
+        return of_study + worst_usd(others, speed=self.clock.speed)
 
     def _tell_what_is_left_over(self) -> None:
         labels = [row.label for row in self._open_elsewhere() if has_ended(row.owner)]
@@ -302,13 +311,10 @@ class Bench:
         """Close what dead owners left on this bench's marketplace (see :func:`vastbench.reap.reap`)."""
         return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, heard=heard)
 
-    def _open_elsewhere(self, counted: frozenset[str] = frozenset()) -> list[LeaseRow]:
-        """The open leases on this marketplace that are not this bench's, without those of runs that are ``counted`` already."""
-        return [
-            row
-            for row in self.store.leases(open_only=True)
-            if row.url == self.api.url and row.owner.get("id") != self._owner["id"] and row.run_id not in counted
-        ]
+    def _open_elsewhere(self) -> list[LeaseRow]:
+        """The open leases on this marketplace that are not this bench's."""
+        mine = self._owner["id"]
+        return [row for row in self.store.leases(open_only=True) if row.url == self.api.url and row.owner.get("id") != mine]
 
     def _conditions(self) -> dict[str, Any]:
         return {} if self.live else {"profile": Path(self.profile).stem, "seed": self._seed}
@@ -329,7 +335,7 @@ def _spent(run: Run, error: BaseException | None) -> float | None:
     if run.resources.get("instance_id") is None:
         nothing_rented = isinstance(error, (NoOffer, BudgetRefused)) or (error is not None and clear_no(error))
         return 0.0 if nothing_rented else None
-    return metered_at_most_usd(run)
+    return metered_at_most_usd(run.cost)
 
 
 def new_run_id() -> str:

@@ -13,7 +13,7 @@ from vastbench.store import LeaseRow
 class Budget:
     """What all runs together may cost, in USD: what is spent, and for each run under way its worst case. Thread-safe.
 
-    ``others`` says, each time before something is rented, what the open leases of others may still cost.
+    ``others`` says, each time before something is rented, what everybody else has spent of it and may still spend.
     """
 
     def __init__(self, limit_usd: float, spent_usd: float = 0.0, others: Callable[[], float] = lambda: 0.0) -> None:
@@ -24,13 +24,18 @@ class Budget:
         self._reserved: dict[str, float] = {}
         self._lock = threading.Lock()
 
+    @property
+    def taken_usd(self) -> float:
+        """What is spent, and what others have taken; without what is set aside for our own runs under way."""
+        return self.spent_usd + self._others()
+
     def reserve(self, run_id: str, worst_usd: float) -> None:
         """Set ``worst_usd`` aside for a run. Raises BudgetRefused, and sets nothing aside, when that is too much."""
         others_usd = self._others()
         with self._lock:
             taken = self.spent_usd + others_usd + sum(usd for other, usd in self._reserved.items() if other != run_id)
             if taken + worst_usd > self.limit_usd:
-                left_over = f", ${others_usd:.4f} of it for open leases of others" if others_usd else ""
+                left_over = f", ${others_usd:.4f} of it by others or for their open leases" if others_usd else ""
                 raise BudgetRefused(
                     f"This run may cost up to ${worst_usd:.4f}; "
                     f"${taken:.4f} of the budget of ${self.limit_usd:.4f} is spent or set aside{left_over}.",

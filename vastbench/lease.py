@@ -72,8 +72,9 @@ class Journal(Protocol):
 class Lease:
     """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
 
-    ``opened``: the date of the lease, in epoch seconds. ``held`` is the set of all leases that are held; a lease leaves it when
-    it is closed.
+    ``opened``: the date of the lease, in epoch seconds. ``believed``: the marketplace said in so many words that it made this
+    instance; otherwise only the list can say that it is ours. ``held`` is the set of all leases that are held; a lease leaves
+    it when it is closed.
     """
 
     api: VastApi
@@ -85,6 +86,7 @@ class Lease:
     created: Moment
     opened: float
     held: set[Lease] = field(default_factory=set)
+    believed: bool = True
     destroyed: Moment | None = None
     verdict: str | None = None
 
@@ -130,6 +132,8 @@ class Lease:
         try:
             listed = [one for page in self.watch.look(self.created.upper) for one in page.value]
         except ApiError as error:
+            if not self.believed:
+                raise self._not_closed(f"nobody can tell whether instance {self.instance_id} is ours: {error}") from error
             log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
             return
         named = next((one for one in listed if one.label == self.label), None)
@@ -138,12 +142,15 @@ class Lease:
             _note(self.journal, self.label, instance_id=named.id)
         other = next((one for one in listed if one.id == self.instance_id and not self._may_be(one)), None)
         if other is not None:
-            why = f"instance {other.id} is not ours: its label is {other.label}"[:300]
-            _note(self.journal, self.label, verdict="unknown", note=why)
-            raise LeaseNotClosed(
-                f"The lease {self.label} is not closed: {why}.",
-                hint=f"It is not touched. Look for ours: `vastai show instances --label {self.label}`.",
-            )
+            raise self._not_closed(f"instance {other.id} is not ours: its label is {other.label}")
+
+    def _not_closed(self, why: str) -> LeaseNotClosed:
+        """The error for a lease whose instance is not touched, after noting the reason."""
+        _note(self.journal, self.label, verdict="unknown", note=why[:300])
+        return LeaseNotClosed(
+            f"The lease {self.label} is not closed: {why}.",
+            hint=f"Nothing was destroyed. Look for ours: `vastai show instances --label {self.label}`.",
+        )
 
     def _destroy(self) -> Answer[str] | None:
         """Send the delete; None when its answer is unknown, so that only the confirmation can tell."""
@@ -211,11 +218,13 @@ def hold(
     owner: dict[str, Any],
     held: set[Lease],
     at_most: int | None = None,
+    agree: Callable[[], None] = lambda: None,
 ) -> Iterator[Lease]:
     """Rent ``offer`` under a lease that is closed on every way out of the with-block.
 
     ``owner``: the process that it belongs to. ``held``: where the lease is listed until it is closed, so that whoever owns the
     set can close what slipped through. ``at_most``: how many leases may be open on this marketplace at once, this one included.
+    ``agree`` is called when the lease is written down and nothing is sent yet; what it raises ends it there.
     ``deadline``: the date at which the instance destroys itself unless that is put off. Raises what the create raised, after
     destroying what it may have made; LeaseNotClosed when that fails; TooManyInstances, before anything is sent.
     """
@@ -235,7 +244,7 @@ def hold(
     lease: Lease | None = None
     try:
         with shield():
-            lease = _create(api, watch, journal, clock, recorder, offer, request, held)
+            lease = _create(api, watch, journal, clock, recorder, offer, request, held, agree)
             journal.update_lease(request.label, state="held", instance_id=lease.instance_id)
         yield lease
     finally:
@@ -252,10 +261,12 @@ def _create(
     offer: Offer,
     request: CreateRequest,
     held: set[Lease],
+    agree: Callable[[], None],
 ) -> Lease:
     before, opened = clock.now(), time.time()
     asked, answer = False, None
     try:
+        agree()
         with recorder.phase(PhaseName.CREATE) as phase:
             asked = True
             answer = api.create_instance(offer.id, request)
@@ -312,7 +323,9 @@ def _undo(
         _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
         return
     _note(journal, label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
-    lease = Lease(api, watch, journal, clock, label, made, Moment.between(before, clock.now(), "action"), opened, held)
+    lease = Lease(
+        api, watch, journal, clock, label, made, Moment.between(before, clock.now(), "action"), opened, held, believed=False
+    )
     held.add(lease)
     lease.close()
 

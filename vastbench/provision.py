@@ -310,8 +310,6 @@ class Provisioner:
 
     def _hold(self, recorder: Recorder, run_id: str, conditions: Conditions, offer: Offer, rented: Rented) -> Any:
         usd_per_hour = offer.usd_per_hour(conditions.disk_gb)
-        if self.budget is not None:
-            self.budget.reserve(run_id, conditions.worst_case_usd(usd_per_hour))
         unattended_real_s = max(conditions.unattended_s / self.clock.speed, SHORTEST_S)
         opened = datetime.now(UTC)
         rented.deadline = opened + timedelta(seconds=unattended_real_s)
@@ -330,6 +328,12 @@ class Provisioner:
                 watch_real_s=(conditions.boot_deadline_s + conditions.ssh_deadline_s) / self.clock.speed,
             ),
         )
+
+        def agree() -> None:
+            if self.budget is not None:
+                self.budget.reserve(run_id, conditions.worst_case_usd(usd_per_hour))
+
+        agree()  # and again when the lease is written down, so that two processes that ask at once see each other's
         return hold(
             self.api,
             self.watch,
@@ -345,6 +349,7 @@ class Provisioner:
             owner=self.owner,
             held=self.held,
             at_most=self.max_instances,
+            agree=agree,
         )
 
     def _attach(self, instance_id: int, rented: Rented) -> None:

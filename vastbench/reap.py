@@ -229,7 +229,7 @@ class _Look:
         assert row.instance_id is not None  # noqa: S101 (a task that is listed has one)
         seen = Moment.exact(self.clock.now())
         opened = datetime.fromisoformat(row.opened_at).timestamp()
-        adopted = Lease(self.api, self.watch, self.store, self.clock, row.label, row.instance_id, seen, opened)
+        adopted = Lease(self.api, self.watch, self.store, self.clock, row.label, row.instance_id, seen, opened, believed=False)
         if not self.store.adopt(row, reopen=task.reopen):
             return finding("left", "somebody else closed it meanwhile")
         try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from vastbench.analysis.attempts import KILLED
 from vastbench.budget import worst_usd
 from vastbench.errors import StoreError
 from vastbench.owner import State, state_of
-from vastbench.run import Run
+from vastbench.run import Cost, Run
 from vastbench.store import Announcement, LeaseRow, Store
 from vastbench.study import Study
 from vastbench.timing import Outcome
@@ -73,14 +74,13 @@ def _killed(announced: Announcement, study: Study, leases: list[LeaseRow]) -> Ru
     )
 
 
-def spent_at_most_usd(runs: tuple[Run, ...], under_way: list[Announcement], leases: list[LeaseRow], *, speed: float) -> float:
-    """What ``runs`` and those ``under_way`` elsewhere cost at most, in USD.
+def spent_at_most_usd(metered: Mapping[str, float | None], leases: list[LeaseRow], *, speed: float) -> float:
+    """What runs cost at most, in USD, ``metered`` being what their meters say at most, by id; None for no meter.
 
     A run counts by its meters, or with the worst case of its leases where it has none or a lease is still open.
     ``speed``: clock seconds per real second, since the dates of a lease are real.
     """
     total = 0.0
-    metered = {run.id: metered_at_most_usd(run) for run in runs} | {one.run_id: None for one in under_way}
     for run_id, known in metered.items():
         mine = [lease for lease in leases if lease.run_id == run_id and lease.verdict != "never created"]
         worst = worst_usd(mine, speed=speed)
@@ -89,8 +89,8 @@ def spent_at_most_usd(runs: tuple[Run, ...], under_way: list[Announcement], leas
     return total
 
 
-def metered_at_most_usd(run: Run) -> float | None:
+def metered_at_most_usd(cost: Cost) -> float | None:
     """The upper bound of what a run's meters say, in USD; None for a run that has no cost."""
-    if run.cost.gpu_upper_usd is None:
-        return run.cost.naive_usd
-    return run.cost.gpu_upper_usd + (run.cost.storage_usd or 0.0) + (run.cost.transfer_usd or 0.0)
+    if cost.gpu_upper_usd is None:
+        return cost.naive_usd
+    return cost.gpu_upper_usd + (cost.storage_usd or 0.0) + (cost.transfer_usd or 0.0)

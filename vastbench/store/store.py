@@ -13,7 +13,7 @@ from vastbench.analysis.attempts import KILLED, STOPPED_BY_US
 from vastbench.analysis.stopping import StoppingRule
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.owner import ENDED_BEAT, State, state_of
-from vastbench.run import Run
+from vastbench.run import Cost, Run
 from vastbench.store import tables, unsaved
 from vastbench.store.database import serialised, url_of
 from vastbench.store.refusals import place_of
@@ -156,6 +156,11 @@ class Store(Transactions):
         if study is not None:
             query = query.where(tables.runs.c.study == study)
         return self._read(lambda connection: _whole(connection, query))
+
+    def costs(self, study: str) -> dict[str, Cost]:
+        """What each stored run of ``study`` cost, by its id; without reading the runs."""
+        query = sa.select(tables.runs.c.id, tables.runs.c.cost).where(tables.runs.c.study == study)
+        return self._read(lambda connection: {row.id: Cost(**row.cost) for row in connection.execute(query)})
 
     def _is_finished(self, run_id: str) -> bool:
         """Whether a run of exactly this id is there with what it measured, and not as one that was taken for killed."""
