@@ -56,7 +56,6 @@ def test_a_run_waits_for_a_place_and_goes_on_when_one_is_free(live):
         live.store.close_lease("theirs", verdict="destroyed")
         run = going_on.result(60)
     assert run.outcome is Outcome.PASSED
-    print([p.name for p in run.phases])
     assert [attempt.outcome for attempt in run.attempts] == [Outcome.PASSED]  # waiting is no attempt
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vastbench.cli.app import JsonOption, KeyFile, Live, StoreOption, app, open_market, open_store, print_json, print_table
-from vastbench.errors import ApiError, UsageError
+from vastbench.errors import ApiError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from vastbench.bench import Bench
@@ -41,16 +41,16 @@ def reap(
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
     with open_store(store) as opened:
-        if ended := close_after_dead_emulators(opened):
+        if not dry_run and (ended := close_after_dead_emulators(opened)):
             print(f"Closed: {counted(ended, 'lease')} of emulators that have ended.", file=sys.stderr)
         if not live:
-            _say_what_needs_live(opened)
+            _say_what_needs_live(opened, as_json)
             return
         while True:
             try:
                 findings = _reap(opened, api_key_file, dry_run, yes)
                 error = not_closed(findings)
-            except ApiError as unreadable:
+            except (ApiError, StoreError) as unreadable:
                 findings, error = [], unreadable
             if findings or not watch:
                 _show(findings, as_json)
@@ -105,11 +105,15 @@ def _tell(finding: Finding) -> None:
     print(f"vastbench: {clean(finding.label)}: {finding.verdict} ({clean(finding.why)})", file=sys.stderr)
 
 
-def _say_what_needs_live(store: Store) -> None:
+def _say_what_needs_live(store: Store, as_json: bool) -> None:
+    from vastbench.reap import Finding
     from vastbench.report.wording import counted
 
     still = store.leases(open_only=True)
-    if still:
+    if as_json:
+        why = "whether it is needed is only looked for with --live"
+        _show([Finding(row.label, row.instance_id, "left", why, row.usd_per_hour) for row in still], as_json)
+    elif still:
         places = ", ".join(sorted({row.url for row in still}))
         print(f"Open: {counted(len(still), 'lease')} on {places}. To look there: vastbench reap --live")
     else:
