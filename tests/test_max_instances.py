@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_a_run_that_gets_no_place_ends_with_what_is_open_and_what_to_do(live, va
 
 def one_after_another(leases):
     """Whether no lease was opened before the one before it was closed."""
-    return all(second.opened_at >= first.closed_at for first, second in zip(leases, leases[1:], strict=False))
+    return all(second.opened_at >= first.closed_at for first, second in pairwise(leases))
 
 
 def test_runs_at_once_take_turns(live):

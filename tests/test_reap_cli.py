@@ -1,4 +1,4 @@
-"""``vastbench reap``, and what every command that rents does first: nothing is destroyed unasked, nothing passed over in silence."""
+"""``vastbench reap``, and what every command that rents does first: nothing is destroyed unasked."""
 
 import json
 import os
@@ -224,7 +224,9 @@ def test_what_cannot_be_closed_is_named_and_is_exit_code_8(tmp_path, monkeypatch
 # --watch
 
 
-@pytest.mark.parametrize("words", [["--watch"], ["--watch", "--live"], ["--watch", "--yes"], ["--watch", "--live", "--dry-run"]])
+@pytest.mark.parametrize(
+    "words", [["--watch"], ["--watch", "--live"], ["--watch", "--yes"], ["--watch", "--live", "--dry-run"]]
+)
 def test_a_watch_must_be_agreed_to(here, words):
     leave(here)
     before = state(here)
