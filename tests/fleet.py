@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import pytest
+
 from vastbench.bench import Bench
+from vastbench.emulator import Emulator
 from vastbench.provision import Conditions
 from vastbench.run import Run
 
@@ -20,3 +23,10 @@ def make_runs(opened: Bench, count: int, at_once: int, conditions: Conditions | 
     """``count`` runs of ``opened``, ``at_once`` of them at a time."""
     with ThreadPoolExecutor(at_once) as pool:
         return [future.result() for future in [pool.submit(opened.run, conditions) for _ in range(count)]]
+
+
+def reachable(vast: Emulator, speed: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``vast``, whose clock has that ``speed``, be the marketplace of whatever is live in this process."""
+    monkeypatch.setenv("VAST_URL", vast.url)
+    monkeypatch.setenv("VAST_API_KEY", vast.api_key)
+    monkeypatch.setenv("VASTBENCH_SPEED", str(speed))

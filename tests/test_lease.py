@@ -9,10 +9,9 @@ import pytest
 
 from tests.profiles import certain
 from vastbench.bench import Bench
-from vastbench.budget import Budget
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, Refused, StoreError
+from vastbench.errors import Interrupted, LeaseNotClosed, Refused, StoreError
 from vastbench.interrupts import interruption_in
 from vastbench.lease import clear_no
 from vastbench.provision import Conditions, Provisioner, vanished
@@ -259,18 +258,6 @@ def swallow(bench, listener):
         return bench.run(listener=listener)
     except BaseException as error:  # noqa: BLE001
         return error
-
-
-def test_the_budget_counts_what_is_under_way_at_its_worst_and_never_an_unknown_cost_as_nothing():
-    budget = Budget(1.0)
-    budget.reserve("a", 0.6)
-    with pytest.raises(BudgetRefused, match=r"0\.6000"):
-        budget.reserve("b", 0.5)
-    budget.reserve("a", 0.5)  # a new attempt of the same run replaces the old one
-    budget.reserve("b", 0.5)
-    budget.settle("a", 0.01)
-    budget.settle("b", None)
-    assert budget.spent_usd == pytest.approx(0.51)
 
 
 def test_after_a_lease_that_could_not_be_closed_a_bench_rents_nothing_more(tmp_path):

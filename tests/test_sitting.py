@@ -1,15 +1,13 @@
 """What a sitting finds of earlier ones: runs that died, leases of dead emulators, money spent, draws already made."""
 
-import ast
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 
-from vastbench.owner import has_ended, owner
+from vastbench.owner import owner
 from vastbench.reap import close_after_dead_emulators
 from vastbench.report.files import read_run
 from vastbench.resources import shared
@@ -40,29 +38,6 @@ def dead():
 def lease(label, whose, **changes):
     known = {"opened_at": "2026-01-01T00:00:00+00:00", "deadline_at": "2026-01-01T00:30:00+00:00", "state": "held"}
     return LeaseRow(label, "r1", 1, "https://vast.example", 7001, 0.2, owner=whose, **(known | changes))
-
-
-def test_a_process_has_ended_when_it_is_gone_or_another_one_has_its_number(dead):
-    assert has_ended(dead)
-    assert has_ended(owner() | {"process_start": "1"})
-    assert has_ended(owner() | {"boot_id": "before the last boot"})
-
-
-def test_what_cannot_be_known_to_have_ended_has_not(dead):
-    assert not has_ended(owner())
-    assert not has_ended(dead | {"host": "elsewhere"})
-    assert not has_ended(owner() | {"pid": None})
-    assert not has_ended({})
-
-
-def test_a_process_that_was_not_waited_for_has_ended():
-    with subprocess.Popen(
-        [sys.executable, "-c", "from vastbench.owner import owner; print(owner())"], stdout=subprocess.PIPE
-    ) as child:
-        assert child.stdout is not None
-        whose = ast.literal_eval(child.stdout.read().decode())
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still listed
-        assert has_ended(whose)
 
 
 def test_a_run_whose_process_died_is_stored_as_killed(store, dead):

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-_LABEL = re.compile(r"vb-([0-9a-f]{8})-([A-Za-z0-9._-]{1,60})-([0-9]{1,3})-([0-9]{9,11})", re.ASCII)
+_LABEL = re.compile(r"vb-([0-9a-f]{8})-([A-Za-z0-9._-]{1,60})-(0|[1-9][0-9]{0,2})-([1-9][0-9]{8,10})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from tests.store.records import SEED, lease
-from vastbench.errors import StoreError
+from vastbench.errors import StoreError, TooManyInstances
 from vastbench.owner import owner
 from vastbench.report.files import read_run
 from vastbench.store import Store
@@ -88,6 +88,35 @@ def test_a_run_that_several_store_is_stored_once(store, place, at_once):
     assert at_once(place, save_the_same).count(True) == TURNS
     assert sorted(run.id for run in store.runs()) == [f"run-{turn}" for turn in range(TURNS)]
     assert {run.phases for run in store.runs()} == {read_run(SEED).phases}
+
+
+def open_and_close(store, number, turn):
+    try:
+        store.open_lease(lease(f"vb-{number}-{turn}"), at_most=2)
+    except TooManyInstances:
+        return None
+    there = len(store.leases(open_only=True))
+    store.close_lease(f"vb-{number}-{turn}", verdict="destroyed")
+    return there
+
+
+def test_never_more_leases_are_open_than_may_be(store, place, at_once):
+    found = at_once(place, open_and_close)
+    assert {there for there in found if there is not None} <= {1, 2}
+    assert len(store.leases()) == sum(there is not None for there in found) > 0
+
+
+def open_for_good(store, number, turn):
+    try:
+        store.open_lease(lease(f"vb-{number}-{turn}"), at_most=7)
+    except TooManyInstances:
+        return False
+    return True
+
+
+def test_as_many_leases_are_opened_as_may_be(store, place, at_once):
+    assert Counter(at_once(place, open_for_good)) == {True: 7, False: PROCESSES * TURNS - 7}
+    assert len(store.leases(open_only=True)) == 7
 
 
 def close_the_same(store, number, turn):

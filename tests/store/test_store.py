@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 
 import vastbench.store
 from tests.store.records import SEED, lease
-from vastbench.errors import NotFound, StoreError, UsageError
+from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.owner import owner
 from vastbench.report.files import read_run
 from vastbench.store import Store
@@ -103,6 +103,18 @@ def test_a_lease_is_closed_once_and_its_verdict_stays(store):
     assert datetime.fromisoformat(closed.closed_at).utcoffset() == timedelta(0)
     with pytest.raises(StoreError, match="vb-9"):
         store.close_lease("vb-9", verdict="destroyed")
+
+
+def test_only_open_leases_of_the_same_marketplace_take_a_place(store):
+    store.open_lease(lease("closed"), at_most=1)
+    store.close_lease("closed", verdict="destroyed")
+    store.open_lease(lease("elsewhere", url="https://elsewhere.example"), at_most=1)
+    store.open_lease(lease("held", state="held"), at_most=1)
+    with pytest.raises(TooManyInstances, match=r"1 leases are open on http://127\.0\.0\.1, and at most 1") as refused:
+        store.open_lease(lease("too many"), at_most=1)
+    assert "--max-instances" in refused.value.hint
+    assert "too many" not in {row.label for row in store.leases()}
+    store.open_lease(lease("who sets no limit minds none"))
 
 
 def test_an_owner_is_alive_as_of_its_last_beat(store):

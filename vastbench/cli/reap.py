@@ -122,11 +122,13 @@ def _tell(finding: Finding) -> None:
 
 
 def _say_what_needs_live(store: Store, as_json: bool) -> None:
+    from vastbench.reap import Finding
     from vastbench.report.wording import counted
 
     still = store.leases(open_only=True)
     if as_json:
-        print_json([{"label": row.label, "instance_id": row.instance_id, "verdict": "left", "why": row.url} for row in still])
+        why = "whether it is needed is only looked for with --live"
+        _show([Finding(row.label, row.instance_id, "left", why, row.usd_per_hour) for row in still], as_json)
     elif still:
         places = ", ".join(sorted({row.url for row in still}))
         print(f"Open: {counted(len(still), 'lease')} on {places}. To look there: vastbench reap --live")

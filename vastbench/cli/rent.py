@@ -169,7 +169,8 @@ def study(
     if resume:
         there = _to_resume(context, name, store, live)
         wanted, stopping, conditions = there.repeats, there.stopping, Conditions.of(there.conditions)
-        profile = there.conditions.get("profile") or profile
+        if not _given(context, "profile"):  # a profile of the user's own is a file that only they know
+            profile = there.conditions.get("profile") or profile
     else:
         wanted = repeats if repeats is not None else 12 if stop_width is None else 300
         stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of)
@@ -221,13 +222,20 @@ def study(
         raise error
 
 
-CONDITIONS = ("repeats", "gpu", "max_price", "image", "disk", "boot_deadline", "ssh_deadline", "profile")
+CONDITIONS = (
+    *("repeats", "stop_width", "stop_quantile", "stop_of"),
+    *("gpu", "max_price", "image", "disk", "boot_deadline", "ssh_deadline"),
+)
 """The options of a study that --resume takes from the study itself."""
+
+
+def _given(context: typer.Context, name: str) -> bool:
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
 
 
 def _to_resume(context: typer.Context, name: str, store: str | None, live: bool) -> Study:
     """The study that is to go on. Raises NotFound for none, UsageError for options that would change it."""
-    given = [one for one in CONDITIONS if getattr(context.get_parameter_source(one), "name", "") == "COMMANDLINE"]
+    given = [one for one in CONDITIONS if _given(context, one)]
     if given:
         raise UsageError(
             f"--resume goes on under the study's own conditions, but --{given[0].replace('_', '-')} was given.",

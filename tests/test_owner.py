@@ -1,0 +1,176 @@
+"""Whether another process lives: this machine's kernel tells of its own; elsewhere only signs of life do."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from vastbench import owner as owners
+from vastbench.errors import StoreError
+from vastbench.owner import SILENCE_S, Heartbeat, State, has_ended, owner, state_here, state_of
+
+NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
+PRINT_OWNER = "import json; from vastbench.owner import owner; print(json.dumps(owner()))"
+
+
+@pytest.fixture(scope="module")
+def dead():
+    """The owner that a process of this machine was that has ended."""
+    return json.loads(subprocess.run([sys.executable, "-c", PRINT_OWNER], capture_output=True, text=True, check=True).stdout)
+
+
+def beat(whose, *, ago_s):
+    return {whose["id"]: (NOW - timedelta(seconds=ago_s)).isoformat()}
+
+
+# What the kernel tells
+
+
+def test_this_process_lives():
+    assert state_here(owner()) is State.LIVING
+
+
+def test_every_owner_has_an_id_of_its_own():
+    assert len({owner()["id"] for _ in range(10)}) == 10
+
+
+def test_an_owner_is_read_back_from_json_as_it_was():
+    assert state_here(json.loads(json.dumps(owner()))) is State.LIVING
+
+
+def test_a_process_has_ended_when_it_is_gone_or_another_one_has_its_number(dead):
+    assert has_ended(dead)
+    assert has_ended(owner() | {"process_start": "1"})
+    assert has_ended(owner() | {"boot_id": "before the last boot"})
+
+
+def test_a_process_that_was_not_waited_for_has_ended():
+    code = "from vastbench.owner import owner; print(owner())"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        whose = ast.literal_eval(child.stdout.read().decode())
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still listed
+        assert has_ended(whose)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"host": "elsewhere"},
+        {"pid_namespace": "pid:[1]"},  # a container of this machine: its process numbers mean others here
+        {"pid": None},
+        {"pid": "1"},
+        {"pid": 0},
+        {"pid": -1},
+    ],
+)
+@pytest.mark.parametrize("of", ["the living", "the dead"])
+def test_of_what_the_kernel_cannot_see_nobody_can_tell(of, change, dead):
+    whose = owner() if of == "the living" else dead
+    assert state_here(whose | change) is State.UNKNOWN
+    assert not has_ended(whose | change)
+
+
+def test_of_an_owner_that_says_nothing_nobody_can_tell():
+    assert state_here({}) is State.UNKNOWN
+
+
+def test_an_owner_that_noted_no_namespace_is_looked_for_in_ours(dead):
+    for whose, state in ((owner(), State.LIVING), (dead, State.ENDED)):
+        assert state_here({name: value for name, value in whose.items() if name != "pid_namespace"}) is state
+
+
+def test_without_proc_a_process_lives_as_long_as_its_number_answers(monkeypatch, tmp_path, dead):
+    monkeypatch.setattr(owners, "_PROC", tmp_path)
+    mine = owner()
+    assert (mine["boot_id"], mine["pid_namespace"], mine["process_start"]) == (None, None, None)
+    assert state_here(mine) is State.LIVING
+    assert state_here(mine | {"pid": dead["pid"]}) is State.ENDED
+
+
+# What signs of life tell
+
+
+def test_where_the_kernel_can_tell_signs_of_life_do_not_count(dead):
+    assert state_of(dead, beat(dead, ago_s=0), NOW) is State.ENDED
+    mine = owner()
+    assert state_of(mine, beat(mine, ago_s=10 * SILENCE_S), NOW) is State.LIVING
+
+
+@pytest.mark.parametrize("unseen", [{"host": "elsewhere"}, {"pid_namespace": "pid:[1]"}])
+@pytest.mark.parametrize(
+    ("ago_s", "state"),
+    [
+        (0, State.LIVING),
+        (SILENCE_S - 1, State.LIVING),
+        (SILENCE_S, State.ENDED),
+        (30 * 86_400, State.ENDED),
+        (-3600, State.LIVING),  # a sign from the future: that machine's clock is ahead of ours
+    ],
+)
+def test_an_owner_elsewhere_lives_until_it_was_silent_for_too_long(unseen, ago_s, state):
+    whose = owner() | unseen
+    assert state_of(whose, beat(whose, ago_s=ago_s), NOW) is state
+
+
+def test_an_owner_elsewhere_that_never_gave_a_sign_stays_unknown(dead):
+    whose = dead | {"host": "elsewhere"}
+    assert state_of(whose, {}, NOW) is State.UNKNOWN
+    assert state_of(whose, beat(owner(), ago_s=0), NOW) is State.UNKNOWN
+
+
+# Giving signs of life
+
+
+def test_the_first_sign_is_given_before_the_block_and_more_follow_until_its_end(monkeypatch):
+    monkeypatch.setattr(owners, "BEAT_S", 0.005)
+    given, third = [], threading.Event()
+
+    def give():
+        given.append(threading.get_ident())
+        if len(given) >= 3:
+            third.set()
+
+    with Heartbeat(give) as heart:
+        assert given[0] == threading.get_ident()
+        assert third.wait(20)
+    heart._thread.join(20)
+    assert not heart._thread.is_alive()
+
+
+def test_a_first_sign_that_cannot_be_given_keeps_out_of_the_block():
+    def fail():
+        raise StoreError("disk full (faked)")
+
+    with pytest.raises(StoreError, match="disk full"), Heartbeat(fail):
+        raise AssertionError("the block was entered")
+    assert "vastbench-heartbeat" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_later_signs_may_fail_and_the_next_is_tried_all_the_same(monkeypatch):
+    monkeypatch.setattr(owners, "BEAT_S", 0.005)
+    tried, again = [], threading.Event()
+
+    def give():
+        tried.append(None)
+        if len(tried) in (2, 3):
+            raise StoreError("database is locked (faked)")
+        if len(tried) > 3:
+            again.set()
+
+    with Heartbeat(give):
+        assert again.wait(20)
+
+
+def test_the_signs_end_with_the_block_also_when_it_fails(monkeypatch):
+    monkeypatch.setattr(owners, "BEAT_S", 0.005)
+    heart = Heartbeat(lambda: None)
+    with pytest.raises(KeyError), heart:
+        raise KeyError
+    heart._thread.join(20)
+    assert not heart._thread.is_alive()
