@@ -11,7 +11,7 @@ import pytest
 
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from vastbench.resources import shared
-from vastbench.store import Store
+from vastbench.store import LeaseRow, Store
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
 KEY = "canary-key-3141592653"
@@ -254,3 +254,29 @@ def test_doctor_fails_with_what_to_fix(call, tmp_path):
     assert done.returncode == 1
     assert "fail" in done.stdout
     assert "--store" in done.stdout
+
+
+def test_a_list_that_cannot_be_read_is_not_said_to_be_empty(call):
+    for words in ((), ("--json",), ("--dry-run",)):
+        done = call("reap", "--live", *words, VAST_URL="http://127.0.0.1:1", VAST_API_KEY=KEY)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert "127.0.0.1" in done.stderr
+
+
+def test_a_store_that_is_not_there_is_not_said_to_hold_no_lease(call, tmp_path):
+    done = call("reap", "--store", tmp_path / "mistyped.sqlite")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "mistyped.sqlite" in done.stderr
+    assert not (tmp_path / "mistyped.sqlite").exists()
+
+
+def test_a_dry_run_closes_no_lease_of_a_dead_emulator(call, tmp_path):
+    code = "import json; from vastbench.owner import owner; print(json.dumps(owner(emulator=True)))"
+    ended = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    then = "2026-01-01T00:00:00+00:00"
+    with Store(tmp_path / "runs.sqlite") as store:
+        store.open_lease(LeaseRow("vb-x", "run-1", 1, "http://127.0.0.1:1", 1, 0.1, then, then, owner=ended))
+        assert "Open: 1 lease" in call("reap", "--dry-run").stdout
+        assert store.leases()[0].state == "intended"
+        assert "No lease is open" in call("reap").stdout
+        assert store.leases()[0].verdict == "already gone"

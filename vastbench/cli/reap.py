@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vastbench.cli.app import JsonOption, KeyFile, Live, StoreOption, app, open_market, open_store, print_json, print_table
+from vastbench.cli.app import JsonOption, KeyFile, StoreOption, app, open_market, open_store, print_json, print_table
 from vastbench.errors import ApiError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def reap(
-    live: Live = False,
+    live: Annotated[bool, typer.Option("--live", help="On the marketplace at VAST_URL.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be closed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before destroying.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until stopped; needs --yes.")] = False,
@@ -40,7 +40,7 @@ def reap(
 
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
-    with open_store(store) as opened:
+    with open_store(store, made=live) as opened:
         if not dry_run and (ended := close_after_dead_emulators(opened)):
             print(f"Closed: {counted(ended, 'lease')} of emulators that have ended.", file=sys.stderr)
         if not live:
@@ -53,6 +53,8 @@ def reap(
                 _notify(opened, findings, told)
                 error = not_closed(findings)
             except (ApiError, StoreError) as unreadable:
+                if not watch:
+                    raise  # and nothing is shown: what could not be read is not nothing
                 findings, error = [], unreadable
             if findings or not watch:
                 _show(findings, as_json)

@@ -117,7 +117,7 @@ def checked(chosen: Mapping[str, float | None]) -> dict[str, float]:
     """The probabilities by name, the usual one in place of None. Raises UsageError for a name or a probability that is none."""
     for name, probability in chosen.items():
         if name not in FAULTS:
-            raise UsageError(f"There is no fault {name!r}.", hint=f"Known faults:\n{described()}")
+            raise UsageError(f"There is no fault {name!r}.", hint="`vastbench emulator --fault list` shows all.")
         if probability is not None and not 0 <= probability <= 1:
             raise UsageError(f"The probability of the fault {name} is {probability}.", hint="Give one from 0 to 1.")
     return {name: FAULTS[name].usual if p is None else float(p) for name, p in chosen.items()}
