@@ -66,7 +66,7 @@ def test_a_run_that_gets_no_place_ends_with_what_is_open_and_what_to_do(live, va
     before = len(vast.events)
     run = live.run(Conditions(boot_deadline_s=1, ssh_deadline_s=1))
     assert (run.outcome, run.cause) == (Outcome.CENSORED, "budget")
-    assert f"1 leases are open on {vast.url}, and at most 1 instances may exist at once" in run.detail
+    assert f"Open leases on {vast.url}: 1; at most 1 instances may exist at once" in run.detail
     assert "--max-instances" in run.detail
     assert not [one for one in vast.events[before:] if one["event"] == "create_effective"]
     assert live.spent_usd == 0

@@ -12,7 +12,7 @@ import pytest
 
 from vastbench import owner as owners
 from vastbench.errors import StoreError
-from vastbench.owner import SILENCE_S, Heartbeat, State, has_ended, owner, state_here, state_of
+from vastbench.owner import ENDED_BEAT, SILENCE_S, Heartbeat, State, has_ended, owner, state_here, state_of
 
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
 PRINT_OWNER = "import json; from vastbench.owner import owner; print(json.dumps(owner()))"
@@ -46,7 +46,31 @@ def test_an_owner_is_read_back_from_json_as_it_was():
 def test_a_process_has_ended_when_it_is_gone_or_another_one_has_its_number(dead):
     assert has_ended(dead)
     assert has_ended(owner() | {"process_start": "1"})
-    assert has_ended(owner() | {"boot_id": "before the last boot"})
+
+
+def test_another_boot_may_be_another_machine_of_the_same_name_so_that_signs_of_life_decide():
+    other, now = owner() | {"boot_id": "another"}, datetime.now(UTC)
+    assert not has_ended(other)
+    assert state_of(other, {other["id"]: now.isoformat()}, now) is State.LIVING
+    long_ago = now - timedelta(seconds=SILENCE_S + 1)
+    assert state_of(other, {other["id"]: long_ago.isoformat()}, now) is State.ENDED
+
+
+def test_who_said_that_it_ends_has_ended_although_its_process_lives():
+    mine = owner()
+    assert state_of(mine, {mine["id"]: ENDED_BEAT}, datetime.now(UTC)) is State.ENDED
+
+
+def test_the_end_is_said_last_and_a_store_that_refuses_it_is_survived(monkeypatch):
+    said = []
+
+    def end():
+        said.append("end")
+        raise StoreError("disk full (faked)")
+
+    with Heartbeat(lambda: said.append("beat"), end):
+        pass
+    assert said == ["beat", "end"]
 
 
 def test_a_process_that_was_not_waited_for_has_ended():
@@ -136,7 +160,7 @@ def test_the_first_sign_is_given_before_the_block_and_more_follow_until_its_end(
         if len(given) >= 3:
             third.set()
 
-    with Heartbeat(give) as heart:
+    with Heartbeat(give, lambda: None) as heart:
         assert given[0] == threading.get_ident()
         assert third.wait(20)
     heart._thread.join(20)
@@ -147,7 +171,7 @@ def test_a_first_sign_that_cannot_be_given_keeps_out_of_the_block():
     def fail():
         raise StoreError("disk full (faked)")
 
-    with pytest.raises(StoreError, match="disk full"), Heartbeat(fail):
+    with pytest.raises(StoreError, match="disk full"), Heartbeat(fail, lambda: None):
         raise AssertionError("the block was entered")
     assert "vastbench-heartbeat" not in [thread.name for thread in threading.enumerate()]
 
@@ -163,13 +187,13 @@ def test_later_signs_may_fail_and_the_next_is_tried_all_the_same(monkeypatch):
         if len(tried) > 3:
             again.set()
 
-    with Heartbeat(give):
+    with Heartbeat(give, lambda: None):
         assert again.wait(20)
 
 
 def test_the_signs_end_with_the_block_also_when_it_fails(monkeypatch):
     monkeypatch.setattr(owners, "BEAT_S", 0.005)
-    heart = Heartbeat(lambda: None)
+    heart = Heartbeat(lambda: None, lambda: None)
     with pytest.raises(KeyError), heart:
         raise KeyError
     heart._thread.join(20)

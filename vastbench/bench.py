@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from typing import Any
 from vastbench.analysis.stopping import StoppingRule
 from vastbench.budget import Budget, worst_usd
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.lease import clear_no
 from vastbench.owner import Heartbeat, has_ended, owner
@@ -122,8 +122,7 @@ class Bench:
             if self.live:
                 key = self.settings.require_key()
                 self.api = stack.enter_context(VastApi(self.settings.vast_url, key, clock=self.clock))
-                with suppress(ApiError):  # then its leases do not tell the account; whatever is wrong, the run will say
-                    self._owner["account"] = account_of(self.api)
+                self._owner["account"] = account_of(self.api)
                 self._tell_what_is_left_over()
             else:
                 from vastbench.emulator import Emulator

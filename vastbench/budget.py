@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from vastbench.errors import BudgetRefused
+from vastbench.label import read_label
 from vastbench.store import LeaseRow
 
 
@@ -53,8 +54,8 @@ class Budget:
 def worst_usd(leases: Iterable[LeaseRow], *, speed: float, now: datetime | None = None) -> float:
     """What ``leases`` cost at most, in USD: the whole hourly price from the lease's beginning until it was closed.
 
-    One that is open counts until its deadline, or until ``now`` (default: this moment) when that has passed. ``speed``: clock
-    seconds per real second, since the dates of a lease are real.
+    One that is open counts until its last deadline, or until ``now`` (default: this moment) when that has passed. ``speed``:
+    clock seconds per real second, since the dates of a lease are real.
     """
     now = now or datetime.now(UTC)
     total = 0.0
@@ -63,6 +64,8 @@ def worst_usd(leases: Iterable[LeaseRow], *, speed: float, now: datetime | None 
         if lease.state == "closed" and lease.closed_at:
             until = datetime.fromisoformat(lease.closed_at)
         else:
-            until = max(datetime.fromisoformat(lease.deadline_at), now)
+            label = read_label(lease.label)
+            last = label.deadline if label else datetime.fromisoformat(lease.deadline_at)  # a living run moves its deadline on
+            until = max(last, now)
         total += lease.usd_per_hour * max((until - opened).total_seconds(), 0.0) * speed / 3600
     return total

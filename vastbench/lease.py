@@ -47,6 +47,9 @@ REST_S = 2.0
 CLOCKS_APART_S = 300.0
 """Real seconds by which our clock and the marketplace's may differ."""
 
+CREATE_FAILED = "create failed: "
+"""How the note of a lease begins whose contract id came with an error."""
+
 REPEAT_DESTROY_S = 10.0
 """How long an instance may outlive an acknowledged destroy before destroy is sent again."""
 
@@ -130,19 +133,26 @@ class Lease:
         Raises LeaseNotClosed, and nothing is destroyed, when that id is listed under somebody else's label.
         """
         try:
+            if not self.believed and (found := _find(self.watch, self.clock, self.label)) is not None:
+                self._be(found)
             listed = [one for page in self.watch.look(self.created.upper) for one in page.value]
         except ApiError as error:
             if not self.believed:
                 raise self._not_closed(f"nobody can tell whether instance {self.instance_id} is ours: {error}") from error
             log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
             return
-        named = next((one for one in listed if one.label == self.label), None)
-        if named is not None and named.id != self.instance_id:
-            self.instance_id = named.id
-            _note(self.journal, self.label, instance_id=named.id)
+        ours = [one.id for one in listed if one.label == self.label]
+        if ours and self.instance_id not in ours:
+            self._be(ours[0])
         other = next((one for one in listed if one.id == self.instance_id and not self._may_be(one)), None)
         if other is not None:
-            raise self._not_closed(f"instance {other.id} is not ours: its label is {other.label}")
+            raise self._not_closed(f"instance {other.id} is not ours: its label is {other.label!r}")
+
+    def _be(self, instance_id: int) -> None:
+        """Take ``instance_id`` for ours, because the list shows our label with it."""
+        if instance_id != self.instance_id:
+            self.instance_id = instance_id
+            _note(self.journal, self.label, instance_id=instance_id)
 
     def _not_closed(self, why: str) -> LeaseNotClosed:
         """The error for a lease whose instance is not touched, after noting the reason."""
@@ -161,9 +171,9 @@ class Lease:
             return None
 
     def _may_be(self, one: Instance) -> bool:
-        """Whether ``one`` has our label; or none, and began no earlier than our lease."""
+        """Whether ``one`` has our label; or none, if it was named in so many words and began no earlier than our lease."""
         if not one.label:
-            return one.start_date is not None and one.start_date > self.opened - CLOCKS_APART_S
+            return self.believed and one.start_date is not None and one.start_date > self.opened - CLOCKS_APART_S
         return one.label == self.label
 
     def _is(self, one: Instance) -> bool:
@@ -178,14 +188,17 @@ class Lease:
             try:
                 pages = self.watch.look(look_at)
                 look_at = pages[0].sent + SHORTEST_PERIOD_S
-                still = next((page for page in pages if any(self._is(one) for one in page.value)), None)
-                if still is None:
+                seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
+                if not seen:
                     by_id = self.api.get_instance(self.instance_id)
                     if by_id.value is None:
                         return Moment.between(last_no, by_id.received, "poll")
                     last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
                 else:
-                    last_no, verdict, evidence = still.sent, "leaked", "it is still on the list"
+                    last_no, verdict, evidence = seen[0][0], "leaked", "it is still on the list"
+                    if self.instance_id not in [instance_id for _, instance_id in seen]:
+                        self._be(seen[0][1])  # a second one with our label
+                        self._destroy()
             except ApiError as error:
                 look_at = self.clock.now() + REST_S
                 verdict, evidence = "unknown", str(error)
@@ -322,7 +335,7 @@ def _undo(
     if made is None:
         _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
         return
-    _note(journal, label, state="held", instance_id=made, note=f"create failed: {error}"[:300])
+    _note(journal, label, state="held", instance_id=made, note=f"{CREATE_FAILED}{error}"[:300])
     lease = Lease(
         api, watch, journal, clock, label, made, Moment.between(before, clock.now(), "action"), opened, held, believed=False
     )

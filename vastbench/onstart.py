@@ -26,6 +26,7 @@ SWITCH_LOOK_S = 5
 """Real seconds between two looks of the dead-man's switch at its deadline."""
 
 _SWITCH = """\
+export HOME="${HOME:-/root}"
 touch ~/.no_auto_tmux
 mkdir -p ~/{folder}
 log=/tmp/vastbench-switch.log
@@ -61,7 +62,8 @@ u.urlopen(u.Request(os.environ["AT"], b"{}", {"Authorization": "Bearer " + os.en
     sleep 30
   done
 ) >$log 2>&1 &
-echo $! "${CONTAINER_API_KEY:+key}" $(for tool in curl wget python3 apt-get; do command -v $tool; done) >~/{folder}/switch
+tools=$(for tool in curl python3 apt-get; do command -v $tool; done; wget --help 2>&1 | grep -qe --method && command -v wget)
+echo $! "${CONTAINER_API_KEY:+key}" $tools >~/{folder}/switch
 """
 # It waits by the kernel's uptime, which no setting of the clock moves. The clock is asked once, so that a container that starts
 # late does not live long beyond its deadline; one that goes wrong can shorten the wait, but not so far that a run that lives

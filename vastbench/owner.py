@@ -56,13 +56,13 @@ def has_ended(other: Mapping[str, Any]) -> bool:
 
 
 def state_here(other: Mapping[str, Any]) -> State:
-    """What this machine's kernel tells of ``other``; unknown for another host or container, whose processes cannot be seen."""
+    """What this machine's kernel tells of ``other``; unknown for another host, boot or container: it sees none of those."""
     here = _here()
     if other.get("host") != here["host"]:
         return State.UNKNOWN
     boots = other.get("boot_id"), here["boot_id"]
     if None not in boots and boots[0] != boots[1]:
-        return State.ENDED
+        return State.UNKNOWN  # it ended with the last boot; or it lives on another machine of the same name
     if other.get("pid_namespace", here["pid_namespace"]) != here["pid_namespace"]:
         return State.UNKNOWN
     pid = other.get("pid")

@@ -407,8 +407,10 @@ class Provisioner:
                 hint="It is destroyed at once. Raise --max-price, or take another machine.",
             )
         offered = rented.offer.usd_per_hour(conditions.disk_gb) if rented.offer else 0.0
-        if self.budget is not None and rented.usd_per_hour > offered * PRICE_SLACK:
-            self.budget.reserve(run_id, conditions.worst_case_usd(rented.usd_per_hour))
+        if rented.usd_per_hour > offered * PRICE_SLACK:
+            self.journal.update_lease(lease.label, usd_per_hour=rented.usd_per_hour)
+            if self.budget is not None:
+                self.budget.reserve(run_id, conditions.worst_case_usd(rented.usd_per_hour))
 
     def _inside_boot(self, recorder: Recorder, contract: Moment, following: Following) -> None:
         """The parts of the boot, from what the polls saw: nothing is reported that no poll saw."""

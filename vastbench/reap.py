@@ -33,10 +33,11 @@ from vastbench.errors import (
     LeaseNotClosed,
     RateLimited,
     Refused,
+    StoreError,
     VastbenchError,
 )
 from vastbench.label import Label, read_label
-from vastbench.lease import Lease, utc_now
+from vastbench.lease import CREATE_FAILED, Lease, utc_now
 from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, state_of
 from vastbench.settings import is_loopback
 from vastbench.store import LeaseRow, Store
@@ -153,8 +154,11 @@ class _Look:
         ]
         for one in listed:
             label = read_label(one.label)
-            if label is not None and str(label) not in opened and str(label) not in known:
-                found.append(self._orphan(one, label, leases.get(str(label))))
+            if label is None or str(label) in opened or str(label) in known:
+                continue
+            before = leases.get(str(label))
+            if before is None or before.state == "closed":  # else its owner has just closed it
+                found.append(self._orphan(one, label, before))
         return [one if isinstance(one, Finding) else self._close(one) for one in found]
 
     def _lease(self, row: LeaseRow, beats: Mapping[str, str], listed: list[Instance]) -> _Task | Finding:
@@ -166,8 +170,10 @@ class _Look:
         now, theirs = datetime.now(UTC), row.owner.get("account")
         if row.url != self.api.url:
             return left(f"it is on {row.url}: set VAST_URL to that")
+        if theirs is not None and self.account is None:
+            return left(f"it is of the account {theirs}, and this key may not say which account it is of", "unknown")
         if theirs is not None and theirs != self.account:
-            return left(f"it is of the account {theirs}, and this key is of {self.account or 'one that it does not tell'}")
+            return left(f"it is of the account {theirs}, and this key of {self.account}")
         state, whose = state_of(row.owner, beats, now), _named(row.owner)
         if state is State.LIVING:
             return left(f"its owner lives: {whose}")
@@ -229,15 +235,19 @@ class _Look:
         assert row.instance_id is not None  # noqa: S101 (a task that is listed has one)
         seen = Moment.exact(self.clock.now())
         opened = datetime.fromisoformat(row.opened_at).timestamp()
-        adopted = Lease(self.api, self.watch, self.store, self.clock, row.label, row.instance_id, seen, opened, believed=False)
-        if not self.store.adopt(row, reopen=task.reopen):
-            return finding("left", "somebody else closed it meanwhile")
+        lease = Lease(self.api, self.watch, self.store, self.clock, row.label, row.instance_id, seen, opened)
+        lease.believed = not row.note.startswith(CREATE_FAILED)
         try:
-            return finding(adopted.close())
+            if not self.store.adopt(row, reopen=task.reopen):
+                return finding("left", "somebody else closed it meanwhile")
+        except StoreError as error:  # it has to be destroyed all the same
+            log.error("the lease %s could not be adopted: %s", row.label, error)
+        try:
+            return finding(lease.close())
         except LeaseNotClosed as error:
-            still = {lease.label: lease.verdict for lease in self.store.leases(open_only=True)}
+            still = {one.label: one.verdict for one in self.store.leases(open_only=True)}
             return finding(still.get(row.label) or "unknown", error.message)
-        except ApiError as error:
+        except (ApiError, StoreError) as error:
             return finding("unknown", summary_of(error))
 
 
@@ -289,19 +299,12 @@ def close_after_dead_emulators(store: Store) -> int:
     It has ended when it was part of a process that has, or when nothing listens any more at its address on this machine.
     Leases of live marketplaces are left alone: there an instance outlives its renter.
     """
-    gone = [row for row in store.leases(open_only=True) if _emulator_has_ended(row)]
+    beats, now = store.beats(), datetime.now(UTC)
+    ended = [row for row in store.leases(open_only=True) if state_of(row.owner, beats, now) is State.ENDED]
+    gone = [row for row in ended if row.owner.get("emulator") or (is_loopback(row.url) and _refused(row.url))]
     for row in gone:
         store.close_lease(row.label, verdict="already gone", note="its emulator has ended")
     return len(gone)
-
-
-def _emulator_has_ended(row: LeaseRow) -> bool:
-    state = state_here(row.owner)
-    if state is State.UNKNOWN:  # another machine's loopback is not ours
-        return False
-    if row.owner.get("emulator"):
-        return state is State.ENDED
-    return state is State.ENDED and is_loopback(row.url) and _refused(row.url)
 
 
 def _refused(url: str) -> bool:

@@ -293,7 +293,7 @@ class Store(Transactions):
                 still = sa.select(sa.func.count()).where(tables.leases.c.state != "closed", tables.leases.c.url == lease.url)
                 if (number := connection.execute(still).scalar_one()) >= at_most:
                     raise TooManyInstances(
-                        f"{number} leases are open on {lease.url}, and at most {at_most} instances may exist at once.",
+                        f"Open leases on {lease.url}: {number}; at most {at_most} instances may exist at once.",
                         hint="Wait for them to end, raise --max-instances, or close what is left over: vastbench reap.",
                     )
             connection.execute(sa.insert(tables.leases), storable(asdict(lease)))
