@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.hostile.canaries import private_key, search
+from tests.hostile.canaries import EMULATOR_KEY, SEED, pem, planted, private_key, search
 from tests.hostile.leaping import Leaping
 from tests.processes import VASTBENCH, clean_environment
 from tests.profiles import CERTAIN
@@ -34,10 +34,6 @@ from vastbench.vast.models import CreateRequest
 
 PLANTED = b"c4nary-51e2/that+must:not~be_seen-anywhere"
 TEXT = PLANTED.decode()
-
-
-def planted_key(seed: bytes) -> bytes:
-    return RunKey(Ed25519PrivateKey.from_private_bytes(seed), "canary")._pem
 
 
 def sqlite_with(folder: Path, *, in_log_only: bool) -> None:
@@ -92,8 +88,8 @@ def test_the_search_finds_a_key_that_is_planted_in(plant, tmp_path):
 @pytest.mark.parametrize("width", [64, 70, 76, 1000])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\\n", "\n> "])
 def test_the_search_finds_a_private_key_in_any_wrapping_without_its_head(width, line_end):
-    secrets, other = private_key(planted_key(b"\7" * 32)), private_key(planted_key(b"\7" * 31 + b"8"))
-    body = "".join(planted_key(b"\7" * 32).decode().splitlines()[1:-1])
+    secrets, other = private_key(pem(b"\7" * 32)), private_key(pem(b"\7" * 31 + b"8"))
+    body = "".join(pem(b"\7" * 32).decode().splitlines()[1:-1])
     text = line_end.join(textwrap.wrap(body, width))
     assert search(secrets, [], {"log": text})
     assert not search(other, [], {"log": text})
@@ -101,17 +97,13 @@ def test_the_search_finds_a_private_key_in_any_wrapping_without_its_head(width, 
 
 def test_the_search_finds_nothing_where_nothing_is(tmp_path):
     (tmp_path / "public").write_text(RunKey(Ed25519PrivateKey.from_private_bytes(b"\7" * 32), "canary").public_line)
-    assert search(private_key(planted_key(b"\7" * 32)) | {"key": PLANTED}, [tmp_path], {"log": "nothing"}) == []
+    assert search(private_key(pem(b"\7" * 32)) | {"key": PLANTED}, [tmp_path], {"log": "nothing"}) == []
 
-
-SEED = b"canary-of-a-run's-private-key-32"
-INSTANCE_KEY = "cafe51e2" * 6
-"""How every key begins that the emulator gives away, the account's and each instance's own."""
 
 IN_EMULATOR = f"""
 import secrets
 made = secrets.token_hex
-secrets.token_hex = lambda n=None: {INSTANCE_KEY!r} + made(8) if n == 32 else made(n)
+secrets.token_hex = lambda n=None: {EMULATOR_KEY!r} + made(8) if n == 32 else made(n)
 """
 IN_CLIENT = f"""
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as Key
@@ -210,7 +202,6 @@ def studied(tmp_path_factory):
 
 
 def test_a_study_with_all_that_is_made_of_it_holds_no_secret(studied):
-    secrets = private_key(planted_key(SEED)) | {"run key's seed": SEED, "keys of account and instances": INSTANCE_KEY.encode()}
     made = {path.name for path in studied.folder.rglob("*")}
     assert {
         "runs.sqlite",
@@ -224,16 +215,16 @@ def test_a_study_with_all_that_is_made_of_it_holds_no_secret(studied):
     assert b"passed" in studied.texts["runs, stdout"]
     assert b"boot_failed" in studied.texts["runs, stdout"]
     assert b"rejected the API key" in studied.texts["a wrong key, stderr"]
-    assert search(secrets, [studied.folder], studied.texts) == []
+    assert search(planted(), [studied.folder], studied.texts) == []
 
 
 def test_the_canaries_were_there_to_be_found(studied):
     """The runs used the planted keys: the public half of one is in the account's log of what it was told."""
-    assert studied.key.startswith(INSTANCE_KEY)
+    assert studied.key.startswith(EMULATOR_KEY)
     environment = studied.environment | {"CODE": "1"}
     code = "from vastbench.ssh.keys import RunKey; print(RunKey.generate()._pem.decode())"
     shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60).stdout
-    assert search(private_key(planted_key(SEED)), [], {"stdout": shown})
+    assert search(private_key(pem()), [], {"stdout": shown})
 
 
 def test_a_kernel_that_only_looks_at_stored_runs_does_not_get_the_key(studied):
