@@ -17,11 +17,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import nbformat
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.hostile.canaries import EMULATOR_KEY, SEED, pem, planted, private_key, search
 from tests.hostile.leaping import Leaping
@@ -116,8 +118,16 @@ from vastbench.report.build import build_report, of_study
 from vastbench.store import Store
 with Store(sys.argv[1]) as store:
     source = of_study(store.study("canary"))
-build_report(source, Path(sys.argv[2]), notebooks=["02-phase-timings"])
+build_report(source, Path(sys.argv[2]), notebooks=[sys.argv[3]])
 """
+NOTEBOOK = new_notebook(
+    cells=[
+        new_code_cell("data = None", metadata={"tags": ["parameters"]}),
+        new_code_cell("import os, vastbench\nphases = vastbench.load(data)\nprint(dict(os.environ))\nphases"),
+    ],
+    metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+)
+"""Small beside ours, and tells all that its kernel was given."""
 WITH_FAILURES = CERTAIN.replace("oci_error = { p = 0,", "oci_error = { p = 0.5,")
 
 
@@ -133,7 +143,7 @@ class Watching(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.05):
             try:
                 for child in [self._process, *self._process.children(recursive=True)]:
                     self.commands[child.pid] = "\0".join(child.cmdline()) or self.commands.get(child.pid, "")
@@ -177,7 +187,9 @@ class Studied:
         self.call("study", VASTBENCH, "--debug", "study", "--name", "canary", "--repeats", "4", "--workers", "1", *live)
         parameters = ["-p", "live=True", "-p", "budget_usd=5", "-p", "repeats=1", "-p", f"store={self.folder / 'nb.sqlite'}"]
         self.call("notebook", VASTBENCH, "notebook", "01-integration-test", *parameters, "--out", str(self.folder / "out"))
-        self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"))
+        looks = self.folder / "looks.ipynb"
+        nbformat.write(NOTEBOOK, looks)
+        self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"), str(looks))
         for name in ("runs.parquet", "runs.json"):
             self.call(f"export {name}", VASTBENCH, "export", str(self.folder / name), "--store", store)
         for command in ("doctor", "runs", "show"):
@@ -208,7 +220,7 @@ def test_a_study_with_all_that_is_made_of_it_holds_no_secret(studied):
         "nb.sqlite",
         "report.json",
         "index.html",
-        "02-phase-timings.ipynb",
+        "looks.ipynb",
         "runs.parquet",
         "runs.json",
     } <= made
@@ -254,7 +266,6 @@ FAILING = [
     (302, KEY),
     (503, KEY),
     (200, {"success": False, "msg": KEY}),
-    (200, {"success": True, "instance_api_key": "its-own-key"}),
     (200, "\x00" + json.dumps({"success": True, "instance_api_key": "its-own-key"})),
     httpx.ConnectError("refused"),
     httpx.ReadTimeout("late"),
