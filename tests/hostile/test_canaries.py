@@ -122,7 +122,7 @@ build_report(source, Path(sys.argv[2]), notebooks=[sys.argv[3]])
 """
 NOTEBOOK = new_notebook(
     cells=[
-        new_code_cell("data = None", metadata={"tags": ["parameters"]}),
+        new_code_cell("data = None  # type: Optional[str]", metadata={"tags": ["parameters"]}),
         new_code_cell("import os, vastbench\nphases = vastbench.load(data)\nprint(dict(os.environ))\nphases"),
     ],
     metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
