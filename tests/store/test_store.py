@@ -234,8 +234,7 @@ def test_many_threads_announce_no_run_too_many(store):
     store.open_study("s", scenario="integration", repeats=5, conditions={})
     done = []
     threads = [
-        threading.Thread(target=lambda name=f"run-{i}": done.append(store.announce_run("s", name, owner())))
-        for i in range(16)
+        threading.Thread(target=lambda name=f"run-{i}": done.append(store.announce_run("s", name, owner()))) for i in range(16)
     ]
     for thread in threads:
         thread.start()
