@@ -139,6 +139,7 @@ def main() -> None:
         Row("instances or leases left after reaping", "leaks", [sum(len(one.leaked) for one in results)], 0),
         Row("runs that hung or were late", "runs", [sum(one.late for one in results)], 0),
         Row("unclassified errors", "errors", [sum(bool(one.unclassified) for one in results) + len(died)], 0),
+        Row("canaries found", "places", [sum(len(one.canaries) for one in results)], 0),
         Row("ends or attempts that the faults do not explain", "runs", [len({text.split(": ")[0] for text in complaints})], 0),
     ]
     missed = show(f"{chosen.seeds} seeds, {chosen.pairs} pairs, {took:.0f} s", totals, chosen.processes)

@@ -9,9 +9,10 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tests.faults.evidence import Logs, found_in, left_by, planting
 from tests.faults.expected import causes_of, most_attempts_of
 from tests.profiles import certain
 from vastbench.clock import Clock
@@ -51,7 +52,7 @@ class Result:
 
     ``leases``: state and verdict of each right after the run. ``alive``: how many instances lived then. ``leaked``: instances
     that live, and leases that are open, after reaping. ``late``: it outlasted :data:`LONGEST_S`. ``unclassified``: an
-    exception outside ``errors.py``, in words.
+    exception outside ``errors.py``, in words. ``canaries``: where planted keys were found.
     """
 
     faults: tuple[str, ...]
@@ -65,6 +66,7 @@ class Result:
     leaked: tuple[str, ...]
     late: bool
     unclassified: str
+    canaries: tuple[str, ...]
     took_s: float
     isolation: str
 
@@ -79,7 +81,7 @@ class Result:
         return self.cause or self.outcome
 
 
-def make(faults: Mapping[str, float], seed: int) -> Result:
+def make(faults: Mapping[str, float], seed: int, logs: Logs) -> Result:
     """One run under ``faults``; whatever is still open after it is reaped, as that of a process that has ended."""
     clock = Clock(SPEED)
     with (
@@ -101,6 +103,9 @@ def make(faults: Mapping[str, float], seed: int) -> Result:
                     _reaped(api, watch, store, clock)
             leaked = [f"instance {one}" for one in vast.alive]
             leaked += [f"lease {row.label}: {row.verdict}" for row in store.leases(open_only=True)]
+            if run is not None:
+                store.save_run(run)
+            canaries = found_in(left_by(run, error) | logs.taken(), Path(place))
         finally:
             watch.close()
     return Result(
@@ -115,6 +120,7 @@ def make(faults: Mapping[str, float], seed: int) -> Result:
         leaked=tuple(leaked),
         late=run is None or took > LONGEST_S,
         unclassified=_unclassified(run, error),
+        canaries=canaries,
         took_s=took,
         isolation=isolation,
     )
@@ -161,18 +167,21 @@ def random_pairs(count: int, seed: int) -> list[Case]:
 
 def make_all(cases: Iterable[Case], at_once: int) -> list[Result]:
     """The results of many cases, ``at_once`` of them at a time: they mostly wait."""
-    with ThreadPoolExecutor(at_once) as pool:
-        return [future.result() for future in as_completed([pool.submit(make, *case) for case in cases])]
+    with planting() as logs, ThreadPoolExecutor(at_once) as pool:
+        results = [future.result() for future in as_completed([pool.submit(make, *case, logs) for case in cases])]
+        # What was logged while the last emulator closed.
+        return [*results[:-1], replace(results[-1], canaries=(*results[-1].canaries, *found_in(logs.taken())))]
 
 
 def wrong(result: Result) -> list[str]:
-    """What is wrong with a result: leaks, lateness, unclassified errors, an end or attempts that its faults do not explain."""
+    """What is wrong with a result: leaks, lateness, unclassified errors, canaries, an end that its faults do not explain."""
     allowed, most_attempts = causes_of(result.faults, result.isolation), most_attempts_of(result.faults)
-    found = [f"leaked {one}" for one in result.leaked]
-    found += [f"took {result.took_s:.0f} s"] * result.late
-    found += [f"unclassified {result.unclassified}"] * bool(result.unclassified)
+    complaints = [f"leaked {one}" for one in result.leaked]
+    complaints += [f"took {result.took_s:.0f} s"] * result.late
+    complaints += [f"unclassified {result.unclassified}"] * bool(result.unclassified)
+    complaints += [f"canary: {one}" for one in result.canaries]
     if result.ended not in allowed:
-        found.append(f"ended with {result.ended} ({result.detail}); its faults explain {', '.join(sorted(allowed))}")
+        complaints.append(f"ended with {result.ended} ({result.detail}); its faults explain {', '.join(sorted(allowed))}")
     if result.attempts > most_attempts:
-        found.append(f"{result.attempts} attempts instead of {most_attempts} at most")
-    return [f"{result.name}: {one}" for one in found]
+        complaints.append(f"{result.attempts} attempts instead of {most_attempts} at most")
+    return [f"{result.name}: {one}" for one in complaints]

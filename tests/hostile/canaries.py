@@ -12,6 +12,15 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pyarrow.parquet as pq
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from vastbench.ssh.keys import RunKey
+
+SEED = b"canary-of-a-run's-private-key-32"
+"""The planted private key of every run."""
+
+EMULATOR_KEY = "cafe51e2" * 6
+"""How every key begins that an emulator with planted keys gives away, the account's and each instance's own."""
 
 DEEPEST = 4
 """Archives inside archives that are opened."""
@@ -29,6 +38,16 @@ def forms(secret: bytes) -> dict[str, bytes]:
         found[f"base64 {shift}"] = encoded
         found[f"base64url {shift}"] = encoded.replace(b"+", b"-").replace(b"/", b"_")
     return {name: _squeezed(needle) for name, needle in found.items()}
+
+
+def pem(seed: bytes = SEED) -> bytes:
+    """The private key of ``seed`` as a run holds it."""
+    return RunKey(Ed25519PrivateKey.from_private_bytes(seed), "canary")._pem
+
+
+def planted() -> dict[str, bytes]:
+    """What to search for where the emulator's keys and the runs' private key are the planted ones."""
+    return private_key(pem()) | {"run key's seed": SEED, "keys of account and instances": EMULATOR_KEY.encode()}
 
 
 def private_key(pem: bytes) -> dict[str, bytes]:
@@ -92,4 +111,4 @@ def _rows(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _squeezed(data: bytes) -> bytes:
     """``data`` without line ends and wrapping, as they are and as JSON writes them, and without the zeros of UTF-16."""
-    return re.sub(rb'\\r|\\n|[\s\0\\"\',>|]', b"", data)
+    return data.replace(rb"\r", b"").replace(rb"\n", b"").translate(None, b" \t\n\r\f\v\0\\\"',>|")

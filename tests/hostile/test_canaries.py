@@ -17,13 +17,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import nbformat
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nbformat.v4 import new_code_cell, new_notebook
 
-from tests.hostile.canaries import private_key, search
+from tests.hostile.canaries import EMULATOR_KEY, SEED, pem, planted, private_key, search
 from tests.hostile.leaping import Leaping
 from tests.processes import VASTBENCH, clean_environment
 from tests.profiles import CERTAIN
@@ -34,10 +36,6 @@ from vastbench.vast.models import CreateRequest
 
 PLANTED = b"c4nary-51e2/that+must:not~be_seen-anywhere"
 TEXT = PLANTED.decode()
-
-
-def planted_key(seed: bytes) -> bytes:
-    return RunKey(Ed25519PrivateKey.from_private_bytes(seed), "canary")._pem
 
 
 def sqlite_with(folder: Path, *, in_log_only: bool) -> None:
@@ -92,8 +90,8 @@ def test_the_search_finds_a_key_that_is_planted_in(plant, tmp_path):
 @pytest.mark.parametrize("width", [64, 70, 76, 1000])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\\n", "\n> "])
 def test_the_search_finds_a_private_key_in_any_wrapping_without_its_head(width, line_end):
-    secrets, other = private_key(planted_key(b"\7" * 32)), private_key(planted_key(b"\7" * 31 + b"8"))
-    body = "".join(planted_key(b"\7" * 32).decode().splitlines()[1:-1])
+    secrets, other = private_key(pem(b"\7" * 32)), private_key(pem(b"\7" * 31 + b"8"))
+    body = "".join(pem(b"\7" * 32).decode().splitlines()[1:-1])
     text = line_end.join(textwrap.wrap(body, width))
     assert search(secrets, [], {"log": text})
     assert not search(other, [], {"log": text})
@@ -101,17 +99,13 @@ def test_the_search_finds_a_private_key_in_any_wrapping_without_its_head(width, 
 
 def test_the_search_finds_nothing_where_nothing_is(tmp_path):
     (tmp_path / "public").write_text(RunKey(Ed25519PrivateKey.from_private_bytes(b"\7" * 32), "canary").public_line)
-    assert search(private_key(planted_key(b"\7" * 32)) | {"key": PLANTED}, [tmp_path], {"log": "nothing"}) == []
+    assert search(private_key(pem(b"\7" * 32)) | {"key": PLANTED}, [tmp_path], {"log": "nothing"}) == []
 
-
-SEED = b"canary-of-a-run's-private-key-32"
-INSTANCE_KEY = "cafe51e2" * 6
-"""How every key begins that the emulator gives away, the account's and each instance's own."""
 
 IN_EMULATOR = f"""
 import secrets
 made = secrets.token_hex
-secrets.token_hex = lambda n=None: {INSTANCE_KEY!r} + made(8) if n == 32 else made(n)
+secrets.token_hex = lambda n=None: {EMULATOR_KEY!r} + made(8) if n == 32 else made(n)
 """
 IN_CLIENT = f"""
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey as Key
@@ -124,8 +118,16 @@ from vastbench.report.build import build_report, of_study
 from vastbench.store import Store
 with Store(sys.argv[1]) as store:
     source = of_study(store.study("canary"))
-build_report(source, Path(sys.argv[2]), notebooks=["02-phase-timings"])
+build_report(source, Path(sys.argv[2]), notebooks=[sys.argv[3]])
 """
+NOTEBOOK = new_notebook(
+    cells=[
+        new_code_cell("data = None  # type: Optional[str]", metadata={"tags": ["parameters"]}),
+        new_code_cell("import os, vastbench\nphases = vastbench.load(data)\nprint(dict(os.environ))\nphases"),
+    ],
+    metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+)
+"""Small beside ours, and tells all that its kernel was given."""
 WITH_FAILURES = CERTAIN.replace("oci_error = { p = 0,", "oci_error = { p = 0.5,")
 
 
@@ -141,7 +143,7 @@ class Watching(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.05):
             try:
                 for child in [self._process, *self._process.children(recursive=True)]:
                     self.commands[child.pid] = "\0".join(child.cmdline()) or self.commands.get(child.pid, "")
@@ -185,7 +187,9 @@ class Studied:
         self.call("study", VASTBENCH, "--debug", "study", "--name", "canary", "--repeats", "4", "--workers", "1", *live)
         parameters = ["-p", "live=True", "-p", "budget_usd=5", "-p", "repeats=1", "-p", f"store={self.folder / 'nb.sqlite'}"]
         self.call("notebook", VASTBENCH, "notebook", "01-integration-test", *parameters, "--out", str(self.folder / "out"))
-        self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"))
+        looks = self.folder / "looks.ipynb"
+        nbformat.write(NOTEBOOK, looks)
+        self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"), str(looks))
         for name in ("runs.parquet", "runs.json"):
             self.call(f"export {name}", VASTBENCH, "export", str(self.folder / name), "--store", store)
         for command in ("doctor", "runs", "show"):
@@ -210,30 +214,29 @@ def studied(tmp_path_factory):
 
 
 def test_a_study_with_all_that_is_made_of_it_holds_no_secret(studied):
-    secrets = private_key(planted_key(SEED)) | {"run key's seed": SEED, "keys of account and instances": INSTANCE_KEY.encode()}
     made = {path.name for path in studied.folder.rglob("*")}
     assert {
         "runs.sqlite",
         "nb.sqlite",
         "report.json",
         "index.html",
-        "02-phase-timings.ipynb",
+        "looks.ipynb",
         "runs.parquet",
         "runs.json",
     } <= made
     assert b"passed" in studied.texts["runs, stdout"]
     assert b"boot_failed" in studied.texts["runs, stdout"]
     assert b"rejected the API key" in studied.texts["a wrong key, stderr"]
-    assert search(secrets, [studied.folder], studied.texts) == []
+    assert search(planted(), [studied.folder], studied.texts) == []
 
 
 def test_the_canaries_were_there_to_be_found(studied):
     """The runs used the planted keys: the public half of one is in the account's log of what it was told."""
-    assert studied.key.startswith(INSTANCE_KEY)
+    assert studied.key.startswith(EMULATOR_KEY)
     environment = studied.environment | {"CODE": "1"}
     code = "from vastbench.ssh.keys import RunKey; print(RunKey.generate()._pem.decode())"
     shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60).stdout
-    assert search(private_key(planted_key(SEED)), [], {"stdout": shown})
+    assert search(private_key(pem()), [], {"stdout": shown})
 
 
 def test_a_kernel_that_only_looks_at_stored_runs_does_not_get_the_key(studied):
@@ -263,7 +266,6 @@ FAILING = [
     (302, KEY),
     (503, KEY),
     (200, {"success": False, "msg": KEY}),
-    (200, {"success": True, "instance_api_key": "its-own-key"}),
     (200, "\x00" + json.dumps({"success": True, "instance_api_key": "its-own-key"})),
     httpx.ConnectError("refused"),
     httpx.ReadTimeout("late"),

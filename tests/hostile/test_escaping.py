@@ -4,6 +4,7 @@ import json
 import re
 import unicodedata
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
@@ -11,12 +12,16 @@ from pathlib import Path
 import mistune
 import pytest
 
+from tests.vast.market import Script, client
+from tests.vast.market import offer as listed
 from vastbench.analysis.facts import facts
 from vastbench.analysis.frames import phases_table
+from vastbench.cli import market, stored
 from vastbench.cli.app import print_json, print_table
-from vastbench.errors import CommandFailed, Interrupted, Refused, SshError, VastbenchError
+from vastbench.errors import CommandFailed, Interrupted, Refused, SshError, StudyIncomplete, VastbenchError
 from vastbench.prices import prices
 from vastbench.progress import plain
+from vastbench.report import build
 from vastbench.report.files import read_run
 from vastbench.report.html import run_html, study_html
 from vastbench.report.model import report_model
@@ -26,6 +31,7 @@ from vastbench.resources import shared
 from vastbench.runner import run_notebook
 from vastbench.ssh.command import shorten
 from vastbench.ssh.transport import NotYet
+from vastbench.store import Store
 from vastbench.study import Study
 from vastbench.timing import Outcome
 from vastbench.vast.replies import Reply, read
@@ -173,3 +179,54 @@ def test_an_executed_notebook_stays_in_its_folder_whatever_its_name(name, tmp_pa
     assert made == {result.path}
     assert re.fullmatch(r"[A-Za-z0-9._-]+", result.path.name)
     assert Path(result.path).parent == tmp_path / "out" / "deep"
+
+
+@pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
+def test_the_command_that_lists_offers_gives_terminals_text_only_and_programs_the_word_itself(word, capsys, monkeypatch):
+    rows = [listed(gpu_name=words, geolocation=words, verification="verified", rentable=True) for words in (BENIGN, word)]
+    monkeypatch.setattr(market, "open_market", lambda *_: client(Script({"success": True, "offers": rows})))
+    market.offers()
+    table = capsys.readouterr()
+    assert drives_a_terminal(table.out + table.err) == []
+    assert len(table.out.splitlines()) == 3
+    market.offers(as_json=True)
+    made = capsys.readouterr().out
+    assert drives_a_terminal(made) == []
+    assert json.loads(made)[1]["geolocation"] == word
+
+
+FOLDERS = ["a\x1b[2Jb", "\u202egnp", "-rf", "a|b `c` <b>", "..x"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_export_lies_where_it_was_asked_for_and_terminals_get_text_only(name, tmp_path, capsys):
+    with Store(tmp_path / "runs.sqlite") as store:
+        store.save_run(hostile_run("../../x\x1b[2J"))
+    before = set(tmp_path.rglob("*"))
+    for suffix in ("parquet", "json"):
+        stored.export(tmp_path / f"{name}.{suffix}", store=str(tmp_path / "runs.sqlite"))
+    assert set(tmp_path.rglob("*")) - before == {tmp_path / f"{name}.{suffix}" for suffix in ("parquet", "json")}
+    assert drives_a_terminal(capsys.readouterr().out) == []
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_report_lies_in_its_folder_alone_and_terminals_get_text_only(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(build, "build_report", partial(build.build_report, notebooks=[]))
+    Store(tmp_path / "runs.sqlite").close()
+    before = set(tmp_path.iterdir())
+    with pytest.raises(StudyIncomplete) as caught:
+        stored.report(tmp_path / name, store=str(tmp_path / "runs.sqlite"))
+    assert set(tmp_path.iterdir()) - before == {tmp_path / name}
+    shown = capsys.readouterr()
+    assert drives_a_terminal(shown.out + shown.err + str(caught.value)) == []
+    for page in ("index.html", "report.md"):
+        assert drives_a_terminal((tmp_path / name / page).read_text()) == []
+
+
+@pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
+def test_an_imported_runs_id_and_its_files_name_are_text_only(word, tmp_path, capsys):
+    file = tmp_path / f"{word.translate({0: None, ord('/'): '_'})[:80]}.json"
+    file.write_text(json.dumps(replace(hostile_run(BENIGN), id=word).to_dict()))
+    for _ in range(2):
+        stored.import_run([file], store=str(tmp_path / "runs.sqlite"))
+    assert drives_a_terminal(capsys.readouterr().out) == []

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 
 import nbformat
@@ -28,21 +30,36 @@ SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 EVIL = "<script>alert(1)</script>|**x**`$y$` [a](javascript:b)\n# h <img src=//evil.example/x>"
 
 
+def write_notebook(folder, name, *lines):
+    """A notebook that looks at the report's table; its path."""
+    made = nbformat.v4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    parameters = nbformat.v4.new_code_cell("data = None  # type: Optional[str]  # a table")
+    parameters.metadata["tags"] = ["parameters"]
+    title = nbformat.v4.new_markdown_cell("# Is it there?")
+    made.cells = [title, parameters, *map(nbformat.v4.new_code_cell, lines)]
+    nbformat.write(made, folder / f"{name}.ipynb")
+    return str(folder / f"{name}.ipynb")
+
+
 @pytest.fixture
 def notebook(tmp_path):
-    """A notebook that looks at the report's table, shows where it runs, and fails when told to by its name."""
+    """Writes a notebook into the test's folder."""
+    return partial(write_notebook, tmp_path)
 
-    def write(name, *lines):
-        made = nbformat.v4.new_notebook()
-        made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        parameters = nbformat.v4.new_code_cell("data = None  # type: Optional[str]  # a table")
-        parameters.metadata["tags"] = ["parameters"]
-        title = nbformat.v4.new_markdown_cell("# Is it there?")
-        made.cells = [title, parameters, *map(nbformat.v4.new_code_cell, lines)]
-        nbformat.write(made, tmp_path / f"{name}.ipynb")
-        return str(tmp_path / f"{name}.ipynb")
 
-    return write
+@pytest.fixture(scope="module")
+def seed_report(tmp_path_factory):
+    """The page of a report of the published run with a notebook that shows where it runs; only to be read or copied."""
+    folder = tmp_path_factory.mktemp("seed")
+    look = write_notebook(folder, "look", "import os, pathlib; print(pathlib.Path(data).is_file(), os.getcwd())")
+    return build_report(Source(phases_table([SEED])), folder / "out", notebooks=[look])
+
+
+@pytest.fixture
+def without_charts(monkeypatch):
+    """Reports of this test draw nothing: what they are asked for does not depend on it, and it takes the longest."""
+    monkeypatch.setattr("vastbench.report.figures.worth_drawing", lambda attempted, passed: set())
 
 
 def links(page):
@@ -58,9 +75,8 @@ def links(page):
     return found
 
 
-def test_a_report_is_whole_and_names_no_folder_of_this_machine(notebook, tmp_path):
-    look = notebook("look", "import os, pathlib; print(pathlib.Path(data).is_file(), os.getcwd())")
-    index = build_report(Source(phases_table([SEED])), tmp_path / "out", notebooks=[look])
+def test_a_report_is_whole_and_names_no_folder_of_this_machine(seed_report):
+    index, made_in = seed_report, seed_report.parent.parent
     there = {path.relative_to(index.parent).as_posix() for path in index.parent.rglob("*") if path.is_file()}
     assert {"index.html", "report.md", "report.json", "runs.parquet", "vastbench.log"} <= there
     assert {"notebooks/look.ipynb", "notebooks/look.html", "figures/phase-waterfall.svg"} <= there
@@ -70,21 +86,19 @@ def test_a_report_is_whole_and_names_no_folder_of_this_machine(notebook, tmp_pat
         assert file["bytes"] in (None, (index.parent / file["path"]).stat().st_size)
     for path in index.parent.rglob("*"):
         if path.suffix in {".html", ".json", ".md", ".log", ".ipynb", ".svg"}:
-            assert str(tmp_path) not in path.read_text(), path
+            assert str(made_in) not in path.read_text(), path
             assert str(shared(".")) not in path.read_text(), path
     assert "True ." in (index.parent / "notebooks/look.html").read_text()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["look.ipynb", "out"]
+    assert sorted(p.name for p in made_in.iterdir()) == ["look.ipynb", "out"]
 
 
-def test_its_table_is_the_one_that_it_was_made_of(tmp_path):
-    phases = phases_table([SEED])
-    index = build_report(Source(phases), tmp_path / "out", notebooks=[])
-    pd.testing.assert_frame_equal(of_places([index.with_name("runs.parquet")]).phases, phases)
+def test_its_table_is_the_one_that_it_was_made_of(seed_report):
+    pd.testing.assert_frame_equal(of_places([seed_report.with_name("runs.parquet")]).phases, phases_table([SEED]))
 
 
-def test_a_failing_notebook_is_named_and_kept_and_the_report_of_before_stays(notebook, tmp_path):
-    out = tmp_path / "out"
-    build_report(Source(phases_table([SEED])), out, notebooks=[])
+@pytest.mark.usefixtures("without_charts")
+def test_a_failing_notebook_is_named_and_kept_and_the_report_of_before_stays(notebook, tmp_path, seed_report):
+    out = shutil.copytree(seed_report.parent, tmp_path / "out")
     before = (out / "report.json").read_text()
     broken, sound = notebook("broken", "1 / 0", "print('never')"), notebook("sound", "print('fine')")
     with pytest.raises(NotebookFailed, match=r"Cell 4 of broken\.ipynb raised ZeroDivisionError") as caught:
@@ -180,14 +194,13 @@ def test_characters_that_drive_terminals_or_turn_text_reach_no_page(notebook, tm
         assert not re.search("[\x1b\u202a-\u202e\u2066-\u2069]", path.read_text()), path
 
 
-def test_the_page_asks_for_nothing_from_outside(tmp_path):
-    index = build_report(Source(phases_table([SEED])), tmp_path / "out", notebooks=[])
-    page = index.read_text()
+def test_the_page_asks_for_nothing_from_outside(seed_report):
+    page = seed_report.read_text()
     assert "default-src 'none'" in page
     for tag, name, address in links(page):
         assert not name.startswith("on")
         if tag == "a" or name == "href":
-            assert address.startswith(("#", "data:,")) or (index.parent / address).is_file(), address
+            assert address.startswith(("#", "data:,")) or (seed_report.parent / address).is_file(), address
         else:
             assert address.startswith("data:image/png;base64,")
     images = re.findall(r'<img [^>]*alt="([^"]*)"', page)
@@ -196,6 +209,7 @@ def test_the_page_asks_for_nothing_from_outside(tmp_path):
     assert page.count("<h1") == 1
 
 
+@pytest.mark.usefixtures("without_charts")
 def test_what_a_report_says_decides_how_it_ends(tmp_path):
     failed = replace(SEED, id="b", outcome=Outcome.FAILED, cause="boot_failed")
     for source, error in [
@@ -279,8 +293,8 @@ def test_a_store_that_is_not_there_is_named_and_not_made(tmp_path, command, plac
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stopped_command_leaves_nothing_and_the_report_of_before(tmp_path):
-    build_report(Source(phases_table([SEED])), tmp_path / "report", notebooks=[])
+def test_a_stopped_command_leaves_nothing_and_the_report_of_before(tmp_path, seed_report):
+    shutil.copytree(seed_report.parent, tmp_path / "report")
     before = (tmp_path / "report" / "report.json").read_text()
     command = [VASTBENCH, "report", "--data", "2026-01-02-rtx4090", "--out", "report"]
     environment = clean_environment(tmp_path)

@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, open_store, print_json, print_table
-from vastbench.errors import Interrupted, SettingsError
+from vastbench.errors import Interrupted, SettingsError, clean
 
 
 @app.command()
@@ -21,7 +21,7 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the stored runs, newest first."""
-    from vastbench.report.text import clean, seconds_text, usd_text
+    from vastbench.report.text import seconds_text, usd_text
     from vastbench.timing import PhaseName
 
     with open_store(store) as opened:
@@ -87,10 +87,11 @@ def import_run(
     with open_store(store) as opened:
         for path, one in read:
             if opened.has_run(one.id):
-                print(f"{path.name}: run {one.id} is in the store already.")
+                print(f"{clean(path.name)}: run {clean(one.id)} is in the store already.")
                 continue
             opened.save_run(one)
-            print(f"{path.name}: imported as run {one.id}. Look at it: vastbench show {one.id}")
+            name = clean(one.id)
+            print(f"{clean(path.name)}: imported as run {name}. Look at it: vastbench show {name}")
 
 
 @app.command()
@@ -116,7 +117,7 @@ def export(
         export_runs(found, out)
     else:
         write_table(phases_table(found), out)
-    print(f"Exported {len(found)} runs to {out}")
+    print(f"Exported {len(found)} runs to {clean(out)}")
 
 
 @app.command()
@@ -154,6 +155,6 @@ def report(
         raise
     model = read_model(index)
     print(plain(model["verdict"]))
-    print(f"Report: {index}")
+    print(f"Report: {clean(index)}")
     if error := shortfall(model, store):
         raise error

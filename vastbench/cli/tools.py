@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, KeyFile, Profile, Seed, Speed, StoreOption, Truth, app, print_json
-from vastbench.errors import SettingsError
+from vastbench.errors import SettingsError, clean
 
 
 @app.command()
@@ -56,7 +56,7 @@ def notebook(
             raise SettingsError(f"The parameter {item!r} is not NAME=VALUE.", hint="For example: -p repeats=3")
         values[name] = value
     result = run_notebook(path, values, out, echo=sys.stdout)
-    print(f"Executed notebook: {result.path}")
+    print(f"Executed notebook: {clean(result.path)}")
 
 
 @app.command()

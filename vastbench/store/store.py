@@ -405,7 +405,7 @@ def _beats(connection: sa.Connection) -> dict[str, str]:
 
 
 def _is_run(run_id: str) -> sa.Select[Any]:
-    return sa.select(tables.runs.c.id).where(tables.runs.c.id == run_id)
+    return sa.select(tables.runs.c.id).where(tables.runs.c.id == storable(run_id))
 
 
 def _whole(connection: sa.Connection, chosen: sa.Select[Any]) -> list[Run]:

@@ -87,6 +87,8 @@ class Notifier:
         self._thread.join(CLOSING_S)
         self._abandoned.set()
         self._write_down(self._queued())
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)  # the word that it is over was taken out with the rest
         self._thread = None
 
     def notify(self, event: Event, data: Data) -> None:
