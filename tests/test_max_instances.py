@@ -69,8 +69,8 @@ def test_a_run_that_gets_no_place_ends_with_what_is_open_and_what_to_do(live, va
     assert f"Open leases on {vast.url}: 1; at most 1 instances may exist at once" in run.detail
     assert "--max-instances" in run.detail
     assert not [one for one in vast.events[before:] if one["event"] == "create_effective"]
-    assert live.spent_usd == 0
     live.store.close_lease("theirs", verdict="destroyed")
+    assert live.spent_usd == 0
 
 
 def one_after_another(leases):

@@ -110,7 +110,7 @@ def test_only_open_leases_of_the_same_marketplace_take_a_place(store):
     store.close_lease("closed", verdict="destroyed")
     store.open_lease(lease("elsewhere", url="https://elsewhere.example"), at_most=1)
     store.open_lease(lease("held", state="held"), at_most=1)
-    with pytest.raises(TooManyInstances, match=r"1 leases are open on http://127\.0\.0\.1, and at most 1") as refused:
+    with pytest.raises(TooManyInstances, match=r"Open leases on http://127\.0\.0\.1: 1; at most 1") as refused:
         store.open_lease(lease("too many"), at_most=1)
     assert "--max-instances" in refused.value.hint
     assert "too many" not in {row.label for row in store.leases()}
