@@ -44,8 +44,8 @@ from vastbench.vast.models import CreateRequest
 
 SPEED = 30.0
 AT_ONCE = 3
-WINDOW_S = 5.0
-"""Real seconds from a study's start within which it is killed; a run takes some two."""
+WINDOW_S = 8.0
+"""Real seconds from a study's start within which it is killed; a run takes some two, and starting about one."""
 
 SWITCH_SLACK_S = SWITCH_LOOK_S + 30.0 + 10.0
 """Real seconds by which an instance may outlive its deadline: one look, one repeated try, and a busy machine."""
