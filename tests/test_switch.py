@@ -89,9 +89,9 @@ def test_a_restart_of_the_container_does_not_begin_the_wait_anew(tmp_path):
 
 
 def test_a_deadline_that_is_moved_on_is_kept_to(tmp_path):
-    with rented(tmp_path, 4) as here:
-        here.session.run(extension(9))
-        time.sleep(5)
+    with rented(tmp_path, 2) as here:
+        here.session.run(extension(5))
+        time.sleep(2.5)
         assert not gone(here)
         until(lambda: gone(here))
 

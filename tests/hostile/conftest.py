@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from vastbench.vast.call import TRIES
 
-EXAMPLES = int(os.environ.get("VASTBENCH_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("VASTBENCH_EXAMPLES", "24"))
 """Examples per property; ``VASTBENCH_EXAMPLES=1000`` for a thorough search."""
 
 settings.register_profile(
