@@ -30,7 +30,6 @@ from vastbench.cli.app import (
     print_json,
     share,
 )
-from vastbench.cli.reap import offer_left_over
 from vastbench.errors import BudgetRefused, Interrupted, UsageError, exit_code_of
 
 if TYPE_CHECKING:
@@ -94,7 +93,6 @@ def run(
     )
     with bench:
         if live:
-            offer_left_over(bench, ask=not yes)
             _agree(bench, conditions, ask=not yes)
         with for_stderr() as listener:
             done = bench.run(conditions, listener)
@@ -202,7 +200,6 @@ def study(
                 print(f"The study {name} is complete: no run was made.", file=sys.stderr)
             else:
                 if live:
-                    offer_left_over(bench, ask=not yes)
                     _agree(bench, conditions, runs=missing, ask=not yes)
                 with study_for_stderr() as listener:
                     found = run_study(bench, found, workers=workers, listener=listener, minutes=stop_after)
@@ -252,10 +249,15 @@ def _to_resume(context: typer.Context, name: str, store: str | None, live: bool)
 
 
 def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) -> None:
-    """Show what live runs cost and ask once; BudgetRefused when not even one fits or nobody can be asked."""
+    """Offer to close what dead processes left, show what live runs cost, and ask once.
+
+    Raises BudgetRefused when not even one fits or nobody can be asked, LeaseNotClosed when something left over stays.
+    """
+    from vastbench.cli.reap import offer_left_over
     from vastbench.provision import choose
     from vastbench.report.text import clean
 
+    offer_left_over(bench, ask=ask)
     offer = choose(bench.api.search_offers(conditions.query()).value, conditions)
     price = offer.usd_per_hour(conditions.disk_gb)
     worst = conditions.worst_case_usd(price)
