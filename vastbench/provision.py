@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,6 +53,9 @@ LONGEST_REST_S = 60.0
 
 PLACE_REST_S = 5.0
 """Clock seconds between two tries to open a lease while as many as allowed are open."""
+
+GONE_LOOKS, GONE_REST_S = 3, 3.0
+"""How often an instance whose SSH failed is asked about, and the clock seconds in between."""
 
 PRICE_SLACK = 1.001
 """By how much the contract's price may lie above what was allowed: prices are rounded on their way."""
@@ -230,16 +233,22 @@ class Provisioner:
         try:
             yield
         except (SshError, DeadlineExceeded) as error:
-            try:
-                still = self.api.get_instance(instance_id).value
-            except ApiError:
-                raise error from None
-            if still is not None:
+            if not self._is_gone(instance_id):
                 raise
             raise Vanished(
                 f"Instance {instance_id} left the account's list while it was in use: {summary_of(error)}",
                 hint="The host withdrew it, or somebody destroyed it by hand.",
             ) from error
+
+    def _is_gone(self, instance_id: int) -> bool:
+        """Whether the marketplace says so, which it may do a little later than the machine falls silent."""
+        for look in range(GONE_LOOKS):
+            if look:
+                self.clock.rest(GONE_REST_S)
+            with suppress(ApiError):
+                if self.api.get_instance(instance_id).value is None:
+                    return True
+        return False
 
     @contextmanager
     def _registered(self, recorder: Recorder, key: RunKey) -> Iterator[None]:

@@ -27,11 +27,8 @@ from urllib.parse import urlsplit
 from vastbench.clock import Clock
 from vastbench.errors import (
     ApiError,
-    ApiUnreachable,
-    ApiUnreadable,
     KeyRejected,
     LeaseNotClosed,
-    RateLimited,
     Refused,
     StoreError,
     VastbenchError,
@@ -109,7 +106,7 @@ def reap(
     while True:
         try:
             found = look.at(findings)
-        except (ApiUnreachable, ApiUnreadable, RateLimited):
+        except ApiError:
             unreadable += 1
             if unreadable >= UNREADABLE:
                 raise
