@@ -337,7 +337,8 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=False)
+        # Lazily: a machine of the emulator may have the mount in its own namespace until it ends.
+        subprocess.run(["umount", "--lazy", place], check=False)
 
 
 def fill(path: Path) -> None:
@@ -354,7 +355,8 @@ def lane(kills: int, postgres: bool, seed: int) -> Tally:
     """One campaign: an emulator, a store that is reaped, one that is abandoned, and a store that fails."""
     Children.set_forkserver_preload(["__main__", "vastbench.cli", "vastbench.bench", "vastbench.ssh.session"])
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vastbench-chaos-")))
+        place = tempfile.TemporaryDirectory(prefix="vastbench-chaos-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(place))
         folder.chmod(0o711)
         vast = stack.enter_context(Emulator(certain(folder), seed=seed, speed=SPEED))
         server = stack.enter_context(PostgresServer()) if postgres else None
