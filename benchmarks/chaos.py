@@ -219,8 +219,9 @@ class Campaign:
         self.kill_some(store, self._names())
 
     def _count(self, store: str, orphans: list[int], died: float) -> None:
+        alive = self.ours(store)
         labels = self.labels()
-        self.tally.alive_after_reap += [labels[one] for one in self.ours(store)]
+        self.tally.alive_after_reap += [labels[one] for one in alive]
         ended = self.ended_at()
         self.tally.gone_after_reap_s += [max(0.0, ended[one] - died) for one in orphans if one in ended]
         with Store(store) as opened:
@@ -233,8 +234,9 @@ class Campaign:
         deadlines = [datetime.fromisoformat(row.deadline_at).timestamp() for row in leases.values()]
         until = max(deadlines, default=time.time()) + SWITCH_SLACK_S
         self._until(lambda: not self.ours(store), max(1.0, until - time.time()))
+        alive = self.ours(store)
         labels, ended = self.labels(), self.ended_at()
-        self.tally.alive_after_deadline += [labels[one] for one in self.ours(store)]
+        self.tally.alive_after_deadline += [labels[one] for one in alive]
         offset = time.time() - time.monotonic()
         for instance, label in labels.items():
             if label in leases and instance in ended and leases[label].state != "closed":

@@ -233,7 +233,8 @@ class Connection:
             transport.auth_handler = RepeatableLogin(transport)
         try:
             transport.auth_handler.auth_publickey(USER, key.pkey, answered)
-        except (paramiko.SSHException, OSError, EOFError) as error:
+        except (paramiko.SSHException, OSError, EOFError, TypeError) as error:
+            # TypeError: a connection that dies meanwhile takes along what paramiko makes its offer from.
             raise NotYet("lost during login", str(error)) from error
         if not answered.wait(limit_s):
             raise NotYet("no login answer", f"nothing within {limit_s:.1f} s", silent=True)
