@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import logging
 import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,6 +13,16 @@ if TYPE_CHECKING:
 # A shell starts background jobs with SIGINT ignored, and every process below inherits that; the tests send SIGINT.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _levels_of_loggers() -> Iterator[None]:
+    """The command line quietens libraries for its whole process; a test that runs it in this one must not quieten the next."""
+    loggers = [logging.getLogger(name) for name in ("asyncssh", "paramiko", "stamina", "vastbench.ssh.paramiko")]
+    levels = [one.level for one in loggers]
+    yield
+    for one, level in zip(loggers, levels, strict=True):
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -72,11 +72,11 @@ def test_names_may_carry_a_probability_and_have_one_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("text", ["nonsense", "502=2", "502=-0.1", "502=many", "502=nan", "502=", "=1"])
-def test_an_unknown_fault_or_probability_is_refused_and_the_known_ones_are_named(text: str) -> None:
+def test_an_unknown_fault_or_probability_is_refused_with_the_way_to_the_known_ones(text: str) -> None:
     with pytest.raises(UsageError, match=r"fault") as caught:
         parsed([text])
     if not text.startswith("502"):
-        assert all(name in str(caught.value) for name in FAULTS)
+        assert "--fault list" in caught.value.hint
 
 
 def test_the_command_refuses_an_unknown_fault_and_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
