@@ -250,6 +250,18 @@ def test_an_instance_that_is_listed_although_its_lease_was_closed_is_destroyed(h
     assert here.listed() == []
 
 
+def test_a_reaper_does_not_wait_for_a_lease_that_somebody_else_closed_meanwhile(here, dead, monkeypatch):
+    monkeypatch.setattr(reaping, "LATE_CREATE_REAL_S", 60.0)
+    label = here.lease(here.label(), dead)
+
+    def closed_elsewhere(_self, pause_s):
+        here.store.close_lease(label, verdict="never created")
+
+    monkeypatch.setattr(Clock, "rest", closed_elsewhere)
+    assert here.verdicts() == {}
+    assert here.store.leases()[0].verdict == "never created"
+
+
 def test_a_dry_run_changes_nothing(here, dead):
     label = here.label()
     instance_id = here.rent(label)

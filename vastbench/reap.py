@@ -16,9 +16,10 @@ writes the verdict.
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -100,28 +101,30 @@ def reap(
     of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing waited for. Raises ApiError when
     the list cannot be read, a few times in a row: nothing is closed by such a list. Raises StoreError when the store refuses.
     """
-    findings: dict[str, Finding] = {}
+    decided: dict[str, Finding] = {}
     look = _Look(api, watch, store, clock, dry_run, account_of(api), clock.now())
     unreadable = UNREADABLE - FIRST_LOOKS
     while True:
         try:
-            found = look.at(findings)
+            found = look.at(decided)
         except ApiError:
             unreadable += 1
             if unreadable >= UNREADABLE:
                 raise
-            clock.rest(REST_S)
+            # Two reapers in step would refuse each other their looks for ever.
+            clock.rest(REST_S * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
             continue
         unreadable = 0
+        early = [finding for finding in found if finding.verdict == TOO_EARLY]
         for finding in found:
-            findings[finding.label] = finding
             if finding.verdict != TOO_EARLY:
+                decided[finding.label] = finding
                 heard(finding)
         if dry_run:
-            return list(findings.values())
-        if not any(finding.verdict == TOO_EARLY for finding in findings.values()):
+            return [*decided.values(), *early]
+        if not early:  # nothing is, or somebody else has closed it
             _remove_keys(api, store)
-            return list(findings.values())
+            return list(decided.values())
         clock.rest(REST_S)
 
 
@@ -137,21 +140,17 @@ class _Look:
     account: int | None
     began: float
 
-    def at(self, known: Mapping[str, Finding]) -> list[Finding]:
-        """One look at everything that is not decided yet."""
+    def at(self, decided: Collection[str]) -> list[Finding]:
+        """One look at everything that is not decided yet, by label."""
         leases = {row.label: row for row in self.store.leases()}
         beats = _beats(self.store, [row for row in leases.values() if row.state != "closed"])
         listed = [one for page in self.watch.look(self.clock.now()) for one in page.value]
         # A lease stands in the store before its instance can be listed; read again, none of those listed lacks one by chance.
         opened = {row.label: row for row in self.store.leases(open_only=True)}
-        found: list[_Task | Finding] = [
-            self._lease(row, beats, listed)
-            for row in opened.values()
-            if row.label not in known or known[row.label].verdict == TOO_EARLY
-        ]
+        found: list[_Task | Finding] = [self._lease(row, beats, listed) for row in opened.values() if row.label not in decided]
         for one in listed:
             label = read_label(one.label)
-            if label is None or str(label) in opened or str(label) in known:
+            if label is None or str(label) in opened or str(label) in decided:
                 continue
             before = leases.get(str(label))
             if before is None or before.state == "closed":  # else its owner has just closed it
