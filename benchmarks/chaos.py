@@ -69,6 +69,7 @@ class Tally:
     broken: list[str] = field(default_factory=list)
     still_open: list[str] = field(default_factory=list)
     failed_commands: list[str] = field(default_factory=list)
+    confirmed_s: list[float] = field(default_factory=list)
     gone_after_reap_s: list[float] = field(default_factory=list)
     gone_alone_s: list[float] = field(default_factory=list)
     beyond_deadline_s: list[float] = field(default_factory=list)
@@ -232,7 +233,11 @@ class Campaign:
         ended = self.ended_at()
         self.tally.gone_after_reap_s += [max(0.0, ended[one] - died) for one in orphans if one in ended]
         with Store(store) as opened:
-            self.tally.still_open += [row.label for row in opened.leases(open_only=True)]
+            leases = {row.label: row for row in opened.leases()}
+        self.tally.still_open += [row.label for row in leases.values() if row.state != "closed"]
+        died_at = died + time.time() - time.monotonic()
+        closed = [leases[labels[one]].closed_at for one in orphans if labels[one] in leases]
+        self.tally.confirmed_s += [max(0.0, datetime.fromisoformat(at).timestamp() - died_at) for at in closed if at]
 
     def await_switches(self, store: str) -> None:
         """Wait until the deadlines of what was abandoned are over; then nothing of it may be alive."""
@@ -440,6 +445,7 @@ def tell(tally: Tally, took_s: float, kind: str) -> None:
         Row("runs that ended", "runs", [len(tally.finished)]),
         *(Row(what, "", [len(found)], 0) for what, found in wrong.items()),
         Row("from kill to destroyed, by a reaper", "s", tally.gone_after_reap_s),
+        Row("from kill to confirmed gone, by a reaper", "s", tally.confirmed_s),
         Row("from lease to destroyed, by its switch", "s", tally.gone_alone_s),
         Row("beyond its deadline, by its switch", "s", tally.beyond_deadline_s),
         Row("wall time", "s", [took_s]),

@@ -17,7 +17,7 @@ from tests.test_lease import Faulty, refuse
 from vastbench import reap as reaping
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.errors import ApiUnreadable
+from vastbench.errors import ApiUnreadable, RateLimited
 from vastbench.label import Label
 from vastbench.owner import owner
 from vastbench.provision import Conditions, choose
@@ -318,6 +318,27 @@ def test_a_list_that_cannot_be_read_closes_nothing(tmp_path, dead):
         assert here.store.leases()[0].state == "held"
         broken.clear()
         assert here.verdicts() == {label: "destroyed"}
+
+
+@pytest.mark.parametrize("refusals", [5, 1000])
+def test_calls_that_come_too_fast_are_waited_for_longer_than_other_failures_but_not_for_ever(tmp_path, dead, refusals):
+    left = []
+
+    def fault(request, _send):
+        if left and request.url.path == "/api/v1/instances/":
+            return left.pop()
+        return None
+
+    with place(tmp_path, fault) as here:
+        label = here.label()
+        here.lease(label, dead, instance_id=here.rent(label))
+        left += [httpx.Response(429, json={"msg": "API requests too frequent: endpoint threshold=1.0"})] * refusals
+        if refusals < reaping.UNREADABLE:
+            assert here.verdicts() == {label: "destroyed"}
+            return
+        with pytest.raises(RateLimited):
+            here.reap()
+        assert here.store.leases()[0].state == "held"
 
 
 def test_an_instance_that_outlives_every_destroy_is_said_to(tmp_path, dead, monkeypatch):

@@ -30,6 +30,7 @@ from vastbench.errors import (
     ApiError,
     KeyRejected,
     LeaseNotClosed,
+    RateLimited,
     Refused,
     StoreError,
     VastbenchError,
@@ -56,7 +57,7 @@ TOO_EARLY = "too early"
 """The verdict on a lease whose create may still be late."""
 
 UNREADABLE, FIRST_LOOKS = 10, 3
-"""After so many looks in a row that cannot be read, waiting for late creates is given up; and after so many first ones."""
+"""After so many looks in a row that cannot be read it gives up; and after so many first ones, unless they came too fast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +104,19 @@ def reap(
     """
     decided: dict[str, Finding] = {}
     look = _Look(api, watch, store, clock, dry_run, account_of(api), clock.now())
-    unreadable = UNREADABLE - FIRST_LOOKS
+    unreadable, patience = 0, FIRST_LOOKS
     while True:
         try:
             found = look.at(decided)
-        except ApiError:
+        except ApiError as error:
             unreadable += 1
-            if unreadable >= UNREADABLE:
+            # That others call too often passes: it must not keep the first look from those who have something to close.
+            if unreadable >= (UNREADABLE if isinstance(error, RateLimited) else patience):
                 raise
             # Two reapers in step would refuse each other their looks for ever.
             clock.rest(REST_S * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
             continue
-        unreadable = 0
+        unreadable, patience = 0, UNREADABLE
         early = [finding for finding in found if finding.verdict == TOO_EARLY]
         for finding in found:
             if finding.verdict != TOO_EARLY:
