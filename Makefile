@@ -5,6 +5,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# Some machines turn the cache of compiled modules off; every command would then compile all of ours again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint lab clean notebooks
 

@@ -1,6 +1,7 @@
 """Whatever stops a run, in whichever phase, its instance is destroyed before the process ends."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,9 +40,11 @@ def listed(environment) -> list[int]:
 def signalled(tmp_path_factory):
     """Runs of the command line, each signalled as one of its phases begins: {(phase, signal): (exit code, run, stderr)}."""
     home = tmp_path_factory.mktemp("signals")
+    Store(home / "empty.sqlite").close()
 
     def one(environment, phase, number):
         store = home / f"{phase}-{number}.sqlite".replace(" ", "-")
+        shutil.copy(home / "empty.sqlite", store)
         command = [VASTBENCH, "run", "--live", "--budget", "9", "--yes", "--store", str(store)]
         said = []
         with subprocess.Popen(

@@ -27,7 +27,7 @@ from vastbench.store import Store
 from vastbench.timing import Outcome
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
-EVIL = "<script>alert(1)</script>|**x**`$y$` [a](javascript:b)\n# h <img src=//evil.example/x>"
+EVIL = "a\x1b[31m\u202egnp\u2066<script>alert(1)</script>|**x**`$y$` [a](javascript:b)\n# h <img src=//evil.example/x>"
 
 
 def write_notebook(folder, name, *lines):
@@ -161,19 +161,26 @@ def test_two_reports_are_not_built_in_one_place(tmp_path):
         assert (folder / "half").exists()
 
 
-def test_foreign_words_stay_words_in_page_and_text(tmp_path):
+@pytest.fixture(scope="module")
+def foreign_report(tmp_path_factory):
+    """The page of a report whose names hold markup, and characters that drive terminals or turn text."""
+    folder = tmp_path_factory.mktemp("foreign")
     got = SEED.resources | {"gpu_name": EVIL, "region": EVIL}
     changes = {"resources": got, "conditions": SEED.conditions | {"image": EVIL, "profile": EVIL}, "study": EVIL}
     runs = [replace(SEED, id="a", **changes), replace(SEED, id="b", outcome=Outcome.FAILED, cause=EVIL, detail=EVIL, **changes)]
-    index = build_report(Source(phases_table(runs), study=EVIL), tmp_path / "out", notebooks=[])
-    page = index.read_text()
+    look = write_notebook(folder, "look", "print('fine')")
+    return build_report(Source(phases_table(runs), study=EVIL), folder / "out", notebooks=[look])
+
+
+def test_foreign_words_stay_words_in_page_and_text(foreign_report):
+    page = foreign_report.read_text()
     assert "alert(1)" in page
     assert "<script" not in page
     assert "evil.example" not in str(links(page))
     assert page.count("</title>") == 1
-    for picture in (index.parent / "figures").glob("*.svg"):
+    for picture in (foreign_report.parent / "figures").glob("*.svg"):
         assert "<script" not in picture.read_text()
-    text = (index.parent / "report.md").read_text()
+    text = foreign_report.with_name("report.md").read_text()
     assert "\n# h" not in text
     assert re.search(r"(?<!\\)<(script|img)", text) is None
     assert re.search(r"(?<!\\)\]\(javascript", text) is None
@@ -183,13 +190,8 @@ def test_foreign_words_stay_words_in_page_and_text(tmp_path):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
 
 
-def test_characters_that_drive_terminals_or_turn_text_reach_no_page(notebook, tmp_path):
-    name = "a\x1b[31m\u202egnp\u2066"
-    got = SEED.resources | {"gpu_name": name, "region": name}
-    runs = [replace(SEED, resources=got, conditions=SEED.conditions | {"image": name}, study=name)]
-    look = notebook("look", "print('fine')")
-    index = build_report(Source(phases_table(runs), study=name), tmp_path / "out", notebooks=[look])
-    for path in (index, index.with_name("report.md"), index.parent / "notebooks/look.html"):
+def test_characters_that_drive_terminals_or_turn_text_reach_no_page(foreign_report):
+    for path in (foreign_report, foreign_report.with_name("report.md"), foreign_report.parent / "notebooks/look.html"):
         assert "gnp" in path.read_text()
         assert not re.search("[\x1b\u202a-\u202e\u2066-\u2069]", path.read_text()), path
 

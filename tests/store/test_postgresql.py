@@ -1,8 +1,11 @@
 """A store on a server: a password that never shows, a server that goes away and comes back, refusals that do not pass."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -11,10 +14,12 @@ import sqlalchemy as sa
 
 from tests.postgres import PostgresServer
 from tests.store.records import SEED, lease
-from vastbench.errors import StoreError
+from vastbench.errors import Interrupted, StoreError
+from vastbench.interrupts import raising
 from vastbench.report.files import read_run
 from vastbench.store import Store, refusals
 from vastbench.store.database import LOCK_WAIT_S
+from vastbench.store.outbox import Outbox
 
 RUN = read_run(SEED)
 CANARY = "c@n/a:r y%"
@@ -219,3 +224,41 @@ def test_a_lock_that_is_not_given_is_tried_again_and_told(store, url, impatient)
             sa.event.listen(other._engine, "begin", lambda connection: connection.exec_driver_sql("SET lock_timeout = '50ms'"))
             with pytest.raises(StoreError, match="lock timeout"):
                 other.save_run(replace(RUN, id="waits"))
+
+
+@pytest.mark.parametrize("how", ["read", "write", "outbox"])
+@pytest.mark.parametrize("when", ["working", "looking whether it is there"])
+def test_a_signal_while_the_server_works_stops_us_and_is_no_refusal_of_the_store(store, how, when, monkeypatch):
+    """The driver cannot tidy up while it waits for an answer; its complaint about that must not stand for the signal."""
+    slow = "SELECT pg_sleep(3)"
+    if when != "working":
+        monkeypatch.setattr(store._engine.dialect, "_dialect_specific_select_one", slow)
+
+    def work(connection):
+        connection.execute(sa.text(slow))
+
+    def through_outbox(work):
+        with Outbox(store)._transaction() as connection:
+            work(connection)
+
+    do = {"read": store._read, "write": store._write, "outbox": through_outbox}[how]
+    tell = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    began = time.monotonic()
+    with raising(Interrupted("stop"), signal.SIGUSR1):
+        tell.start()
+        with pytest.raises(Interrupted, match="stop"):
+            do(work)
+    assert time.monotonic() - began < 3
+    monkeypatch.undo()
+    store.save_run(RUN)
+
+
+def test_a_refusal_while_a_signal_is_dealt_with_is_still_a_refusal(store, impatient):
+    def refuse(_connection):
+        raise sa.exc.OperationalError("SELECT", {}, Exception("faked"))
+
+    try:
+        raise Interrupted("stop")
+    except Interrupted:
+        with pytest.raises(StoreError, match="faked"):
+            store._write(refuse)

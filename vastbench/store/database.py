@@ -11,14 +11,17 @@ waits for a lock   ``LOCK_WAIT_S``, then says so                   the same
 """
 
 import os
+import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from vastbench.errors import StoreError
+from vastbench.interrupts import interruption_in
 from vastbench.store.refusals import place_of, store_error
 
 HEAD = "0005"
@@ -87,6 +90,23 @@ def url_of(place: str | Path) -> sa.URL:
     if url.get_backend_name() == "postgresql" and "@" in f"{url.host}{url.database}":
         raise unclear  # a password with @ or / in it that is not percent-encoded
     return url
+
+
+@contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction on ``engine``, committed when the body is done.
+
+    A signal that stops us is raised as such, whatever the driver makes of it: one that comes while the server answers leaves a
+    connection that cannot be tidied up, and that complaint must not be taken for the server's.
+    """
+    before = sys.exception()
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except sa.exc.SQLAlchemyError as error:
+        if stopped := interruption_in(error, since=before):
+            raise stopped from None
+        raise
 
 
 def serialised(connection: sa.Connection, what: str) -> None:
@@ -158,7 +178,7 @@ def _reads(connection: sa.Connection) -> bool:
 
 
 def _migrate(engine: sa.Engine, shown: str) -> None:
-    with engine.begin() as connection:
+    with transaction(engine) as connection:
         serialised(connection, "migrations")
         revision = _revision(connection)
         if revision == HEAD:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from vastbench.errors import NotFound, StoreError
+from vastbench.store.database import transaction
 from vastbench.store.refusals import store_error
 from vastbench.store.tables import webhook_configs as configs
 from vastbench.store.tables import webhook_deliveries as deliveries
@@ -203,7 +204,7 @@ class Outbox:
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
         try:
-            with self._engine.begin() as connection:
+            with transaction(self._engine) as connection:
                 yield connection
         except sa.exc.SQLAlchemyError as error:
             raise store_error(error, self._engine.url) from None

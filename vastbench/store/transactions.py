@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 
-from vastbench.store.database import READING, connect
+from vastbench.store.database import READING, connect, transaction
 from vastbench.store.refusals import place_of, store_error, tries
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ class Transactions:
     def _try(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with self._refusing():
             for attempt in tries():
-                with attempt, engine.begin() as connection:
+                with attempt, transaction(engine) as connection:
                     return work(connection)
         raise AssertionError("the last try returns or raises")
 
