@@ -1,16 +1,51 @@
 """Real processes for tests: an emulator started by hand, and commands that talk to it."""
 
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
 VASTBENCH = str(BIN / "vastbench")
+
+_Forking = multiprocessing.get_context("forkserver")
+_Forking.set_forkserver_preload(["tests.processes", "vastbench.cli", "vastbench.bench", "vastbench.emulator.app", "papermill"])
+
+
+def command(*words: object, env: Mapping[str, str], cwd: Path, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
+    """``vastbench WORDS`` in a process of its own, its standard input closed.
+
+    It is forked from one that has imported everything already, as importing takes longer than most commands. A process that is
+    signalled, or that somebody reads from while it runs, is better started as :data:`VASTBENCH`.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        out, err = Path(place) / "out", Path(place) / "err"
+        process = _Forking.Process(target=_become, args=([*map(str, words)], dict(env), str(cwd), str(out), str(err)))
+        process.start()
+        process.join(timeout_s)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(["vastbench", *map(str, words)], timeout_s, err.read_bytes())
+        return subprocess.CompletedProcess(["vastbench", *words], process.exitcode, out.read_text(), err.read_text())
+
+
+def _become(words: list[str], env: dict[str, str], cwd: str, out: str, err: str) -> None:
+    from vastbench.cli import main
+
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    for place, number in ((out, 1), (err, 2)):
+        os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    sys.argv = ["vastbench", *words]
+    main()
 
 
 def clean_environment(home: Path, **more: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 
 import pandas as pd
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.processes import VASTBENCH, clean_environment
+from tests.processes import clean_environment, command
 from vastbench.analysis.artefact import COLUMNS
 from vastbench.analysis.artefacts import artefacts
 from vastbench.cli import app
@@ -30,9 +29,7 @@ def check(tmp_path):
     """Run ``vastbench check`` as a process, with a fresh home."""
 
     def run(*words):
-        command = [VASTBENCH, "check", *map(str, words)]
-        environment = clean_environment(tmp_path)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+        done = command("check", *words, env=clean_environment(tmp_path), cwd=tmp_path)
         assert "Traceback" not in done.stderr + done.stdout
         return done
 

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment, emulator_process
+from tests.processes import VASTBENCH, clean_environment, command, emulator_process
 from vastbench.resources import shared
 from vastbench.store import LeaseRow, Store
 
@@ -23,10 +23,7 @@ def call(tmp_path):
 
     def run(*words, **environment):
         merged = clean_environment(tmp_path) | {"VASTBENCH_STORE": str(tmp_path / "runs.sqlite")} | environment
-        command = [VASTBENCH, *map(str, words)]
-        done = subprocess.run(
-            command, env=merged, capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL, cwd=tmp_path
-        )
+        done = command(*words, env=merged, cwd=tmp_path)
         assert "Traceback" not in done.stderr + done.stdout
         assert KEY not in done.stderr + done.stdout
         return done
@@ -91,12 +88,13 @@ def test_help_names_every_command_and_is_light():
     )
     subprocess.run([sys.executable, "-c", check], check=True, timeout=60)
     said = subprocess.run([VASTBENCH, "--help"], check=True, capture_output=True, text=True, timeout=60).stdout
-    for command in ("run", "study", "runs", "show", "offers", "import", "emulator", "notebook", "doctor"):
-        assert f"\n  {command} " in said
+    for name in ("run", "study", "runs", "show", "offers", "import", "emulator", "notebook", "doctor"):
+        assert f"\n  {name} " in said
 
 
 def test_an_unreachable_marketplace(call):
-    done = call("run", "--live", "--budget", "1", "--yes", VAST_URL="http://127.0.0.1:9", VAST_API_KEY=KEY)
+    nowhere = {"VAST_URL": "http://127.0.0.1:9", "VAST_API_KEY": KEY, "VASTBENCH_SPEED": "50"}
+    done = call("run", "--live", "--budget", "1", "--yes", **nowhere)
     expect(done, 4, "127.0.0.1", "VAST_URL")
 
 
@@ -258,7 +256,7 @@ def test_doctor_fails_with_what_to_fix(call, tmp_path):
 
 def test_a_list_that_cannot_be_read_is_not_said_to_be_empty(call):
     for words in ((), ("--json",), ("--dry-run",)):
-        done = call("reap", "--live", *words, VAST_URL="http://127.0.0.1:1", VAST_API_KEY=KEY)
+        done = call("reap", "--live", *words, VAST_URL="http://127.0.0.1:1", VAST_API_KEY=KEY, VASTBENCH_SPEED="50")
         assert (done.returncode, done.stdout) == (4, "")
         assert "127.0.0.1" in done.stderr
 

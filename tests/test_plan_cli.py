@@ -2,11 +2,10 @@
 
 import json
 import re
-import subprocess
 
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment
+from tests.processes import clean_environment, command
 from vastbench.analysis.plan import plan
 from vastbench.sources import load
 from vastbench.study import APART_S
@@ -15,10 +14,7 @@ from vastbench.study import APART_S
 @pytest.fixture
 def call(tmp_path):
     def run(*words):
-        command = [VASTBENCH, "plan", *words]
-        done = subprocess.run(
-            command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60, cwd=tmp_path
-        )
+        done = command("plan", *words, env=clean_environment(tmp_path), cwd=tmp_path)
         assert "Traceback" not in done.stderr + done.stdout
         return done
 
@@ -55,9 +51,7 @@ def test_it_answers_programs_and_hands_over_what_was_asked(call):
 def test_the_command_that_it_names_is_one(call, tmp_path):
     text = call("--target-width", "0.3", "--quantile", "0.25").stdout
     words = re.search(r"vastbench (study .*)", text)[1].replace("NAME", "x").split()
-    done = subprocess.run(
-        [VASTBENCH, *words, "--workers", "0"], env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60
-    )
+    done = command(*words, "--workers", "0", env=clean_environment(tmp_path), cwd=tmp_path)
     assert "The number of workers is 0" in done.stderr  # all else was understood
 
 

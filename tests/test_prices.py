@@ -2,13 +2,12 @@
 
 import csv
 import json
-import subprocess
 from datetime import date
 
 import pandas as pd
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment
+from tests.processes import clean_environment, command
 from vastbench.errors import NotFound, SettingsError
 from vastbench.prices import COLUMNS, RULES, check, prices
 from vastbench.report.pricelist import findings_text
@@ -225,8 +224,7 @@ def call(tmp_path):
     """Run ``vastbench prices``."""
 
     def run(*words):
-        command = [VASTBENCH, "prices", *map(str, words)]
-        return subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
+        return command("prices", *words, env=clean_environment(tmp_path), cwd=tmp_path)
 
     return run
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.analysis.made import made
 from tests.fleet import bench
-from tests.processes import VASTBENCH, clean_environment, emulator_process
+from tests.processes import VASTBENCH, clean_environment, command, emulator_process
 from tests.profiles import certain
 from vastbench.analysis.stopping import Settled, StoppingRule
 from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
@@ -446,10 +446,7 @@ def test_foreign_words_cannot_leave_their_place(first):
 
 def test_the_command_line_makes_a_study_and_says_what_comes_next(tmp_path):
     def call(*words):
-        command = [VASTBENCH, *words, "--store", str(tmp_path / "runs.sqlite")]
-        return subprocess.run(
-            command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60, cwd=tmp_path
-        )
+        return command(*words, "--store", tmp_path / "runs.sqlite", env=clean_environment(tmp_path), cwd=tmp_path)
 
     wanted = ("study", "--name", "cli", "--repeats", "2", "--speed", "50", "--profile", str(certain(tmp_path)))
     made = call(*wanted)
@@ -475,14 +472,14 @@ def test_the_command_line_makes_a_study_and_says_what_comes_next(tmp_path):
 
 def test_the_command_line_ends_a_study_that_knows_enough(tmp_path):
     measured(tmp_path, StoppingRule(0.9), there=12)
-    command = [VASTBENCH, "study", "--name", "precise", "--stop-width", "90%", "--store", str(tmp_path / "runs.sqlite")]
-    command += ["--profile", str(certain(tmp_path)), "--speed", str(SPEED)]
-    done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
+    wanted = ["study", "--name", "precise", "--stop-width", "90%", "--store", str(tmp_path / "runs.sqlite")]
+    wanted += ["--profile", str(certain(tmp_path)), "--speed", str(SPEED)]
+    done = command(*wanted, env=clean_environment(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"Ended by its precision: the median of time until useful lies between [\d.]+ and [\d.]+ s", done.stdout)
     assert "complete: no run was made" in done.stderr
-    command += ["--stop-width", "0.1%", "--stop-of", "wait running", "--stop-after", "0.0001"]
-    short = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
+    wanted += ["--stop-width", "0.1%", "--stop-of", "wait running", "--stop-after", "0.0001"]
+    short = command(*wanted, env=clean_environment(tmp_path), cwd=tmp_path)
     assert short.returncode == 11
     assert re.search(r"1[2-6] of 300 runs; its time was up", short.stderr)
     assert "Ended by its time: the median of wait running" in short.stdout
@@ -499,8 +496,7 @@ def test_the_command_line_ends_a_study_that_knows_enough(tmp_path):
     ],
 )
 def test_an_impossible_study_is_refused(tmp_path, options, word):
-    command = [VASTBENCH, "study", "--name", "x", *options]
-    done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=60)
+    done = command("study", "--name", "x", *options, env=clean_environment(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
     assert word in done.stderr
     assert not (tmp_path / "data").exists()

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment
+from tests.processes import VASTBENCH, clean_environment, command
 from vastbench.analysis.frames import phases_table
 from vastbench.errors import NotebookFailed, NotFound, SchemaError, StudyFailed, StudyIncomplete, UsageError
 from vastbench.report.build import Source, build_report, of_places, of_study, read_model, shortfall
@@ -264,8 +264,8 @@ def test_runs_of_one_study_give_the_report_its_name():
 
 
 def test_the_command_makes_all_of_it_with_our_notebooks(tmp_path):
-    command = [VASTBENCH, "report", "--data", "2026-01-02-rtx4090", "--out", "report"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=clean_environment(tmp_path), timeout=170)
+    arguments = [VASTBENCH, "report", "--data", "2026-01-02-rtx4090", "--out", "report"]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=clean_environment(tmp_path), timeout=170)
     assert done.returncode == 0, done.stderr
     report = tmp_path / "report"
     assert done.stdout.splitlines()[-1] == f"Report: {report / 'index.html'}"
@@ -282,13 +282,10 @@ def test_the_command_makes_all_of_it_with_our_notebooks(tmp_path):
     assert "notebook 02-phase-timings executed" in (report / "vastbench.log").read_text()
 
 
-@pytest.mark.parametrize("command", [["report"], ["report", "--study", "first"], ["export", "runs.parquet"]])
+@pytest.mark.parametrize("words", [["report"], ["report", "--study", "first"], ["export", "runs.parquet"]])
 @pytest.mark.parametrize("place", ["nothere.sqlite", "sqlite:///nothere.sqlite"])
-def test_a_store_that_is_not_there_is_named_and_not_made(tmp_path, command, place):
-    arguments = [VASTBENCH, *command, "--store", place]
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, cwd=tmp_path, env=clean_environment(tmp_path), timeout=60, check=False
-    )
+def test_a_store_that_is_not_there_is_named_and_not_made(tmp_path, words, place):
+    done = command(*words, "--store", place, env=clean_environment(tmp_path), cwd=tmp_path)
     assert done.returncode == NotFound.exit_code
     assert "There is no store nothere.sqlite." in done.stderr
     assert not list(tmp_path.glob("*nothere*"))
@@ -298,9 +295,9 @@ def test_a_store_that_is_not_there_is_named_and_not_made(tmp_path, command, plac
 def test_a_stopped_command_leaves_nothing_and_the_report_of_before(tmp_path, seed_report):
     shutil.copytree(seed_report.parent, tmp_path / "report")
     before = (tmp_path / "report" / "report.json").read_text()
-    command = [VASTBENCH, "report", "--data", "2026-01-02-rtx4090", "--out", "report"]
+    arguments = [VASTBENCH, "report", "--data", "2026-01-02-rtx4090", "--out", "report"]
     environment = clean_environment(tmp_path)
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         time.sleep(1.0)
