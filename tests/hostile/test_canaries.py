@@ -192,7 +192,7 @@ class Studied:
         self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"), str(looks))
         for name in ("runs.parquet", "runs.json"):
             self.call(f"export {name}", VASTBENCH, "export", str(self.folder / name), "--store", store)
-        for command in ("doctor", "show"):
+        for command in ("doctor", "runs", "show"):
             self.call(command, VASTBENCH, "--debug", command, "--store", store)
         self.call("a wrong key", VASTBENCH, "--debug", "offers", "--live", env={"VAST_API_KEY": self.key[:-1] + "x"})
 
