@@ -2,6 +2,7 @@
 
 import ast
 import socket
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -49,8 +50,11 @@ def test_nothing_is_unpickled_evaluated_or_unpacked(path):
 def listening() -> set[tuple[str, int]]:
     mine = psutil.Process()
     ours = [mine, *mine.children(recursive=True)]
-    found = [one for process in ours for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
-    return {(one.laddr.ip, one.laddr.port) for one in found}
+    found = []
+    for process in ours:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found += process.net_connections()
+    return {(one.laddr.ip, one.laddr.port) for one in found if one.status == psutil.CONN_LISTEN}
 
 
 def free_port() -> int:
