@@ -1,6 +1,6 @@
 """Do notifications lengthen a run? The same emulated runs with nobody to tell, and with receivers and a store that fail.
 
-    .venv/bin/python benchmarks/webhooks.py             # 40 runs per condition, the conditions taking turns
+    .venv/bin/python benchmarks/webhooks.py             # 40 runs per condition, the conditions taking turns, in four processes
     .venv/bin/python benchmarks/webhooks.py --runs 3
 
 ``none``: no receiver. ``dead``: nobody listens at its port. ``hanging``: it takes the request and never answers.
@@ -11,6 +11,7 @@ or when deliveries are not pending where they should be.
 """
 
 import argparse
+import multiprocessing
 import os
 import random
 import socket
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +74,12 @@ def one(folder: Path, condition: str, number: int, speed: float, port: int) -> t
         return run, left_s, pending_in(store)
 
 
+def turn(folder: Path, number: int, speed: float, port: int) -> list[tuple[str, tuple[Run, float, int]]]:
+    """A run under each condition, beginning with another one each time."""
+    order = CONDITIONS[number % 4 :] + CONDITIONS[: number % 4]
+    return [(condition, one(folder, condition, number, speed, port)) for condition in order]
+
+
 def interval(these: list[float], those: list[float], draws: int = 4000) -> tuple[float, float]:
     """The middle 95 % of the ratio of the medians when runs are drawn again."""
     chance = random.Random(1)
@@ -88,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--speed", type=float, default=20)
+    parser.add_argument("--lanes", type=int, default=4, help="processes at once; they mostly wait")
     chosen = parser.parse_args()
     totals: dict[str, list[float]] = {condition: [] for condition in CONDITIONS}
     leaving: dict[str, list[float]] = {condition: [] for condition in CONDITIONS}
@@ -97,9 +106,10 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="vastbench-benchmark-") as folder,
         socket.create_server(("127.0.0.1", 0), backlog=1000) as hanging,  # the kernel takes, and nobody ever answers
     ):
-        for number in range(chosen.runs):
-            for condition in CONDITIONS[number % 4 :] + CONDITIONS[: number % 4]:
-                run, left_s, waiting = one(Path(folder), condition, number, chosen.speed, hanging.getsockname()[1])
+        port = hanging.getsockname()[1]
+        with ProcessPoolExecutor(chosen.lanes, multiprocessing.get_context("spawn")) as pool:
+            turns = [pool.submit(turn, Path(folder), number, chosen.speed, port) for number in range(chosen.runs)]
+            for condition, (run, left_s, waiting) in (each for made in turns for each in made.result()):
                 failed += run.outcome is not Outcome.PASSED
                 totals[condition].append(run.total_s or 0.0)
                 leaving[condition].append(left_s)
