@@ -38,6 +38,9 @@ AMBIGUOUS_GRACE_S = 60.0
 CLEAR_NO = frozenset({400, 401, 402, 403, 404, 405, 410, 422, 429})
 """HTTP statuses with which a code of the marketplace's says for certain that a create did not happen."""
 
+TOO_FREQUENT = "too frequent"
+"""How the marketplace says in its own words that calls come too fast."""
+
 CONFIRM_DEADLINE_S = 180.0
 """How long closing a lease may take before it is reported as leaked or unknown."""
 
@@ -352,7 +355,9 @@ def clear_no(error: BaseException) -> bool:
         return False
     if isinstance(error, OfferGone):
         return error.code is not None or "no_such_ask" in error.message
-    if isinstance(error, (RateLimited, UsageError, NotSent)):
+    if isinstance(error, (UsageError, NotSent)):
+        return True
+    if isinstance(error, RateLimited) and TOO_FREQUENT in error.message:  # which it says without a code, too
         return True
     return isinstance(error, ApiError) and error.status in CLEAR_NO and error.code is not None
 

@@ -28,7 +28,7 @@ from vastbench.errors import (
 from vastbench.interrupts import shield
 from vastbench.keeper import AHEAD_S, kept
 from vastbench.label import Label
-from vastbench.lease import Journal, Lease, hold
+from vastbench.lease import Journal, Lease, clear_no, hold
 from vastbench.onstart import FIRST_COMMAND, SHORTEST_S, onstart
 from vastbench.owner import owner as this_process
 from vastbench.run import Attempt
@@ -292,8 +292,8 @@ class Provisioner:
                     number, outcome_of(error), offer.id, offer.machine_id, None, cause_of(error), summary_of(error)
                 )
                 rented.attempts.append(failed)
-                # These two are a clear no, so that another create cannot make a second instance.
-                if not isinstance(error, (OfferGone, RateLimited)) or number == conditions.attempts:
+                # Only after a clear no can another create not make a second instance.
+                if not isinstance(error, (OfferGone, RateLimited)) or not clear_no(error) or number == conditions.attempts:
                     raise
                 if isinstance(error, RateLimited):
                     self.clock.rest(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))
