@@ -11,7 +11,7 @@ from tests.profiles import certain
 from vastbench.bench import Bench
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.errors import Interrupted, LeaseNotClosed, Refused, StoreError
+from vastbench.errors import Interrupted, LeaseNotClosed, RateLimited, Refused, StoreError
 from vastbench.interrupts import interruption_in
 from vastbench.lease import clear_no
 from vastbench.provision import Conditions, Provisioner, vanished
@@ -334,3 +334,10 @@ def test_an_interruption_is_found_under_the_error_that_covers_it():
 def test_only_a_clear_no_counts_as_nothing_rented(status, code, certain_no):
     assert clear_no(Refused("faked", status=status, code=code)) is certain_no
     assert clear_no(Refused("faked", status=status, new_contract=7)) is False
+
+
+@pytest.mark.parametrize(
+    ("said", "certain_no"), [("API requests too frequent: endpoint threshold=1.0", True), ("<html>", False)]
+)
+def test_a_429_is_a_clear_no_in_the_marketplaces_own_words_only(said, certain_no):
+    assert clear_no(RateLimited(f"PUT /api/v0/asks/{{id}}/ refused: {said}", status=429)) is certain_no
