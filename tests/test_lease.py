@@ -324,6 +324,11 @@ def test_an_interruption_is_found_under_the_error_that_covers_it():
     [
         (410, "no_such_ask", True),
         (400, "invalid_args", True),
+        (402, "insufficient_credit", True),
+        (404, "auth_error", True),
+        (403, "Forbidden", False),  # a gateway's own word
+        (404, "not_found", False),
+        (502, "no_such_ask", False),
         (400, None, False),  # a gateway's, or a body that was cut
         (408, "timeout", False),
         (502, "bad_gateway", False),
@@ -331,7 +336,7 @@ def test_an_interruption_is_found_under_the_error_that_covers_it():
         (None, None, False),
     ],
 )
-def test_only_a_clear_no_counts_as_nothing_rented(status, code, certain_no):
+def test_only_a_code_of_the_closed_list_says_that_nothing_was_rented(status, code, certain_no):
     assert clear_no(Refused("faked", status=status, code=code)) is certain_no
     assert clear_no(Refused("faked", status=status, new_contract=7)) is False
 

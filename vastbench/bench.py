@@ -152,20 +152,27 @@ class Bench:
     def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
         """Stop the runs under way in other threads, close what is still held, and stop what was started.
 
-        Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all, and when an interruption
-        would hide that a run could not show it.
+        Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all: when a lease of a live bench
+        is still open, and when an interruption would hide that a run could not show it.
         """
         self._closing = True
         with shield(), ExitStack() as stack:
             stack.callback(self._stack.close)
+            stack.callback(self._name_what_is_open)
             self.stop()
             mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
             with self._idle:
                 self._idle.wait_for(lambda: not self._under_way - mine)
             for lease in list(self._provisioner.held):
                 stack.callback(lease.close)
-        if self._leaked and isinstance(error, (Interrupted, KeyboardInterrupt)):
-            raise LeaseNotClosed(self._leaked, hint="`vastbench doctor` names the lease.") from error
+        if self._leaked and (isinstance(error, (Interrupted, KeyboardInterrupt)) or (self.live and error is None)):
+            raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` looks again, and closes it.") from error
+
+    def _name_what_is_open(self) -> None:
+        mine = self._owner["id"]
+        left = [row.label for row in self.store.leases(open_only=True) if row.owner.get("id") == mine]
+        if self.live and left and not self._leaked:
+            self._leaked = f"Instances may exist and bill under {', '.join(left)}: their creates got no clear answer."
 
     @property
     def source(self) -> str:

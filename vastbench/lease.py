@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, LeaseNotClosed, OfferGone, RateLimited, StoreError, UsageError
+from vastbench.errors import ApiError, ApiUnreadable, LeaseNotClosed, OfferGone, RateLimited, StoreError, UsageError
 from vastbench.interrupts import shield
 from vastbench.store import LeaseRow
 from vastbench.timing import Moment, Outcome, PhaseName, Recorder
@@ -32,11 +32,25 @@ from vastbench.vast.watch import SHORTEST_PERIOD_S, Watch
 
 log = logging.getLogger(__name__)
 
-AMBIGUOUS_GRACE_S = 60.0
-"""Clock seconds for which the label of an ambiguous create is looked for. After that the lease stays open as unknown."""
+LISTED_WITHIN_S = 60.0
+"""Clock seconds that the list may lag behind a create: so long the label of one that named no instance is looked for."""
 
-CLEAR_NO = frozenset({400, 401, 402, 403, 404, 405, 410, 422, 429})
-"""HTTP statuses with which a code of the marketplace's says for certain that a create did not happen."""
+CLEAR_NO: dict[str, frozenset[int]] = {
+    # documented for PUT /asks/{id}/ (API reference of the marketplace)
+    "invalid_args": frozenset({400, 403, 404}),
+    "invalid_price": frozenset({400}),
+    "no_ssh_key_for_vm": frozenset({400}),
+    "no_such_ask": frozenset({400, 404, 410}),
+    # a wrong key: documented as 401, answered as 404 or 403
+    "auth_error": frozenset({401, 403, 404}),
+    # documented under "troubleshooting", without a status
+    **dict.fromkeys(("insufficient_credit", "spend_rate_limit", "missing_billing"), frozenset({400, 402, 403})),
+    "rate_limit_exceeded": frozenset({429}),
+}
+"""The codes with which the marketplace says that it did not create an instance, and the statuses that they come with.
+
+Closed on purpose: any gateway on the way can put a word of its own into ``error``, after the create took effect.
+"""
 
 TOO_FREQUENT = "too frequent"
 """How the marketplace says in its own words that calls come too fast."""
@@ -44,14 +58,14 @@ TOO_FREQUENT = "too frequent"
 CONFIRM_DEADLINE_S = 180.0
 """How long closing a lease may take before it is reported as leaked or unknown."""
 
-REST_S = 2.0
-"""Clock seconds to wait after an answer that could not be read, and between two looks for a label."""
+REST_S, LONGEST_REST_S = 2.0, 10.0
+"""Clock seconds to wait after an answer that could not be read, and between two looks for a label: first, and at most."""
 
 CLOCKS_APART_S = 300.0
 """Real seconds by which our clock and the marketplace's may differ."""
 
-CREATE_FAILED = "create failed: "
-"""How the note of a lease begins whose contract id came with an error."""
+NOT_NAMED = "create failed: "
+"""How the note of a lease begins whose instance its create did not name in so many words."""
 
 REPEAT_DESTROY_S = 10.0
 """How long an instance may outlive an acknowledged destroy before destroy is sent again."""
@@ -74,27 +88,53 @@ class Journal(Protocol):
         """Close a lease that is not closed yet, and sync it; whether this did it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """By what an instance is known to be ours.
+
+    ``opened``: the date of its lease, in epoch seconds; 0 when nobody knows. ``machine_id``: that of the offer.
+    """
+
+    label: str
+    opened: float = 0.0
+    machine_id: int | None = None
+
+    def fits(self, one: Instance) -> bool:
+        """Whether nothing that ``one`` shows, its label aside, speaks against it: not its date, and not its machine."""
+        began_before = one.start_date is not None and one.start_date <= self.opened - CLOCKS_APART_S
+        elsewhere = None not in (one.machine_id, self.machine_id) and one.machine_id != self.machine_id
+        return not began_before and not elsewhere
+
+    def proven_by(self, one: Instance | None) -> bool:
+        """Whether ``one`` is ours by its label and by all else that it shows."""
+        return one is not None and one.label == self.label and self.fits(one)
+
+
 @dataclass(slots=True, eq=False)
 class Lease:
     """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
 
-    ``opened``: the date of the lease, in epoch seconds. ``believed``: the marketplace said in so many words that it made this
-    instance; otherwise only the list can say that it is ours. ``held`` is the set of all leases that are held; a lease leaves
-    it when it is closed.
+    ``believed``: the marketplace said in so many words that it made this instance; otherwise only the list and the instance's
+    own page, together, can say that it is ours. ``held`` is the set of all leases that are held; a lease leaves it when it is
+    closed.
     """
 
     api: VastApi
     watch: Watch
     journal: Journal
     clock: Clock
-    label: str
+    identity: Identity
     instance_id: int
     created: Moment
-    opened: float
     held: set[Lease] = field(default_factory=set)
     believed: bool = True
     destroyed: Moment | None = None
     verdict: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The label of its instance."""
+        return self.identity.label
 
     def close(self, recorder: Recorder | None = None) -> str:
         """Destroy the instance and confirm that it is gone, timing both phases when a recorder is given.
@@ -131,31 +171,56 @@ class Lease:
         return verdict
 
     def _check_whose(self) -> None:
-        """See to it that the contract id is that of the instance with our label: an answer may have named another.
+        """See to it that what is destroyed is ours: an answer may have named another, and a list may mix up its rows.
 
-        Raises LeaseNotClosed, and nothing is destroyed, when that id is listed under somebody else's label.
+        What the create named is ours unless the list contradicts; what only carries our label is ours where its own page says
+        so too. Raises LeaseNotClosed, and nothing is destroyed, when that leaves nothing that is ours for certain.
         """
-        try:
-            if not self.believed and (found := _find(self.watch, self.clock, self.label)) is not None:
+        if not self.believed:
+            found = _find(self.api, self.watch, self.clock, self.identity)
+            if found is not None:
                 self._be(found)
+            elif (shown := self._page(self.instance_id)) is not None and not self.identity.proven_by(shown):
+                raise self._not_closed(f"instance {shown.id} is not ours: its label is {shown.label!r}")
+            return
+        try:
             listed = [one for page in self.watch.look(self.created.upper) for one in page.value]
         except ApiError as error:
-            if not self.believed:
-                raise self._not_closed(f"nobody can tell whether instance {self.instance_id} is ours: {error}") from error
             log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
             return
-        ours = [one.id for one in listed if one.label == self.label]
-        if ours and self.instance_id not in ours:
-            self._be(ours[0])
-        other = next((one for one in listed if one.id == self.instance_id and not self._may_be(one)), None)
-        if other is not None:
-            raise self._not_closed(f"instance {other.id} is not ours: its label is {other.label!r}")
+        labelled = [one.id for one in listed if one.label == self.label]
+        named = next((one for one in listed if one.id == self.instance_id), None)
+        if named is None and not labelled:  # gone already, or not listed yet
+            return
+        if named is not None and (named.label == self.label or (self._is_unlabelled(named) and not labelled)):
+            return
+        for candidate in dict.fromkeys([self.instance_id, *labelled]):
+            if self.identity.proven_by(self._page(candidate)):
+                log.warning(
+                    "the list shows the label %s with %s; by its own page it is that of %d", self.label, labelled, candidate
+                )
+                self._be(candidate)
+                return
+        shown_with = f"its label is {named.label!r}" if named else "it is not listed"
+        elsewhere = f", and the list shows ours with {', '.join(map(str, labelled))}" if labelled else ""
+        raise self._not_closed(f"instance {self.instance_id} is not ours for certain: {shown_with}{elsewhere}")
+
+    def _is_unlabelled(self, one: Instance) -> bool:
+        """Whether ``one`` has no label, and shows that it began no earlier than our lease."""
+        return not one.label and one.start_date is not None and self.identity.fits(one)
+
+    def _page(self, instance_id: int) -> Instance | None:
+        """The instance's own page. Raises LeaseNotClosed when it cannot be read."""
+        try:
+            return self.api.get_instance(instance_id).value
+        except ApiError as error:
+            raise self._not_closed(f"nobody can tell whether instance {instance_id} is ours: {error}") from error
 
     def _be(self, instance_id: int) -> None:
-        """Take ``instance_id`` for ours, because the list shows our label with it."""
+        """Take ``instance_id`` for ours, because it is proven to be."""
         if instance_id != self.instance_id:
             self.instance_id = instance_id
-            _note(self.journal, self.label, instance_id=instance_id)
+            _note(self.journal, self.label, instance_id=instance_id, note=f"{NOT_NAMED}found by its label")
 
     def _not_closed(self, why: str) -> LeaseNotClosed:
         """The error for a lease whose instance is not touched, after noting the reason."""
@@ -172,12 +237,6 @@ class Lease:
         except ApiError as error:
             log.warning("destroy of instance %d gave no clear answer: %s", self.instance_id, error)
             return None
-
-    def _may_be(self, one: Instance) -> bool:
-        """Whether ``one`` has our label; or none, if it was named in so many words and began no earlier than our lease."""
-        if not one.label:
-            return self.believed and one.start_date is not None and one.start_date > self.opened - CLOCKS_APART_S
-        return one.label == self.label
 
     def _is(self, one: Instance) -> bool:
         return one.id == self.instance_id or one.label == self.label
@@ -197,11 +256,14 @@ class Lease:
                     if by_id.value is None:
                         return Moment.between(last_no, by_id.received, "poll")
                     last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
-                else:
+                elif self.instance_id in (listed := [instance_id for _, instance_id in seen]):
                     last_no, verdict, evidence = seen[0][0], "leaked", "it is still on the list"
-                    if self.instance_id not in [instance_id for _, instance_id in seen]:
-                        self._be(seen[0][1])  # a second one with our label
-                        self._destroy()
+                elif self.identity.proven_by(self.api.get_instance(listed[0]).value):
+                    last_no, verdict, evidence = seen[0][0], "leaked", "a second instance has its label"
+                    self._be(listed[0])
+                    self._destroy()
+                else:
+                    last_no, verdict, evidence = seen[0][0], "unknown", _denied(listed[0])
             except ApiError as error:
                 look_at = self.clock.now() + REST_S
                 verdict, evidence = "unknown", str(error)
@@ -279,7 +341,7 @@ def _create(
     held: set[Lease],
     agree: Callable[[], None],
 ) -> Lease:
-    before, opened = clock.now(), time.time()
+    before, identity = clock.now(), Identity(request.label, time.time(), offer.machine_id)
     asked, answer = False, None
     try:
         agree()
@@ -289,22 +351,14 @@ def _create(
             phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
     except BaseException as error:
         made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
-        _undo(
-            api,
-            watch,
-            journal,
-            clock,
-            request.label,
-            error,
-            made,
-            before,
-            opened,
-            certain=not asked or clear_no(error),
-            held=held,
-        )
+        if made is None and (not asked or isinstance(error, (UsageError, NotSent))):
+            note = str(error)[:300]
+            _quietly(lambda: journal.close_lease(request.label, verdict="never created", note=note), request.label)
+        else:
+            _undo(api, watch, journal, clock, identity, error, made, before, held)
         raise
     created = Moment.between(answer.sent, answer.received, "action")
-    lease = Lease(api, watch, journal, clock, request.label, answer.value.new_contract, created, opened, held)
+    lease = Lease(api, watch, journal, clock, identity, answer.value.new_contract, created, held)
     held.add(lease)
     return lease
 
@@ -314,76 +368,92 @@ def _undo(
     watch: Watch,
     journal: Journal,
     clock: Clock,
-    label: str,
+    identity: Identity,
     error: BaseException,
     made: int | None,
     before: float,
-    opened: float,
-    *,
-    certain: bool,
     held: set[Lease],
 ) -> None:
-    """Destroy what a failed create may have made, and write down what became of it."""
-    if made is None and not certain:
+    """Destroy what a create that was sent may have made, whatever it was answered, and write down what became of it.
+
+    Raises ApiUnreadable when there was an instance although the answer said clearly that there was none.
+    """
+    label, said_no = identity.label, clear_no(error)
+    if made is None:
         try:
-            made = _find(watch, clock, label)
+            made = _find(api, watch, clock, identity)
         except LeaseNotClosed as unclear:
             _note(journal, label, verdict="unknown", note=unclear.message[:300])
             raise
+        if made is None and said_no:
+            _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
+            return
         if made is None:
-            note = f"not listed for {AMBIGUOUS_GRACE_S:g} s after a create without a clear answer: {error}"
+            note = f"not listed for {LISTED_WITHIN_S:g} s after a create without a clear answer: {error}"
             log.warning("the lease %s stays open: %s", label, note)
             _note(journal, label, verdict="unknown", note=note[:300])
             return
-    if made is None:
-        _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
-        return
-    _note(journal, label, state="held", instance_id=made, note=f"{CREATE_FAILED}{error}"[:300])
+    _note(journal, label, state="held", instance_id=made, note=f"{NOT_NAMED}{error}"[:300])
     lease = Lease(
-        api, watch, journal, clock, label, made, Moment.between(before, clock.now(), "action"), opened, held, believed=False
+        api, watch, journal, clock, identity, made, Moment.between(before, clock.now(), "action"), held, believed=False
     )
     held.add(lease)
     lease.close()
+    if said_no:
+        raise ApiUnreadable(
+            f"The create was answered with a refusal, and yet instance {made} was there under its label; it is destroyed. "
+            f"The answer: {error}",
+            hint="Something between here and the marketplace repeats or answers calls: look for a proxy or gateway.",
+            new_contract=made,
+        ) from error
 
 
 def clear_no(error: BaseException) -> bool:
-    """Whether a create that ended in ``error`` did not happen for certain.
+    """Whether a create that ended in ``error`` was not sent, or was refused in the marketplace's own words (``CLEAR_NO``).
 
-    A status alone is not enough, since anything on the way may have set it: the marketplace's own code must come with it.
+    Even that is no proof that nothing exists: whatever repeats calls on the way may show the refusal of the second.
     """
-    if isinstance(error, ApiError) and error.new_contract is not None:
-        return False
-    if isinstance(error, OfferGone):
-        return error.code is not None or "no_such_ask" in error.message
     if isinstance(error, (UsageError, NotSent)):
         return True
+    if not isinstance(error, ApiError) or error.new_contract is not None:
+        return False
     if isinstance(error, RateLimited) and TOO_FREQUENT in error.message:  # which it says without a code, too
         return True
-    return isinstance(error, ApiError) and error.status in CLEAR_NO and error.code is not None
+    code = "no_such_ask" if isinstance(error, OfferGone) and "no_such_ask" in error.message else error.code
+    return error.status in CLEAR_NO.get(code or "", ())
 
 
-def _find(watch: Watch, clock: Clock, label: str) -> int | None:
-    """The instance that carries ``label``, if one shows up within the grace; raises LeaseNotClosed if none was readable."""
-    deadline = clock.now() + AMBIGUOUS_GRACE_S
-    readable = False
+def _find(api: VastApi, watch: Watch, clock: Clock, identity: Identity) -> int | None:
+    """The instance that is ours by the list and by its own page, if one shows up as late as the list may lag.
+
+    Raises LeaseNotClosed when by then, and as long again, the list could not be read, or contradicts the instance's own page.
+    """
+    began, rest_s, unclear = clock.now(), REST_S, ""
     while True:
+        last = clock.now() - began >= LISTED_WITHIN_S
         try:
-            found = [one.id for page in watch.look(clock.now()) for one in page.value if one.label == label]
-            readable = True
-            if found:
-                return found[0]
+            pages = watch.look(clock.now())
+            unclear = ""
+            for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
+                if identity.proven_by(api.get_instance(found).value):
+                    return found
+                unclear = _denied(found)
+            if last and not unclear:
+                return None
         except ApiError as error:
-            readable = False
-            log.warning("the list could not be read while looking for %s: %s", label, error)
-        if clock.now() > deadline:
-            break
-        clock.sleep(REST_S)
-    if not readable:
-        raise LeaseNotClosed(
-            f"A create for {label} got no clear answer, and the list of instances cannot be read.",
-            hint=f"An instance with that label may bill: look for it with `vastai show instances --label {label}`.",
-        )
-    return None
+            unclear = f"the list of instances cannot be read: {error}"
+            log.warning("while looking for %s: %s", identity.label, unclear)
+        if clock.now() - began > 2 * LISTED_WITHIN_S:
+            raise LeaseNotClosed(
+                f"A create for {identity.label} may have made an instance: {unclear}.",
+                hint=f"It may bill: look for it with `vastai show instances --label {identity.label}`.",
+            )
+        clock.sleep(rest_s)
+        rest_s = min(1.5 * rest_s, LONGEST_REST_S)
+
+
+def _denied(instance_id: int) -> str:
+    return f"the list shows its label with instance {instance_id}, whose own page denies it"
 
 
 def _note(journal: Journal, label: str, **changes: Any) -> None:

@@ -36,7 +36,7 @@ from vastbench.errors import (
     VastbenchError,
 )
 from vastbench.label import Label, read_label
-from vastbench.lease import CREATE_FAILED, Lease, utc_now
+from vastbench.lease import NOT_NAMED, Identity, Lease, utc_now
 from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, state_of
 from vastbench.settings import is_loopback
 from vastbench.store import LeaseRow, Store
@@ -84,6 +84,7 @@ class _Task:
     why: str
     listed: bool = True
     reopen: bool = False
+    opened_known: bool = True
 
 
 def reap(
@@ -182,7 +183,7 @@ class _Look:
         if row.instance_id is not None:
             return _Task(row, why)
         if same:
-            return _Task(replace(row, instance_id=same[0], state="held"), why)
+            return _Task(_found(row, same[0]), why)
         if self._may_be_late(row, now):
             return left("its create may still be late", TOO_EARLY)
         return _Task(row, f"{why}, and no instance has its label", listed=False)
@@ -197,7 +198,7 @@ class _Look:
         """What is to become of an instance that has a label of ours and no open lease."""
         if closed is not None:
             why = f"it is listed, although its lease was closed as {closed.verdict}"
-            return _Task(replace(closed, instance_id=one.id, state="held"), why, reopen=True)
+            return _Task(_found(closed, one.id), why, reopen=True)
         whose = "this store's, which has lost it" if label.mark == self.store.mark else "another store's"
         until = label.deadline + timedelta(seconds=SILENCE_S)
         if until > datetime.now(UTC):
@@ -211,13 +212,11 @@ class _Look:
             url=self.api.url,
             offer_id=0,
             machine_id=one.machine_id,
-            instance_id=one.id,
             usd_per_hour=one.usd_per_hour or 0.0,
             opened_at=utc_now(),
             deadline_at=label.deadline.isoformat(),
-            state="held",
         )
-        return _Task(row, f"its lease is {whose}, and its last deadline is over")
+        return _Task(_found(row, one.id), f"its lease is {whose}, and its last deadline is over", opened_known=False)
 
     def _close(self, task: _Task) -> Finding:
         row = task.row
@@ -232,9 +231,10 @@ class _Look:
             return finding("never created")
         assert row.instance_id is not None  # noqa: S101 (a task that is listed has one)
         seen = Moment.exact(self.clock.now())
-        opened = datetime.fromisoformat(row.opened_at).timestamp()
-        lease = Lease(self.api, self.watch, self.store, self.clock, row.label, row.instance_id, seen, opened)
-        lease.believed = not row.note.startswith(CREATE_FAILED)
+        opened = datetime.fromisoformat(row.opened_at).timestamp() if task.opened_known else 0.0
+        identity = Identity(row.label, opened, row.machine_id)
+        lease = Lease(self.api, self.watch, self.store, self.clock, identity, row.instance_id, seen)
+        lease.believed = not row.note.startswith(NOT_NAMED)
         try:
             if not self.store.adopt(row, reopen=task.reopen):
                 return finding("left", "somebody else closed it meanwhile")
@@ -247,6 +247,12 @@ class _Look:
             return finding(still.get(row.label) or "unknown", error.message)
         except (ApiError, StoreError) as error:
             return finding("unknown", summary_of(error))
+
+
+def _found(row: LeaseRow, instance_id: int) -> LeaseRow:
+    """``row``, held on the instance that the list shows with its label: ours for certain only if its create named the same."""
+    held = replace(row, instance_id=instance_id, state="held")
+    return held if row.instance_id == instance_id else replace(held, note=f"{NOT_NAMED}found by its label")
 
 
 def account_of(api: VastApi) -> int | None:

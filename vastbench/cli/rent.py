@@ -96,10 +96,10 @@ def run(
             _agree(bench, conditions, ask=not yes)
         with for_stderr() as listener:
             done = bench.run(conditions, listener)
-    if as_json:
-        print_json(done.to_dict())
-    else:
-        print(done)
+        if as_json:
+            print_json(done.to_dict())
+        else:
+            print(done)
     if done.cause:
         raise typer.Exit(exit_code_of(done.cause))
 
@@ -203,18 +203,18 @@ def study(
                     _agree(bench, conditions, runs=missing, ask=not yes)
                 with study_for_stderr() as listener:
                     found = run_study(bench, found, workers=workers, listener=listener, minutes=stop_after)
+            if as_json:
+                print_json(found.to_dict())
+            else:
+                where = f" --store {store}" if store else ""
+                print(study_text(found))
+                if found.stopping:
+                    print(f"\n{stopping_text(found)}")
+                print(f"\nReport: vastbench report --study {name}{where}")
+                print(f"Table:  vastbench export {name}.parquet --study {name}{where}")
     except Interrupted as stopped:
         stopped.hint = "Every run that ended is stored; the same command goes on with the study."
         raise
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        where = f" --store {store}" if store else ""
-        print(study_text(found))
-        if found.stopping:
-            print(f"\n{stopping_text(found)}")
-        print(f"\nReport: vastbench report --study {name}{where}")
-        print(f"Table:  vastbench export {name}.parquet --study {name}{where}")
     if error := found.shortfall():
         raise error
 

@@ -334,7 +334,7 @@ class Store(Transactions):
         """
         this = tables.leases.c.label == lease.label
         held = sa.update(tables.leases).where(this if reopen else sa.and_(this, tables.leases.c.state != "closed"))
-        values = {"state": "held", "instance_id": lease.instance_id, "verdict": None, "closed_at": None}
+        values = {"state": "held", "instance_id": lease.instance_id, "note": lease.note, "verdict": None, "closed_at": None}
 
         def adopt_it(connection: sa.Connection) -> bool:
             serialised(connection, f"lease {lease.label}")

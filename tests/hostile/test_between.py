@@ -1,0 +1,250 @@
+"""What stands between vastbench and the marketplace may repeat, replace and mix up answers: nobody loses an instance by it."""
+
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.hostile.between import between
+from tests.profiles import certain
+from vastbench.cli import app
+from vastbench.clock import Clock
+from vastbench.emulator import Emulator
+from vastbench.errors import VastbenchError
+from vastbench.label import read_label
+from vastbench.lease import LISTED_WITHIN_S
+from vastbench.provision import Conditions, choose
+from vastbench.store import Store
+from vastbench.vast.api import VastApi
+from vastbench.vast.models import CreateRequest
+
+SPEED = 60
+LAGS = pytest.mark.parametrize("lag_s", [0, 20])
+"""Clock seconds by which the list lags behind the creates."""
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory):
+    """A marketplace, and the instance of somebody else on the same account."""
+    with (
+        Emulator(certain(tmp_path_factory.mktemp("market")), seed=4, speed=SPEED) as vast,
+        VastApi(vast.url, vast.api_key, clock=Clock(SPEED)) as api,
+    ):
+        conditions = Conditions()
+        offer = choose(api.search_offers(conditions.query()).value, conditions)
+        stranger = api.create_instance(offer.id, CreateRequest("ubuntu:22.04", 20.0, "somebody else's")).value.new_contract
+        yield SimpleNamespace(vast=vast, api=api, stranger=stranger)
+
+
+@dataclass
+class Ended:
+    """How a command ended: its exit code, and the error that it printed."""
+
+    code: int
+    error: str = ""
+
+
+@dataclass
+class Between:
+    """A list that lags behind what the creates did, and what is done to creates and to rows of the list."""
+
+    lag_s: float = 0.0
+    create: object = None
+    change: object = None
+    creates: int = 0
+    seen: dict = field(default_factory=dict)
+
+    def __call__(self, call):
+        if call.is_create and self.create:
+            self.creates += 1
+            return self.create(call)
+        if call.is_list:
+            return call.rows(self.shown)
+        return call.send()
+
+    def shown(self, rows):
+        now = time.monotonic()
+        rows = [row for row in rows if now - self.seen.setdefault(row["id"], now) >= self.lag_s / SPEED]
+        return self.change(rows) if self.change else rows
+
+
+@contextmanager
+def place(market, meddling, tmp_path, monkeypatch):
+    """``vastbench`` in this process with ``meddling`` between it and the market, and a store of its own."""
+    with between(market.vast.url, meddling) as url, Store(tmp_path / "runs.sqlite") as store:
+        monkeypatch.setenv("VAST_URL", url)
+        monkeypatch.setenv("VAST_API_KEY", market.vast.api_key)
+        monkeypatch.setenv("VASTBENCH_SPEED", str(SPEED))
+        monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
+        yield store
+    for left in market.vast.alive:
+        if left != market.stranger:
+            market.api.destroy_instance(left)
+
+
+def run(*words):
+    done = CliRunner().invoke(app, list(words or ["run", "--live", "--budget", "1", "--yes"]))
+    if isinstance(done.exception, VastbenchError):
+        return Ended(done.exception.exit_code, str(done.exception))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return Ended(done.exit_code, done.output)
+
+
+def nobody_lost_anything(market, store):
+    """The stranger's instance lives; no lease that is closed names one that does; ours live under open leases only."""
+    alive = set(market.vast.alive)
+    assert market.stranger in alive
+    assert not alive & {row.instance_id for row in store.leases() if row.state == "closed"}
+    opened = {row.label for row in store.leases(open_only=True)}
+    return {one.id for one in market.api.list_instances().value if one.id != market.stranger and one.label not in opened}
+
+
+@LAGS
+def test_a_create_that_a_gateway_repeats_leaves_no_instance(market, tmp_path, monkeypatch, lag_s):
+    def twice(call):
+        call.send()
+        return call.send()  # a true answer: the offer is gone
+
+    meddling = Between(lag_s=lag_s, create=twice)
+    with place(market, meddling, tmp_path, monkeypatch) as store:
+        ended = run()
+        assert nobody_lost_anything(market, store) == set()
+        assert market.vast.alive == [market.stranger]
+        assert (ended.code, meddling.creates) == (4, 1)
+        assert [row.verdict for row in store.leases()] == ["destroyed"]
+
+
+@LAGS
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (403, {"error": "Forbidden"}),
+        (404, {"error": "Not Found", "path": "/api/v0/asks/"}),
+        (404, {"detail": "Not Found"}),
+        (401, {"code": "unauthorized", "message": "no"}),
+        (400, {"success": False, "error": "bad_request", "msg": "no"}),
+        (422, {"error": "Unprocessable Entity"}),
+        (429, {"error": "slow down"}),
+        (410, {"error": "Gone"}),
+        (410, {"success": False, "error": "no_such_ask", "msg": "the words of the marketplace, after it made one"}),
+        (401, {"success": False, "error": "auth_error", "msg": "Invalid user key"}),
+        (400, {"success": False, "error": "insufficient_credit", "msg": "no"}),
+    ],
+    ids=lambda answer: f"{answer[0]} {next(iter(answer[1].values()))}",
+)
+def test_whatever_a_gateway_answers_after_the_create_took_effect_no_instance_is_left(
+    market, tmp_path, monkeypatch, answer, lag_s
+):
+    def made_and_refused(call):
+        call.send()
+        return answer[0], json.dumps(answer[1]).encode()
+
+    meddling = Between(lag_s=lag_s, create=made_and_refused)
+    with place(market, meddling, tmp_path, monkeypatch) as store:
+        ended = run()
+        assert market.vast.alive == [market.stranger]
+        assert [row.verdict for row in store.leases()] == ["destroyed"]
+        assert meddling.creates == 1
+        assert ended.code == 4
+
+
+def test_an_instance_that_is_listed_too_late_is_told_of_and_reaped(market, tmp_path, monkeypatch):
+    def made_and_refused(call):
+        call.send()
+        return 403, b'{"error": "Forbidden"}'
+
+    meddling = Between(lag_s=1.5 * LISTED_WITHIN_S, create=made_and_refused)
+    with place(market, meddling, tmp_path, monkeypatch) as store:
+        ended = run()
+        assert ended.code == 8
+        assert store.leases()[0].label in ended.error
+        assert nobody_lost_anything(market, store) == set()
+
+
+def test_an_offer_that_is_truly_gone_costs_an_attempt_and_not_the_run(market, tmp_path, monkeypatch):
+    gone = []
+
+    def first_gone(call):
+        if gone:
+            return call.send()
+        gone.append(call)
+        return 410, b'{"success": false, "error": "no_such_ask", "msg": "gone"}'
+
+    with place(market, Between(create=first_gone), tmp_path, monkeypatch) as store:
+        assert run().code == 0
+        assert [row.verdict for row in store.leases()] == ["never created", "destroyed"]
+
+
+def swapped(stranger, *, times=10**6):
+    """Rows in which our label stands with the stranger's instance, and the stranger's with ours, so many times."""
+    left = [times]
+
+    def change(rows):
+        theirs = next((row for row in rows if row["id"] == stranger), None)
+        ours = next((row for row in rows if read_label(row["label"])), None)
+        if theirs and ours and left[0] > 0:
+            left[0] -= 1
+            theirs["label"], ours["label"] = ours["label"], theirs["label"]
+        return rows
+
+    return change
+
+
+@pytest.mark.parametrize("times", [1, 10**6], ids=["once", "always"])
+def test_two_labels_that_change_places_cost_nobody_an_instance(market, tmp_path, monkeypatch, times):
+    with place(market, Between(change=swapped(market.stranger, times=times)), tmp_path, monkeypatch) as store:
+        ended = run()
+        assert market.vast.alive == [market.stranger]
+        assert ended.code == 0
+        assert [row.verdict for row in store.leases()] == ["destroyed"]
+
+
+def test_two_labels_that_change_places_in_every_answer_destroy_nothing_and_are_told_of(market, tmp_path, monkeypatch):
+    meddling = Between(change=swapped(market.stranger))
+    ours = []
+
+    def everywhere(call):
+        if call.is_create:
+            ours.append(json.loads(call.sent)["label"])
+        status, body = meddling(call)
+        if call.method == "GET" and call.path.startswith("/api/v0/instances/") and b'"label"' in body:
+            shown = json.loads(body)
+            shown["instances"]["label"] = ours[-1] if shown["instances"]["id"] == market.stranger else "somebody else's"
+            body = json.dumps(shown).encode()
+        return status, body
+
+    with place(market, everywhere, tmp_path, monkeypatch) as store:
+        ended = run()
+        assert ended.code == 8
+        assert "not ours for certain" in ended.error
+        assert nobody_lost_anything(market, store) == set()
+
+
+def test_after_a_lost_answer_labels_that_change_places_destroy_nothing_and_are_told_of(market, tmp_path, monkeypatch):
+    def lost(call):
+        call.send()
+        return 502, b"bad gateway"
+
+    meddling = Between(create=lost, change=swapped(market.stranger))
+    with place(market, meddling, tmp_path, monkeypatch) as store:
+        ended = run()
+        assert ended.code == 8
+        assert str(market.stranger) in ended.error
+        assert nobody_lost_anything(market, store) == set()
+
+
+def test_our_label_with_a_strangers_instance_is_not_reaped(market, tmp_path, monkeypatch):
+    """The run has ended and is closed; afterwards one list shows its label with an instance that is not ours."""
+    meddling = Between()
+    with place(market, meddling, tmp_path, monkeypatch) as store:
+        assert run().code == 0
+        label = store.leases()[0].label
+        meddling.change = lambda rows: [row | {"label": label} if row["id"] == market.stranger else row for row in rows]
+        ended = run("reap", "--live", "--yes")
+        assert market.vast.alive == [market.stranger]
+        assert ended.code == 8
+        assert str(market.stranger) in ended.error
