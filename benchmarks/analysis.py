@@ -12,7 +12,7 @@ from typing import Any
 
 from figures import Row, show
 
-from vastbench.run import Run
+from vastbench.record.run import Run
 
 CORES = 2
 LIMIT_RUNS, LIMIT_S = 300, 10
@@ -40,7 +40,7 @@ class Stopwatch:
 def sample(count: int) -> list[Run]:
     """The runs of the sample data set, over and over under new names, until there are ``count`` of them."""
     from vastbench.analysis.frames import runs_from
-    from vastbench.sources import load
+    from vastbench.io.tables import load
 
     runs = runs_from(load())
     return [replace(runs[i % len(runs)], id=f"{i:06}") for i in range(count)]
@@ -57,8 +57,9 @@ def report(runs: list[Run], timed: Stopwatch) -> None:
     from matplotlib import pyplot as plt
 
     from vastbench import charts
-    from vastbench.analysis import artefacts, bottleneck, certainty, cost, facts, findings, frames, providers, summary, useful
-    from vastbench.prices import prices
+    from vastbench.analysis.artefacts.detector import detector as artefacts
+    from vastbench.analysis import bottleneck, certainty, cost, facts, findings, frames, providers, summary, useful
+    from vastbench.io.prices import prices
 
     phases = timed("tidy frame from runs", frames.phases_table, runs)
     timed("one row per run", frames.runs_table, phases)

@@ -37,9 +37,9 @@ from tests.profiles import certain
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import RateLimited
-from vastbench.label import read_label
-from vastbench.onstart import SWITCH_LOOK_S
-from vastbench.provision import Conditions, choose
+from vastbench.rental.label import read_label
+from vastbench.rental.startup import SWITCH_LOOK_S
+from vastbench.rental.provisioner import Conditions, choose
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest
@@ -382,7 +382,7 @@ def lane(kills: int, postgres: bool, seed: int) -> Tally:
 
 def campaign_of(kills: int, postgres: bool, seed: int) -> Tally:
     """An emulator, a store that is reaped, one that is abandoned, and a store that fails."""
-    Children.set_forkserver_preload(["__main__", "vastbench.cli", "vastbench.bench", "vastbench.ssh.session"])
+    Children.set_forkserver_preload(["__main__", "vastbench.cli", "vastbench.bench.bench", "vastbench.ssh.session"])
     with ExitStack() as stack:
         place = tempfile.TemporaryDirectory(prefix="vastbench-chaos-", ignore_cleanup_errors=True)
         folder = Path(stack.enter_context(place))

@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vastbench.analysis.censored import Durations, quantile_estimate
-from vastbench.analysis.intervals import proportion_interval
+from vastbench.analysis.survival.quantiles import Durations, quantile_estimate
+from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.stopping import StoppingRule, ranks, relative_width
 
 CAMPAIGNS, LOOKS = 1000, 200

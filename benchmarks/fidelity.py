@@ -42,14 +42,14 @@ from looks import (
 from pollers import STATUS_CALLS, ById, Door, Looking, OfficialClient, OpenSsh, destroy, wait_running, wait_ssh
 from rich.console import Console
 
-from vastbench.bench import Bench
+from vastbench.bench.bench import Bench
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import NoOffer, OfferGone
-from vastbench.provision import Conditions, choose
-from vastbench.run import Run
-from vastbench.study import APART_S, run_study
-from vastbench.timing import Moment, PhaseName
+from vastbench.rental.provisioner import Conditions, choose
+from vastbench.record.run import Run
+from vastbench.bench.workers import APART_S, run_study
+from vastbench.record.phases import Moment, PhaseName
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest
 from vastbench.vast.watch import SHORTEST_PERIOD_S

@@ -20,12 +20,12 @@ import httpx
 from figures import Row, show
 from pollers import ById, OpenSsh, destroy, wait_running, wait_ssh
 
-from vastbench.bench import Bench
+from vastbench.bench.bench import Bench
 from vastbench.clock import Clock
 from vastbench.emulator.profile import Fixed, Profile, Sequence, load
-from vastbench.provision import Conditions
-from vastbench.run import Run
-from vastbench.timing import Moment, Outcome, Phase, PhaseName
+from vastbench.rental.provisioner import Conditions
+from vastbench.record.run import Run
+from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
 
 PERIOD_S = 10.0
 DEADLINE_S = 600.0

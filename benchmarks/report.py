@@ -12,7 +12,7 @@ from pathlib import Path
 from figures import Row, show
 
 from vastbench.report.build import build_report, of_places
-from vastbench.sources import SAMPLE
+from vastbench.io.tables import SAMPLE
 
 LIMIT_S = 60.0
 RUNS = 300

@@ -30,10 +30,10 @@ from pathlib import Path
 import pandas, scipy.stats  # noqa: F401 (whoever analyses has them; their import is not what is measured)
 
 from vastbench.analysis.bottleneck import shares, what_if
-from vastbench.analysis.censored import curve_table
+from vastbench.analysis.survival.quantiles import curve_table
 from vastbench.analysis.summary import outcomes, phase_summary
-from vastbench.sources import load
-from vastbench.timing import PhaseName
+from vastbench.io.tables import load
+from vastbench.record.phases import PhaseName
 
 def peak_mb():
     # Not getrusage, which counts what the parent had before this program began.
@@ -61,7 +61,7 @@ def grow(rows: int, path: Path) -> None:
     import numpy as np
     import pandas as pd
 
-    from vastbench.sources import export, load
+    from vastbench.io.tables import export, load
 
     sample = load()
     copies = -(-rows // len(sample))

@@ -18,9 +18,9 @@ from pathlib import Path
 import psutil
 from figures import Row, show
 
-from vastbench.bench import Bench
-from vastbench.progress import counts
-from vastbench.study import Study, StudyProgress, run_study
+from vastbench.bench.bench import Bench
+from vastbench.render.progress import counts
+from vastbench.bench.workers import Study, StudyProgress, run_study
 
 SAMPLE_S = 1.0
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from vastbench.bench import Bench
+from vastbench.bench.bench import Bench
 from vastbench.emulator import Emulator
-from vastbench.provision import Conditions
-from vastbench.run import Run
+from vastbench.rental.provisioner import Conditions
+from vastbench.record.run import Run
 
 
 @contextmanager

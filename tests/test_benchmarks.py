@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vastbench.analysis.artefacts import RULES
+from vastbench.analysis.artefacts.detector import RULES
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 

@@ -7,8 +7,8 @@ import pytest
 
 from tests.fleet import bench, make_runs
 from tests.profiles import certain
-from vastbench.run import Run
-from vastbench.timing import Moment, Outcome, PhaseName
+from vastbench.record.run import Run
+from vastbench.record.phases import Moment, Outcome, PhaseName
 
 RUNS = 50
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tests.fleet import bench, reachable
 from tests.profiles import certain
 from tests.store.records import lease
-from vastbench.budget import Budget, worst_usd
+from vastbench.rental.budget import Budget, worst_usd
 from vastbench.emulator import Emulator
 from vastbench.errors import BudgetRefused, UsageError
 from vastbench.owner import owner
-from vastbench.provision import Conditions, choose
-from vastbench.timing import Outcome
+from vastbench.rental.provisioner import Conditions, choose
+from vastbench.record.phases import Outcome
 
 SPEED = 60
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)

@@ -28,11 +28,11 @@ from vastbench.analysis.naive import naive_readings
 from vastbench.analysis.providers import compare
 from vastbench.analysis.stopping import USEFUL
 from vastbench.charts import curves, style
-from vastbench.prices import prices
-from vastbench.report.files import read_run
-from vastbench.resources import shared
-from vastbench.run import Cost, Run
-from vastbench.timing import PhaseName as P
+from vastbench.io.prices import prices
+from vastbench.io.files import read_run
+from vastbench.bundled import shared
+from vastbench.record.run import Cost, Run
+from vastbench.record.phases import PhaseName as P
 
 PUBLISHED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 SEED = phases_table([PUBLISHED])

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process
-from vastbench.resources import shared
+from vastbench.bundled import shared
 from vastbench.store import LeaseRow, Store
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"

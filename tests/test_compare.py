@@ -14,9 +14,9 @@ from vastbench.analysis.comparison import compare
 from vastbench.analysis.frames import phases_table
 from vastbench.cli import app
 from vastbench.errors import NotFound, SettingsError, UsageError
-from vastbench.sources import export, export_runs, load
+from vastbench.io.tables import export, export_runs, load
 from vastbench.store import Store
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 RUNNING, SSH = PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH
 

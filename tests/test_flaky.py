@@ -6,8 +6,8 @@ import pytest
 
 from tests.fleet import bench, make_runs
 from vastbench.errors import exit_code_of
-from vastbench.provision import Conditions
-from vastbench.timing import Outcome, PhaseName
+from vastbench.rental.provisioner import Conditions
+from vastbench.record.phases import Outcome, PhaseName
 
 RUNS, AT_ONCE, SPEED = 40, 8, 50
 CONDITIONS = Conditions(boot_deadline_s=400, ssh_deadline_s=200)

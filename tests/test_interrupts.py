@@ -18,9 +18,9 @@ from vastbench.analysis.frames import TOP_LEVEL
 from vastbench.clock import Clock
 from vastbench.errors import Interrupted
 from vastbench.interrupts import raising, shield
-from vastbench.resources import shared
+from vastbench.bundled import shared
 from vastbench.store import Store
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 from vastbench.vast.api import VastApi
 
 PHASES = list(TOP_LEVEL)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vastbench.bench import new_run_id
-from vastbench.label import Label, read_label
+from vastbench.bench.bench import new_run_id
+from vastbench.rental.label import Label, read_label
 
 DEADLINE = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
 OURS = Label("0123abcd", "20261123T181500-3f9a1c", 2, DEADLINE)

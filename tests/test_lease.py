@@ -8,16 +8,16 @@ import httpx
 import pytest
 
 from tests.profiles import certain
-from vastbench.bench import Bench
+from vastbench.bench.bench import Bench
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import Interrupted, LeaseNotClosed, RateLimited, Refused, StoreError
 from vastbench.interrupts import interruption_in
-from vastbench.lease import clear_no
-from vastbench.provision import Conditions, Provisioner, vanished
+from vastbench.rental.lease import clear_no
+from vastbench.rental.provisioner import Conditions, Provisioner, vanished
 from vastbench.scenarios.integration import integration
 from vastbench.store import Store
-from vastbench.timing import Outcome, PhaseName, Recorder
+from vastbench.record.phases import Outcome, PhaseName, Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import Instance
 from vastbench.vast.watch import Sighting, Watch

@@ -10,12 +10,12 @@ import pytest
 from tests.fleet import bench, make_runs, reachable
 from tests.profiles import certain
 from tests.store.records import lease
-from vastbench import provision
+from vastbench.rental import provisioner as provision
 from vastbench.emulator import Emulator
 from vastbench.owner import owner
-from vastbench.provision import Conditions
-from vastbench.study import run_study
-from vastbench.timing import Outcome, PhaseName
+from vastbench.rental.provisioner import Conditions
+from vastbench.bench.workers import run_study
+from vastbench.record.phases import Outcome, PhaseName
 
 SPEED = 60
 

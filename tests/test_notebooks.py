@@ -18,12 +18,12 @@ from matplotlib import pyplot as plt
 
 from vastbench.analysis.frames import phases_table
 from vastbench.errors import NotFound, UsageError
-from vastbench.report.files import read_run
-from vastbench.resources import shared
-from vastbench.run import Cost
-from vastbench.runner import check_parameters, run_notebook
-from vastbench.sources import export
-from vastbench.timing import Outcome
+from vastbench.io.files import read_run
+from vastbench.bundled import shared
+from vastbench.record.run import Cost
+from vastbench.notebooks.running import check_parameters, run_notebook
+from vastbench.io.tables import export
+from vastbench.record.phases import Outcome
 
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
 RENTING = [path for path in OURS if path.stem.startswith("01")]
@@ -159,7 +159,7 @@ def test_an_unknown_study_is_named(path, monkeypatch):
 def test_stored_runs_are_looked_at_without_renting(tmp_path, monkeypatch):
     later = replace(SEED, id="later", started_at="2026-02-01T00:00:00+00:00")
     export(phases_table([later, SEED]), tmp_path / "runs.parquet")
-    monkeypatch.setattr("vastbench.bench.Bench.__init__", lambda *_, **__: pytest.fail("a bench was opened"))
+    monkeypatch.setattr("vastbench.bench.bench.Bench.__init__", lambda *_, **__: pytest.fail("a bench was opened"))
     texts = told(RENTING[0], monkeypatch, data=str(tmp_path / "runs.parquet"), repeats=1)
     assert any("Run later" in text for text in texts)
     (answer,) = (text for text in texts if text.startswith("**"))

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 import vastbench
-from vastbench.resources import shared
+from vastbench.bundled import shared
 
 ROOT = shared(".")
 FIXED = {"jupyterlab", "papermill", "pandas", "matplotlib", "httpx", "paramiko", "nbval"}
@@ -41,9 +41,9 @@ def test_an_installed_wheel_finds_them_outside_a_checkout(wheel, tmp_path):
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True, timeout=60)
     check = (
         f"import sys; sys.path.insert(0, {str(site)!r});"
-        "import vastbench.runner, vastbench.emulator;"
+        "import vastbench.notebooks.running, vastbench.emulator;"
         f"assert vastbench.__file__.startswith({str(site)!r});"
-        "assert vastbench.runner.find_notebook('01-integration-test').is_file();"
+        "assert vastbench.notebooks.running.find_notebook('01-integration-test').is_file();"
         "vast = vastbench.emulator(profile='seed', speed=50).__enter__(); print(vast.url); vast.stop()"
     )
     done = subprocess.run([sys.executable, "-I", "-c", check], capture_output=True, text=True, cwd=tmp_path, timeout=60)

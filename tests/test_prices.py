@@ -9,9 +9,9 @@ import pytest
 
 from tests.processes import clean_environment, command
 from vastbench.errors import NotFound, SettingsError
-from vastbench.prices import COLUMNS, RULES, check, prices
-from vastbench.report.pricelist import findings_text
-from vastbench.resources import shared
+from vastbench.io.prices import COLUMNS, RULES, check, prices
+from vastbench.render.pricelist import findings_text
+from vastbench.bundled import shared
 
 TODAY = date(2026, 6, 1)
 ROW = {

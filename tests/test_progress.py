@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from vastbench.progress import counts, plain_study, study_lines
-from vastbench.report.files import read_run
-from vastbench.resources import shared
-from vastbench.study import Doing, StudyProgress
-from vastbench.timing import Outcome, PhaseName
+from vastbench.render.progress import counts, plain_study, study_lines
+from vastbench.io.files import read_run
+from vastbench.bundled import shared
+from vastbench.bench.workers import Doing, StudyProgress
+from vastbench.record.phases import Outcome, PhaseName
 
 HERE = Path(__file__).parent.parent
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
@@ -60,7 +60,7 @@ def test_a_terminal_has_one_line_for_each_worker_with_clock_seconds():
 
 TERMINAL = """
 from tests.test_progress import Doing, PhaseName, progress
-from vastbench.progress import study_for_stderr
+from vastbench.render.progress import study_for_stderr
 
 with study_for_stderr() as listen:
     listen(progress())
@@ -89,7 +89,7 @@ def test_on_a_terminal_only_the_last_counts_stay():
 def test_a_notebook_keeps_one_line(monkeypatch):
     from IPython import display as shown
 
-    from vastbench.progress import notebook_study
+    from vastbench.render.progress import notebook_study
 
     texts = []
 

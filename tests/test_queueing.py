@@ -8,7 +8,7 @@ from tests.fleet import bench
 from tests.profiles import certain
 from vastbench.analysis.frames import phases_table, runs_from
 from vastbench.ssh import probe
-from vastbench.timing import Moment, Phase, PhaseName, tree
+from vastbench.record.phases import Moment, Phase, PhaseName, tree
 
 SPEED = 20
 HELD_S = 12.0

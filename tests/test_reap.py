@@ -14,14 +14,14 @@ import sqlalchemy as sa
 
 from tests.profiles import certain
 from tests.test_lease import Faulty, refuse
-from vastbench import reap as reaping
+from vastbench.rental import reap as reaping
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import ApiUnreadable, RateLimited
-from vastbench.label import Label
+from vastbench.rental.label import Label
 from vastbench.owner import owner
-from vastbench.provision import Conditions, choose
-from vastbench.reap import close_after_dead_emulators, not_closed, reap
+from vastbench.rental.provisioner import Conditions, choose
+from vastbench.rental.reap import close_after_dead_emulators, not_closed, reap
 from vastbench.ssh.keys import RunKey
 from vastbench.store import LeaseRow, Store
 from vastbench.vast.api import VastApi
@@ -342,7 +342,7 @@ def test_calls_that_come_too_fast_are_waited_for_longer_than_other_failures_but_
 
 
 def test_an_instance_that_outlives_every_destroy_is_said_to(tmp_path, dead, monkeypatch):
-    monkeypatch.setattr("vastbench.lease.CONFIRM_DEADLINE_S", 20.0)
+    monkeypatch.setattr("vastbench.rental.lease.CONFIRM_DEADLINE_S", 20.0)
 
     def fault(request, _send):
         return httpx.Response(503, json={"msg": "faked"}) if request.method == "DELETE" else None

@@ -204,7 +204,7 @@ def test_at_a_terminal_it_asks_and_the_answer_counts(here, tmp_path):
 
 
 def test_what_cannot_be_closed_is_named_and_is_exit_code_8(tmp_path, monkeypatch):
-    monkeypatch.setattr("vastbench.lease.CONFIRM_DEADLINE_S", 20.0)
+    monkeypatch.setattr("vastbench.rental.lease.CONFIRM_DEADLINE_S", 20.0)
     with market(tmp_path, faults={"destroy-ignored": 1}) as (vast, api), place(tmp_path, vast, api, monkeypatch) as here:
         label = leave(here)
         (instance_id,) = here.listed()

@@ -16,13 +16,13 @@ from vastbench.cli import app
 from vastbench.emulator import Emulator
 from vastbench.errors import NotFound, StoreError, UsageError
 from vastbench.owner import SILENCE_S, owner
-from vastbench.provision import Conditions
+from vastbench.rental.provisioner import Conditions
 from vastbench.report.build import build_report, of_study, read_model, shortfall
-from vastbench.report.files import read_run
-from vastbench.sitting import bury_killed_runs
+from vastbench.io.files import read_run
+from vastbench.bench.launches import bury_killed_runs
 from vastbench.store import Store
-from vastbench.study import run_study
-from vastbench.timing import Outcome
+from vastbench.bench.workers import run_study
+from vastbench.record.phases import Outcome
 
 SPEED = 60
 RUN = read_run(SEED)

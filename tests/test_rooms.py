@@ -10,8 +10,8 @@ import pytest
 
 import vastbench
 from vastbench.analysis.frames import phases_table
-from vastbench.report.files import read_run
-from vastbench.resources import shared
+from vastbench.io.files import read_run
+from vastbench.bundled import shared
 
 PACKAGE = Path(vastbench.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -38,7 +38,7 @@ def offences(room: str, forbidden: tuple[str, ...]) -> list[str]:
     return [f"{path.name} imports {name}" for path in in_room(room) for name in imported(path) if name.startswith(forbidden)]
 
 
-ANALYSIS = ("vastbench.analysis", "vastbench.run", "vastbench.timing", "vastbench.errors")
+ANALYSIS = ("vastbench.analysis", "vastbench.record.run", "vastbench.record.phases", "vastbench.errors")
 NETWORK = {"http", "httpx", "paramiko", "requests", "socket", "urllib"}
 DISK = {"os", "pathlib", "shutil", "sqlalchemy", "subprocess", "tempfile"}
 CLOCK_AND_CHANCE = {"random", "secrets", "time"}
@@ -103,7 +103,7 @@ def test_timing_is_pure():
 
 
 def test_the_emulator_shares_no_code_with_the_client():
-    rooms = ("vastbench.emulator", "vastbench.errors", "vastbench.resources")
+    rooms = ("vastbench.emulator", "vastbench.errors", "vastbench.bundled")
     for path in (PACKAGE / "emulator").glob("*.py"):
         ours = {name for name in imported(path) if name.startswith("vastbench.")}
         assert [name for name in ours if not name.startswith(rooms)] == [], path.name

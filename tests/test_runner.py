@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vastbench.errors import NotebookFailed, NotFound, UsageError
-from vastbench.resources import shared
-from vastbench.runner import RunResult, check_parameters, convert, find_notebook, run_notebook
+from vastbench.bundled import shared
+from vastbench.notebooks.running import RunResult, check_parameters, convert, find_notebook, run_notebook
 
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
 

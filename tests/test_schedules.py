@@ -15,7 +15,7 @@ import yaml
 
 from vastbench import errors
 from vastbench.cli import app
-from vastbench.resources import shared
+from vastbench.bundled import shared
 
 DOCS = shared("docs")
 SAMPLES = sorted((DOCS / "schedules").iterdir())

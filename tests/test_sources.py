@@ -10,9 +10,9 @@ import pytest
 
 from vastbench.analysis.frames import phases_table
 from vastbench.errors import NotFound, SchemaError, SettingsError, StoreError, UsageError
-from vastbench.report.files import read_run, read_runs
-from vastbench.resources import shared
-from vastbench.sources import SCHEMA_KEY, export, export_runs, load
+from vastbench.io.files import read_run, read_runs
+from vastbench.bundled import shared
+from vastbench.io.tables import SCHEMA_KEY, export, export_runs, load
 from vastbench.store import Store
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")

@@ -18,12 +18,12 @@ from tests.processes import VASTBENCH, clean_environment, command, emulator_proc
 from tests.profiles import certain
 from vastbench.analysis.stopping import Settled, StoppingRule
 from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
-from vastbench.provision import Conditions
-from vastbench.report.text import stopping_text
-from vastbench.sources import load
+from vastbench.rental.provisioner import Conditions
+from vastbench.render.text import stopping_text
+from vastbench.io.tables import load
 from vastbench.store import Store
-from vastbench.study import APART_S, EndedBy, Study, run_study
-from vastbench.timing import Outcome, PhaseName
+from vastbench.bench.workers import APART_S, EndedBy, Study, run_study
+from vastbench.record.phases import Outcome, PhaseName
 
 SPEED = 50
 
@@ -206,7 +206,7 @@ def test_a_study_in_which_nothing_passes_has_failed(tmp_path):
 
 
 def test_an_instance_that_is_not_confirmed_gone_ends_the_study(tmp_path, monkeypatch):
-    monkeypatch.setattr("vastbench.lease.CONFIRM_DEADLINE_S", -1.0)
+    monkeypatch.setattr("vastbench.rental.lease.CONFIRM_DEADLINE_S", -1.0)
     profile = tmp_path / "late.toml"
     profile.write_text(
         certain(tmp_path).read_text().replace("[lag]", '[lag]\ngone = { kind = "fixed", value = 60, basis = "assumption" }')
@@ -390,7 +390,7 @@ def test_an_interruption_is_raised_only_when_every_run_is_stored_and_every_lease
 
 
 def test_an_interruption_does_not_hide_an_instance_that_may_still_exist(tmp_path, monkeypatch):
-    monkeypatch.setattr("vastbench.lease.CONFIRM_DEADLINE_S", -1.0)
+    monkeypatch.setattr("vastbench.rental.lease.CONFIRM_DEADLINE_S", -1.0)
     profile = tmp_path / "late.toml"
     profile.write_text(
         certain(tmp_path).read_text().replace("[lag]", '[lag]\ngone = { kind = "fixed", value = 60, basis = "assumption" }')

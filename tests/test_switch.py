@@ -9,13 +9,13 @@ import pytest
 
 from tests.fleet import bench
 from tests.profiles import certain
-from vastbench import keeper, onstart
+from vastbench.rental import deadline as keeper, startup as onstart
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import ConnectionLost, StoreError
-from vastbench.guest import wrong_with_switch
-from vastbench.onstart import extension
-from vastbench.provision import Conditions, choose, endpoints_of
+from vastbench.rental.guest_clock import wrong_with_switch
+from vastbench.rental.startup import extension
+from vastbench.rental.provisioner import Conditions, choose, endpoints_of
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import wait_ready
 from vastbench.vast.api import VastApi

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vastbench.clock import Clock
 from vastbench.errors import BootFailed, DeadlineExceeded, Interrupted, UsageError
-from vastbench.timing import PARENTS, Moment, Outcome, Phase, PhaseName, Recorder, cause_of, tree
+from vastbench.record.phases import PARENTS, Moment, Outcome, Phase, PhaseName, Recorder, cause_of, tree
 
 readings = st.floats(min_value=0, max_value=1e6)
 

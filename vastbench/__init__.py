@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vastbench.analysis.frames import phases_table as phases_table
     from vastbench.analysis.frames import runs_from as runs_from
     from vastbench.analysis.frames import runs_table as runs_table
-    from vastbench.bench import Bench as Bench
+    from vastbench.bench.bench import Bench as Bench
     from vastbench.charts import boot_curves as boot_curves
     from vastbench.charts import cost_meters as cost_meters
     from vastbench.charts import failures_by_cause as failures_by_cause
@@ -37,30 +37,30 @@ if TYPE_CHECKING:
     from vastbench.charts import provider_costs as provider_costs
     from vastbench.charts import runs_over_time as runs_over_time
     from vastbench.errors import VastbenchError as VastbenchError
-    from vastbench.progress import notebook as notebook_progress
-    from vastbench.progress import notebook_study as notebook_study_progress
-    from vastbench.provision import Conditions as Conditions
-    from vastbench.report.text import verdict as verdict
-    from vastbench.run import Run as Run
-    from vastbench.runner import run_notebook as run_notebook
-    from vastbench.sources import load as load
+    from vastbench.render.progress import notebook as notebook_progress
+    from vastbench.render.progress import notebook_study as notebook_study_progress
+    from vastbench.rental.provisioner import Conditions as Conditions
+    from vastbench.render.text import verdict as verdict
+    from vastbench.record.run import Run as Run
+    from vastbench.notebooks.running import run_notebook as run_notebook
+    from vastbench.io.tables import load as load
     from vastbench.store import Store as Store
-    from vastbench.study import Study as Study
-    from vastbench.study import run_study as run_study
+    from vastbench.bench.workers import Study as Study
+    from vastbench.bench.workers import run_study as run_study
 
 _PLACES = {
-    "Bench": ("vastbench.bench", "Bench"),
-    "Conditions": ("vastbench.provision", "Conditions"),
-    "Run": ("vastbench.run", "Run"),
+    "Bench": ("vastbench.bench.bench", "Bench"),
+    "Conditions": ("vastbench.rental.provisioner", "Conditions"),
+    "Run": ("vastbench.record.run", "Run"),
     "Store": ("vastbench.store", "Store"),
-    "Study": ("vastbench.study", "Study"),
+    "Study": ("vastbench.bench.workers", "Study"),
     "VastbenchError": ("vastbench.errors", "VastbenchError"),
-    "notebook_progress": ("vastbench.progress", "notebook"),
-    "notebook_study_progress": ("vastbench.progress", "notebook_study"),
-    "run_study": ("vastbench.study", "run_study"),
-    "run_notebook": ("vastbench.runner", "run_notebook"),
-    "verdict": ("vastbench.report.text", "verdict"),
-    "load": ("vastbench.sources", "load"),
+    "notebook_progress": ("vastbench.render.progress", "notebook"),
+    "notebook_study_progress": ("vastbench.render.progress", "notebook_study"),
+    "run_study": ("vastbench.bench.workers", "run_study"),
+    "run_notebook": ("vastbench.notebooks.running", "run_notebook"),
+    "verdict": ("vastbench.render.text", "verdict"),
+    "load": ("vastbench.io.tables", "load"),
     "boot_curves": ("vastbench.charts", "boot_curves"),
     "cost_meters": ("vastbench.charts", "cost_meters"),
     "failures_by_cause": ("vastbench.charts", "failures_by_cause"),

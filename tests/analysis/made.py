@@ -1,7 +1,7 @@
 """Runs made by hand, to know what must come out of them."""
 
-from vastbench.run import Attempt, Cost, Run
-from vastbench.timing import Moment, Outcome, Phase, PhaseName
+from vastbench.record.run import Attempt, Cost, Run
+from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
 
 PASSED, FAILED, CENSORED = Outcome
 

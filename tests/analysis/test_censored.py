@@ -12,18 +12,9 @@ from scipy.stats import binom, bootstrap
 
 from tests.analysis.made import CENSORED, FAILED, made
 from tests.analysis.published import LEUKAEMIA, read
-from vastbench.analysis.censored import (
-    MOST_STEPS,
-    Durations,
-    curve_steps,
-    curve_table,
-    durations,
-    plateau,
-    quantile_estimate,
-    quantile_estimates,
-)
+from vastbench.analysis.survival.quantiles import MOST_STEPS, Durations, curve_steps, curve_table, durations, plateau, quantile_estimate, quantile_estimates
 from vastbench.analysis.frames import phases_table
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 INF = math.inf
 SEARCH, RUNNING, TOTAL = PhaseName.SEARCH, PhaseName.WAIT_RUNNING, PhaseName.TOTAL

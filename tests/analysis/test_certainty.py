@@ -11,8 +11,8 @@ from tests.analysis.made import CENSORED, FAILED, made
 from vastbench.analysis.certainty import CERTAINTY_COLUMNS, certainty
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import USEFUL
-from vastbench.run import Run
-from vastbench.timing import PhaseName as P
+from vastbench.record.run import Run
+from vastbench.record.phases import PhaseName as P
 
 
 def booted(number: int, seconds: float, machine: int | None = None, width: float = 2.0) -> Run:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.analysis.published import SKEWED
-from vastbench.analysis.clusters import cluster_bootstrap, design, drawn_machines, effective_n, numbered, repeated
+from vastbench.analysis.survival.clusters import cluster_bootstrap, design, drawn_machines, effective_n, numbered, repeated
 
 
 def clustered(sizes: list[int], between: float, within: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,13 +8,13 @@ import pytest
 from scipy.stats import norm
 
 from tests.analysis.made import CENSORED, FAILED, made
-from vastbench.analysis.censored import Durations, Estimate, durations
+from vastbench.analysis.survival.quantiles import Durations, Estimate, durations
 from vastbench.analysis.comparison import EFFECT_COLUMNS, Verdict, compare, effects, ratio_interval, success
 from vastbench.analysis.fairness import cautions
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import USEFUL
 from vastbench.errors import UsageError
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 RUNNING, SSH = PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH
 

@@ -3,11 +3,11 @@
 import pytest
 
 from tests.analysis.made import CENSORED, FAILED, made
-from vastbench.analysis.competing import INCIDENCE_COLUMNS, incidence
+from vastbench.analysis.survival.competing import INCIDENCE_COLUMNS, incidence
 from vastbench.analysis.frames import phases_table
-from vastbench.analysis.intervals import proportion_interval
+from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.summary import outcomes
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 RUNNING = PhaseName.WAIT_RUNNING
 RUNS = [

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tests.analysis.made import CENSORED, made
 from vastbench.analysis.cost import COST_COLUMNS, METERS, cost_summary, run_cost
 from vastbench.analysis.frames import phases_table
-from vastbench.report.files import read_run
-from vastbench.resources import shared
-from vastbench.run import Cost
-from vastbench.timing import Moment, PhaseName
+from vastbench.io.files import read_run
+from vastbench.bundled import shared
+from vastbench.record.run import Cost
+from vastbench.record.phases import Moment, PhaseName
 
 RUNNING, DESTROYED = Moment.between(62.5, 72.77, "poll"), Moment.between(98.5, 98.98, "action")
 

@@ -10,8 +10,8 @@ from scipy.optimize import minimize
 from scipy.stats import CensoredData, ecdf
 
 from tests.analysis.published import COSMESIS, DIABETES, FLIES, LEUKAEMIA, read
-from vastbench.analysis.curves import NEGLIGIBLE, Curve, curve, kaplan_meier, negligible, turnbull
-from vastbench.analysis.npmle import TOLERANCE, maximise, support
+from vastbench.analysis.survival.curves import NEGLIGIBLE, Curve, curve, kaplan_meier, negligible, turnbull
+from vastbench.analysis.survival.npmle import TOLERANCE, maximise, support
 
 INF = math.inf
 

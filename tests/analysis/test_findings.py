@@ -10,12 +10,12 @@ import pytest
 from vastbench.analysis.facts import facts
 from vastbench.analysis.findings import RULES, Kind, findings
 from vastbench.analysis.frames import phases_table
-from vastbench.prices import prices
-from vastbench.report.files import read_run
-from vastbench.report.findings import cell, spoken, worded
-from vastbench.resources import shared
-from vastbench.run import Attempt, Cost
-from vastbench.timing import Moment, Outcome, Phase, PhaseName
+from vastbench.io.prices import prices
+from vastbench.io.files import read_run
+from vastbench.render.findings import cell, spoken, worded
+from vastbench.bundled import shared
+from vastbench.record.run import Attempt, Cost
+from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 PRICES = prices()

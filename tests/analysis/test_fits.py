@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tests.analysis.published import DIABETES, read
-from vastbench.analysis.fits import Fit, fit
+from vastbench.analysis.survival.fits import Fit, fit
 
 INF = math.inf
 

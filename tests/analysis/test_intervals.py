@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binomtest, quantile_test, uniform
 
-from vastbench.analysis.intervals import proportion_interval, proportion_intervals, quantile_interval, quantile_levels
+from vastbench.analysis.survival.intervals import proportion_interval, proportion_intervals, quantile_interval, quantile_levels
 
 
 def at_most(k: int, n: int, p: float) -> float:

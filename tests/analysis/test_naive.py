@@ -6,7 +6,7 @@ import pytest
 from tests.analysis.made import CENSORED, FAILED, made
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.naive import known_durations, naive_readings
-from vastbench.timing import PhaseName as P
+from vastbench.record.phases import PhaseName as P
 
 RUNS = np.random.default_rng(7).lognormal(4.4, 0.3, 20_000)
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import CensoredData, logrank, mannwhitneyu
 
 from tests.analysis.published import COSMESIS, FLIES, LEUKAEMIA, read
-from vastbench.analysis.censored import Durations
-from vastbench.analysis.ranks import chance, difference, holm, sun_scores
+from vastbench.analysis.survival.quantiles import Durations
+from vastbench.analysis.survival.ranks import chance, difference, holm, sun_scores
 
 INF = math.inf
 NONE = Durations(np.empty(0), np.empty(0))

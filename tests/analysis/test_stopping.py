@@ -12,7 +12,7 @@ from scipy.special import betaln
 from scipy.stats import betabinom, binom
 
 from tests.analysis.made import CENSORED, FAILED, made
-from vastbench.analysis.censored import Durations
+from vastbench.analysis.survival.quantiles import Durations
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import (
     MIXING,
@@ -25,7 +25,7 @@ from vastbench.analysis.stopping import (
     worth,
 )
 from vastbench.errors import UsageError
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 INF = math.inf
 

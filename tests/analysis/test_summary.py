@@ -18,9 +18,9 @@ from vastbench.analysis.summary import (
     passed,
     phase_summary,
 )
-from vastbench.report.files import read_run
-from vastbench.resources import shared
-from vastbench.timing import PARENTS, PhaseName
+from vastbench.io.files import read_run
+from vastbench.bundled import shared
+from vastbench.record.phases import PARENTS, PhaseName
 
 SEARCH, CREATE, RUNNING, SSH = PhaseName.SEARCH, PhaseName.CREATE, PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")

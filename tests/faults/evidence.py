@@ -13,7 +13,7 @@ from unittest.mock import patch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.hostile.canaries import EMULATOR_KEY, SEED, planted, search
-from vastbench.run import Run
+from vastbench.record.run import Run
 from vastbench.ssh.keys import RunKey
 
 _USUAL = frozenset(vars(logging.makeLogRecord({})))

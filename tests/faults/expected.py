@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from vastbench.emulator.faults import FAULTS
-from vastbench.provision import Conditions
+from vastbench.rental.provisioner import Conditions
 
 MOST = Conditions().attempts
 

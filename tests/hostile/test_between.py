@@ -15,9 +15,9 @@ from vastbench.cli import app
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import VastbenchError
-from vastbench.label import read_label
-from vastbench.lease import LISTED_WITHIN_S
-from vastbench.provision import Conditions, choose
+from vastbench.rental.label import read_label
+from vastbench.rental.lease import LISTED_WITHIN_S
+from vastbench.rental.provisioner import Conditions, choose
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest

@@ -19,21 +19,21 @@ from vastbench.analysis.frames import phases_table
 from vastbench.cli import market, stored
 from vastbench.cli.app import print_json, print_table
 from vastbench.errors import CommandFailed, Interrupted, Refused, SshError, StudyIncomplete, VastbenchError
-from vastbench.prices import prices
-from vastbench.progress import plain
+from vastbench.io.prices import prices
+from vastbench.render.progress import plain
 from vastbench.report import build
-from vastbench.report.files import read_run
-from vastbench.report.html import run_html, study_html
+from vastbench.io.files import read_run
+from vastbench.render.html import run_html, study_html
 from vastbench.report.model import report_model
 from vastbench.report.page import index_page, markdown_text
-from vastbench.report.text import run_text, study_text, verdict
-from vastbench.resources import shared
-from vastbench.runner import run_notebook
+from vastbench.render.text import run_text, study_text, verdict
+from vastbench.bundled import shared
+from vastbench.notebooks.running import run_notebook
 from vastbench.ssh.command import shorten
 from vastbench.ssh.transport import NotYet
 from vastbench.store import Store
-from vastbench.study import Study
-from vastbench.timing import Outcome
+from vastbench.bench.workers import Study
+from vastbench.record.phases import Outcome
 from vastbench.vast.replies import Reply, read
 
 WORDS = {

@@ -11,9 +11,9 @@ import pytest
 
 import vastbench
 from tests.profiles import certain
-from vastbench.bench import Bench
+from vastbench.bench.bench import Bench
 from vastbench.emulator import Emulator
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 MODULES = sorted(Path(vastbench.__file__).parent.rglob("*.py"))
 LOADERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "jsonpickle"}

@@ -19,12 +19,12 @@ from tests.processes import VASTBENCH, clean_environment, command
 from vastbench.analysis.frames import phases_table
 from vastbench.errors import NotebookFailed, NotFound, SchemaError, StudyFailed, StudyIncomplete, UsageError
 from vastbench.report.build import Source, build_report, of_places, of_study, read_model, shortfall
-from vastbench.report.files import read_run
+from vastbench.io.files import read_run
 from vastbench.report.place import building, publish
-from vastbench.resources import shared
-from vastbench.sources import SCHEMA_KEY, export
+from vastbench.bundled import shared
+from vastbench.io.tables import SCHEMA_KEY, export
 from vastbench.store import Store
-from vastbench.timing import Outcome
+from vastbench.record.phases import Outcome
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 EVIL = "a\x1b[31m\u202egnp\u2066<script>alert(1)</script>|**x**`$y$` [a](javascript:b)\n# h <img src=//evil.example/x>"

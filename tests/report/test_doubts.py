@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from vastbench.analysis.frames import phases_table
 from vastbench.report.doubts import doubts
-from vastbench.report.files import read_run
-from vastbench.report.sentences import NO_RUN
-from vastbench.resources import shared
-from vastbench.run import Run
-from vastbench.timing import Moment, Outcome, PhaseName
+from vastbench.io.files import read_run
+from vastbench.render.sentences import NO_RUN
+from vastbench.bundled import shared
+from vastbench.record.run import Run
+from vastbench.record.phases import Moment, Outcome, PhaseName
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 

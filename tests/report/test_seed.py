@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vastbench.errors import SettingsError
-from vastbench.report.files import read_run
-from vastbench.report.seed import seed_from_run
-from vastbench.report.text import run_text
-from vastbench.resources import shared
-from vastbench.run import run_from_dict
-from vastbench.timing import Outcome, PhaseName
+from vastbench.io.files import read_run
+from vastbench.io.seed import seed_from_run
+from vastbench.render.text import run_text
+from vastbench.bundled import shared
+from vastbench.record.run import run_from_dict
+from vastbench.record.phases import Outcome, PhaseName
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
 PLAIN = json.loads(SEED.read_text())

@@ -10,12 +10,12 @@ import pytest
 from vastbench.analysis.bottleneck import what_if
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.providers import compare, same_gpu, seed_ratios
-from vastbench.prices import prices
-from vastbench.report import sentences
-from vastbench.report.files import read_run
-from vastbench.resources import shared
-from vastbench.run import Cost, Run
-from vastbench.timing import Moment, Outcome, PhaseName
+from vastbench.io.prices import prices
+from vastbench.render import sentences
+from vastbench.io.files import read_run
+from vastbench.bundled import shared
+from vastbench.record.run import Cost, Run
+from vastbench.record.phases import Moment, Outcome, PhaseName
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 PRICES = prices()

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistune import create_markdown
 
-from vastbench.report.neat import neat
-from vastbench.report.wording import escaped, listed, percent, plain, seconds, times, usd, within
+from vastbench.render.frames import neat
+from vastbench.render.wording import escaped, listed, percent, plain, seconds, times, usd, within
 
 
 @pytest.mark.parametrize("form", [seconds, usd, percent, times])

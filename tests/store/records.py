@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from vastbench.resources import shared
+from vastbench.bundled import shared
 from vastbench.store import LeaseRow
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"

@@ -16,7 +16,7 @@ from tests.postgres import PostgresServer
 from tests.store.records import SEED, lease
 from vastbench.errors import Interrupted, StoreError
 from vastbench.interrupts import raising
-from vastbench.report.files import read_run
+from vastbench.io.files import read_run
 from vastbench.store import Store, refusals
 from vastbench.store.database import LOCK_WAIT_S
 from vastbench.store.outbox import Outbox

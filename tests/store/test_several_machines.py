@@ -11,7 +11,7 @@ import pytest
 from tests.store.records import SEED, lease
 from vastbench.errors import StoreError, TooManyInstances
 from vastbench.owner import owner
-from vastbench.report.files import read_run
+from vastbench.io.files import read_run
 from vastbench.store import Store
 
 PROCESSES = 4

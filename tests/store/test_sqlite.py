@@ -7,7 +7,7 @@ import pytest
 
 from tests.store.records import SEED, lease
 from vastbench.errors import StoreError
-from vastbench.report.files import read_run
+from vastbench.io.files import read_run
 from vastbench.store import Store
 
 

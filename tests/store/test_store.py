@@ -18,7 +18,7 @@ import vastbench.store
 from tests.store.records import SEED, lease
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.owner import owner
-from vastbench.report.files import read_run
+from vastbench.io.files import read_run
 from vastbench.store import Store
 from vastbench.store.database import HEAD, connect
 from vastbench.store.rows import run_row

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from tests.store.records import SEED
 from vastbench.errors import StoreError
-from vastbench.report.files import read_run
+from vastbench.io.files import read_run
 from vastbench.store import Store
 from vastbench.store.unsaved import folders_of
 
@@ -128,7 +128,7 @@ import resource, sys, tempfile
 from dataclasses import replace
 from pathlib import Path
 from vastbench.errors import StoreError
-from vastbench.report.files import read_run
+from vastbench.io.files import read_run
 from vastbench.store import Store
 
 way, seed, folder = sys.argv[1], read_run(Path(sys.argv[2])), Path(sys.argv[3])

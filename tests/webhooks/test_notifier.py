@@ -12,13 +12,13 @@ from tests.fleet import bench
 from tests.profiles import certain
 from tests.webhooks.receiver import SECRET, receiving
 from vastbench.errors import BudgetRefused, LeaseNotClosed
-from vastbench.provision import Conditions
-from vastbench.report.files import read_run
-from vastbench.resources import shared
+from vastbench.rental.provisioner import Conditions
+from vastbench.io.files import read_run
+from vastbench.bundled import shared
 from vastbench.store import LeaseRow, Store
 from vastbench.store.outbox import DELIVERED, PENDING, Outbox
-from vastbench.study import run_study
-from vastbench.timing import Outcome
+from vastbench.bench.workers import run_study
+from vastbench.record.phases import Outcome
 from vastbench.webhooks import Event, Notifier, notifier
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")

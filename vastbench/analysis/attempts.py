@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vastbench.timing import Outcome
+from vastbench.record.phases import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

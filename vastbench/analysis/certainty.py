@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.censored import Durations, plateau, quantile_estimate
-from vastbench.analysis.clusters import design
+from vastbench.analysis.survival.quantiles import Durations, plateau, quantile_estimate
+from vastbench.analysis.survival.clusters import design
 from vastbench.analysis.stopping import USEFUL, observations
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +54,11 @@ def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> p
 
     Columns: ``n`` attempted runs that reached it, ``ended`` of them with success; ``never_rate`` of the others, with its exact
     interval; ``median_s`` and ``p90_s`` of all n, those that were cut off or failed included, with their 95 % intervals
-    (:func:`~vastbench.analysis.censored.quantile_estimate`, for which repeats on a machine count for what they are worth):
+    (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, for which repeats on a machine count for what they are worth):
     missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
     ``bounds_s``, the median width of what is known of one run; ``unnamed``, how many of those that ended name no machine;
     ``machines``, ``largest_share``, ``icc``, ``design_effect`` and ``effective_n`` of those that ended
-    (:class:`~vastbench.analysis.clusters.Design`); ``method``, that of the median. Seconds; rates and shares 0–1.
+    (:class:`~vastbench.analysis.survival.clusters.Design`); ``method``, that of the median. Seconds; rates and shares 0–1.
     """
     import pandas as pd
 

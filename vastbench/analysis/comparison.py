@@ -1,7 +1,7 @@
 """Is B slower than A, faster, or the same within a margin? The effect and its interval first, then a test, then the verdict.
 
 The effect is the ratio of the medians, B ÷ A, over all attempted runs that reached a phase: those that failed or were cut off
-count as longer, see :func:`~vastbench.analysis.censored.durations`. Its interval is put together from those of the two medians
+count as longer, see :func:`~vastbench.analysis.survival.quantiles.durations`. Its interval is put together from those of the two medians
 on the logarithm (the method of variance estimates recovery, Zou and Donner 2008; for medians as Price and Bonett 2002), which
 count repeats on a machine for what they are worth, and vary together where machines are in both groups.
 
@@ -19,14 +19,14 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.censored import Durations, Estimate, quantile_estimate
-from vastbench.analysis.clusters import effective_n, numbered, repeated
+from vastbench.analysis.survival.quantiles import Durations, Estimate, quantile_estimate
+from vastbench.analysis.survival.clusters import effective_n, numbered, repeated
 from vastbench.analysis.fairness import cautions
-from vastbench.analysis.intervals import CONFIDENCE
-from vastbench.analysis.ranks import Spread, chance, difference, holm, together
+from vastbench.analysis.survival.intervals import CONFIDENCE
+from vastbench.analysis.survival.ranks import Spread, chance, difference, holm, together
 from vastbench.analysis.stopping import USEFUL, observations
 from vastbench.errors import UsageError
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +167,7 @@ def success(a: pd.DataFrame, b: pd.DataFrame, confidence: float = CONFIDENCE) ->
     """How much more often the attempted runs of the tidy frame ``b`` passed than those of ``a``.
 
     The interval is the hybrid score interval (Newcombe 1998, method 10). Runs on one machine count for as many as they are
-    worth (:func:`~vastbench.analysis.clusters.effective_n`); NaN where a group has a single machine with several runs.
+    worth (:func:`~vastbench.analysis.survival.clusters.effective_n`); NaN where a group has a single machine with several runs.
     """
     parts = [_passed(frame, confidence) for frame in (a, b)]
     (passed_a, n_a, rate_a, low_a, high_a), (passed_b, n_b, rate_b, low_b, high_b) = parts

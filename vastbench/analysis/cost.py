@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted, passed
-from vastbench.run import Cost
-from vastbench.timing import Moment, PhaseName
+from vastbench.record.run import Cost
+from vastbench.record.phases import Moment, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

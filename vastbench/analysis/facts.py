@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.artefacts import Artefact, artefacts, timings_of
+from vastbench.analysis.artefacts.detector import Artefact, artefacts, timings_of
 from vastbench.analysis.bottleneck import shares, what_if
 from vastbench.analysis.certainty import certainty
 from vastbench.analysis.cost import cost_summary
@@ -13,7 +13,7 @@ from vastbench.analysis.frames import RUN_COLUMNS
 from vastbench.analysis.providers import compare
 from vastbench.analysis.summary import attempted, outcomes, phase_summary
 from vastbench.analysis.useful import until_useful
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +63,7 @@ class Facts:
 
 
 def facts(phases: pd.DataFrame, prices: pd.DataFrame) -> Facts:
-    """The facts of the tidy frame ``phases``, beside the price table ``prices`` (see ``vastbench.prices``)."""
+    """The facts of the tidy frame ``phases``, beside the price table ``prices`` (see ``vastbench.io.prices``)."""
     tried = attempted(phases)
     return Facts(
         phases=phases,

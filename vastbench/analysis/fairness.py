@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.clusters import DOMINANT
-from vastbench.timing import PhaseName
+from vastbench.analysis.survival.clusters import DOMINANT
+from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,10 +14,10 @@ from enum import StrEnum
 from typing import Any
 
 from vastbench.analysis.facts import Facts
-from vastbench.analysis.intervals import quantile_interval
+from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.analysis.stopping import USEFUL
 from vastbench.errors import LeaseNotClosed
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 FEW = 6
 """Fewer runs than this have no 95 % interval of their median."""

@@ -16,8 +16,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.errors import SchemaError
-from vastbench.run import ROUNDING_S, Attempt, Cost, Run
-from vastbench.timing import PARENTS, Moment, Outcome, Phase, PhaseName
+from vastbench.record.run import ROUNDING_S, Attempt, Cost, Run
+from vastbench.record.phases import PARENTS, Moment, Outcome, Phase, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

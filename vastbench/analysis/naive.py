@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.censored import Durations
-from vastbench.analysis.clusters import design, numbered
+from vastbench.analysis.survival.quantiles import Durations
+from vastbench.analysis.survival.clusters import design, numbered
 from vastbench.analysis.frames import runs_table
-from vastbench.analysis.intervals import CONFIDENCE, quantile_levels
+from vastbench.analysis.survival.intervals import CONFIDENCE, quantile_levels
 from vastbench.analysis.stopping import USEFUL, StoppingRule, observations, ranks, relative_width
 from vastbench.errors import UsageError
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,7 +64,7 @@ class Plan:
     rented twice. ``unreachable``: why no number of runs will do, empty otherwise.
 
     What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
-    the quantile; ``icc`` and ``design_effect`` of the source (see :class:`~vastbench.analysis.clusters.Design`); seconds and
+    the quantile; ``icc`` and ``design_effect`` of the source (see :class:`~vastbench.analysis.survival.clusters.Design`); seconds and
     dollars of a mean run, failures included; ``floor``, the relative width that the bounds of the polls leave however many
     runs are made. Missing values are NaN.
     """

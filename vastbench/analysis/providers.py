@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.frames import runs_table
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ COLUMNS = {
 def compare(prices: pd.DataFrame, phases: pd.DataFrame) -> pd.DataFrame:
     """The measured runs' price in the first row (``ours``), then one row per row of ``prices`` that has a region.
 
-    ``prices`` is the table of :func:`vastbench.prices.prices`, ``phases`` a tidy frame. The columns are ``COLUMNS``:
+    ``prices`` is the table of :func:`vastbench.io.prices.prices`, ``phases`` a tidy frame. The columns are ``COLUMNS``:
     ``usd_per_hour`` of the whole instance (ours: the median over all runs with a price, GPU and disk, and the lowest and the
     highest of them in ``usd_per_hour_low`` and ``usd_per_hour_high``), ``usd_per_gpu_hour``,
     ``usd_per_gb_hour`` (per GB of GPU memory of the whole instance), ``ratio_per_hour`` and ``ratio_per_gb_hour`` (row ÷

@@ -20,18 +20,18 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.censored import Durations, check, durations
-from vastbench.analysis.clusters import effective_n
+from vastbench.analysis.survival.quantiles import Durations, check, durations
+from vastbench.analysis.survival.clusters import effective_n
 from vastbench.analysis.frames import phases_table
-from vastbench.analysis.intervals import CONFIDENCE
+from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.errors import UsageError
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from vastbench.run import Run
+    from vastbench.record.run import Run
 
 MIXING = 4.0
 """The weight of the mixture's prior, Beta(4p, 4(1 − p)): from 20 to 400 runs no other brings a rank more than two closer."""
@@ -87,7 +87,7 @@ def ranks(n: int, p: float, confidence: float = CONFIDENCE, worth: float | None 
 def worth(upper: np.ndarray, machine: np.ndarray | None, p: float, confidence: float = CONFIDENCE) -> float:
     """How many independent runs tell as much of the ``p``-quantile as these, of which several may be of one machine.
 
-    The :func:`~vastbench.analysis.clusters.effective_n` of the share that ended by the sample's quantile.
+    The :func:`~vastbench.analysis.survival.clusters.effective_n` of the share that ended by the sample's quantile.
     """
     import numpy as np
 
@@ -107,7 +107,7 @@ def relative_width(low: float, high: float) -> float:
 def observations(phases: pd.DataFrame, quantity: str = USEFUL) -> Durations:
     """What the attempted runs of the tidy frame ``phases`` say of ``quantity``, in the order in which they began.
 
-    ``quantity`` is a phase (see :func:`~vastbench.analysis.censored.durations`), or ``time until useful``, of which every run
+    ``quantity`` is a phase (see :func:`~vastbench.analysis.survival.quantiles.durations`), or ``time until useful``, of which every run
     speaks: one that passed lies between its bounds, one that a deadline cut off was longer than it waited, and one that failed
     never came, also when it failed after its first command.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import passed
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.bottleneck import FEWEST_FOR_BOOTSTRAP
-from vastbench.analysis.censored import Durations, curve_steps, plateau, quantile_estimate
+from vastbench.analysis.survival.quantiles import Durations, curve_steps, plateau, quantile_estimate
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
 from vastbench.analysis.stopping import USEFUL, observations
 from vastbench.charts import style
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     import numpy as np

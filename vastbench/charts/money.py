@@ -9,7 +9,7 @@ from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.charts import style
 from vastbench.charts.strip import CROWDED, draw_bounds, draw_points, draw_tick, offsets
-from vastbench.timing import Outcome
+from vastbench.record.phases import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

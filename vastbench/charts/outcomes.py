@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.frames import TOP_LEVEL, column, runs_table
-from vastbench.analysis.intervals import proportion_interval
+from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.summary import attempted, outcomes
 from vastbench.charts import style
 from vastbench.charts.strip import EXACT_S, MANY
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from vastbench.analysis.frames import TOP_LEVEL
 from vastbench.analysis.summary import attempted, phase_summary
 from vastbench.charts import style
 from vastbench.charts.strip import CROWDED, EXACT_S, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
-from vastbench.timing import PARENTS, Outcome, PhaseName
+from vastbench.record.phases import PARENTS, Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

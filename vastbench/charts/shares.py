@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vastbench.analysis.bottleneck import shares
 from vastbench.analysis.summary import passed
 from vastbench.charts import style
-from vastbench.timing import PhaseName
+from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.charts import style
 from vastbench.charts.strip import EXACT_S
-from vastbench.timing import Moment, PhaseName
+from vastbench.record.phases import Moment, PhaseName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from vastbench.run import Run
+    from vastbench.record.run import Run
 
 MOMENTS = (
     ("status is set", PhaseName.ALLOCATE),

@@ -13,7 +13,7 @@ from vastbench.errors import ArtefactsFound, NotFound
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vastbench.analysis.artefacts import Artefact
+    from vastbench.analysis.artefacts.detector import Artefact
 
 SHOWN = 6
 
@@ -32,7 +32,7 @@ def check(
     Files: long CSV (run,phase,seconds), wide CSV (boot_s, ssh_ms, …), JSON records, vastbench's own. Stored runs are taken
     together. Exit code 0: nothing found; 15: artefacts found.
     """
-    from vastbench.analysis.artefacts import RULES, artefacts, not_applicable
+    from vastbench.analysis.artefacts.detector import RULES, artefacts, not_applicable
 
     results = []
     for name, timings in _tables(places, store):
@@ -49,7 +49,7 @@ def check(
 
 def _tables(places: list[str], store: str | None) -> list[tuple[str, pd.DataFrame]]:
     """Each file by itself, and all stored runs together."""
-    from vastbench.timings import of_runs, read
+    from vastbench.io.timings import of_runs, read
 
     tables, runs = [], []
     for place in places:
@@ -69,8 +69,8 @@ def _tables(places: list[str], store: str | None) -> list[tuple[str, pd.DataFram
 
 
 def _print(name: str, timings: pd.DataFrame, found: list[Artefact], applied: list[str], silent: dict[str, str]) -> None:
-    from vastbench.report.text import clean
-    from vastbench.report.wording import counted, listed
+    from vastbench.render.text import clean
+    from vastbench.render.wording import counted, listed
 
     print(f"{clean(name)}: {counted(len(timings), 'row')} of {counted(timings['run'].nunique(), 'run')}")
     for artefact in found:
@@ -86,7 +86,7 @@ def _print(name: str, timings: pd.DataFrame, found: list[Artefact], applied: lis
 
 
 def _where(timings: pd.DataFrame, artefact: Artefact) -> str:
-    from vastbench.report.text import clean
+    from vastbench.render.text import clean
 
     rows = timings.loc[list(artefact.rows[:SHOWN])]
     of = "" if timings["run"].nunique() == 1 else "{run} "

@@ -84,7 +84,7 @@ def compare(
 def _quantities(phase: Sequence[str] | None, all_phases: bool, a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
     """What was asked for first, then with ``all_phases`` each phase that runs of both groups reached."""
     from vastbench.analysis.stopping import USEFUL
-    from vastbench.timing import PhaseName
+    from vastbench.record.phases import PhaseName
 
     first = list(dict.fromkeys(phase or [USEFUL]))
     if not all_phases:
@@ -94,8 +94,8 @@ def _quantities(phase: Sequence[str] | None, all_phases: bool, a: pd.DataFrame, 
 
 
 def _show(found: Comparison, names: tuple[str, str]) -> None:
-    from vastbench.report.text import clean
-    from vastbench.report.wording import seconds
+    from vastbench.render.text import clean
+    from vastbench.render.wording import seconds
 
     first = found.effects.iloc[0]
     sure = f"{100 * found.confidence:g} %"
@@ -184,7 +184,7 @@ def _success_sentence(found: Comparison) -> str:
 
 
 def _print_phases(found: Comparison, sure: str) -> None:
-    from vastbench.report.text import seconds_text
+    from vastbench.render.text import seconds_text
 
     rows = []
     for row in found.effects.to_dict("records"):

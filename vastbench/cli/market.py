@@ -27,7 +27,7 @@ def offers(
     as_json: JsonOption = False,
 ) -> None:
     """Search offers; this spends nothing, also with --live."""
-    from vastbench.report.text import clean
+    from vastbench.render.text import clean
     from vastbench.vast.query import OfferQuery
 
     search = OfferQuery.parse(query, order=order, limit=limit, allocated_storage_gb=disk)
@@ -65,9 +65,9 @@ def prices(
     from datetime import UTC, datetime
 
     from vastbench.errors import NotFound
-    from vastbench.prices import check as doubts
-    from vastbench.prices import prices as listed
-    from vastbench.report.pricelist import HEAD, findings_text, price_cells
+    from vastbench.io.prices import check as doubts
+    from vastbench.io.prices import prices as listed
+    from vastbench.render.pricelist import HEAD, findings_text, price_cells
 
     table = listed(file)
     shown = table if gpu is None else table[table["gpu_name"].str.contains(gpu, case=False, regex=False)]

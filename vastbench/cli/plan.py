@@ -47,7 +47,7 @@ def plan(
     For example: vastbench plan --target-width 15%
     """
     from vastbench.analysis.plan import plan as planned
-    from vastbench.study import APART_S
+    from vastbench.bench.workers import APART_S
 
     phases, place = _runs(source, study, store)
     made = planned(
@@ -69,8 +69,8 @@ def plan(
 def _runs(source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, str]:
     """The runs to plan from, and in words where they come from."""
     from vastbench.cli.app import open_store
-    from vastbench.report.text import clean
-    from vastbench.sources import SAMPLE, load
+    from vastbench.render.text import clean
+    from vastbench.io.tables import SAMPLE, load
 
     if source and store:
         raise SettingsError("--from and --store were both given.", hint="Name one place.")
@@ -86,7 +86,7 @@ def _runs(source: str | None, study: str | None, store: str | None) -> tuple[pd.
 
 
 def _show(made: Plan, place: str) -> None:
-    from vastbench.report.text import usd_text
+    from vastbench.render.text import usd_text
 
     rule = made.rule
     what = f"the {'median' if rule.quantile == 0.5 else f'{rule.quantile:g}-quantile'} of {rule.quantity}"

@@ -12,8 +12,8 @@ from vastbench.cli.app import JsonOption, KeyFile, StoreOption, app, open_market
 from vastbench.errors import ApiError, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from vastbench.bench import Bench
-    from vastbench.reap import Finding
+    from vastbench.bench.bench import Bench
+    from vastbench.rental.reap import Finding
     from vastbench.store import Store
 
 
@@ -35,8 +35,8 @@ def reap(
 
     vastbench reap --live --dry-run, then: vastbench reap --live
     """
-    from vastbench.reap import close_after_dead_emulators, not_closed
-    from vastbench.report.wording import counted
+    from vastbench.rental.reap import close_after_dead_emulators, not_closed
+    from vastbench.render.wording import counted
 
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
@@ -69,7 +69,7 @@ def reap(
 
 def offer_left_over(bench: Bench, *, ask: bool) -> None:
     """Close what dead processes left on this marketplace before something new is rented there; asks first if wanted."""
-    from vastbench.reap import not_closed
+    from vastbench.rental.reap import not_closed
 
     to_close = [one for one in bench.reap(dry_run=True) if one.verdict in ("to close", "too early")]
     if not to_close or (ask and not _agree(to_close)):
@@ -79,7 +79,7 @@ def offer_left_over(bench: Bench, *, ask: bool) -> None:
 
 
 def _reap(store: Store, api_key_file: object, dry_run: bool, yes: bool) -> list[Finding]:
-    from vastbench.reap import reap as reap_all
+    from vastbench.rental.reap import reap as reap_all
     from vastbench.vast.watch import Watch
 
     with open_market(True, api_key_file, "", None) as api:  # type: ignore[arg-type]
@@ -106,7 +106,7 @@ def _notify(store: Store, findings: list[Finding], told: set[str]) -> None:
 
 
 def _agree(to_close: list[Finding]) -> bool:
-    from vastbench.report.text import clean
+    from vastbench.render.text import clean
 
     print("Left over, and perhaps billing:", file=sys.stderr)
     for one in to_close:
@@ -118,14 +118,14 @@ def _agree(to_close: list[Finding]) -> bool:
 
 
 def _tell(finding: Finding) -> None:
-    from vastbench.report.text import clean
+    from vastbench.render.text import clean
 
     print(f"vastbench: {clean(finding.label)}: {finding.verdict} ({clean(finding.why)})", file=sys.stderr)
 
 
 def _say_what_needs_live(store: Store, as_json: bool) -> None:
-    from vastbench.reap import Finding
-    from vastbench.report.wording import counted
+    from vastbench.rental.reap import Finding
+    from vastbench.render.wording import counted
 
     still = store.leases(open_only=True)
     if as_json:
@@ -141,7 +141,7 @@ def _say_what_needs_live(store: Store, as_json: bool) -> None:
 def _show(findings: list[Finding], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from vastbench.report.text import clean
+    from vastbench.render.text import clean
 
     if as_json:
         print_json([asdict(one) for one in findings])

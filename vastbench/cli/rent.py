@@ -33,9 +33,9 @@ from vastbench.cli.app import (
 from vastbench.errors import BudgetRefused, Interrupted, UsageError, exit_code_of
 
 if TYPE_CHECKING:
-    from vastbench.bench import Bench
-    from vastbench.provision import Conditions
-    from vastbench.study import Study
+    from vastbench.bench.bench import Bench
+    from vastbench.rental.provisioner import Conditions
+    from vastbench.bench.workers import Study
 
 
 @app.command()
@@ -66,9 +66,9 @@ def run(
 
     Live, spending money: vastbench run --live --budget 0.25
     """
-    from vastbench.bench import Bench
-    from vastbench.progress import for_stderr
-    from vastbench.provision import Conditions
+    from vastbench.bench.bench import Bench
+    from vastbench.render.progress import for_stderr
+    from vastbench.rental.provisioner import Conditions
 
     conditions = Conditions(
         gpu_name=None if gpu == "any" else gpu.replace("_", " "),
@@ -158,11 +158,11 @@ def study(
     Free, on the emulator: vastbench study --name first --repeats 12 --seed 1
     """
     from vastbench.analysis.stopping import StoppingRule
-    from vastbench.bench import Bench
-    from vastbench.progress import study_for_stderr
-    from vastbench.provision import Conditions
-    from vastbench.report.text import stopping_text, study_text
-    from vastbench.study import check_plan, run_study
+    from vastbench.bench.bench import Bench
+    from vastbench.render.progress import study_for_stderr
+    from vastbench.rental.provisioner import Conditions
+    from vastbench.render.text import stopping_text, study_text
+    from vastbench.bench.workers import check_plan, run_study
 
     if resume:
         there = _to_resume(context, name, store, live)
@@ -254,8 +254,8 @@ def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) ->
     Raises BudgetRefused when not even one fits or nobody can be asked, LeaseNotClosed when something left over stays.
     """
     from vastbench.cli.reap import offer_left_over
-    from vastbench.provision import choose
-    from vastbench.report.text import clean
+    from vastbench.rental.provisioner import choose
+    from vastbench.render.text import clean
 
     offer_left_over(bench, ask=ask)
     offer = choose(bench.api.search_offers(conditions.query()).value, conditions)

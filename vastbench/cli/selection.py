@@ -52,7 +52,7 @@ def chosen(
 
 def _one(name: str, store: str | None) -> pd.DataFrame:
     from vastbench.analysis.frames import phases_table
-    from vastbench.sources import load
+    from vastbench.io.tables import load
 
     kind, _, rest = name.partition(":")
     kind = kind if kind in {"study", "run"} else ""
@@ -81,8 +81,8 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
 def _with_values(by: str, source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, pd.Series]:
     """The tidy frame, and the value of the column of each run as text."""
     from vastbench.analysis.frames import RUN_COLUMNS
-    from vastbench.sources import load
-    from vastbench.timing import PhaseName
+    from vastbench.io.tables import load
+    from vastbench.record.phases import PhaseName
 
     if by not in RUN_COLUMNS:
         raise NotFound(f"There is no column {by!r}.", hint=f"Choose one of {', '.join(RUN_COLUMNS)}.")

@@ -21,8 +21,8 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the stored runs, newest first."""
-    from vastbench.report.text import seconds_text, usd_text
-    from vastbench.timing import PhaseName
+    from vastbench.render.text import seconds_text, usd_text
+    from vastbench.record.phases import PhaseName
 
     with open_store(store) as opened:
         found = opened.runs(limit=limit, study=study)
@@ -60,13 +60,13 @@ def show(
     """Show one run: its phase tree with seconds, bounds and shares, the bottleneck marked."""
     if form not in {"tree", "json", "seed"}:
         raise SettingsError(f"There is no format {form!r}.", hint="Choose tree, json or seed.")
-    from vastbench.report.text import run_text
+    from vastbench.render.text import run_text
 
     with open_store(store) as opened:
         found = opened.run(name)
         other = opened.run(beside) if beside else None
     if form == "seed":
-        from vastbench.report.seed import seed_from_run
+        from vastbench.io.seed import seed_from_run
 
         print_json(seed_from_run(found))
     elif as_json or form == "json":
@@ -81,7 +81,7 @@ def import_run(
     store: StoreOption = None,
 ) -> None:
     """Import published runs into the store."""
-    from vastbench.report.files import read_runs
+    from vastbench.io.files import read_runs
 
     read = [(path, one) for path in files for one in read_runs(path)]
     with open_store(store) as opened:
@@ -105,8 +105,8 @@ def export(
         raise SettingsError(f"{out.name!r} is neither .parquet nor .json.", hint="For example: vastbench export runs.parquet")
     from vastbench.analysis.frames import phases_table
     from vastbench.errors import NotFound
-    from vastbench.sources import export as write_table
-    from vastbench.sources import export_runs
+    from vastbench.io.tables import export as write_table
+    from vastbench.io.tables import export_runs
 
     with open_store(store, made=False) as opened:
         found = opened.runs(study=study)[::-1]
@@ -137,7 +137,7 @@ def report(
     Exit code 0: some runs passed and none is missing; 10: none passed; 11: runs are missing; 9: a notebook failed.
     """
     from vastbench.report.build import build_report, of_places, of_runs, of_study, read_model, shortfall
-    from vastbench.report.wording import plain
+    from vastbench.render.wording import plain
     from vastbench.store.outbox import pending_in
 
     if data and store:

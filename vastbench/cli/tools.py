@@ -47,7 +47,7 @@ def notebook(
     out: Annotated[Path, typer.Option("--out", help="The folder for the executed notebook.")] = Path("out"),
 ) -> None:
     """Run a notebook with checked parameters through papermill; a failing one is kept and named."""
-    from vastbench.runner import run_notebook
+    from vastbench.notebooks.running import run_notebook
 
     values: dict[str, str] = {}
     for item in parameters or []:
@@ -66,7 +66,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check key, URL, store, SSH, kernel, isolation and disk, and say what to fix."""
-    from vastbench.doctor import examine
+    from vastbench.cli.doctor import examine
 
     findings = examine(store, api_key_file)
     if as_json:

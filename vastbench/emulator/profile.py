@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vastbench.emulator import draws
 from vastbench.errors import NotFound, SettingsError
-from vastbench.resources import shared
+from vastbench.bundled import shared
 
 
 class _Table(BaseModel):

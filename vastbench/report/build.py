@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vastbench.report.notebooks import Executed
-    from vastbench.run import Run
-    from vastbench.study import Study
+    from vastbench.record.run import Run
+    from vastbench.bench.workers import Study
 
 Echo = Callable[[str], None]
 FAILED = ".failed"
@@ -57,13 +57,13 @@ def of_study(study: Study) -> Source:
 
 
 def of_places(places: Sequence[str | Path | None], study: str | None = None) -> Source:
-    """Everything in ``places`` (see :func:`vastbench.sources.load`), or the runs of one ``study`` in them.
+    """Everything in ``places`` (see :func:`vastbench.io.tables.load`), or the runs of one ``study`` in them.
 
     A table of another schema is a problem that the report states: then it has no figures at all, since those of the rest
     would pass for the whole. Raises NotFound for a place or a study that is not there, SettingsError for a broken file.
     """
     from vastbench.analysis.frames import phases_table
-    from vastbench.sources import load
+    from vastbench.io.tables import load
 
     try:
         phases = load(*places, study=study)
@@ -143,7 +143,7 @@ def shortfall(model: dict[str, Any], store: str | None = None) -> VastbenchError
 def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list[Executed]:
     """Everything but the log, in ``folder``; the notebooks that failed."""
     from vastbench.report.page import index_page, markdown_text, notebook_page
-    from vastbench.sources import export
+    from vastbench.io.tables import export
 
     with log.step("runs.parquet written"):
         export(source.phases, folder / "runs.parquet")
@@ -166,7 +166,7 @@ def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list
 def _model(source: Source, folder: Path, log: Log) -> dict[str, Any]:
     """The report's model with its figures drawn, but without its list of files."""
     from vastbench.analysis.facts import facts
-    from vastbench.prices import prices
+    from vastbench.io.prices import prices
     from vastbench.report.figures import draw_figures, worth_drawing
     from vastbench.report.model import compared, report_model
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench import charts
 from vastbench.analysis.stopping import USEFUL
-from vastbench.report import sentences
+from vastbench.render import sentences
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,18 +18,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.artefacts import RULES, not_applicable, timings_of
+from vastbench.analysis.artefacts.detector import RULES, not_applicable, timings_of
 from vastbench.analysis.findings import Finding, findings
 from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.frames import runs_from
-from vastbench.analysis.intervals import CONFIDENCE, proportion_interval, quantile_interval
+from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
 from vastbench.analysis.stopping import USEFUL
 from vastbench.analysis.summary import attempted, passed
 from vastbench.analysis.typical import median_run
-from vastbench.report import sentences
-from vastbench.report.findings import spoken
-from vastbench.timing import Outcome, PhaseName
+from vastbench.render import sentences
+from vastbench.render.findings import spoken
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

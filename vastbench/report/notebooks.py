@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vastbench.errors import NotebookFailed
-from vastbench.report.wording import plain
-from vastbench.resources import shared
-from vastbench.runner import run_notebook
+from vastbench.render.wording import plain
+from vastbench.bundled import shared
+from vastbench.notebooks.running import run_notebook
 
 NOTEBOOKS = ("01-integration-test", "02-phase-timings", "03-boot-bottlenecks", "04-provider-costs", "05-how-sure-are-we")
 DATA = "../runs.parquet"

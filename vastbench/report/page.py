@@ -1,7 +1,7 @@
 """The report's pages and its Markdown text, made of the model by templates.
 
 Every value that is put into a template is escaped for its language, unless it is a sentence of our own, which is Markdown and
-has its foreign words escaped already (:mod:`vastbench.report.sentences`). The pages load nothing from anywhere: styles and
+has its foreign words escaped already (:mod:`vastbench.render.sentences`). The pages load nothing from anywhere: styles and
 images are inside, and a policy in their heads forbids the rest.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vastbench.report import tables
-from vastbench.report.findings import cell, worded
-from vastbench.report.text import clean
-from vastbench.report.wording import escaped, plain, reach
+from vastbench.render.findings import cell, worded
+from vastbench.render.text import clean
+from vastbench.render.wording import escaped, plain, reach
 
 if TYPE_CHECKING:
     from jinja2 import Environment

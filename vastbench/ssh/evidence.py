@@ -28,11 +28,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vastbench.timing import Moment
+from vastbench.record.phases import Moment
 
 
 class Step(StrEnum):
-    """The steps to a usable machine, in order, in the words of :class:`vastbench.timing.PhaseName`."""
+    """The steps to a usable machine, in order, in the words of :class:`vastbench.record.phases.PhaseName`."""
 
     PORT = "port"
     BANNER = "banner"

@@ -37,7 +37,7 @@ from vastbench.ssh.evidence import Failure, Step, Success, bounds
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.session import Session
 from vastbench.ssh.transport import Connection, Endpoint, NotYet
-from vastbench.timing import Moment
+from vastbench.record.phases import Moment
 
 __all__ = ["Endpoint", "NotReady", "Probe", "Ready", "Step", "wait_ready"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from vastbench.analysis.stopping import StoppingRule
-from vastbench.run import Attempt, Cost, Run
+from vastbench.record.run import Attempt, Cost, Run
 from vastbench.store import tables
-from vastbench.study import EndedBy, Study
-from vastbench.timing import Moment, Outcome, Phase, PhaseName
+from vastbench.bench.workers import EndedBy, Study
+from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
 
 READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
 NAMED = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin", "study")

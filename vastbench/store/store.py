@@ -13,13 +13,13 @@ from vastbench.analysis.attempts import KILLED, STOPPED_BY_US
 from vastbench.analysis.stopping import StoppingRule
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.owner import ENDED_BEAT, State, state_of
-from vastbench.run import Cost, Run
+from vastbench.record.run import Cost, Run
 from vastbench.store import tables, unsaved
 from vastbench.store.database import serialised, url_of
 from vastbench.store.refusals import place_of
 from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, with_ending, without_ending
 from vastbench.store.transactions import Transactions
-from vastbench.study import EndedBy, Study, check_plan
+from vastbench.bench.workers import EndedBy, Study, check_plan
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from vastbench.errors import SettingsError, StoreError
-from vastbench.run import Run, run_from_dict
+from vastbench.record.run import Run, run_from_dict
 from vastbench.store.refusals import place_of
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from vastbench.timing import Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
-    from vastbench.run import Run
+    from vastbench.record.run import Run
     from vastbench.store import LeaseRow
-    from vastbench.study import Study
+    from vastbench.bench.workers import Study
 
 LONGEST_DETAIL = 500
 

@@ -25,9 +25,9 @@ from vastbench.webhooks.events import Event, body_of, lease_data, run_event, stu
 from vastbench.webhooks.sending import deliver_due
 
 if TYPE_CHECKING:
-    from vastbench.run import Run
+    from vastbench.record.run import Run
     from vastbench.store import Store
-    from vastbench.study import Study
+    from vastbench.bench.workers import Study
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What timings show of how they were measured."""

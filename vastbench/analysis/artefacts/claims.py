@@ -1,0 +1,179 @@
+"""Rules for what a table claims beside its values: sums, rates, passes, and how many runs it counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.artefacts.rule import ANSWER, Artefact, ended_otherwise, has, last_tries, resolution, samples
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+APART = 0.005
+"""A sum that misses the total by less than this part of it is taken as adding up."""
+FASTEST_LINK = 12.5e9
+"""Bytes per second of 100 Gbit/s: no instance of the marketplace has a faster link."""
+SLACK = 1.02
+"""By so much a rate may exceed its link, for what the declared figure leaves out."""
+HALF = 0.5
+CROWD = 6
+"""From so many runs on, more than half of them on one machine is no chance."""
+ALL = 3
+"""From so many runs on, all of them on one machine is no chance."""
+
+
+def sums(timings: pd.DataFrame) -> Iterator[Artefact]:
+    """Runs whose phases do not add up to their stated total. A run that did not pass, or lacks a value, is left alone."""
+    rows = timings[timings["kind"].ne(ANSWER)] if has(timings, "kind") else timings
+    if has(rows, "parent"):
+        rows = rows[rows["parent"].isna() | rows["parent"].eq("total") | rows["phase"].eq("total")]
+    rows = rows[~rows["run"].isin(ended_otherwise(timings))]
+    stated = rows[rows["phase"] == "total"].drop_duplicates("run").set_index("run")["seconds"]
+    parts = rows[(rows["phase"] != "total") & rows["run"].isin(stated.index)]
+    last = last_tries(parts)
+    lacking = last.loc[last["seconds"].isna(), "run"]
+    parts = parts[~parts["run"].isin(lacking)]
+    grouped = parts.groupby("run", sort=False)["seconds"].agg(["sum", "size"])
+    grouped["total"] = stated.reindex(grouped.index)
+    grouped = grouped[(grouped["size"] > 1) & grouped["total"].notna()]
+    grouped["rest"] = grouped["total"] - grouped["sum"]
+    printed = resolution(parts["seconds"]) / 2 * (grouped["size"] + 1)
+    wrong = grouped[(grouped["rest"].abs() > APART * grouped["total"].abs()) & (grouped["rest"].abs() > printed + 1e-9)]
+    for sign, some in (("less", wrong[wrong["rest"] > 0]), ("more", wrong[wrong["rest"] < 0])):
+        if not some.empty:
+            yield _sum(rows, some, sign, len(grouped))
+
+
+def _sum(rows: pd.DataFrame, wrong: pd.DataFrame, sign: str, n: int) -> Artefact:
+    row = wrong.iloc[int(wrong["rest"].abs().to_numpy().argmax())]
+    rest = abs(float(row["rest"]))
+    part = rest / float(row["total"]) if row["total"] else float("nan")
+    missing = "The difference is time that no phase explains: a step was not timed, and all shares are of a part of the whole"
+    twice = "Phases overlap or one is counted twice: their shares add up to more than the whole"
+    return Artefact(
+        "phases do not add up",
+        tuple(rows.index[rows["run"].isin(wrong.index)]),
+        {
+            "n": n,
+            "runs": len(wrong),
+            "phases_s": float(row["sum"]),
+            "total_s": float(row["total"]),
+            "difference_s": rest,
+            "share": part,
+        },
+        f"In {len(wrong)} of {n} runs the phases sum to {sign} than the stated total; most in {row.name}: "
+        f"{row['sum']:.2f} s against {row['total']:.2f} s, a difference of {rest:.2f} s ({part:.1%}).",
+        f"{missing if sign == 'less' else twice}.",
+    )
+
+
+def rates(timings: pd.DataFrame) -> Iterator[Artefact]:
+    """Bytes per second beyond the declared link or, without one, beyond 100 Gbit/s."""
+    rows = samples(timings)
+    rows = rows[(rows["bytes"] > 0) & (rows["seconds"] > 0)]
+    link = rows["link_bytes_per_s"].fillna(FASTEST_LINK) if has(rows, "link_bytes_per_s") else FASTEST_LINK
+    rows = rows.assign(rate=rows["bytes"] / rows["seconds"], link=link)
+    for name, fast in rows[rows["rate"] > SLACK * rows["link"]].groupby("phase", sort=False):
+        worst = fast.iloc[int((fast["rate"] / fast["link"]).to_numpy().argmax())]
+        yield Artefact(
+            "rate above the link",
+            tuple(fast.index),
+            {"rows": len(fast), "bytes_per_s": float(worst["rate"]), "link_bytes_per_s": float(worst["link"])},
+            f"{name}: {len(fast)} rates exceed the link, the highest {worst['rate'] / 1e6:,.0f} MB/s on a link of "
+            f"{worst['link'] / 1e6:,.0f} MB/s.",
+            "These bytes did not cross the link in that time: they came from a cache, were compressed, or the clock stopped "
+            "before they were written. No transfer time can be foretold from this rate.",
+        )
+
+
+def passes(timings: pd.DataFrame) -> Iterator[Artefact]:
+    """Passes that could not have failed: nothing compared, nothing to compare, no time taken, or tries that nobody counted."""
+    if has(timings, "verified"):
+        claimed = timings[timings["verified"].eq(True)]
+        yield from _unchecked(claimed)
+    if has(timings, "outcome") and has(timings, "retries_allowed") and not has(timings, "attempts"):
+        again = timings[timings["retries_allowed"] > 0]
+        runs = again["run"].nunique()
+        if runs and not again["run"].isin(ended_otherwise(timings)).any():
+            allowed = float(again["retries_allowed"].max())
+            yield _pass(
+                again,
+                {"runs": runs, "retries_allowed": allowed},
+                f"All {runs} runs that were allowed more tries (up to {allowed:.0f}) passed; how many they took is not told.",
+                "A success rate of 100 % counts only the last try: first tries that failed, and their time, are hidden.",
+            )
+
+
+def _unchecked(claimed: pd.DataFrame) -> Iterator[Artefact]:
+    if "content_hash" in claimed:
+        bare = claimed[~claimed["run"].isin(claimed.loc[claimed["content_hash"].notna(), "run"])]
+        if runs := bare["run"].nunique():
+            yield _pass(
+                bare,
+                {"runs": runs},
+                f"{runs} runs claim verified content but record no hash of it."
+                if runs > 1
+                else "The run claims verified content but records no hash of it.",
+                "An empty, stale or wrong file could have passed the same way: this success says that a command ran, not that "
+                "the content was right.",
+            )
+    for column, what in (("files", "files"), ("bytes", "bytes")):
+        if has(claimed, column) and len(empty := claimed[claimed[column] == 0]):
+            yield _pass(
+                empty,
+                {"runs": empty["run"].nunique(), column: 0},
+                f"{empty['run'].nunique()} verified runs compared 0 {what}.",
+                "A comparison of nothing always passes: these successes must not be counted.",
+            )
+    if len(instant := claimed[(claimed["phase"] == "total") & (claimed["seconds"] == 0)]):
+        yield _pass(
+            instant,
+            {"runs": instant["run"].nunique(), "total_s": 0.0},
+            f"{instant['run'].nunique()} verified runs took 0 s in all.",
+            "Nothing was done in no time: these successes were not measured.",
+        )
+
+
+def _pass(rows: pd.DataFrame, evidence: dict[str, float | int | str], text: str, consequence: str) -> Artefact:
+    """The finding; of each run it names the stated total or, without one, the first row."""
+    of_run = rows.sort_values("phase", key=lambda phase: phase.ne("total"), kind="stable").drop_duplicates("run")
+    return Artefact("pass that could not have failed", tuple(of_run.sort_index().index), evidence, text, consequence)
+
+
+def hosts(timings: pd.DataFrame) -> Iterator[Artefact]:
+    """One machine that gave more than half of the runs, or of those that passed."""
+    from vastbench.analysis.survival.clusters import design
+
+    known = timings[timings["machine"].notna()]
+    firsts = known.drop_duplicates("run")
+    passed = known[~known["run"].isin(ended_otherwise(known))]
+    sets = {"runs": firsts}
+    if has(known, "outcome"):
+        sets["successes"] = passed.drop_duplicates("run")
+    for what, runs in sets.items():
+        counts = runs["machine"].value_counts()
+        n = len(runs)
+        if not n or not ((n >= CROWD and counts.iloc[0] / n > HALF) or (n >= ALL and len(counts) == 1)):
+            continue
+        host, most = counts.index[0], int(counts.iloc[0])
+        fewest = n**2 / float((counts**2).sum())
+        told = design(*_totals(known, runs["run"]))
+        likely = f", about {told.effective_n:.1f} by their totals" if math.isfinite(told.effective_n) else ""
+        yield Artefact(
+            "one host counted many times",
+            tuple(runs.index[runs["machine"] == host]),
+            {"n": n, "machines": len(counts), "largest": most, "share": most / n, "effective_n_least": fewest},
+            f"{most} of {n} {what} ({most / n:.0%}) came from one machine, {host}; there are {len(counts)} in all.",
+            f"Repeats on one machine are not independent: these {n} {what} say as much as {fewest:.1f} to {n} independent ones"
+            f"{likely}. A median describes that machine, and its interval is too narrow.",
+        )
+        return
+
+
+def _totals(timings: pd.DataFrame, runs: pd.Series[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The stated totals of ``runs``, seconds, and the machine of each."""
+    rows = timings[timings["phase"].eq("total") & timings["run"].isin(runs)].drop_duplicates("run")
+    return rows["seconds"].to_numpy(dtype=float), rows["machine"].to_numpy()

@@ -1,0 +1,64 @@
+"""The artefact detector: what a table of timings shows of how it was measured rather than of what was measured.
+
+::
+
+    found = artefacts(timings_of(vastbench.load()))
+
+:data:`RULES` are all rules, :data:`~vastbench.analysis.artefacts.rule.COLUMNS` the columns that they read. A rule says nothing where
+its columns are missing; :func:`not_applicable` says which.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.artefacts.rule import Artefact, Rule
+from vastbench.analysis.artefacts.claims import hosts, passes, rates, sums
+from vastbench.analysis.artefacts.readings import lattices, spreads, timeouts, zeros
+from vastbench.record.phases import PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RULES", "Artefact", "Rule", "artefacts", "not_applicable", "timings_of"]
+
+RULES = (
+    Rule("lattice", "values on a lattice of a poll or a clock", lattices),
+    Rule("spread below the poll period", "values that differ by far less than their poll period", spreads, ("poll_period_s",)),
+    Rule("value equal to a timeout", "a deadline reported as a value", timeouts),
+    Rule("phases do not add up", "phases that do not sum to the stated total", sums, ("total",)),
+    Rule("rate above the link", "more bytes per second than the link carries", rates, ("bytes",)),
+    Rule("zero for missing", "zeros, negative durations and constants in place of values", zeros),
+    Rule("pass that could not have failed", "a success without a check", passes, ("verified|retries_allowed",)),
+    Rule("one host counted many times", "more than half of the runs from one machine", hosts, ("machine",)),
+)
+"""Every rule, in the order in which it is applied."""
+
+POLLED = {str(name) for name in (PhaseName.WAIT_RUNNING, PhaseName.ALLOCATE, PhaseName.PULL, PhaseName.CONFIRM)}
+"""Phases whose end is seen by polling the status: a run's poll period says something of these alone."""
+
+
+def artefacts(timings: pd.DataFrame) -> list[Artefact]:
+    """What the rules find in ``timings``; nothing in an empty table."""
+    return [found for rule in RULES if not rule.missing(timings) for found in rule.find(timings)] if len(timings) else []
+
+
+def not_applicable(timings: pd.DataFrame) -> dict[str, str]:
+    """The rules that say nothing of ``timings``, each with what is missing: columns, or a stated total."""
+    lacking = {rule.name: rule.missing(timings) for rule in RULES}
+    return {name: " and ".join(map(_missing, needs)) for name, needs in lacking.items() if needs}
+
+
+def _missing(need: str) -> str:
+    return "no stated total" if need == "total" else f"no column {need.replace('|', ' or ')}"
+
+
+def timings_of(phases: pd.DataFrame) -> pd.DataFrame:
+    """The timings of a tidy frame (:data:`~vastbench.analysis.frames.COLUMNS`): one row per row, index kept.
+
+    What ``unattributed`` says of an imported run is our arithmetic and not its record's, so that row is left out.
+    """
+    ours = (phases["phase"] == PhaseName.UNATTRIBUTED) & (phases["source"] == "import")
+    rows = phases[~ours]
+    columns = ["run", "phase", "seconds", "lower_s", "upper_s", "parent", "final", "outcome", "machine", "attempts"]
+    return rows[columns].assign(poll_period_s=rows["poll_period_s"].where(rows["phase"].isin(POLLED)))

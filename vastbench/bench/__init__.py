@@ -1,0 +1,1 @@
+"""Marketplace, store and clock opened together; studies."""

@@ -1,0 +1,349 @@
+"""A bench: everything that a run needs, opened together and closed together.
+
+On the emulator (the default) a bench starts its own marketplace; live it talks to the one at ``VAST_URL`` and insists on a
+budget.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vastbench.analysis.stopping import StoppingRule
+from vastbench.rental.budget import Budget, worst_usd
+from vastbench.clock import Clock
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
+from vastbench.interrupts import STOPPING, interruption_in, raising, shield
+from vastbench.rental.lease import clear_no
+from vastbench.owner import Heartbeat, has_ended, owner
+from vastbench.rental.provisioner import Conditions, Provisioner
+from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
+from vastbench.record.run import Run
+from vastbench.scenarios.integration import NAME as INTEGRATION
+from vastbench.scenarios.integration import integration
+from vastbench.settings import Settings, default_store, is_loopback
+from vastbench.bench.launches import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
+from vastbench.store import LeaseRow, Store
+from vastbench.bench.workers import Study, check_plan
+from vastbench.record.phases import Listener, Phase, PhaseName, Recorder
+from vastbench.vast.api import VastApi
+from vastbench.vast.watch import Watch
+from vastbench.webhooks import Notifier
+
+log = logging.getLogger(__name__)
+
+
+CLOSING = frozenset({PhaseName.DESTROY, PhaseName.CONFIRM, PhaseName.REMOVE_KEY})
+"""The phases that a run goes through even when the bench is stopped: they give back what was taken."""
+
+
+class Bench:
+    """One marketplace, one store, one clock, and the runs made with them.
+
+    Use it in a with-block. ``speed`` is emulated seconds per real second. ``budget_usd`` is what all runs of this bench
+    together may cost at their worst, beside what open leases of others may; live it is required. ``max_instances``: how many
+    instances may exist at once, those of other processes with the same store included. ``study`` names the study that this
+    bench makes runs of (see :func:`~vastbench.bench.workers.run_study`): then the budget covers what earlier sittings spent, too, the
+    runs that a killed one left are stored as killed, and ``seed`` is the seed of its first sitting
+    (:func:`~vastbench.bench.launches.sitting_seed` has those of the others).
+    """
+
+    def __init__(
+        self,
+        *,
+        live: bool = False,
+        budget_usd: float | None = None,
+        profile: str | Path = "default",
+        seed: int | None = None,
+        speed: float = 1.0,
+        store: str | Path | None = None,
+        api_key_file: Path | None = None,
+        truth: Path | None = None,
+        study: str = "",
+        max_instances: int | None = None,
+    ) -> None:
+        """Take the settings; nothing is started before the with-block is entered.
+
+        Raises BudgetRefused for a live bench without a positive budget, SettingsError for unusable settings, UsageError for
+        a name that no study can have.
+        """
+        if study:
+            check_plan(study)
+        if max_instances is not None and max_instances < 1:
+            raise UsageError(f"At most {max_instances} instances are allowed at once.", hint="Give 1 or more.")
+        if live and not (budget_usd is not None and 0 < budget_usd < float("inf")):
+            raise BudgetRefused(
+                "A live run needs a budget" + ("." if budget_usd is None else f", not {budget_usd}."),
+                hint="Say how much it may cost: --budget 0.50 (USD).",
+            )
+        self.live = live
+        self.budget_usd = budget_usd
+        self.profile = profile
+        self.seed = seed
+        self.study = study
+        self.max_instances = max_instances
+        self.settings = Settings.from_environment(api_key_file=api_key_file)
+        self.clock = Clock(self.settings.vastbench_speed if live else speed)
+        self._place = store or self.settings.vastbench_store or default_store()
+        self._truth = truth
+        self._stack = ExitStack()
+        self._idle = threading.Condition()
+        self._under_way: set[int] = set()
+        self._closing = True
+        self._leaked = ""
+        self._made: set[str] = set()
+        self.store: Store
+        self.notifier: Notifier
+        self.api: VastApi
+
+    def __enter__(self) -> Bench:
+        """Open the store and the marketplace, starting an emulator unless the bench is live."""
+        with ExitStack() as stack:
+            # A kernel, or a program of the user's, dies of these without unwinding: then nobody would close the lease.
+            deadly = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
+            stack.enter_context(raising(Interrupted("Stopped by a signal."), *deadly, first=self._rent_nothing_more))
+            self.store = stack.enter_context(Store(self._place))
+            self.notifier = stack.enter_context(Notifier(self.store))
+            self.clock.stopping.clear()
+            self._owner = owner(emulator=not self.live)
+            mine = self._owner["id"]
+            stack.enter_context(Heartbeat(lambda: self.store.beat(mine), lambda: self.store.retire(mine)))
+            close_after_dead_emulators(self.store)
+            self.store.take_in_unsaved()
+            if self.live:
+                key = self.settings.require_key()
+                self.api = stack.enter_context(VastApi(self.settings.vast_url, key, clock=self.clock))
+                self._owner["account"] = account_of(self.api)
+                self._tell_what_is_left_over()
+            else:
+                from vastbench.emulator import Emulator
+
+                self._seed = self._seed_of_this_sitting()
+                emulator = Emulator(self.profile, seed=self._seed, speed=self.clock.speed, truth=self._truth)
+                stack.enter_context(emulator)
+                self.emulator = emulator
+                self.api = stack.enter_context(VastApi(emulator.url, emulator.api_key, clock=self.clock))
+            self._watch = Watch(self.api, self.clock)
+            stack.callback(self._watch.close)
+            budget = self._go_on()
+            self._provisioner = Provisioner(
+                self.api,
+                self._watch,
+                self.store,
+                self.clock,
+                url=self.api.url,
+                budget=budget,
+                max_instances=self.max_instances,
+                owner=self._owner,
+            )
+            self._stack = stack.pop_all()
+        self._closing = False
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        """Stop the runs under way in other threads, close what is still held, and stop what was started.
+
+        Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all: when a lease of a live bench
+        is still open, and when an interruption would hide that a run could not show it.
+        """
+        self._closing = True
+        with shield(), ExitStack() as stack:
+            stack.callback(self._stack.close)
+            stack.callback(self._name_what_is_open)
+            self.stop()
+            mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
+            with self._idle:
+                self._idle.wait_for(lambda: not self._under_way - mine)
+            for lease in list(self._provisioner.held):
+                stack.callback(lease.close)
+        if self._leaked and (isinstance(error, (Interrupted, KeyboardInterrupt)) or (self.live and error is None)):
+            raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` looks again, and closes it.") from error
+
+    def _name_what_is_open(self) -> None:
+        mine = self._owner["id"]
+        left = [row.label for row in self.store.leases(open_only=True) if row.owner.get("id") == mine]
+        if self.live and left and not self._leaked:
+            self._leaked = f"Instances may exist and bill under {', '.join(left)}: their creates got no clear answer."
+
+    @property
+    def source(self) -> str:
+        """What the runs of this bench are: ``live`` or ``emulator``.
+
+        What answers on this machine is an emulator started by hand: nothing is spent there, and no report may call it live.
+        """
+        return "live" if self.live and not is_loopback(self.api.url) else "emulator"
+
+    @property
+    def spent_usd(self) -> float:
+        """What of the budget is gone at most: for the runs of this bench and the others of its study, and for open leases of
+        others; 0 without a budget."""
+        return self._provisioner.budget.taken_usd if self._provisioner.budget else 0.0
+
+    def stop(self) -> None:
+        """Rent nothing more, and end the runs under way early; each destroys its instance and is stored as interrupted."""
+        self._closing = True
+        self.clock.stopping.set()
+        self._watch.close()
+
+    def open_study(self, repeats: int, conditions: Conditions | None = None, *, stopping: StoppingRule | None = None) -> Study:
+        """Write this bench's study down, or go on with the one that is there; its runs are made by ``run_study``.
+
+        ``repeats`` are the most that it makes, if it is ``stopping`` on a rule. The rule may change from sitting to sitting:
+        its interval holds for whoever decides when to stop.
+
+        Raises UsageError when the bench has no study, for an unfit number of repeats, and when the study was begun under
+        other conditions.
+        """
+        if not self.study:
+            raise UsageError("The bench was opened without a study.", hint='Give it one: Bench(study="NAME").')
+        asked = (conditions or Conditions()).to_dict()
+        profile = None if self.live else Path(self.profile).stem
+        conditions_there = asked | {"source": self.source, "profile": profile}
+        return self.store.open_study(
+            self.study, scenario=INTEGRATION, repeats=repeats, conditions=conditions_there, stopping=stopping
+        )
+
+    def run_next(self, study: Study, listener: Listener | None = None) -> Run | None:
+        """Announce and make the next run of ``study``, which is this bench's; None when no repeat is missing.
+
+        Otherwise like :meth:`run`.
+        """
+        if study.name != self.study:
+            raise UsageError(f"The bench makes runs of {self.study!r}, not of {study.name!r}.", hint="Open it for that study.")
+        conditions = Conditions.of(study.conditions)
+        with self._under_way_here():
+            run_id = new_run_id()
+            if not self.store.announce_run(study.name, run_id, self._provisioner.owner):
+                return None
+            return self._run(run_id, conditions, listener, study.name)
+
+    def run(self, conditions: Conditions | None = None, listener: Listener | None = None) -> Run:
+        """Make one integration run and store it. May be called from many threads at once.
+
+        ``listener`` hears of every phase (see :class:`~vastbench.record.phases.Recorder`). A run that fails is returned, not
+        raised; an interruption is stored and then raised again. Raises LeaseNotClosed, and rents nothing, once a run of this
+        bench could not show that its instance is gone; Interrupted, and rents nothing, once the bench is being closed.
+        """
+        with self._under_way_here():
+            return self._run(new_run_id(), conditions or Conditions(), listener)
+
+    @contextmanager
+    def _under_way_here(self) -> Iterator[None]:
+        with self._idle:
+            if self._leaked:
+                raise LeaseNotClosed(f"Nothing more is rented: {self._leaked}", hint="Destroy that instance by hand first.")
+            if self._closing:
+                raise Interrupted("Nothing more is rented: the bench is not open.", hint="Use it inside its with-block.")
+            self._under_way.add(threading.get_ident())
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._under_way.discard(threading.get_ident())
+                self._idle.notify_all()
+
+    def _run(self, run_id: str, conditions: Conditions, listener: Listener | None, study: str = "") -> Run:
+        def heard(name: PhaseName, phase: Phase | None) -> None:
+            if phase is None and name not in CLOSING and self.clock.stopping.is_set():
+                raise Interrupted("The bench was stopped.")
+            if listener:
+                listener(name, phase)
+
+        self._made.add(run_id)
+        recorder = Recorder(self.clock, heard)
+        run, error = integration(self._provisioner, recorder, conditions, run_id=run_id, source=self.source)
+        with shield():  # what was measured must reach the store
+            known = run.conditions | self._conditions()
+            run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())
+            if self._provisioner.budget is not None:
+                self._provisioner.budget.settle(run_id, _spent(run, error))
+            if isinstance(error, LeaseNotClosed):
+                self._leaked = error.message
+            if error is not None:
+                log.info("run %s ended with:", run_id, exc_info=error)
+            self.store.save_run_or_keep(run)
+            self.notifier.run_ended(run)
+            if self._provisioner.budget is not None:
+                self.notifier.spent(self._provisioner.budget.limit_usd, self.spent_usd, run)
+        if stopped := interruption_in(error):
+            raise stopped
+        return run
+
+    def _rent_nothing_more(self) -> None:
+        self._closing = True
+
+    def _seed_of_this_sitting(self) -> int | None:
+        from vastbench.emulator.profile import load
+
+        number = self.store.begin_sitting(self.study) if self.study else 0
+        seed = load(self.profile).seed if self.seed is None and number else self.seed
+        return sitting_seed(seed, number)
+
+    def _go_on(self) -> Budget | None:
+        """Account for what earlier sittings of the study left; the budget, if there is one."""
+        if self.study and self.store.announced(self.study):
+            bury_killed_runs(self.store, self.store.study(self.study))
+        return None if self.budget_usd is None else Budget(self.budget_usd, others=self._taken_elsewhere_usd)
+
+    def _taken_elsewhere_usd(self) -> float:
+        """What other benches spent on this study at most, and what open leases that are not ours may still cost."""
+        metered: dict[str, float | None] = {}
+        if self.study:
+            metered = {one.run_id: None for one in self.store.unfinished(self.study)}
+            metered |= {run_id: metered_at_most_usd(cost) for run_id, cost in self.store.costs(self.study).items()}
+        theirs = {run_id: known for run_id, known in metered.items() if run_id not in self._made}
+        of_study = spent_at_most_usd(theirs, self.store.leases() if theirs else [], speed=self.clock.speed)
+        others = [row for row in self._open_elsewhere() if row.run_id not in theirs]
+        return of_study + worst_usd(others, speed=self.clock.speed)
+
+    def _tell_what_is_left_over(self) -> None:
+        labels = [row.label for row in self._open_elsewhere() if has_ended(row.owner)]
+        if labels:
+            shown = ", ".join(labels[:3]) + (" …" if len(labels) > 3 else "")
+            log.warning(
+                "Left over by processes that have ended, and perhaps billing: %s. Close it: vastbench reap --live", shown
+            )
+
+    def reap(self, *, dry_run: bool = False, heard: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
+        """Close what dead owners left on this bench's marketplace (see :func:`vastbench.rental.reap.reap`)."""
+        return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, heard=heard)
+
+    def _open_elsewhere(self) -> list[LeaseRow]:
+        """The open leases on this marketplace that are not this bench's."""
+        mine = self._owner["id"]
+        return [row for row in self.store.leases(open_only=True) if row.url == self.api.url and row.owner.get("id") != mine]
+
+    def _conditions(self) -> dict[str, Any]:
+        return {} if self.live else {"profile": Path(self.profile).stem, "seed": self._seed}
+
+    def _instrument(self) -> dict[str, Any]:
+        return {
+            "poll_period_s": self._watch.period_s,
+            "api": self.api.usage.summary(),
+            "client_version": version("vastbench"),
+            "host": os.uname().nodename,
+        }
+
+
+def _spent(run: Run, error: BaseException | None) -> float | None:
+    """What a run cost at most, as far as it can be known: None when an instance may have run unseen."""
+    if isinstance(error, LeaseNotClosed):
+        return None
+    if run.resources.get("instance_id") is None:
+        nothing_rented = isinstance(error, (NoOffer, BudgetRefused)) or (error is not None and clear_no(error))
+        return 0.0 if nothing_rented else None
+    return metered_at_most_usd(run.cost)
+
+
+def new_run_id() -> str:
+    """An id that sorts by time and is unique: ``20261123T181500-3f9a1c``."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"

@@ -1,0 +1,1 @@
+"""Tables from and to store, files and foreign formats."""

@@ -1,0 +1,56 @@
+"""A papermill engine that lets a notebook clean up, and tells the truth about it afterwards.
+
+``papermill --engine vastbench``: SIGTERM, SIGINT and SIGHUP interrupt the running cell instead of orphaning its kernel; the
+kernel gets the time that destroying and confirming an instance needs, and a second signal does not cut it short; the saved
+metadata say which cell was stopped. Registered as an entry point of the group ``papermill.engine``.
+"""
+
+from typing import Any
+
+from jupyter_client.manager import AsyncKernelManager
+from papermill.engines import NBClientEngine, NotebookExecutionManager
+
+from vastbench.interrupts import STOPPING, raising
+from vastbench.rental.lease import CONFIRM_DEADLINE_S
+
+SHUTDOWN_WAIT_S = 2 * (CONFIRM_DEADLINE_S + 60)
+"""Real seconds that a stopped kernel may take to unwind. jupyter_client sends SIGTERM after half of it, SIGKILL at its end."""
+
+
+class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
+    """papermill's own engine, made safe for notebooks that rent machines."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, kernel_name: str, **kwargs: Any) -> Any:
+        """Run the notebook; on any way out but success, mark the cell that was stopped and leave the later ones pending."""
+        managers: list[AsyncKernelManager] = []
+
+        class Manager(AsyncKernelManager):
+            def __init__(self, *args: Any, **more: Any) -> None:
+                super().__init__(*args, **more)
+                managers.append(self)
+                if kwargs.get("execution_timeout"):
+                    be_patient()
+
+        def be_patient() -> None:
+            # Only for a cell that is stopped: an idle kernel that misses the request to end would be waited for as long.
+            for manager in managers:
+                manager.shutdown_wait_time = SHUTDOWN_WAIT_S
+
+        kwargs.setdefault("kernel_manager_class", Manager)
+        kwargs.setdefault("extra_arguments", ["--IPKernelApp.log_level=CRITICAL"])
+        kwargs.setdefault("interrupt_on_timeout", True)
+        try:
+            with raising(KeyboardInterrupt(), *STOPPING, first=be_patient):
+                return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+        except BaseException:
+            _mark_stopped(nb_man)
+            raise
+
+
+def _mark_stopped(nb_man: NotebookExecutionManager) -> None:
+    begun = [cell for cell in nb_man.nb.cells if cell.metadata.papermill.get("start_time")]
+    if begun:
+        nb_man.cell_exception(begun[-1])
+    else:
+        nb_man.nb.metadata.papermill["exception"] = True

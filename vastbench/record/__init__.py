@@ -1,0 +1,1 @@
+"""Values only, no behaviour that needs another room."""

@@ -1,0 +1,1 @@
+"""One run or study as text, HTML and sentences."""

@@ -1,0 +1,60 @@
+"""Runs and studies as HTML fragments, for notebook cells; every foreign string is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from vastbench.render.text import attempts_text, bounds_text, clean, headline, seconds_text, study_headline, study_phases
+from vastbench.record.run import Run
+from vastbench.record.phases import Outcome
+
+if TYPE_CHECKING:
+    from vastbench.bench.workers import Study
+
+_CELL = "style='text-align:right;padding:2px 10px;font-variant-numeric:tabular-nums'"
+_NAME = "style='text-align:left;padding:2px 10px;padding-left:{indent}px'"
+
+
+def shown(text: object) -> str:
+    """A foreign string as the text of an element, without what turns text around."""
+    return escape(clean(text))
+
+
+def run_html(run: Run) -> str:
+    """The phase tree of a run as a table, one bar per phase for its share of the total."""
+    head = "".join(f"<th {_CELL}>{name}</th>" for name in ("seconds", "bounds", "share", ""))
+    rows = []
+    for row in run.rows():
+        name = shown(str(row.name)) + (" ◀ bottleneck" if row.bottleneck else "")
+        if row.outcome is not Outcome.PASSED:
+            name += f" <em>{shown(str(row.outcome))}</em>"
+        share = max(0.0, row.share or 0.0)
+        bar = f"<div style='background:#0072b2;height:9px;width:{share * 160:.0f}px'></div>"
+        cells = (seconds_text(row.seconds), bounds_text(row), "" if row.share is None else f"{row.share:.1%}")
+        rows.append(
+            f"<tr><td {_NAME.format(indent=10 + 18 * row.depth)}>{name}</td>"
+            + "".join(f"<td {_CELL}>{shown(cell)}</td>" for cell in cells)
+            + f"<td style='text-align:left;min-width:170px'>{bar}</td></tr>"
+        )
+    total = f"<tr><th {_NAME.format(indent=10)}>total</th><th {_CELL}>{seconds_text(run.total_s)}</th><th colspan=3></th></tr>"
+    tries = f"<div>{shown(attempts_text(run))}</div>" if len(run.attempts) > 1 else ""
+    detail = f"<div>{shown(run.detail)}</div>" if run.detail else ""
+    return (
+        f"<div><b>Run {shown(run.id)}</b> {shown(headline(run))}</div>{detail}"
+        f"<table><thead><tr><th {_NAME.format(indent=10)}>phase</th>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}{total}</tbody></table>{tries}"
+    )
+
+
+def study_html(study: Study) -> str:
+    """A study's counts and the median of each phase as a table."""
+    head = "".join(f"<th {_CELL}>{name}</th>" for name in ("median s", "n"))
+    rows = "".join(
+        f"<tr><td {_NAME.format(indent=10 + 18 * depth)}>{shown(name)}</td><td {_CELL}>{median}</td><td {_CELL}>{n}</td></tr>"
+        for name, depth, median, n in study_phases(study)
+    )
+    return (
+        f"<div><b>Study {shown(study.name)}</b> {shown(study_headline(study))}</div>"
+        f"<table><thead><tr><th {_NAME.format(indent=10)}>phase</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    )

@@ -1,0 +1,40 @@
+"""The price table as plain text, for terminals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vastbench.render.text import clean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HEAD = ["GPU", "GB each", "provider", "type", "region", "tier", "as of", "$/GPU·h", "$/h"]
+"""What the cells of :func:`price_cells` are."""
+
+LINES_NAMED = 8
+
+
+def price_cells(prices: pd.DataFrame) -> list[list[str]]:
+    """One list of cells per row of a price table, the cheapest GPU first; what is missing is a dash."""
+    each = prices.assign(usd=prices["price_usd_per_hour"] / prices["gpu_count"]).sort_values("usd", kind="stable")
+    texts = each.assign(
+        gpu=each["gpu_count"].astype("str") + " × " + each["gpu_name"],
+        memory=each["gpu_memory_gb"].map("{:g}".format, na_action="ignore"),
+        day=each["as_of"].dt.strftime("%Y-%m-%d"),
+        per_gpu=each["usd"].map("{:.4f}".format),
+        whole=each["price_usd_per_hour"].map("{:.4f}".format),
+    )[["gpu", "memory", "provider", "instance_type", "region", "pricing", "day", "per_gpu", "whole"]]
+    return [[clean(cell) for cell in row] for row in texts.astype("object").fillna("–").to_numpy()]
+
+
+def findings_text(findings: pd.DataFrame, rows: int) -> str:
+    """What :func:`vastbench.io.prices.check` found in ``rows`` rows, by rule, like ones in one line."""
+    texts = []
+    for rule, of_rule in findings.groupby("rule", sort=False):
+        texts.append(f"{rule}: {len(of_rule)} of {rows} rows")
+        for detail, alike in of_rule.groupby("detail", sort=False):
+            named = ", ".join(str(row) for row in alike["row"].head(LINES_NAMED))
+            more = f" and {len(alike) - LINES_NAMED} more" if len(alike) > LINES_NAMED else ""
+            texts.append(f"  line {named}{more}: {clean(detail)}")
+    return "\n".join(texts) or f"No doubts about {rows} rows."

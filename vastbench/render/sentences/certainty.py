@@ -1,0 +1,186 @@
+"""How sure the numbers are: curves with their plateau, what polls prove, what repeats are worth, and what looks wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vastbench.analysis.artefacts.detector import detector as detector
+from vastbench.analysis.certainty import certainty
+from vastbench.analysis.survival.clusters import DOMINANT
+from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
+from vastbench.analysis.stopping import USEFUL
+from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
+from vastbench.render.wording import counted, escaped, known, listed, percent, reach, seconds
+from vastbench.record.phases import PhaseName
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vastbench.record.run import Run
+
+DONE = {USEFUL: "had a useful GPU", PhaseName.WAIT_RUNNING: "had a running instance"}
+SINCE = {USEFUL: "the start", PhaseName.WAIT_RUNNING: "the contract"}
+"""What happened at the end of a quantity, and since when it is counted."""
+
+
+def certainty_answer(phases: pd.DataFrame) -> str:
+    """How long until half of all runs are useful and how many never are, in bold, and how sure that is."""
+    if phases.empty:
+        return NO_RUN
+    row = _row(phases, USEFUL)
+    if row is None:
+        return failures_by_cause(phases)
+    return " ".join(filter(None, [f"**{_half(row)}**", _known(row), _worth(row), source(phases)]))
+
+
+def boot_curves(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> str:
+    """By when half and nine in ten of the attempted runs had ended ``phase``, and how many never did."""
+    if phases.empty:
+        return NO_RUN
+    row = _row(phases, phase)
+    if row is None:
+        return f"No attempted run reached {phase}, so there is no number."
+    nine = ""
+    if known(row["p90_s"]):
+        nine = f" Nine in ten had by {seconds(row['p90_s'])} ({_interval(row, 'p90')})."
+    elif known(row["p90_low_s"]):
+        nine = f" By when nine in ten had is not known: only that it is above {seconds(row['p90_low_s'])}."
+    return f"{_half(row)}{nine}"
+
+
+def clusters(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> str:
+    """How far runs on one machine resemble each other in ``phase``, and how many independent runs they are worth."""
+    if phases.empty:
+        return NO_RUN
+    row = _row(phases, phase)
+    if row is None:
+        return f"No attempted run reached {phase}, so there is no number."
+    few = f"{counted(int(row['ended']), 'run')} with a {phase} cannot tell how far runs on one machine resemble each other."
+    return _worth(row, "" if phase == USEFUL else phase) or few
+
+
+def naive_beside_honest(
+    phases: pd.DataFrame,
+    *,
+    phase: PhaseName = PhaseName.WAIT_RUNNING,
+    periods_s: tuple[float, ...] = PERIODS_S,
+    seed: int = 1,
+) -> str:
+    """The median that the bounds allow, and those that pollers would have reported of the same runs."""
+    import numpy as np
+
+    lower, upper = known_durations(phases, phase)
+    if not len(lower):
+        return NO_RUN if phases.empty else f"No {phase} ended, so there is no number."
+    low, high = float(np.median(lower)), float(np.median(upper))
+    parts = []
+    for period in sorted(periods_s):
+        median = float(np.median(naive_readings(lower, upper, period, seed=seed)))
+        above = median - (low + high) / 2
+        side = "above" if above >= 0 else "below"
+        parts.append(f"**{seconds(median)}** with a look every {seconds(period)} ({seconds(abs(above))} {side} the middle)")
+    runs = f"the {phase} of {len(lower)} runs has its median" if len(lower) > 1 else f"the only {phase} that ended lies"
+    return (
+        f"By their bounds {runs} between **{low:.1f} and {seconds(high)}**. Pollers that take the look for the event, "
+        f"simulated from these bounds, report {listed(parts)}."
+    )
+
+
+def poll_timeline(run: Run) -> str:
+    """Within how many seconds a run's looks prove when it was running and when it could be used."""
+    ends = {name: run.phase(name) for name in (PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH)}
+    seen = {name: phase.end for name, phase in ends.items() if phase and phase.end.seen}
+    if not seen:
+        return f"In run {escaped(run.id)} no event was seen, so there is no number."
+    words = {PhaseName.WAIT_RUNNING: "it ran", PhaseName.WAIT_SSH: "it was useful"}
+    parts = [
+        f"{words[name]} from an instant between **{end.lower:.1f} and {seconds(end.upper)}** on "
+        f"({seconds(end.upper - end.lower)} wide)"
+        for name, end in seen.items()
+    ]
+    return f"The looks of run {escaped(run.id)} (n = 1) prove that, counted from its start, {listed(parts)}.{_guest(run)}"
+
+
+def artefacts(timings: pd.DataFrame) -> str:
+    """What the artefact detector finds in ``timings``, as a Markdown list with consequences."""
+    if timings.empty:
+        return "There is no timing, so there is nothing to find."
+    found = detector.artefacts(timings)
+    if not found:
+        rules = len(detector.RULES) - len(detector.not_applicable(timings))
+        return f"Nothing: none of the {counted(rules, 'rule')} that apply finds anything."
+    return "\n".join(
+        f"- **{one.rule}** ({counted(len(one.rows), 'row')}): {escaped(one.text)} {escaped(one.consequence)}" for one in found
+    )
+
+
+def _guest(run: Run) -> str:
+    """What the instance's own clock adds, or why it adds nothing."""
+    if not run.guest:
+        return ""
+    if not run.guest.get("trusted"):
+        return f" The instance's own clock was not trusted: {escaped(run.guest.get('why') or 'no reason was given')}."
+    told = (run.guest.get("moments") or {}).get("container_started")
+    lag = run.phase(PhaseName.REPORTING)
+    if not told or told.get("yes_received") is None:
+        return ""
+    width = told["yes_received"] - told["no_sent"]
+    text = (
+        f" By the instance's own clock its container had started by {seconds(told['yes_received'])}, known within {width:.2f} s"
+    )
+    if lag and lag.end.seen:
+        text += f"; the status said so between {lag.lower:.1f} and {seconds(lag.upper)} later"
+    return f"{text}."
+
+
+def _row(phases: pd.DataFrame, quantity: str) -> pd.Series[Any] | None:
+    table = certainty(phases, [quantity])
+    return None if table.empty else table.iloc[0]
+
+
+def _half(row: pd.Series[Any]) -> str:
+    """By when half of the runs had it, and how many waited in vain."""
+    name, n, vain = row["quantity"], int(row["n"]), int(row["n"] - row["ended"])
+    done, since = DONE.get(name, f"had ended {name}"), SINCE.get(name, "its begin")
+    rate = f"95 % interval {percent(row['never_low_rate'])[:-2]}–{percent(row['never_high_rate'])}"
+    lost = f"{vain} of {n} never did ({rate})" if n > 1 else f"one run says little of how many never do ({rate})"
+    runs = f"half of {n} attempted runs" if n > 1 else "the only attempted run"
+    if known(row["median_s"]):
+        when = f"within {seconds(row['median_s'])} of {since}"
+        return f"{runs.capitalize()} {done} {when} ({_interval(row, 'median')}); {lost}."
+    least = f", only that it is above {seconds(row['median_low_s'])}" if known(row["median_low_s"]) else ""
+    said = f"Too few of {n} attempted runs {done} to say by when half do" if n > 1 else f"The only attempted run never {done}"
+    return f"{said}{least}; {lost}."
+
+
+def _interval(row: pd.Series[Any], name: str) -> str:
+    return reach(row[f"{name}_low_s"], row[f"{name}_high_s"], n=int(row["n"]))
+
+
+def _known(row: pd.Series[Any]) -> str:
+    width = row["bounds_s"]
+    return f"In one run that instant is known within {seconds(width)} (median width)." if known(width) else ""
+
+
+def _worth(row: pd.Series[Any], of: str = "") -> str:
+    """What the runs that ended are worth, as several come from one machine."""
+    n, machines = int(row["ended"]), int(row["machines"])
+    if n < 2:
+        return ""
+    if row["unnamed"] == n:
+        return f"The {n} runs do not name their machines: each is taken as independent of the others."
+    if machines == n:
+        return f"The {n} runs came from as many machines: each says something of its own."
+    text = f"{n} runs came from {counted(machines, 'machine')}"
+    if known(row["effective_n"]):
+        text += (
+            f"{f', and for {of} they' if of else ' and'} say as much as **{row['effective_n']:.1f}** independent ones "
+            f"(design effect {row['design_effect']:.1f}; {percent(row['icc'])} of the variance lies between machines)"
+        )
+    else:
+        text += "; how far runs on one machine resemble each other cannot be told"
+    if row["largest_share"] > DOMINANT:
+        text += (
+            f". **One machine gave {percent(row['largest_share'])} of them**: the figures describe it more than the marketplace"
+        )
+    return f"{text}."

@@ -1,0 +1,153 @@
+"""Runs and studies as plain text, for terminals and for ``print`` in notebooks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vastbench.errors import clean as clean
+from vastbench.record.run import Run
+from vastbench.record.phases import PARENTS, Outcome, PhaseName, Row
+
+if TYPE_CHECKING:
+    from vastbench.bench.workers import Study
+
+
+def seconds_text(seconds: float | None) -> str:
+    """``72.77`` or, for a missing value, ``–``."""
+    return "–" if seconds is None or not math.isfinite(seconds) else f"{seconds:.2f}"
+
+
+def bounds_text(row: Row) -> str:
+    """The bounds of a row: ``62.50 … 72.77``, ``> 600.00`` when the end was never seen, nothing for exact values."""
+    if row.lower is None:
+        return ""
+    if row.upper is None:
+        return f"> {row.lower:.2f}"
+    return "" if row.upper - row.lower < 0.005 else f"{row.lower:.2f} … {row.upper:.2f}"
+
+
+def usd_text(usd: float | None) -> str:
+    """``$0.0046`` or, for a missing value, ``–``."""
+    return "–" if usd is None else f"${usd:.4f}"
+
+
+def headline(run: Run) -> str:
+    """One line: outcome, GPU, price, total, cost."""
+    got = run.resources
+    gpu = clean(got.get("gpu_name") or run.conditions.get("gpu_name") or "any GPU")
+    price = got.get("usd_per_hour")
+    parts = [f"{run.outcome}" + (f" ({clean(run.cause)})" if run.cause else ""), gpu]
+    if price is not None:
+        parts.append(f"${price:.4f}/h")
+    parts.append(f"{seconds_text(run.total_s)} s")
+    parts.append(f"{usd_text(run.cost.total_usd)} by meter, {usd_text(run.cost.naive_usd)} naive")
+    return " · ".join(parts)
+
+
+def run_text(run: Run, beside: Run | None = None) -> str:
+    """The phase tree of a run with seconds, bounds and shares, the bottleneck marked; ``beside`` adds another run's seconds."""
+    other = {row.name: seconds_text(row.seconds) for row in beside.rows()} if beside else {}
+    column = f"{'beside':>9}" if beside else ""
+    lines = [f"Run {run.id}  {run.scenario}, {run.source}, {run.started_at[:19]}Z", headline(run)]
+    if run.detail:
+        lines.append(f"  {clean(run.detail)}")
+    if beside:
+        lines.append(f"  beside: run {beside.id}, {headline(beside)}")
+    lines += ["", f"  {'phase':<22}{'seconds':>9}{column}  {'bounds':<20}{'share':>7}"]
+    lines += [_line(row, run.detail, f"{other.get(row.name, '–'):>9}" if beside else "") for row in run.rows()]
+    lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}" + (f"{seconds_text(beside.total_s):>9}" if beside else ""))
+    if doubt := run.guest.get("why"):
+        lines += ["", f"  the instance's own clock is not trusted: {clean(doubt)}"]
+    if wrong := run.guest.get("switch"):
+        lines += ["", f"  the instance's dead-man's switch is not armed: {clean(wrong)}"]
+    if tries := attempts_text(run):
+        lines += ["", f"  {tries}"]
+    return "\n".join(map(clean, lines))
+
+
+def attempts_text(run: Run) -> str:
+    """How each try of a run ended; empty for a run with one try."""
+    tries = [f"{one.number} {one.outcome} {clean(one.cause or '')}".strip() for one in run.attempts]
+    return f"attempts: {'; '.join(tries)}" if len(tries) > 1 else ""
+
+
+def _line(row: Row, said_already: str, beside: str) -> str:
+    name = "  " * row.depth + str(row.name)
+    share = "" if row.share is None else f"{row.share:.1%}"
+    mark = "  ◀ bottleneck" if row.bottleneck else ""
+    if row.outcome is not Outcome.PASSED:
+        mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail and row.detail not in said_already else "")
+    return f"  {name:<22}{seconds_text(row.seconds):>9}{beside}  {bounds_text(row):<20}{share:>7}{mark}".rstrip()
+
+
+def study_headline(study: Study) -> str:
+    """One line: runs made of those wanted, passed, the others by cause, spent."""
+    parts = [f"{len(study.made)} of {study.repeats} runs made", f"{study.passed} passed"]
+    parts += [f"{number} {clean(cause)}" for cause, number in study.causes.items()]
+    if stopped := len(study.runs) - len(study.made):
+        parts.append(f"{stopped} ended by us and not counted")
+    return " · ".join([*parts, f"{usd_text(study.spent_usd)} by meter"])
+
+
+def study_phases(study: Study) -> list[tuple[str, int, str, str]]:
+    """What a study's table shows of each phase: name, depth, median in seconds of those that passed, and how many they are."""
+    from vastbench.analysis.frames import phases_table
+    from vastbench.analysis.summary import phase_summary
+
+    depths = {str(name): int(name in PARENTS) for name in PhaseName}
+    summary = phase_summary(phases_table(study.made))
+    columns = (summary["phase"], summary["median_s"], summary["n"])
+    return [(name, depths[name], seconds_text(median), str(n)) for name, median, n in zip(*columns, strict=True)]
+
+
+def study_text(study: Study) -> str:
+    """A study's counts and the median of each phase."""
+    asked = study.conditions
+    wanted = ", ".join(clean(asked[name]) for name in ("source", "profile", "gpu_name", "image") if asked.get(name))
+    lines = [f"Study {study.name}  {study.scenario}, {wanted}, begun {study.started_at[:19]}Z", study_headline(study)]
+    rows = study_phases(study)
+    if rows:
+        lines += ["", f"  {'phase':<22}{'median s':>9}{'n':>6}"]
+        lines += [f"  {'  ' * depth + name:<22}{median:>9}{n:>6}" for name, depth, median, n in rows]
+    return "\n".join(map(clean, lines))
+
+
+def stopping_text(study: Study) -> str:
+    """What a study's stopping rule looked at, what it found, and what ended the study; empty for a study without one."""
+    from vastbench.analysis.frames import phases_table
+    from vastbench.analysis.stopping import observations, relative_width, worth
+
+    rule = study.stopping
+    if rule is None:
+        return ""
+    seen = observations(phases_table(study.made), rule.quantity)
+    low, high = rule.interval(seen)
+    independent = worth(seen.upper, seen.machine, rule.quantile, rule.confidence)
+    counted = f"{len(seen)} runs" + (f" worth {independent:.0f} on different machines" if independent < len(seen) else "")
+    width = relative_width(low, high)
+    found = f"has no interval yet, from {counted}"
+    if math.isfinite(width):
+        found = f"lies between {low:.1f} and {high:.1f} s, {width:.1%} wide, from {counted}"
+    what = "median" if rule.quantile == 0.5 else f"{rule.quantile:g}-quantile"
+    ended = f"Ended by its {study.ended_by}" if study.ended_by else "Not ended"
+    return (
+        f"{ended}: the {what} of {rule.quantity} {found}; to be at most {rule.width:.1%}. "
+        f"({rule.confidence:.0%} confidence, also when looked at after every run.)"
+    )
+
+
+def verdict(run: Run) -> str:
+    """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost."""
+    ready = run.phase(PhaseName.FIRST_COMMAND) or run.phase(PhaseName.WAIT_SSH)
+    gpu = clean(run.resources.get("gpu_name") or "GPU")
+    if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
+        after = f"{run.outcome} ({clean(run.cause)}) after {seconds_text(run.total_s)} s"
+        return f"The {gpu} did not become useful: {after}. {clean(run.detail)}"
+    top = next(row for row in run.rows() if row.bottleneck)
+    share = "" if top.share is None else f", {top.share:.0%} of the {seconds_text(run.total_s)} s in all"
+    return (
+        f"The {gpu} was useful {ready.end.upper:.1f} s after the start (known to lie between {ready.end.lower:.1f} and "
+        f"{ready.end.upper:.1f} s). Most of the time went into {top.name}: {seconds_text(top.seconds)} s{share}. "
+        f"It cost {usd_text(run.cost.total_usd)} by meter; wall clock times price would say {usd_text(run.cost.naive_usd)}."
+    )

@@ -1,0 +1,1 @@
+"""From an offer to a machine that runs commands, and back."""

@@ -1,0 +1,487 @@
+"""The lease: the right and the duty over one instance.
+
+The way of a lease::
+
+    written down and synced (intended) → create sent → contract id recorded (held) → … → delete sent → confirmed gone (closed)
+
+The instance's label is unique to the attempt, so that an ambiguous create can be resolved by looking for it. Closing never
+ends in a bare success: the verdict is ``destroyed``, ``already gone`` or ``never created``; a lease that could not be closed
+stays open in the store with the verdict ``leaked`` (still seen) or ``unknown`` (no readable answer), and LeaseNotClosed is
+raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from vastbench.clock import Clock
+from vastbench.errors import ApiError, ApiUnreadable, LeaseNotClosed, OfferGone, RateLimited, StoreError, UsageError
+from vastbench.interrupts import shield
+from vastbench.store import LeaseRow
+from vastbench.record.phases import Moment, Outcome, PhaseName, Recorder
+from vastbench.vast.api import Answer, VastApi
+from vastbench.vast.limits import NotSent
+from vastbench.vast.models import CreateRequest, Instance, Offer
+from vastbench.vast.watch import SHORTEST_PERIOD_S, Watch
+
+log = logging.getLogger(__name__)
+
+LISTED_WITHIN_S = 60.0
+"""Clock seconds that the list may lag behind a create: so long the label of one that named no instance is looked for."""
+
+CLEAR_NO: dict[str, frozenset[int]] = {
+    # documented for PUT /asks/{id}/ (API reference of the marketplace)
+    "invalid_args": frozenset({400, 403, 404}),
+    "invalid_price": frozenset({400}),
+    "no_ssh_key_for_vm": frozenset({400}),
+    "no_such_ask": frozenset({400, 404, 410}),
+    # a wrong key: documented as 401, answered as 404 or 403
+    "auth_error": frozenset({401, 403, 404}),
+    # documented under "troubleshooting", without a status
+    **dict.fromkeys(("insufficient_credit", "spend_rate_limit", "missing_billing"), frozenset({400, 402, 403})),
+    "rate_limit_exceeded": frozenset({429}),
+}
+"""The codes with which the marketplace says that it did not create an instance, and the statuses that they come with.
+
+Closed on purpose: any gateway on the way can put a word of its own into ``error``, after the create took effect.
+"""
+
+TOO_FREQUENT = "too frequent"
+"""How the marketplace says in its own words that calls come too fast."""
+
+CONFIRM_DEADLINE_S = 180.0
+"""How long closing a lease may take before it is reported as leaked or unknown."""
+
+REST_S, LONGEST_REST_S = 2.0, 10.0
+"""Clock seconds to wait after an answer that could not be read, and between two looks for a label: first, and at most."""
+
+CLOCKS_APART_S = 300.0
+"""Real seconds by which our clock and the marketplace's may differ."""
+
+NOT_NAMED = "create failed: "
+"""How the note of a lease begins whose instance its create did not name in so many words."""
+
+REPEAT_DESTROY_S = 10.0
+"""How long an instance may outlive an acknowledged destroy before destroy is sent again."""
+
+
+class Journal(Protocol):
+    """Where leases are written down; the store is one."""
+
+    @property
+    def mark(self) -> str:
+        """What tells its labels from those of any other."""
+
+    def open_lease(self, lease: LeaseRow, *, at_most: int | None = None) -> None:
+        """Write down a lease and sync it. Raises TooManyInstances when ``at_most`` are open already."""
+
+    def update_lease(self, label: str, **changes: Any) -> None:
+        """Change columns of a lease and sync them."""
+
+    def close_lease(self, label: str, *, verdict: str, note: str = "") -> bool:
+        """Close a lease that is not closed yet, and sync it; whether this did it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """By what an instance is known to be ours.
+
+    ``opened``: the date of its lease, in epoch seconds; 0 when nobody knows. ``machine_id``: that of the offer.
+    """
+
+    label: str
+    opened: float = 0.0
+    machine_id: int | None = None
+
+    def fits(self, one: Instance) -> bool:
+        """Whether nothing that ``one`` shows, its label aside, speaks against it: not its date, and not its machine."""
+        began_before = one.start_date is not None and one.start_date <= self.opened - CLOCKS_APART_S
+        elsewhere = None not in (one.machine_id, self.machine_id) and one.machine_id != self.machine_id
+        return not began_before and not elsewhere
+
+    def proven_by(self, one: Instance | None) -> bool:
+        """Whether ``one`` is ours by its label and by all else that it shows."""
+        return one is not None and one.label == self.label and self.fits(one)
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
+
+    ``believed``: the marketplace said in so many words that it made this instance; otherwise only the list and the instance's
+    own page, together, can say that it is ours. ``held`` is the set of all leases that are held; a lease leaves it when it is
+    closed.
+    """
+
+    api: VastApi
+    watch: Watch
+    journal: Journal
+    clock: Clock
+    identity: Identity
+    instance_id: int
+    created: Moment
+    held: set[Lease] = field(default_factory=set)
+    believed: bool = True
+    destroyed: Moment | None = None
+    verdict: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The label of its instance."""
+        return self.identity.label
+
+    def close(self, recorder: Recorder | None = None) -> str:
+        """Destroy the instance and confirm that it is gone, timing both phases when a recorder is given.
+
+        Idempotent. Returns the verdict. Raises LeaseNotClosed when the instance cannot be shown to be gone in time.
+        """
+        if self.verdict in {"destroyed", "already gone"}:
+            return self.verdict
+        self._check_whose()
+        verdict = "destroyed"
+        recorder = recorder or Recorder(self.clock)
+        with recorder.phase(PhaseName.DESTROY) as phase:
+            sent = self.clock.now()
+            answer = self._destroy()
+            if answer is None:
+                phase.end, phase.outcome = Moment.between(sent, None, "action"), Outcome.FAILED
+                phase.detail = "no clear answer; only the confirmation can tell"
+            else:
+                phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
+                phase.detail = " ".join(answer.value.split())[:120]
+                sent = answer.sent
+                verdict = "already gone" if "no_such_instance" in answer.value else "destroyed"
+        with recorder.phase(PhaseName.CONFIRM) as phase:
+            phase.start = Moment.exact(self.clock.now() if answer is None else answer.received)
+            phase.end = self._confirm(sent)
+        if answer is None:
+            self.destroyed = phase.end
+        else:  # an instance that was gone already may have died at any time since it was created
+            earliest = self.created.lower if verdict == "already gone" else answer.sent
+            self.destroyed = Moment.between(earliest, answer.received, "action")
+        self.verdict = verdict
+        self.held.discard(self)
+        self.journal.close_lease(self.label, verdict=verdict)
+        return verdict
+
+    def _check_whose(self) -> None:
+        """See to it that what is destroyed is ours: an answer may have named another, and a list may mix up its rows.
+
+        What the create named is ours unless the list contradicts; what only carries our label is ours where its own page says
+        so too. Raises LeaseNotClosed, and nothing is destroyed, when that leaves nothing that is ours for certain.
+        """
+        if not self.believed:
+            found = _find(self.api, self.watch, self.clock, self.identity)
+            if found is not None:
+                self._be(found)
+            elif (shown := self._page(self.instance_id)) is not None and not self.identity.proven_by(shown):
+                raise self._not_closed(f"instance {shown.id} is not ours: its label is {shown.label!r}")
+            return
+        try:
+            listed = [one for page in self.watch.look(self.created.upper) for one in page.value]
+        except ApiError as error:
+            log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
+            return
+        labelled = [one.id for one in listed if one.label == self.label]
+        named = next((one for one in listed if one.id == self.instance_id), None)
+        if named is None and not labelled:  # gone already, or not listed yet
+            return
+        if named is not None and (named.label == self.label or (self._is_unlabelled(named) and not labelled)):
+            return
+        for candidate in dict.fromkeys([self.instance_id, *labelled]):
+            if self.identity.proven_by(self._page(candidate)):
+                log.warning(
+                    "the list shows the label %s with %s; by its own page it is that of %d", self.label, labelled, candidate
+                )
+                self._be(candidate)
+                return
+        shown_with = f"its label is {named.label!r}" if named else "it is not listed"
+        elsewhere = f", and the list shows ours with {', '.join(map(str, labelled))}" if labelled else ""
+        raise self._not_closed(f"instance {self.instance_id} is not ours for certain: {shown_with}{elsewhere}")
+
+    def _is_unlabelled(self, one: Instance) -> bool:
+        """Whether ``one`` has no label, and shows that it began no earlier than our lease."""
+        return not one.label and one.start_date is not None and self.identity.fits(one)
+
+    def _page(self, instance_id: int) -> Instance | None:
+        """The instance's own page. Raises LeaseNotClosed when it cannot be read."""
+        try:
+            return self.api.get_instance(instance_id).value
+        except ApiError as error:
+            raise self._not_closed(f"nobody can tell whether instance {instance_id} is ours: {error}") from error
+
+    def _be(self, instance_id: int) -> None:
+        """Take ``instance_id`` for ours, because it is proven to be."""
+        if instance_id != self.instance_id:
+            self.instance_id = instance_id
+            _note(self.journal, self.label, instance_id=instance_id, note=f"{NOT_NAMED}found by its label")
+
+    def _not_closed(self, why: str) -> LeaseNotClosed:
+        """The error for a lease whose instance is not touched, after noting the reason."""
+        _note(self.journal, self.label, verdict="unknown", note=why[:300])
+        return LeaseNotClosed(
+            f"The lease {self.label} is not closed: {why}.",
+            hint=f"Nothing was destroyed. Look for ours: `vastai show instances --label {self.label}`.",
+        )
+
+    def _destroy(self) -> Answer[str] | None:
+        """Send the delete; None when its answer is unknown, so that only the confirmation can tell."""
+        try:
+            return self.api.destroy_instance(self.instance_id)
+        except ApiError as error:
+            log.warning("destroy of instance %d gave no clear answer: %s", self.instance_id, error)
+            return None
+
+    def _is(self, one: Instance) -> bool:
+        return one.id == self.instance_id or one.label == self.label
+
+    def _confirm(self, since: float) -> Moment:
+        """Wait until every page of the list lacks the instance and GET by id says null."""
+        deadline = self.clock.now() + CONFIRM_DEADLINE_S
+        last_no, repeated, verdict, evidence = since, self.clock.now(), "unknown", "no readable answer"
+        look_at = since
+        while True:
+            try:
+                pages = self.watch.look(look_at)
+                look_at = pages[0].sent + SHORTEST_PERIOD_S
+                seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
+                if not seen:
+                    by_id = self.api.get_instance(self.instance_id)
+                    if by_id.value is None:
+                        return Moment.between(last_no, by_id.received, "poll")
+                    last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
+                elif self.instance_id in (listed := [instance_id for _, instance_id in seen]):
+                    last_no, verdict, evidence = seen[0][0], "leaked", "it is still on the list"
+                elif self.identity.proven_by(self.api.get_instance(listed[0]).value):
+                    last_no, verdict, evidence = seen[0][0], "leaked", "a second instance has its label"
+                    self._be(listed[0])
+                    self._destroy()
+                else:
+                    last_no, verdict, evidence = seen[0][0], "unknown", _denied(listed[0])
+            except ApiError as error:
+                look_at = self.clock.now() + REST_S
+                verdict, evidence = "unknown", str(error)
+            if self.clock.now() > deadline:
+                _note(self.journal, self.label, verdict=verdict, note=evidence)
+                raise LeaseNotClosed(
+                    f"Instance {self.instance_id} ({self.label}) is not confirmed destroyed: {evidence}.",
+                    hint=f"It may still bill. Destroy it by hand: `vastai destroy instance {self.instance_id}`.",
+                )
+            if self.clock.now() - repeated > REPEAT_DESTROY_S:
+                repeated = self.clock.now()
+                self._destroy()
+            self.clock.sleep(look_at - self.clock.now())
+
+
+@contextmanager
+def hold(
+    api: VastApi,
+    watch: Watch,
+    journal: Journal,
+    clock: Clock,
+    recorder: Recorder,
+    *,
+    run_id: str,
+    offer: Offer,
+    request: CreateRequest,
+    usd_per_hour: float,
+    deadline: datetime,
+    url: str,
+    owner: dict[str, Any],
+    held: set[Lease],
+    at_most: int | None = None,
+    agree: Callable[[], None] = lambda: None,
+) -> Iterator[Lease]:
+    """Rent ``offer`` under a lease that is closed on every way out of the with-block.
+
+    ``owner``: the process that it belongs to. ``held``: where the lease is listed until it is closed, so that whoever owns the
+    set can close what slipped through. ``at_most``: how many leases may be open on this marketplace at once, this one included.
+    ``agree`` is called when the lease is written down and nothing is sent yet; what it raises ends it there.
+    ``deadline``: the date at which the instance destroys itself unless that is put off. Raises what the create raised, after
+    destroying what it may have made; LeaseNotClosed when that fails; TooManyInstances, before anything is sent.
+    """
+    row = LeaseRow(
+        label=request.label,
+        run_id=run_id,
+        attempt=recorder.attempt,
+        url=url,
+        offer_id=offer.id,
+        machine_id=offer.machine_id,
+        usd_per_hour=usd_per_hour,
+        opened_at=utc_now(),
+        deadline_at=deadline.isoformat(),
+        owner=owner,
+    )
+    journal.open_lease(row, at_most=at_most)
+    lease: Lease | None = None
+    try:
+        with shield():
+            lease = _create(api, watch, journal, clock, recorder, offer, request, held, agree)
+            journal.update_lease(request.label, state="held", instance_id=lease.instance_id)
+        yield lease
+    finally:
+        if lease is not None:
+            _close_whatever_happens(lease, recorder)
+
+
+def _create(
+    api: VastApi,
+    watch: Watch,
+    journal: Journal,
+    clock: Clock,
+    recorder: Recorder,
+    offer: Offer,
+    request: CreateRequest,
+    held: set[Lease],
+    agree: Callable[[], None],
+) -> Lease:
+    before, identity = clock.now(), Identity(request.label, time.time(), offer.machine_id)
+    asked, answer = False, None
+    try:
+        agree()
+        with recorder.phase(PhaseName.CREATE) as phase:
+            asked = True
+            answer = api.create_instance(offer.id, request)
+            phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
+    except BaseException as error:
+        made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
+        if made is None and (not asked or isinstance(error, (UsageError, NotSent))):
+            note = str(error)[:300]
+            _quietly(lambda: journal.close_lease(request.label, verdict="never created", note=note), request.label)
+        else:
+            _undo(api, watch, journal, clock, identity, error, made, before, held)
+        raise
+    created = Moment.between(answer.sent, answer.received, "action")
+    lease = Lease(api, watch, journal, clock, identity, answer.value.new_contract, created, held)
+    held.add(lease)
+    return lease
+
+
+def _undo(
+    api: VastApi,
+    watch: Watch,
+    journal: Journal,
+    clock: Clock,
+    identity: Identity,
+    error: BaseException,
+    made: int | None,
+    before: float,
+    held: set[Lease],
+) -> None:
+    """Destroy what a create that was sent may have made, whatever it was answered, and write down what became of it.
+
+    Raises ApiUnreadable when there was an instance although the answer said clearly that there was none.
+    """
+    label, said_no = identity.label, clear_no(error)
+    if made is None:
+        try:
+            made = _find(api, watch, clock, identity)
+        except LeaseNotClosed as unclear:
+            _note(journal, label, verdict="unknown", note=unclear.message[:300])
+            raise
+        if made is None and said_no:
+            _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
+            return
+        if made is None:
+            note = f"not listed for {LISTED_WITHIN_S:g} s after a create without a clear answer: {error}"
+            log.warning("the lease %s stays open: %s", label, note)
+            _note(journal, label, verdict="unknown", note=note[:300])
+            return
+    _note(journal, label, state="held", instance_id=made, note=f"{NOT_NAMED}{error}"[:300])
+    lease = Lease(
+        api, watch, journal, clock, identity, made, Moment.between(before, clock.now(), "action"), held, believed=False
+    )
+    held.add(lease)
+    lease.close()
+    if said_no:
+        raise ApiUnreadable(
+            f"The create was answered with a refusal, and yet instance {made} was there under its label; it is destroyed. "
+            f"The answer: {error}",
+            hint="Something between here and the marketplace repeats or answers calls: look for a proxy or gateway.",
+            new_contract=made,
+        ) from error
+
+
+def clear_no(error: BaseException) -> bool:
+    """Whether a create that ended in ``error`` was not sent, or was refused in the marketplace's own words (``CLEAR_NO``).
+
+    Even that is no proof that nothing exists: whatever repeats calls on the way may show the refusal of the second.
+    """
+    if isinstance(error, (UsageError, NotSent)):
+        return True
+    if not isinstance(error, ApiError) or error.new_contract is not None:
+        return False
+    if isinstance(error, RateLimited) and TOO_FREQUENT in error.message:  # which it says without a code, too
+        return True
+    code = "no_such_ask" if isinstance(error, OfferGone) and "no_such_ask" in error.message else error.code
+    return error.status in CLEAR_NO.get(code or "", ())
+
+
+def _find(api: VastApi, watch: Watch, clock: Clock, identity: Identity) -> int | None:
+    """The instance that is ours by the list and by its own page, if one shows up as late as the list may lag.
+
+    Raises LeaseNotClosed when by then, and as long again, the list could not be read, or contradicts the instance's own page.
+    """
+    began, rest_s, unclear = clock.now(), REST_S, ""
+    while True:
+        last = clock.now() - began >= LISTED_WITHIN_S
+        try:
+            pages = watch.look(clock.now())
+            unclear = ""
+            for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
+                if identity.proven_by(api.get_instance(found).value):
+                    return found
+                unclear = _denied(found)
+            if last and not unclear:
+                return None
+        except ApiError as error:
+            unclear = f"the list of instances cannot be read: {error}"
+            log.warning("while looking for %s: %s", identity.label, unclear)
+        if clock.now() - began > 2 * LISTED_WITHIN_S:
+            raise LeaseNotClosed(
+                f"A create for {identity.label} may have made an instance: {unclear}.",
+                hint=f"It may bill: look for it with `vastai show instances --label {identity.label}`.",
+            )
+        clock.sleep(rest_s)
+        rest_s = min(1.5 * rest_s, LONGEST_REST_S)
+
+
+def _denied(instance_id: int) -> str:
+    return f"the list shows its label with instance {instance_id}, whose own page denies it"
+
+
+def _note(journal: Journal, label: str, **changes: Any) -> None:
+    _quietly(lambda: journal.update_lease(label, **changes), label)
+
+
+def _quietly(write: Callable[[], object], label: str) -> None:
+    """Write to the journal where a journal that fails must not stand in the way of destroying."""
+    try:
+        write()
+    except StoreError as error:
+        log.error("the lease %s could not be updated: %s", label, error)
+
+
+def _close_whatever_happens(lease: Lease, recorder: Recorder) -> None:
+    """Close the lease; when a signal or a listener breaks in, close it again without them, then let the error go on."""
+    try:
+        with shield():
+            lease.close(recorder)
+    except LeaseNotClosed:
+        raise
+    except BaseException:
+        if lease.verdict is None:
+            with shield():
+                lease.close()
+        raise
+
+
+def utc_now() -> str:
+    """This moment's date, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat()

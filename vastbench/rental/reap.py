@@ -1,0 +1,334 @@
+"""Closes what dead owners left behind, and touches nothing else.
+
+::
+
+    the list (all pages) ── leases ── whose? ──┬── the owner lives ───────────────── left alone
+                                               ├── ended ── held ────────────────── destroyed, confirmed
+                                               │          └ intended ── listed ──── adopted, destroyed, confirmed
+                                               │                       └ not ────── looked for until no create can be late
+                                               └── nobody can tell ── deadline over? as ended, else left alone
+    an instance with our label and no open lease ── closed before, or beyond its last deadline ── adopted, destroyed, confirmed
+
+A list that cannot be read closes nothing. Two reapers at once do no harm: destroying twice is destroying, and only one of them
+writes the verdict.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from vastbench.clock import Clock
+from vastbench.errors import (
+    ApiError,
+    KeyRejected,
+    LeaseNotClosed,
+    RateLimited,
+    Refused,
+    StoreError,
+    VastbenchError,
+)
+from vastbench.rental.label import Label, read_label
+from vastbench.rental.lease import NOT_NAMED, Identity, Lease, utc_now
+from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, state_of
+from vastbench.settings import is_loopback
+from vastbench.store import LeaseRow, Store
+from vastbench.record.phases import Moment, summary_of
+from vastbench.vast.api import VastApi
+from vastbench.vast.models import Instance
+from vastbench.vast.watch import Watch
+
+log = logging.getLogger(__name__)
+
+LATE_CREATE_S, LATE_CREATE_REAL_S = 120.0, 5.0
+"""Clock and real seconds after which a create whose answer nobody read cannot make an instance appear any more."""
+
+REST_S = 5.0
+"""Clock seconds between two looks for an instance that may still appear."""
+
+TOO_EARLY = "too early"
+"""The verdict on a lease whose create may still be late."""
+
+UNREADABLE, FIRST_LOOKS = 10, 3
+"""After so many looks in a row that cannot be read it gives up; and after so many first ones, unless they came too fast."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one lease, or of one instance without one.
+
+    ``verdict``: ``destroyed``, ``already gone``, ``never created``; ``leaked`` or ``unknown`` when it could not be closed;
+    ``left`` when it is not ours to close, for the reason ``why``; ``to close`` when nothing was to be changed (a dry run);
+    ``too early`` when a create may still be late. ``usd_per_hour`` is None for an instance without a lease.
+    """
+
+    label: str
+    instance_id: int | None
+    verdict: str
+    why: str
+    usd_per_hour: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Something to close, and why."""
+
+    row: LeaseRow
+    why: str
+    listed: bool = True
+    reopen: bool = False
+    opened_known: bool = True
+
+
+def reap(
+    api: VastApi,
+    watch: Watch,
+    store: Store,
+    clock: Clock,
+    *,
+    dry_run: bool = False,
+    heard: Callable[[Finding], None] = lambda _: None,
+) -> list[Finding]:
+    """Close every lease and instance that a dead owner left on the marketplace of ``api``; what became of each.
+
+    ``heard`` is called with each finding as it is made. It waits for creates that may still be late, which takes at most
+    LATE_CREATE_S; lists that cannot be read meanwhile prolong that, and UNREADABLE of them in a row end it. Then the SSH keys
+    of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing waited for. Raises ApiError when
+    the list cannot be read, a few times in a row: nothing is closed by such a list. Raises StoreError when the store refuses.
+    """
+    decided: dict[str, Finding] = {}
+    look = _Look(api, watch, store, clock, dry_run, account_of(api), clock.now())
+    unreadable, patience = 0, FIRST_LOOKS
+    while True:
+        try:
+            found = look.at(decided)
+        except ApiError as error:
+            unreadable += 1
+            # That others call too often passes: it must not keep the first look from those who have something to close.
+            if unreadable >= (UNREADABLE if isinstance(error, RateLimited) else patience):
+                raise
+            # Two reapers in step would refuse each other their looks for ever.
+            clock.rest(REST_S * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
+            continue
+        unreadable, patience = 0, UNREADABLE
+        early = [finding for finding in found if finding.verdict == TOO_EARLY]
+        for finding in found:
+            if finding.verdict != TOO_EARLY:
+                decided[finding.label] = finding
+                heard(finding)
+        if dry_run:
+            return [*decided.values(), *early]
+        if not early:  # nothing is, or somebody else has closed it
+            _remove_keys(api, store)
+            return list(decided.values())
+        clock.rest(REST_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a reaper needs for each of its looks: ``account`` is whose key it has, ``began`` its first clock reading."""
+
+    api: VastApi
+    watch: Watch
+    store: Store
+    clock: Clock
+    dry_run: bool
+    account: int | None
+    began: float
+
+    def at(self, decided: Collection[str]) -> list[Finding]:
+        """One look at everything that is not decided yet, by label."""
+        leases = {row.label: row for row in self.store.leases()}
+        beats = _beats(self.store, [row for row in leases.values() if row.state != "closed"])
+        listed = [one for page in self.watch.look(self.clock.now()) for one in page.value]
+        # A lease stands in the store before its instance can be listed; read again, none of those listed lacks one by chance.
+        opened = {row.label: row for row in self.store.leases(open_only=True)}
+        found: list[_Task | Finding] = [self._lease(row, beats, listed) for row in opened.values() if row.label not in decided]
+        for one in listed:
+            label = read_label(one.label)
+            if label is None or str(label) in opened or str(label) in decided:
+                continue
+            before = leases.get(str(label))
+            if before is None or before.state == "closed":  # else its owner has just closed it
+                found.append(self._orphan(one, label, before))
+        return [one if isinstance(one, Finding) else self._close(one) for one in found]
+
+    def _lease(self, row: LeaseRow, beats: Mapping[str, str], listed: list[Instance]) -> _Task | Finding:
+        """What is to become of an open lease."""
+
+        def left(why: str, verdict: str = "left") -> Finding:
+            return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
+
+        now, theirs = datetime.now(UTC), row.owner.get("account")
+        if row.url != self.api.url:
+            return left(f"it is on {row.url}: set VAST_URL to that")
+        if theirs is not None and self.account is None:
+            return left(f"it is of the account {theirs}, and this key may not say which account it is of", "unknown")
+        if theirs is not None and theirs != self.account:
+            return left(f"it is of the account {theirs}, and this key of {self.account}")
+        state, whose = state_of(row.owner, beats, now), _named(row.owner)
+        if state is State.LIVING:
+            return left(f"its owner lives: {whose}")
+        if state is State.UNKNOWN and datetime.fromisoformat(row.deadline_at) >= now:
+            return left(f"nobody here can tell whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
+        why = f"{whose} has ended" if state is State.ENDED else "its deadline is over"
+        same = [one.id for one in listed if one.label == row.label]
+        if row.instance_id is not None:
+            return _Task(row, why)
+        if same:
+            return _Task(_found(row, same[0]), why)
+        if self._may_be_late(row, now):
+            return left("its create may still be late", TOO_EARLY)
+        return _Task(row, f"{why}, and no instance has its label", listed=False)
+
+    def _may_be_late(self, row: LeaseRow, now: datetime) -> bool:
+        late_s = max(LATE_CREATE_S, LATE_CREATE_REAL_S * self.clock.speed)
+        # Counted from when it was opened, or, should the clocks disagree, from when we began to wait.
+        opened_s = (now - datetime.fromisoformat(row.opened_at)).total_seconds() * self.clock.speed
+        return opened_s < late_s and self.clock.now() - self.began < late_s
+
+    def _orphan(self, one: Instance, label: Label, closed: LeaseRow | None) -> _Task | Finding:
+        """What is to become of an instance that has a label of ours and no open lease."""
+        if closed is not None:
+            why = f"it is listed, although its lease was closed as {closed.verdict}"
+            return _Task(_found(closed, one.id), why, reopen=True)
+        whose = "this store's, which has lost it" if label.mark == self.store.mark else "another store's"
+        until = label.deadline + timedelta(seconds=SILENCE_S)
+        if until > datetime.now(UTC):
+            # Nobody here can tell whether its owner lives; after its last deadline none can.
+            why = f"its lease is {whose}: it may be needed until {until:%Y-%m-%dT%H:%M:%S}Z"
+            return Finding(str(label), one.id, "left", why)
+        row = LeaseRow(
+            label=str(label),
+            run_id=label.run_id,
+            attempt=label.attempt,
+            url=self.api.url,
+            offer_id=0,
+            machine_id=one.machine_id,
+            usd_per_hour=one.usd_per_hour or 0.0,
+            opened_at=utc_now(),
+            deadline_at=label.deadline.isoformat(),
+        )
+        return _Task(_found(row, one.id), f"its lease is {whose}, and its last deadline is over", opened_known=False)
+
+    def _close(self, task: _Task) -> Finding:
+        row = task.row
+
+        def finding(verdict: str, why: str = task.why) -> Finding:
+            return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
+
+        if self.dry_run:
+            return finding("to close")
+        if not task.listed:
+            self.store.close_lease(row.label, verdict="never created", note=task.why)
+            return finding("never created")
+        assert row.instance_id is not None  # noqa: S101 (a task that is listed has one)
+        seen = Moment.exact(self.clock.now())
+        opened = datetime.fromisoformat(row.opened_at).timestamp() if task.opened_known else 0.0
+        identity = Identity(row.label, opened, row.machine_id)
+        lease = Lease(self.api, self.watch, self.store, self.clock, identity, row.instance_id, seen)
+        lease.believed = not row.note.startswith(NOT_NAMED)
+        try:
+            if not self.store.adopt(row, reopen=task.reopen):
+                return finding("left", "somebody else closed it meanwhile")
+        except StoreError as error:  # it has to be destroyed all the same
+            log.error("the lease %s could not be adopted: %s", row.label, error)
+        try:
+            return finding(lease.close())
+        except LeaseNotClosed as error:
+            still = {one.label: one.verdict for one in self.store.leases(open_only=True)}
+            return finding(still.get(row.label) or "unknown", error.message)
+        except (ApiError, StoreError) as error:
+            return finding("unknown", summary_of(error))
+
+
+def _found(row: LeaseRow, instance_id: int) -> LeaseRow:
+    """``row``, held on the instance that the list shows with its label: ours for certain only if its create named the same."""
+    held = replace(row, instance_id=instance_id, state="held")
+    return held if row.instance_id == instance_id else replace(held, note=f"{NOT_NAMED}found by its label")
+
+
+def account_of(api: VastApi) -> int | None:
+    """The account that the key of ``api`` belongs to; None when the key may not ask. Raises ApiError when nobody answers."""
+    try:
+        return api.current_user().value.id
+    except (KeyRejected, Refused):
+        return None
+
+
+def _remove_keys(api: VastApi, store: Store) -> None:
+    """Remove the account's SSH keys of runs whose leases are all closed: their private halves died with their processes."""
+    leases = store.leases()
+    living = {row.run_id for row in leases if row.state != "closed" or state_here(row.owner) is not State.ENDED}
+    ended = {f"vastbench-{row.run_id}" for row in leases if row.run_id not in living}
+    try:
+        for key in api.list_ssh_keys().value if ended else ():
+            if (key.public_key or "").split()[2:] and (key.public_key or "").split()[2] in ended:
+                api.delete_ssh_key(key.id)
+    except ApiError as error:
+        log.warning("SSH keys of ended runs were not removed: %s", error)
+
+
+def _beats(store: Store, leases: list[LeaseRow]) -> dict[str, str]:
+    """The signs of life of the leases' owners. Who seems silent gets the time to give one: two machines' clocks may differ."""
+    beats, now = store.beats(), datetime.now(UTC)
+    silent = [
+        str(row.owner.get("id"))
+        for row in leases
+        if state_here(row.owner) is State.UNKNOWN
+        and beats.get(str(row.owner.get("id"))) != ENDED_BEAT
+        and state_of(row.owner, beats, now) is State.ENDED
+    ]
+    if not silent:
+        return beats
+    time.sleep(2.5 * BEAT_S)
+    later = store.beats()
+    return later | {name: datetime.now(UTC).isoformat() for name in silent if later[name] != beats[name]}
+
+
+def _named(whose: Mapping[str, Any]) -> str:
+    return f"process {whose.get('pid')} on {whose.get('host')}"
+
+
+def close_after_dead_emulators(store: Store) -> int:
+    """Close the open leases whose emulator has ended, and its instances with it; how many there were.
+
+    It has ended when it was part of a process that has, or when nothing listens any more at its address on this machine.
+    Leases of live marketplaces are left alone: there an instance outlives its renter.
+    """
+    beats, now = store.beats(), datetime.now(UTC)
+    ended = [row for row in store.leases(open_only=True) if state_of(row.owner, beats, now) is State.ENDED]
+    gone = [row for row in ended if row.owner.get("emulator") or (is_loopback(row.url) and _refused(row.url))]
+    for row in gone:
+        store.close_lease(row.label, verdict="already gone", note="its emulator has ended")
+    return len(gone)
+
+
+def _refused(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=2.0):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+
+
+def not_closed(findings: list[Finding]) -> VastbenchError | None:
+    """The error that says what could not be closed; None when everything was."""
+    left = [one for one in findings if one.verdict in ("leaked", "unknown")]
+    if not left:
+        return None
+    names = ", ".join(f"{one.label} (instance {one.instance_id}, {one.verdict})" for one in left[:5])
+    return LeaseNotClosed(
+        f"Not closed: {names}.",
+        hint="They may still bill. Try `vastbench reap` again, or destroy them by hand: `vastai destroy instance ID`.",
+    )
