@@ -57,8 +57,8 @@ def report(runs: list[Run], timed: Stopwatch) -> None:
     from matplotlib import pyplot as plt
 
     from vastbench import charts
-    from vastbench.analysis.artefacts.detector import detector as artefacts
     from vastbench.analysis import bottleneck, certainty, cost, facts, findings, frames, providers, summary, useful
+    from vastbench.analysis.artefacts.detector import detector as artefacts
     from vastbench.io.prices import prices
 
     phases = timed("tidy frame from runs", frames.phases_table, runs)

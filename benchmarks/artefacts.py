@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from vastbench.analysis.artefacts.detector import RULES, artefacts, not_applicable
-from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.artefacts.lattice import lattice
 from vastbench.analysis.artefacts.readings import SURE
+from vastbench.analysis.survival.intervals import proportion_interval
 
 TABLES = 1000
 MOST_FALSE, LEAST_FOUND = 0.02, 0.95

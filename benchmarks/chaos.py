@@ -37,9 +37,10 @@ from tests.profiles import certain
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import RateLimited
+from vastbench.record.conditions import Conditions
 from vastbench.rental.label import read_label
+from vastbench.rental.offers import choose
 from vastbench.rental.startup import SWITCH_LOOK_S
-from vastbench.rental.provisioner import Conditions, choose
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest

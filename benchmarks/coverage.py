@@ -13,9 +13,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vastbench.analysis.survival.quantiles import Durations, quantile_estimate
+from vastbench.analysis.stopping import interval, ranks, relative_width
+from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import proportion_interval
-from vastbench.analysis.stopping import StoppingRule, ranks, relative_width
+from vastbench.analysis.survival.quantiles import quantile_estimate
+from vastbench.record.stopping import StoppingRule
 
 CAMPAIGNS, LOOKS = 1000, 200
 SIZES, STEPS_S, FAILURES = (6, 10, 20, 50, 100), (1.0, 10.0), (0.0, 0.1, 0.3)
@@ -154,7 +156,7 @@ def peeked(kind: str, step_s: float, failures: float, campaigns: int, looks: int
     at_stop: list[tuple[int, bool]] = []
     for _ in range(campaigns):
         found = drawn(rng, setting, machines_of(rng, kind, looks))
-        intervals = [rule.interval(Durations(found.lower[:n], found.upper[:n], found.machine[:n])) for n in sizes.tolist()]  # type: ignore[index]
+        intervals = [interval(rule, Durations(found.lower[:n], found.upper[:n], found.machine[:n])) for n in sizes.tolist()]  # type: ignore[index]
         wrong = [not low <= truth <= high for low, high in intervals]
         stops = next((n for n, interval in enumerate(intervals) if relative_width(*interval) <= WIDTH), None)
         if stops is not None:

@@ -43,13 +43,15 @@ from pollers import STATUS_CALLS, ById, Door, Looking, OfficialClient, OpenSsh, 
 from rich.console import Console
 
 from vastbench.bench.bench import Bench
+from vastbench.bench.workers import APART_S, run_study
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import NoOffer, OfferGone
-from vastbench.rental.provisioner import Conditions, choose
+from vastbench.record.conditions import Conditions
+from vastbench.record.moments import Moment
+from vastbench.record.phases import PhaseName
 from vastbench.record.run import Run
-from vastbench.bench.workers import APART_S, run_study
-from vastbench.record.phases import Moment, PhaseName
+from vastbench.rental.offers import choose
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest
 from vastbench.vast.watch import SHORTEST_PERIOD_S

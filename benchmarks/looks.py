@@ -11,7 +11,7 @@ from typing import Any
 from pollers import STATUS_CALLS
 from rich.table import Table
 
-from vastbench.record.phases import Moment
+from vastbench.record.moments import Moment
 
 OURS, TEN, TWO, CLIENT = "vastbench", "GET by id, 10 s", "GET by id, 2 s", "vastai show, 10 s"
 METHODS = (OURS, TEN, TWO, CLIENT)

@@ -23,9 +23,10 @@ from pollers import ById, OpenSsh, destroy, wait_running, wait_ssh
 from vastbench.bench.bench import Bench
 from vastbench.clock import Clock
 from vastbench.emulator.profile import Fixed, Profile, Sequence, load
-from vastbench.rental.provisioner import Conditions
+from vastbench.record.conditions import Conditions
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import Run
-from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
 
 PERIOD_S = 10.0
 DEADLINE_S = 600.0

@@ -20,8 +20,8 @@ import httpx
 
 from vastbench.clock import Clock
 from vastbench.emulator.app import build
+from vastbench.record.moments import Moment
 from vastbench.ssh.keys import RunKey
-from vastbench.record.phases import Moment
 
 SSH_CAP_S, SSH_REST_S = 5.0, 10.0
 """What one try may take, and the rest after one that failed; clock seconds."""

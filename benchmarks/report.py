@@ -11,8 +11,8 @@ from pathlib import Path
 
 from figures import Row, show
 
-from vastbench.report.build import build_report, of_places
 from vastbench.io.tables import SAMPLE
+from vastbench.report.build import build_report, of_places
 
 LIMIT_S = 60.0
 RUNS = 300

@@ -19,8 +19,9 @@ import psutil
 from figures import Row, show
 
 from vastbench.bench.bench import Bench
+from vastbench.bench.workers import run_study
+from vastbench.record.study import Study, StudyProgress
 from vastbench.render.progress import counts
-from vastbench.bench.workers import Study, StudyProgress, run_study
 
 SAMPLE_S = 1.0
 

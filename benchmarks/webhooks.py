@@ -28,10 +28,10 @@ import sqlalchemy as sa
 from figures import Row, show
 
 from vastbench.bench.bench import Bench
+from vastbench.record.phases import Outcome
 from vastbench.record.run import Run
 from vastbench.store import Store
 from vastbench.store.outbox import Outbox, pending_in
-from vastbench.record.phases import Outcome
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLwSw"
 CONDITIONS = ("none", "dead", "hanging", "dropped")

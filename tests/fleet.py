@@ -8,7 +8,7 @@ import pytest
 
 from vastbench.bench.bench import Bench
 from vastbench.emulator import Emulator
-from vastbench.rental.provisioner import Conditions
+from vastbench.record.conditions import Conditions
 from vastbench.record.run import Run
 
 

@@ -15,7 +15,9 @@ BIN = Path(sys.executable).parent
 VASTBENCH = str(BIN / "vastbench")
 
 _Forking = multiprocessing.get_context("forkserver")
-_Forking.set_forkserver_preload(["tests.processes", "vastbench.cli", "vastbench.bench.bench", "vastbench.emulator.app", "papermill"])
+_Forking.set_forkserver_preload(
+    ["tests.processes", "vastbench.cli", "vastbench.bench.bench", "vastbench.emulator.app", "papermill"]
+)
 
 
 def command(*words: object, env: Mapping[str, str], cwd: Path, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,9 @@ import pytest
 
 from tests.fleet import bench, make_runs
 from tests.profiles import certain
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.run import Run
-from vastbench.record.phases import Moment, Outcome, PhaseName
 
 RUNS = 50
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tests.fleet import bench, reachable
 from tests.profiles import certain
 from tests.store.records import lease
-from vastbench.rental.budget import Budget, worst_usd
 from vastbench.emulator import Emulator
 from vastbench.errors import BudgetRefused, UsageError
 from vastbench.owner import owner
-from vastbench.rental.provisioner import Conditions, choose
+from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome
+from vastbench.rental.budget import Budget, worst_usd
+from vastbench.rental.offers import choose
 
 SPEED = 60
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)

@@ -26,13 +26,14 @@ from vastbench import charts
 from vastbench.analysis.frames import phases_table, runs_from, runs_table
 from vastbench.analysis.naive import naive_readings
 from vastbench.analysis.providers import compare
-from vastbench.analysis.stopping import USEFUL
-from vastbench.charts import curves, style
-from vastbench.io.prices import prices
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
-from vastbench.record.run import Cost, Run
+from vastbench.charts import curves, style
+from vastbench.io.files import read_run
+from vastbench.io.prices import prices
+from vastbench.record.cost import Cost
 from vastbench.record.phases import PhaseName as P
+from vastbench.record.run import Run
+from vastbench.record.stopping import USEFUL
 
 PUBLISHED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 SEED = phases_table([PUBLISHED])

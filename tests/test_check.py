@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.processes import clean_environment, command
-from vastbench.analysis.artefacts.rule import COLUMNS
 from vastbench.analysis.artefacts.detector import artefacts
+from vastbench.analysis.artefacts.rule import COLUMNS
+from vastbench.bundled import shared
 from vastbench.cli import app
 from vastbench.errors import ArtefactsFound, NotFound, SettingsError, VastbenchError
 from vastbench.io.files import read_run
-from vastbench.bundled import shared
 from vastbench.io.tables import export_runs, load
-from vastbench.store import Store
 from vastbench.io.timings import LARGEST_MB, of_runs, read
+from vastbench.store import Store
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
 GRID = [60.1, 70.1, 80.1, 80.1, 90.1, 100.1, 110.1, 120.1, 130.1, 150.1]

@@ -11,7 +11,8 @@ import pytest
 
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process
 from vastbench.bundled import shared
-from vastbench.store import LeaseRow, Store
+from vastbench.record.lease import LeaseRow
+from vastbench.store import Store
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
 KEY = "canary-key-3141592653"

@@ -15,8 +15,8 @@ from vastbench.analysis.frames import phases_table
 from vastbench.cli import app
 from vastbench.errors import NotFound, SettingsError, UsageError
 from vastbench.io.tables import export, export_runs, load
-from vastbench.store import Store
 from vastbench.record.phases import PhaseName
+from vastbench.store import Store
 
 RUNNING, SSH = PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH
 

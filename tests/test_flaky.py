@@ -6,7 +6,7 @@ import pytest
 
 from tests.fleet import bench, make_runs
 from vastbench.errors import exit_code_of
-from vastbench.rental.provisioner import Conditions
+from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 
 RUNS, AT_ONCE, SPEED = 40, 8, 50

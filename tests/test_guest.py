@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from tests.fleet import bench
 from tests.profiles import CERTAIN
+from vastbench.record.moments import Moment
+from vastbench.record.phases import PhaseName
 from vastbench.rental.guest_clock import DRIFT, TICK_S, Known, Reading, Transcript, examine, offset
 from vastbench.rental.startup import FIRST_COMMAND, onstart, timeline
 from vastbench.ssh.evidence import Step
 from vastbench.ssh.keys import RunKey
-from vastbench.record.phases import Moment, PhaseName
 
 OFFSET = 1000.0
 """Our clock minus the instance's, in the tale below."""

@@ -15,12 +15,12 @@ from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
 from vastbench.analysis.frames import TOP_LEVEL
+from vastbench.bundled import shared
 from vastbench.clock import Clock
 from vastbench.errors import Interrupted
 from vastbench.interrupts import raising, shield
-from vastbench.bundled import shared
-from vastbench.store import Store
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.store import Store
 from vastbench.vast.api import VastApi
 
 PHASES = list(TOP_LEVEL)

@@ -13,11 +13,13 @@ from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import Interrupted, LeaseNotClosed, RateLimited, Refused, StoreError
 from vastbench.interrupts import interruption_in
+from vastbench.record.conditions import Conditions
+from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.recorder import Recorder
 from vastbench.rental.lease import clear_no
-from vastbench.rental.provisioner import Conditions, Provisioner, vanished
+from vastbench.rental.provisioner import Provisioner, vanished
 from vastbench.scenarios.integration import integration
 from vastbench.store import Store
-from vastbench.record.phases import Outcome, PhaseName, Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import Instance
 from vastbench.vast.watch import Sighting, Watch

@@ -10,12 +10,12 @@ import pytest
 from tests.fleet import bench, make_runs, reachable
 from tests.profiles import certain
 from tests.store.records import lease
-from vastbench.rental import provisioner as provision
+from vastbench.bench.workers import run_study
 from vastbench.emulator import Emulator
 from vastbench.owner import owner
-from vastbench.rental.provisioner import Conditions
-from vastbench.bench.workers import run_study
+from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.rental import provisioner as provision
 
 SPEED = 60
 

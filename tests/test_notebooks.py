@@ -17,12 +17,12 @@ from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
 
 from vastbench.analysis.frames import phases_table
+from vastbench.bundled import shared
 from vastbench.errors import NotFound, UsageError
 from vastbench.io.files import read_run
-from vastbench.bundled import shared
-from vastbench.record.run import Cost
-from vastbench.notebooks.running import check_parameters, run_notebook
 from vastbench.io.tables import export
+from vastbench.notebooks.running import check_parameters, run_notebook
+from vastbench.record.cost import Cost
 from vastbench.record.phases import Outcome
 
 OURS = sorted(shared("notebooks").glob("*.ipynb"))

@@ -7,8 +7,8 @@ import pytest
 
 from tests.processes import clean_environment, command
 from vastbench.analysis.plan import plan
-from vastbench.io.tables import load
 from vastbench.bench.workers import APART_S
+from vastbench.io.tables import load
 
 
 @pytest.fixture

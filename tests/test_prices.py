@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from tests.processes import clean_environment, command
+from vastbench.bundled import shared
 from vastbench.errors import NotFound, SettingsError
 from vastbench.io.prices import COLUMNS, RULES, check, prices
 from vastbench.render.pricelist import findings_text
-from vastbench.bundled import shared
 
 TODAY = date(2026, 6, 1)
 ROW = {

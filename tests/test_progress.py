@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from vastbench.render.progress import counts, plain_study, study_lines
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
-from vastbench.bench.workers import Doing, StudyProgress
+from vastbench.io.files import read_run
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.study import Doing, StudyProgress
+from vastbench.render.progress import counts, plain_study, study_lines
 
 HERE = Path(__file__).parent.parent
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")

@@ -7,8 +7,9 @@ import pytest
 from tests.fleet import bench
 from tests.profiles import certain
 from vastbench.analysis.frames import phases_table, runs_from
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Phase, PhaseName, tree
 from vastbench.ssh import probe
-from vastbench.record.phases import Moment, Phase, PhaseName, tree
 
 SPEED = 20
 HELD_S = 12.0

@@ -14,16 +14,18 @@ import sqlalchemy as sa
 
 from tests.profiles import certain
 from tests.test_lease import Faulty, refuse
-from vastbench.rental import reap as reaping
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import ApiUnreadable, RateLimited
-from vastbench.rental.label import Label
 from vastbench.owner import owner
-from vastbench.rental.provisioner import Conditions, choose
+from vastbench.record.conditions import Conditions
+from vastbench.record.lease import LeaseRow
+from vastbench.rental import reap as reaping
+from vastbench.rental.label import Label
+from vastbench.rental.offers import choose, query
 from vastbench.rental.reap import close_after_dead_emulators, not_closed, reap
 from vastbench.ssh.keys import RunKey
-from vastbench.store import LeaseRow, Store
+from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest
 from vastbench.vast.watch import Watch
@@ -54,7 +56,7 @@ class Place:
     def rent(self, label):
         """An instance with that label, and no lease."""
         conditions = Conditions()
-        offer = choose(self.api.search_offers(conditions.query()).value, conditions)
+        offer = choose(self.api.search_offers(query(conditions)).value, conditions)
         return self.api.create_instance(offer.id, CreateRequest("ubuntu:22.04", 20.0, label)).value.new_contract
 
     def lease(self, label, whose, *, instance_id=None, opened=timedelta(), deadline=SOON, url=None):

@@ -11,18 +11,18 @@ from typer.testing import CliRunner
 from tests.fleet import bench, reachable
 from tests.profiles import certain
 from tests.store.records import SEED
-from vastbench.analysis.attempts import KILLED
+from vastbench.bench.launches import bury_killed_runs
+from vastbench.bench.workers import run_study
 from vastbench.cli import app
 from vastbench.emulator import Emulator
 from vastbench.errors import NotFound, StoreError, UsageError
-from vastbench.owner import SILENCE_S, owner
-from vastbench.rental.provisioner import Conditions
-from vastbench.report.build import build_report, of_study, read_model, shortfall
 from vastbench.io.files import read_run
-from vastbench.bench.launches import bury_killed_runs
-from vastbench.store import Store
-from vastbench.bench.workers import run_study
+from vastbench.owner import SILENCE_S, owner
+from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome
+from vastbench.record.run import KILLED
+from vastbench.report.build import build_report, of_study, read_model, shortfall
+from vastbench.store import Store
 
 SPEED = 60
 RUN = read_run(SEED)

@@ -10,8 +10,8 @@ import pytest
 
 import vastbench
 from vastbench.analysis.frames import phases_table
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
+from vastbench.io.files import read_run
 
 PACKAGE = Path(vastbench.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

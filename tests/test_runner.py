@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vastbench.errors import NotebookFailed, NotFound, UsageError
 from vastbench.bundled import shared
+from vastbench.errors import NotebookFailed, NotFound, UsageError
 from vastbench.notebooks.running import RunResult, check_parameters, convert, find_notebook, run_notebook
 
 OURS = sorted(shared("notebooks").glob("*.ipynb"))

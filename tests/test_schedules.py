@@ -14,8 +14,8 @@ import typer
 import yaml
 
 from vastbench import errors
-from vastbench.cli import app
 from vastbench.bundled import shared
+from vastbench.cli import app
 
 DOCS = shared("docs")
 SAMPLES = sorted((DOCS / "schedules").iterdir())

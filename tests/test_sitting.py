@@ -7,14 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from vastbench.owner import owner
-from vastbench.rental.reap import close_after_dead_emulators
-from vastbench.io.files import read_run
-from vastbench.bundled import shared
-from vastbench.record.run import Cost
 from vastbench.bench.launches import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
-from vastbench.store import LeaseRow, Store
+from vastbench.bundled import shared
+from vastbench.io.files import read_run
+from vastbench.owner import owner
+from vastbench.record.cost import Cost
+from vastbench.record.lease import LeaseRow
 from vastbench.record.phases import Outcome
+from vastbench.rental.reap import close_after_dead_emulators
+from vastbench.store import Store
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 CONDITIONS = {"gpu_name": "RTX 4090", "source": "live"}

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from vastbench.analysis.frames import phases_table
+from vastbench.bundled import shared
 from vastbench.errors import NotFound, SchemaError, SettingsError, StoreError, UsageError
 from vastbench.io.files import read_run, read_runs
-from vastbench.bundled import shared
 from vastbench.io.tables import SCHEMA_KEY, export, export_runs, load
+from vastbench.record.document import run_to_dict
 from vastbench.store import Store
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
@@ -46,7 +47,7 @@ def test_a_run_twice_in_one_file_is_there_once(tmp_path):
     pd.testing.assert_frame_equal(load(tmp_path / "runs.json"), phases_table([RUN, OTHER]))
 
 
-PHASE = RUN.to_dict()["phases"][0]
+PHASE = run_to_dict(RUN)["phases"][0]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ PHASE = RUN.to_dict()["phases"][0]
     ],
 )
 def test_a_record_with_a_wrong_value_is_refused_by_file_and_field(tmp_path, field, value):
-    plain = RUN.to_dict()
+    plain = run_to_dict(RUN)
     outer, _, inner = field.partition(".")
     plain[outer] = plain[outer] | {inner: value} if inner else value
     (tmp_path / "a.json").write_text(json.dumps(plain))
@@ -86,7 +87,7 @@ def test_a_record_with_a_wrong_value_is_refused_by_file_and_field(tmp_path, fiel
 
 @pytest.mark.parametrize("field", ["total_s", "origin"])
 def test_a_record_holds_no_number_that_is_none(tmp_path, field):
-    (tmp_path / "a.json").write_text(json.dumps(RUN.to_dict() | {field: float("nan")}))
+    (tmp_path / "a.json").write_text(json.dumps(run_to_dict(RUN) | {field: float("nan")}))
     with pytest.raises(SettingsError, match=r"a\.json"):
         load(tmp_path / "a.json")
 

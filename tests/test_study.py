@@ -16,14 +16,16 @@ from tests.analysis.made import made
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process
 from tests.profiles import certain
-from vastbench.analysis.stopping import Settled, StoppingRule
+from vastbench.analysis.stopping import Settled
+from vastbench.bench.workers import APART_S, run_study
 from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
-from vastbench.rental.provisioner import Conditions
-from vastbench.render.text import stopping_text
 from vastbench.io.tables import load
-from vastbench.store import Store
-from vastbench.bench.workers import APART_S, EndedBy, Study, run_study
+from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.stopping import StoppingRule
+from vastbench.record.study import EndedBy, Study
+from vastbench.render.text import stopping_text
+from vastbench.store import Store
 
 SPEED = 50
 

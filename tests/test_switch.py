@@ -9,13 +9,16 @@ import pytest
 
 from tests.fleet import bench
 from tests.profiles import certain
-from vastbench.rental import deadline as keeper, startup as onstart
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import ConnectionLost, StoreError
+from vastbench.record.conditions import Conditions
+from vastbench.rental import deadline as keeper
+from vastbench.rental import startup as onstart
 from vastbench.rental.guest_clock import wrong_with_switch
+from vastbench.rental.offers import choose, query
+from vastbench.rental.provisioner import endpoints_of
 from vastbench.rental.startup import extension
-from vastbench.rental.provisioner import Conditions, choose, endpoints_of
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import wait_ready
 from vastbench.vast.api import VastApi
@@ -37,7 +40,7 @@ def rented(folder, seconds, *, late=0.0):
     clock, key = Clock(SPEED), RunKey.generate("vastbench-switch")
     with Emulator(certain(folder), seed=4, speed=SPEED) as vast, VastApi(vast.url, vast.api_key, clock=clock) as api:
         api.create_ssh_key(key.public_line)
-        offer = choose(api.search_offers(Conditions().query()).value, Conditions())
+        offer = choose(api.search_offers(query(Conditions())).value, Conditions())
         deadline = datetime.now(UTC) + timedelta(seconds=seconds + 60)
         script = onstart.onstart(api.url, deadline, seconds, 1, public_line=key.public_line, watch_real_s=5)
         made = api.create_instance(offer.id, CreateRequest("ubuntu:22.04", 20.0, "x", onstart=script)).value

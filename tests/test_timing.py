@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from vastbench.clock import Clock
 from vastbench.errors import BootFailed, DeadlineExceeded, Interrupted, UsageError
-from vastbench.record.phases import PARENTS, Moment, Outcome, Phase, PhaseName, Recorder, cause_of, tree
+from vastbench.record.moments import Moment
+from vastbench.record.phases import PARENTS, Outcome, Phase, PhaseName, tree
+from vastbench.record.recorder import Recorder, cause_of
 
 readings = st.floats(min_value=0, max_value=1e6)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vastbench.analysis.frames import runs_from as runs_from
     from vastbench.analysis.frames import runs_table as runs_table
     from vastbench.bench.bench import Bench as Bench
+    from vastbench.bench.workers import run_study as run_study
     from vastbench.charts import boot_curves as boot_curves
     from vastbench.charts import cost_meters as cost_meters
     from vastbench.charts import failures_by_cause as failures_by_cause
@@ -37,16 +38,15 @@ if TYPE_CHECKING:
     from vastbench.charts import provider_costs as provider_costs
     from vastbench.charts import runs_over_time as runs_over_time
     from vastbench.errors import VastbenchError as VastbenchError
+    from vastbench.io.tables import load as load
+    from vastbench.notebooks.running import run_notebook as run_notebook
+    from vastbench.record.conditions import Conditions as Conditions
+    from vastbench.record.run import Run as Run
+    from vastbench.record.study import Study as Study
     from vastbench.render.progress import notebook as notebook_progress
     from vastbench.render.progress import notebook_study as notebook_study_progress
-    from vastbench.rental.provisioner import Conditions as Conditions
     from vastbench.render.text import verdict as verdict
-    from vastbench.record.run import Run as Run
-    from vastbench.notebooks.running import run_notebook as run_notebook
-    from vastbench.io.tables import load as load
     from vastbench.store import Store as Store
-    from vastbench.bench.workers import Study as Study
-    from vastbench.bench.workers import run_study as run_study
 
 _PLACES = {
     "Bench": ("vastbench.bench.bench", "Bench"),

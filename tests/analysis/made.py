@@ -1,7 +1,9 @@
 """Runs made by hand, to know what must come out of them."""
 
-from vastbench.record.run import Attempt, Cost, Run
-from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
+from vastbench.record.cost import Cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.run import Attempt, Run
 
 PASSED, FAILED, CENSORED = Outcome
 

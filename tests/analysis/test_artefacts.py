@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from benchmarks.artefacts import boots, clean, on_a_lattice
 from tests.analysis.made import FAILED, made
 from vastbench.analysis.artefacts.detector import RULES, artefacts, not_applicable, timings_of
-from vastbench.analysis.frames import phases_table
 from vastbench.analysis.artefacts.lattice import lattice, log_chance
+from vastbench.analysis.frames import phases_table
 from vastbench.io.tables import load
-from vastbench.record.phases import PhaseName as P
 from vastbench.io.timings import read
+from vastbench.record.phases import PhaseName as P
 
 SEED_RUN = "2026-01-02-rtx4090"
 

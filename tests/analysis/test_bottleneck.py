@@ -15,8 +15,8 @@ from scipy.stats import spearmanr
 from tests.analysis.made import CENSORED, FAILED, made
 from vastbench.analysis.bottleneck import SHARE_COLUMNS, WHAT_IF_COLUMNS, shares, what_if
 from vastbench.analysis.frames import TOP_LEVEL, phases_table
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
+from vastbench.io.files import read_run
 from vastbench.record.phases import PhaseName
 
 SEARCH, CREATE, RUNNING, SSH = PhaseName.SEARCH, PhaseName.CREATE, PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH

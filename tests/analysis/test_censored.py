@@ -12,8 +12,10 @@ from scipy.stats import binom, bootstrap
 
 from tests.analysis.made import CENSORED, FAILED, made
 from tests.analysis.published import LEUKAEMIA, read
-from vastbench.analysis.survival.quantiles import MOST_STEPS, Durations, curve_steps, curve_table, durations, plateau, quantile_estimate, quantile_estimates
+from vastbench.analysis.durations import curve_table, durations
 from vastbench.analysis.frames import phases_table
+from vastbench.analysis.survival.durations import Durations
+from vastbench.analysis.survival.quantiles import MOST_STEPS, curve_steps, plateau, quantile_estimate, quantile_estimates
 from vastbench.record.phases import PhaseName
 
 INF = math.inf

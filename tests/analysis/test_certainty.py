@@ -10,9 +10,9 @@ from scipy.stats import beta
 from tests.analysis.made import CENSORED, FAILED, made
 from vastbench.analysis.certainty import CERTAINTY_COLUMNS, certainty
 from vastbench.analysis.frames import phases_table
-from vastbench.analysis.stopping import USEFUL
-from vastbench.record.run import Run
 from vastbench.record.phases import PhaseName as P
+from vastbench.record.run import Run
+from vastbench.record.stopping import USEFUL
 
 
 def booted(number: int, seconds: float, machine: int | None = None, width: float = 2.0) -> Run:

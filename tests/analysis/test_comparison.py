@@ -8,13 +8,15 @@ import pytest
 from scipy.stats import norm
 
 from tests.analysis.made import CENSORED, FAILED, made
-from vastbench.analysis.survival.quantiles import Durations, Estimate, durations
 from vastbench.analysis.comparison import EFFECT_COLUMNS, Verdict, compare, effects, ratio_interval, success
+from vastbench.analysis.durations import durations
 from vastbench.analysis.fairness import cautions
 from vastbench.analysis.frames import phases_table
-from vastbench.analysis.stopping import USEFUL
+from vastbench.analysis.survival.durations import Durations
+from vastbench.analysis.survival.quantiles import Estimate
 from vastbench.errors import UsageError
 from vastbench.record.phases import PhaseName
+from vastbench.record.stopping import USEFUL
 
 RUNNING, SSH = PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from tests.analysis.made import CENSORED, made
 from vastbench.analysis.cost import COST_COLUMNS, METERS, cost_summary, run_cost
 from vastbench.analysis.frames import phases_table
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
-from vastbench.record.run import Cost
-from vastbench.record.phases import Moment, PhaseName
+from vastbench.io.files import read_run
+from vastbench.record.cost import Cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import PhaseName
 
 RUNNING, DESTROYED = Moment.between(62.5, 72.77, "poll"), Moment.between(98.5, 98.98, "action")
 

@@ -10,12 +10,14 @@ import pytest
 from vastbench.analysis.facts import facts
 from vastbench.analysis.findings import RULES, Kind, findings
 from vastbench.analysis.frames import phases_table
-from vastbench.io.prices import prices
-from vastbench.io.files import read_run
-from vastbench.render.findings import cell, spoken, worded
 from vastbench.bundled import shared
-from vastbench.record.run import Attempt, Cost
-from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
+from vastbench.io.files import read_run
+from vastbench.io.prices import prices
+from vastbench.record.cost import Cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.run import Attempt
+from vastbench.render.findings import cell, spoken, worded
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 PRICES = prices()

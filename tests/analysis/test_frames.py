@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from vastbench.analysis.frames import COLUMNS, RUN_COLUMNS, TOP_LEVEL, column, conformed, phases_table, runs_from, runs_table
+from vastbench.bundled import shared
 from vastbench.errors import SchemaError
 from vastbench.io.files import read_run
-from vastbench.bundled import shared
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import Run
-from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 SECONDS = [*map(column, TOP_LEVEL), "retries_s", "unattributed_s"]

@@ -11,7 +11,7 @@ from vastbench.analysis.frames import phases_table
 from vastbench.analysis.plan import CALLS, MOST, plan
 from vastbench.analysis.stopping import quantile_sequence, relative_width
 from vastbench.errors import UsageError
-from vastbench.record.run import Cost
+from vastbench.record.cost import Cost
 from vastbench.record.phases import PhaseName
 
 SIGMA = 0.3

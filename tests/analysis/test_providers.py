@@ -7,9 +7,9 @@ import pytest
 
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.providers import COLUMNS, RATIO_COLUMNS, compare, same_gpu, seed_ratios, without_region
-from vastbench.io.prices import prices
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
+from vastbench.io.files import read_run
+from vastbench.io.prices import prices
 from vastbench.record.phases import Outcome
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import CensoredData, logrank, mannwhitneyu
 
 from tests.analysis.published import COSMESIS, FLIES, LEUKAEMIA, read
-from vastbench.analysis.survival.quantiles import Durations
+from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.ranks import chance, difference, holm, sun_scores
 
 INF = math.inf

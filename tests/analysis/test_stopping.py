@@ -12,20 +12,22 @@ from scipy.special import betaln
 from scipy.stats import betabinom, binom
 
 from tests.analysis.made import CENSORED, FAILED, made
-from vastbench.analysis.survival.quantiles import Durations
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import (
     MIXING,
-    StoppingRule,
+    interval,
     joined,
+    met,
     observations,
     quantile_sequence,
     ranks,
     relative_width,
     worth,
 )
+from vastbench.analysis.survival.durations import Durations
 from vastbench.errors import UsageError
 from vastbench.record.phases import PhaseName
+from vastbench.record.stopping import StoppingRule
 
 INF = math.inf
 
@@ -238,7 +240,7 @@ def wrong_at_any_look(campaigns, every=1):
     rule, wrong = StoppingRule(0.15), 0
     for seen in campaigns:
         for n in range(9, len(seen) + 1, every):
-            low, high = rule.interval(Durations(seen.lower[:n], seen.upper[:n], seen.machine[:n]))
+            low, high = interval(rule, Durations(seen.lower[:n], seen.upper[:n], seen.machine[:n]))
             if not low <= 80.0 <= high:
                 wrong += 1
                 break
@@ -264,11 +266,11 @@ def test_repeats_on_a_machine_do_not_break_it(share):
 def test_a_rule_is_met_when_its_interval_is_narrow_enough():
     seconds = np.linspace(95, 105, 60)
     seen = Durations(seconds, seconds, np.arange(60))
-    low, high = StoppingRule(0.1).interval(seen)
+    low, high = interval(StoppingRule(0.1), seen)
     width = (high - low) / ((high + low) / 2)
-    assert StoppingRule(width + 1e-9).met(seen)
-    assert not StoppingRule(width - 1e-9).met(seen)
-    assert not StoppingRule(0.99).met(Durations(seconds, seconds, np.zeros(60)))
+    assert met(StoppingRule(width + 1e-9), seen)
+    assert not met(StoppingRule(width - 1e-9), seen)
+    assert not met(StoppingRule(0.99), Durations(seconds, seconds, np.zeros(60)))
 
 
 def test_a_rule_survives_being_written_down():

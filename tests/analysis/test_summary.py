@@ -18,8 +18,8 @@ from vastbench.analysis.summary import (
     passed,
     phase_summary,
 )
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
+from vastbench.io.files import read_run
 from vastbench.record.phases import PARENTS, PhaseName
 
 SEARCH, CREATE, RUNNING, SSH = PhaseName.SEARCH, PhaseName.CREATE, PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH

@@ -9,8 +9,8 @@ from tests.analysis.made import CENSORED, FAILED, made
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.typical import median_run
 from vastbench.analysis.useful import USEFUL_COLUMNS, until_useful
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
+from vastbench.io.files import read_run
 from vastbench.record.phases import Outcome, PhaseName
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.emulator.machines import PUBLIC, booted, connected, folder, login, make, run, said
-from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
+from vastbench.emulator.choosing import choose_isolation
+from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation
 
 needs_namespaces = pytest.mark.skipif(
     run(choose_isolation()).name != NAMESPACE, reason=f"this machine has no namespaces: {run(choose_isolation()).reason}"

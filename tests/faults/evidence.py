@@ -13,6 +13,7 @@ from unittest.mock import patch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.hostile.canaries import EMULATOR_KEY, SEED, planted, search
+from vastbench.record.document import run_to_dict
 from vastbench.record.run import Run
 from vastbench.ssh.keys import RunKey
 
@@ -65,7 +66,7 @@ def left_by(run: Run | None, error: BaseException | None) -> dict[str, str]:
     """What a run hands to its caller, as texts: its record in each form, and its error with all local variables."""
     texts = {}
     if run is not None:
-        texts |= {"the run's JSON": json.dumps(run.to_dict()), "its text": str(run), "its page": run._repr_html_()}
+        texts |= {"the run's JSON": json.dumps(run_to_dict(run)), "its text": str(run), "its page": run._repr_html_()}
     if error is not None:
         told = TracebackException.from_exception(error, capture_locals=True)
         texts |= {"the error": f"{error!r}\n{error}\n{vars(error)!r}", "its traceback": "".join(told.format())}

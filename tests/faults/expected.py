@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from vastbench.emulator.faults import FAULTS
-from vastbench.rental.provisioner import Conditions
+from vastbench.record.conditions import Conditions
 
 MOST = Conditions().attempts
 

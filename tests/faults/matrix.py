@@ -19,14 +19,15 @@ from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.emulator.faults import FAULTS
 from vastbench.errors import ApiError, Interrupted, VastbenchError
-from vastbench.rental.lease import CONFIRM_DEADLINE_S
 from vastbench.owner import owner
-from vastbench.rental.provisioner import Conditions, Provisioner
-from vastbench.rental.reap import reap
+from vastbench.record.conditions import Conditions
+from vastbench.record.recorder import Recorder
 from vastbench.record.run import Run
+from vastbench.rental.lease import CONFIRM_DEADLINE_S
+from vastbench.rental.provisioner import Provisioner
+from vastbench.rental.reap import reap
 from vastbench.scenarios.integration import integration
 from vastbench.store import Store
-from vastbench.record.phases import Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
 

@@ -15,9 +15,10 @@ from vastbench.cli import app
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import VastbenchError
+from vastbench.record.conditions import Conditions
 from vastbench.rental.label import read_label
 from vastbench.rental.lease import LISTED_WITHIN_S
-from vastbench.rental.provisioner import Conditions, choose
+from vastbench.rental.offers import choose, query
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest
@@ -35,7 +36,7 @@ def market(tmp_path_factory):
         VastApi(vast.url, vast.api_key, clock=Clock(SPEED)) as api,
     ):
         conditions = Conditions()
-        offer = choose(api.search_offers(conditions.query()).value, conditions)
+        offer = choose(api.search_offers(query(conditions)).value, conditions)
         stranger = api.create_instance(offer.id, CreateRequest("ubuntu:22.04", 20.0, "somebody else's")).value.new_contract
         yield SimpleNamespace(vast=vast, api=api, stranger=stranger)
 

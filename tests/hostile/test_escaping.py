@@ -16,24 +16,25 @@ from tests.vast.market import Script, client
 from tests.vast.market import offer as listed
 from vastbench.analysis.facts import facts
 from vastbench.analysis.frames import phases_table
+from vastbench.bundled import shared
 from vastbench.cli import market, stored
 from vastbench.cli.app import print_json, print_table
 from vastbench.errors import CommandFailed, Interrupted, Refused, SshError, StudyIncomplete, VastbenchError
-from vastbench.io.prices import prices
-from vastbench.render.progress import plain
-from vastbench.report import build
 from vastbench.io.files import read_run
+from vastbench.io.prices import prices
+from vastbench.notebooks.running import run_notebook
+from vastbench.record.document import run_to_dict
+from vastbench.record.phases import Outcome
+from vastbench.record.study import Study
 from vastbench.render.html import run_html, study_html
+from vastbench.render.progress import plain
+from vastbench.render.text import run_text, study_text, verdict
+from vastbench.report import build
 from vastbench.report.model import report_model
 from vastbench.report.page import index_page, markdown_text
-from vastbench.render.text import run_text, study_text, verdict
-from vastbench.bundled import shared
-from vastbench.notebooks.running import run_notebook
 from vastbench.ssh.command import shorten
 from vastbench.ssh.transport import NotYet
 from vastbench.store import Store
-from vastbench.bench.workers import Study
-from vastbench.record.phases import Outcome
 from vastbench.vast.replies import Reply, read
 
 WORDS = {
@@ -226,7 +227,7 @@ def test_a_report_lies_in_its_folder_alone_and_terminals_get_text_only(name, tmp
 @pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
 def test_an_imported_runs_id_and_its_files_name_are_text_only(word, tmp_path, capsys):
     file = tmp_path / f"{word.translate({0: None, ord('/'): '_'})[:80]}.json"
-    file.write_text(json.dumps(replace(hostile_run(BENIGN), id=word).to_dict()))
+    file.write_text(json.dumps(run_to_dict(replace(hostile_run(BENIGN), id=word))))
     for _ in range(2):
         stored.import_run([file], store=str(tmp_path / "runs.sqlite"))
     assert drives_a_terminal(capsys.readouterr().out) == []

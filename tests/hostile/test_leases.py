@@ -13,13 +13,13 @@ from tests.hostile.leaping import Leaping
 from tests.hostile.marketplace import FOREIGN, Marketplace
 from tests.hostile.mutations import Reply, replies
 from tests.vast.market import KEY, offer, response
-from vastbench.rental import reap
 from vastbench.errors import VastbenchError
+from vastbench.owner import owner
+from vastbench.record.recorder import Recorder
+from vastbench.rental import reap
 from vastbench.rental.label import Label
 from vastbench.rental.lease import hold
-from vastbench.owner import owner
 from vastbench.store import Store
-from vastbench.record.phases import Recorder
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest, Offer
 from vastbench.vast.watch import Watch

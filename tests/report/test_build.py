@@ -17,14 +17,14 @@ import pytest
 
 from tests.processes import VASTBENCH, clean_environment, command
 from vastbench.analysis.frames import phases_table
-from vastbench.errors import NotebookFailed, NotFound, SchemaError, StudyFailed, StudyIncomplete, UsageError
-from vastbench.report.build import Source, build_report, of_places, of_study, read_model, shortfall
-from vastbench.io.files import read_run
-from vastbench.report.place import building, publish
 from vastbench.bundled import shared
+from vastbench.errors import NotebookFailed, NotFound, SchemaError, StudyFailed, StudyIncomplete, UsageError
+from vastbench.io.files import read_run
 from vastbench.io.tables import SCHEMA_KEY, export
-from vastbench.store import Store
 from vastbench.record.phases import Outcome
+from vastbench.report.build import Source, build_report, of_places, of_study, read_model, shortfall
+from vastbench.report.place import building, publish
+from vastbench.store import Store
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 EVIL = "a\x1b[31m\u202egnp\u2066<script>alert(1)</script>|**x**`$y$` [a](javascript:b)\n# h <img src=//evil.example/x>"

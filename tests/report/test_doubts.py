@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from vastbench.analysis.frames import phases_table
-from vastbench.report.doubts import doubts
-from vastbench.io.files import read_run
-from vastbench.render.sentences import NO_RUN
 from vastbench.bundled import shared
+from vastbench.io.files import read_run
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.run import Run
-from vastbench.record.phases import Moment, Outcome, PhaseName
+from vastbench.render.sentences import NO_RUN
+from vastbench.report.doubts import doubts
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 

@@ -15,13 +15,13 @@ import vastbench
 from vastbench.analysis.artefacts.detector import RULES
 from vastbench.analysis.facts import facts
 from vastbench.analysis.frames import phases_table
-from vastbench.io.prices import prices
+from vastbench.bundled import shared
 from vastbench.io.files import read_run
+from vastbench.io.prices import prices
+from vastbench.render.wording import plain
 from vastbench.report.model import report_model
 from vastbench.report.page import index_page, markdown_text
 from vastbench.report.tables import table
-from vastbench.render.wording import plain
-from vastbench.bundled import shared
 
 PRICES = prices()
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vastbench.bundled import shared
 from vastbench.errors import SettingsError
 from vastbench.io.files import read_run
 from vastbench.io.seed import seed_from_run
-from vastbench.render.text import run_text
-from vastbench.bundled import shared
-from vastbench.record.run import run_from_dict
+from vastbench.record.document import run_from_dict, run_to_dict
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.render.text import run_text
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
 PLAIN = json.loads(SEED.read_text())
@@ -69,7 +69,7 @@ def test_what_was_read_is_written_back_unchanged(seed):
 
 
 def test_our_own_record_survives_json(seed):
-    assert run_from_dict(json.loads(json.dumps(seed.to_dict(), allow_nan=False))) == seed
+    assert run_from_dict(json.loads(json.dumps(run_to_dict(seed), allow_nan=False))) == seed
 
 
 def test_without_a_poll_log_the_event_lies_anywhere_in_the_wait(tmp_path):

@@ -10,12 +10,14 @@ import pytest
 from vastbench.analysis.bottleneck import what_if
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.providers import compare, same_gpu, seed_ratios
-from vastbench.io.prices import prices
-from vastbench.render import sentences
-from vastbench.io.files import read_run
 from vastbench.bundled import shared
-from vastbench.record.run import Cost, Run
-from vastbench.record.phases import Moment, Outcome, PhaseName
+from vastbench.io.files import read_run
+from vastbench.io.prices import prices
+from vastbench.record.cost import Cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.run import Run
+from vastbench.render import sentences
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 PRICES = prices()

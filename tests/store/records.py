@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from vastbench.bundled import shared
-from vastbench.store import LeaseRow
+from vastbench.record.lease import LeaseRow
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
 

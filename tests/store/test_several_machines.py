@@ -10,8 +10,8 @@ import pytest
 
 from tests.store.records import SEED, lease
 from vastbench.errors import StoreError, TooManyInstances
-from vastbench.owner import owner
 from vastbench.io.files import read_run
+from vastbench.owner import owner
 from vastbench.store import Store
 
 PROCESSES = 4

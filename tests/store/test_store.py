@@ -17,8 +17,8 @@ from alembic.migration import MigrationContext
 import vastbench.store
 from tests.store.records import SEED, lease
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
-from vastbench.owner import owner
 from vastbench.io.files import read_run
+from vastbench.owner import owner
 from vastbench.store import Store
 from vastbench.store.database import HEAD, connect
 from vastbench.store.rows import run_row

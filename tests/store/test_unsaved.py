@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from tests.store.records import SEED
 from vastbench.errors import StoreError
 from vastbench.io.files import read_run
+from vastbench.record.document import run_to_dict
 from vastbench.store import Store
 from vastbench.store.unsaved import folders_of
 
@@ -91,7 +92,7 @@ def test_a_file_that_is_no_run_is_left_and_named(store, caplog):
     refuse(store)
     folder = kept_by(store).parent
     relent(store)
-    texts = {"cut": json.dumps(RUN.to_dict())[:-40], "list": "[]", "other": '{"format": 99}', "deep": "[" * 99999}
+    texts = {"cut": json.dumps(run_to_dict(RUN))[:-40], "list": "[]", "other": '{"format": 99}', "deep": "[" * 99999}
     for name, text in texts.items():
         (folder / f"{name}.json").write_text(text)
     assert store.take_in_unsaved() == [RUN.id]
@@ -119,7 +120,7 @@ def test_a_temporary_folder_that_others_may_write_is_not_used(store):
     with pytest.raises(StoreError, match="is lost"):
         store.save_run_or_keep(RUN)
     relent(store)
-    (elsewhere / "planted.json").write_text(json.dumps(RUN.to_dict()))
+    (elsewhere / "planted.json").write_text(json.dumps(run_to_dict(RUN)))
     assert store.take_in_unsaved() == []
 
 

@@ -11,14 +11,15 @@ import sqlalchemy as sa
 from tests.fleet import bench
 from tests.profiles import certain
 from tests.webhooks.receiver import SECRET, receiving
-from vastbench.errors import BudgetRefused, LeaseNotClosed
-from vastbench.rental.provisioner import Conditions
-from vastbench.io.files import read_run
-from vastbench.bundled import shared
-from vastbench.store import LeaseRow, Store
-from vastbench.store.outbox import DELIVERED, PENDING, Outbox
 from vastbench.bench.workers import run_study
+from vastbench.bundled import shared
+from vastbench.errors import BudgetRefused, LeaseNotClosed
+from vastbench.io.files import read_run
+from vastbench.record.conditions import Conditions
+from vastbench.record.lease import LeaseRow
 from vastbench.record.phases import Outcome
+from vastbench.store import Store
+from vastbench.store.outbox import DELIVERED, PENDING, Outbox
 from vastbench.webhooks import Event, Notifier, notifier
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")

@@ -5,15 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.record.phases import Outcome
+from vastbench.record.run import STOPPED_BY_US
 
 if TYPE_CHECKING:
     import pandas as pd
-
-KILLED = "killed"
-"""The cause of a run whose process ended without storing it."""
-
-STOPPED_BY_US = frozenset({"interrupted", KILLED, "budget"})
-"""Causes of runs that we ended ourselves: they say nothing of the marketplace and are not counted as attempted."""
 
 
 def attempted(phases: pd.DataFrame) -> pd.DataFrame:

@@ -11,8 +11,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import passed
-from vastbench.analysis.survival.clusters import cluster_bootstrap, numbered, repeated
 from vastbench.analysis.frames import TOP_LEVEL, column, seconds_table
+from vastbench.analysis.survival.clusters import cluster_bootstrap, numbered, repeated
 from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.record.phases import PhaseName
 

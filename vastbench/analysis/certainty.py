@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.survival.quantiles import Durations, plateau, quantile_estimate
+from vastbench.analysis.stopping import observations
 from vastbench.analysis.survival.clusters import design
-from vastbench.analysis.stopping import USEFUL, observations
+from vastbench.analysis.survival.durations import Durations
+from vastbench.analysis.survival.quantiles import plateau, quantile_estimate
 from vastbench.record.phases import PhaseName
+from vastbench.record.stopping import USEFUL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,8 +56,8 @@ def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> p
 
     Columns: ``n`` attempted runs that reached it, ``ended`` of them with success; ``never_rate`` of the others, with its exact
     interval; ``median_s`` and ``p90_s`` of all n, those that were cut off or failed included, with their 95 % intervals
-    (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, for which repeats on a machine count for what they are worth):
-    missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
+    (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, for which repeats on a machine count for what they are
+    worth): missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
     ``bounds_s``, the median width of what is known of one run; ``unnamed``, how many of those that ended name no machine;
     ``machines``, ``largest_share``, ``icc``, ``design_effect`` and ``effective_n`` of those that ended
     (:class:`~vastbench.analysis.survival.clusters.Design`); ``method``, that of the median. Seconds; rates and shares 0–1.

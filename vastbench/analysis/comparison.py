@@ -1,7 +1,7 @@
 """Is B slower than A, faster, or the same within a margin? The effect and its interval first, then a test, then the verdict.
 
 The effect is the ratio of the medians, B ÷ A, over all attempted runs that reached a phase: those that failed or were cut off
-count as longer, see :func:`~vastbench.analysis.survival.quantiles.durations`. Its interval is put together from those of the two medians
+count as longer, see :func:`~vastbench.analysis.durations.durations`. Its interval is put together from those of the two medians
 on the logarithm (the method of variance estimates recovery, Zou and Donner 2008; for medians as Price and Bonett 2002), which
 count repeats on a machine for what they are worth, and vary together where machines are in both groups.
 
@@ -19,14 +19,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.survival.quantiles import Durations, Estimate, quantile_estimate
-from vastbench.analysis.survival.clusters import effective_n, numbered, repeated
 from vastbench.analysis.fairness import cautions
+from vastbench.analysis.stopping import observations
+from vastbench.analysis.survival.clusters import effective_n, numbered, repeated
+from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE
+from vastbench.analysis.survival.quantiles import Estimate, quantile_estimate
 from vastbench.analysis.survival.ranks import Spread, chance, difference, holm, together
-from vastbench.analysis.stopping import USEFUL, observations
 from vastbench.errors import UsageError
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.stopping import USEFUL
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted, passed
-from vastbench.record.run import Cost
-from vastbench.record.phases import Moment, PhaseName
+from vastbench.record.cost import Cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

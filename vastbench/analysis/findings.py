@@ -15,9 +15,9 @@ from typing import Any
 
 from vastbench.analysis.facts import Facts
 from vastbench.analysis.survival.intervals import quantile_interval
-from vastbench.analysis.stopping import USEFUL
 from vastbench.errors import LeaseNotClosed
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.stopping import USEFUL
 
 FEW = 6
 """Fewer runs than this have no 95 % interval of their median."""

@@ -16,8 +16,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.errors import SchemaError
-from vastbench.record.run import ROUNDING_S, Attempt, Cost, Run
-from vastbench.record.phases import PARENTS, Moment, Outcome, Phase, PhaseName
+from vastbench.record.cost import Cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import PARENTS, Outcome, Phase, PhaseName
+from vastbench.record.run import ROUNDING_S, Attempt, Run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.survival.quantiles import Durations
-from vastbench.analysis.survival.clusters import design, numbered
 from vastbench.analysis.frames import runs_table
+from vastbench.analysis.stopping import observations, ranks, relative_width
+from vastbench.analysis.survival.clusters import design, numbered
+from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE, quantile_levels
-from vastbench.analysis.stopping import USEFUL, StoppingRule, observations, ranks, relative_width
 from vastbench.errors import UsageError
 from vastbench.record.phases import PhaseName
+from vastbench.record.stopping import USEFUL, StoppingRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,9 +65,9 @@ class Plan:
     rented twice. ``unreachable``: why no number of runs will do, empty otherwise.
 
     What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
-    the quantile; ``icc`` and ``design_effect`` of the source (see :class:`~vastbench.analysis.survival.clusters.Design`); seconds and
-    dollars of a mean run, failures included; ``floor``, the relative width that the bounds of the polls leave however many
-    runs are made. Missing values are NaN.
+    the quantile; ``icc`` and ``design_effect`` of the source (see :class:`~vastbench.analysis.survival.clusters.Design`);
+    seconds and dollars of a mean run, failures included; ``floor``, the relative width that the bounds of the polls leave
+    however many runs are made. Missing values are NaN.
     """
 
     rule: StoppingRule
@@ -107,7 +108,7 @@ def plan(
 ) -> Plan:
     """What it takes until a quantile's interval is at most ``width`` wide, as a share of its middle, drawn from ``phases``.
 
-    ``quantity``: see :class:`~vastbench.analysis.stopping.StoppingRule`. ``workers`` runs at once, begun ``apart_s`` seconds
+    ``quantity``: see :class:`~vastbench.record.stopping.StoppingRule`. ``workers`` runs at once, begun ``apart_s`` seconds
     apart; ``usd_per_hour`` instead of the runs' own prices. One ``seed`` draws the same ``campaigns``.
     Raises UsageError for fewer than 6 runs that came to an end, and for a width, quantile, quantity, number of workers or price
     that cannot be.

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
-from vastbench.analysis.survival.quantiles import Durations, check, durations
-from vastbench.analysis.survival.clusters import effective_n
+from vastbench.analysis.durations import durations
 from vastbench.analysis.frames import phases_table
+from vastbench.analysis.survival.clusters import effective_n
+from vastbench.analysis.survival.curves import check
+from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE
-from vastbench.errors import UsageError
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.stopping import USEFUL, StoppingRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 MIXING = 4.0
 """The weight of the mixture's prior, Beta(4p, 4(1 − p)): from 20 to 400 runs no other brings a rank more than two closer."""
-
-USEFUL = "time until useful"
-"""What a rule is about unless a phase is named: seconds from a run's start until a command has ended on its machine."""
 
 
 def quantile_sequence(
@@ -107,7 +105,7 @@ def relative_width(low: float, high: float) -> float:
 def observations(phases: pd.DataFrame, quantity: str = USEFUL) -> Durations:
     """What the attempted runs of the tidy frame ``phases`` say of ``quantity``, in the order in which they began.
 
-    ``quantity`` is a phase (see :func:`~vastbench.analysis.survival.quantiles.durations`), or ``time until useful``, of which every run
+    ``quantity`` is a phase (see :func:`~vastbench.analysis.durations.durations`), or ``time until useful``, of which every run
     speaks: one that passed lies between its bounds, one that a deadline cut off was longer than it waited, and one that failed
     never came, also when it failed after its first command.
     """
@@ -143,43 +141,14 @@ def joined(one: Durations, other: Durations) -> Durations:
     return Durations(*(np.concatenate(pair) for pair in pairs))
 
 
-@dataclass(frozen=True, slots=True)
-class StoppingRule:
-    """Stop once the interval of a quantile is narrow enough.
+def interval(rule: StoppingRule, seen: Durations) -> tuple[float, float]:
+    """The interval of the rule's quantile, valid at any time, in seconds; an open end is infinite."""
+    return quantile_sequence(seen.lower, seen.upper, rule.quantile, rule.confidence, machine=seen.machine)
 
-    ``width``: the widest that :func:`quantile_sequence` may be, as a share of its middle (0.15 for ± 7.5 %). ``quantile``:
-    which one of ``quantity``, which is ``time until useful`` or a phase. Raises UsageError for what cannot be.
-    """
 
-    width: float
-    quantile: float = 0.5
-    quantity: str = USEFUL
-    confidence: float = CONFIDENCE
-
-    def __post_init__(self) -> None:
-        """Refuse a rule that no study could follow."""
-        for name, value in (("width", self.width), ("quantile", self.quantile), ("confidence", self.confidence)):
-            if not (isinstance(value, float) and 0 < value < 1):
-                raise UsageError(f"The {name} to stop at is {value!r}.", hint="Give a share between 0 and 1, for example 0.15.")
-        if self.quantity not in (USEFUL, *PhaseName):
-            raise UsageError(f"There is no quantity {self.quantity!r}.", hint=f"Choose {USEFUL!r} or a phase.")
-
-    def interval(self, seen: Durations) -> tuple[float, float]:
-        """The interval of the quantile, valid at any time, in seconds; an open end is infinite."""
-        return quantile_sequence(seen.lower, seen.upper, self.quantile, self.confidence, machine=seen.machine)
-
-    def met(self, seen: Durations) -> bool:
-        """Whether the interval is narrow enough."""
-        return relative_width(*self.interval(seen)) <= self.width
-
-    def to_dict(self) -> dict[str, Any]:
-        """The rule, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, rule: dict[str, Any]) -> Self:
-        """The rule that :meth:`to_dict` wrote."""
-        return cls(**rule)
+def met(rule: StoppingRule, seen: Durations) -> bool:
+    """Whether the interval is as narrow as the rule asks."""
+    return relative_width(*interval(rule, seen)) <= rule.width
 
 
 class Settled:
@@ -208,7 +177,7 @@ class Settled:
                 self.precise = self.precise or self._met()
 
     def _met(self) -> bool:
-        return self._rule is not None and self._seen is not None and self._rule.met(self._seen)
+        return self._rule is not None and self._seen is not None and met(self._rule, self._seen)
 
     def _say(self, runs: Sequence[Run]) -> Durations | None:
         if self._rule is None:

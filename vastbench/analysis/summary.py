@@ -9,11 +9,13 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import STOPPED_BY_US, attempted, passed
-from vastbench.analysis.survival.quantiles import durations_of, quantile_estimate, quantile_estimates
+from vastbench.analysis.attempts import attempted, passed
+from vastbench.analysis.durations import durations_of
 from vastbench.analysis.survival.clusters import design
 from vastbench.analysis.survival.intervals import proportion_interval
+from vastbench.analysis.survival.quantiles import quantile_estimate, quantile_estimates
 from vastbench.record.phases import PARENTS, Outcome, PhaseName
+from vastbench.record.run import STOPPED_BY_US
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,10 +90,10 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     ``median_high_s`` (missing where the tries are worth fewer than 6 independent ones) and ``p90_low_s`` to ``p90_high_s``
     (with ``p90_s`` missing below 36 of them); an upper end is infinite when so many did not end that nothing bounds it.
     ``true_median_low_s`` to ``true_median_high_s`` is the 95 % interval of the median of the duration itself, without what
-    polling adds to it: see :func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, for the other intervals too. Of those that
-    ended: ``mean_s``, ``min_s``, ``max_s`` and ``bounds_s``, the median width of what is known of one duration: ``upper_s`` −
-    ``lower_s``; ``machines``, how many machines they came from, and ``effective_n``, how many independent tries they are worth
-    (:func:`~vastbench.analysis.survival.clusters.design`). ``method`` is how the true median was found.
+    polling adds to it: see :func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, for the other intervals too. Of
+    those that ended: ``mean_s``, ``min_s``, ``max_s`` and ``bounds_s``, the median width of what is known of one duration:
+    ``upper_s`` − ``lower_s``; ``machines``, how many machines they came from, and ``effective_n``, how many independent tries
+    they are worth (:func:`~vastbench.analysis.survival.clusters.design`). ``method`` is how the true median was found.
     """
     import pandas as pd
 

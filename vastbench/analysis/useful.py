@@ -5,8 +5,10 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.survival.quantiles import Durations, quantile_estimate
-from vastbench.analysis.stopping import USEFUL, observations
+from vastbench.analysis.stopping import observations
+from vastbench.analysis.survival.durations import Durations
+from vastbench.analysis.survival.quantiles import quantile_estimate
+from vastbench.record.stopping import USEFUL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,9 +30,10 @@ def until_useful(phases: pd.DataFrame) -> pd.DataFrame:
     The sample is all ``attempted`` runs of the tidy frame ``phases``, of which ``n`` passed: one that failed never came so far
     (a machine with the wrong GPU answers commands too, but is of no use), one that a deadline cut off took longer than it
     waited. Earlier tries of a run count, since the user waited for them. Columns: ``median_s``, of when the user knew it, with
-    its 95 % interval ``median_low_s`` to ``median_high_s`` (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`): missing
-    when less than half of the runs passed, and the interval below n = 6; ``earliest_median_s``, of the earliest instants that
-    the looks of the same runs allow; ``bounds_s``, of those that passed the median width between the two. All NaN for no run.
+    its 95 % interval ``median_low_s`` to ``median_high_s`` (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`):
+    missing when less than half of the runs passed, and the interval below n = 6; ``earliest_median_s``, of the earliest
+    instants that the looks of the same runs allow; ``bounds_s``, of those that passed the median width between the two. All NaN
+    for no run.
     """
     import numpy as np
     import pandas as pd

@@ -18,23 +18,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vastbench.analysis.stopping import StoppingRule
-from vastbench.rental.budget import Budget, worst_usd
+from vastbench.bench.launches import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
 from vastbench.clock import Clock
 from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
-from vastbench.rental.lease import clear_no
 from vastbench.owner import Heartbeat, has_ended, owner
-from vastbench.rental.provisioner import Conditions, Provisioner
-from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
+from vastbench.record.conditions import Conditions
+from vastbench.record.lease import LeaseRow
+from vastbench.record.phases import Phase, PhaseName
+from vastbench.record.recorder import Listener, Recorder
 from vastbench.record.run import Run
+from vastbench.record.stopping import StoppingRule
+from vastbench.record.study import Study, check_plan
+from vastbench.rental.budget import Budget, worst_usd
+from vastbench.rental.lease import clear_no
+from vastbench.rental.provisioner import Provisioner
+from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
 from vastbench.scenarios.integration import NAME as INTEGRATION
 from vastbench.scenarios.integration import integration
 from vastbench.settings import Settings, default_store, is_loopback
-from vastbench.bench.launches import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
-from vastbench.store import LeaseRow, Store
-from vastbench.bench.workers import Study, check_plan
-from vastbench.record.phases import Listener, Phase, PhaseName, Recorder
+from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
 from vastbench.webhooks import Notifier
@@ -52,8 +55,8 @@ class Bench:
     Use it in a with-block. ``speed`` is emulated seconds per real second. ``budget_usd`` is what all runs of this bench
     together may cost at their worst, beside what open leases of others may; live it is required. ``max_instances``: how many
     instances may exist at once, those of other processes with the same store included. ``study`` names the study that this
-    bench makes runs of (see :func:`~vastbench.bench.workers.run_study`): then the budget covers what earlier sittings spent, too, the
-    runs that a killed one left are stored as killed, and ``seed`` is the seed of its first sitting
+    bench makes runs of (see :func:`~vastbench.bench.workers.run_study`): then the budget covers what earlier sittings spent,
+    too, the runs that a killed one left are stored as killed, and ``seed`` is the seed of its first sitting
     (:func:`~vastbench.bench.launches.sitting_seed` has those of the others).
     """
 
@@ -229,7 +232,7 @@ class Bench:
     def run(self, conditions: Conditions | None = None, listener: Listener | None = None) -> Run:
         """Make one integration run and store it. May be called from many threads at once.
 
-        ``listener`` hears of every phase (see :class:`~vastbench.record.phases.Recorder`). A run that fails is returned, not
+        ``listener`` hears of every phase (see :class:`~vastbench.record.recorder.Recorder`). A run that fails is returned, not
         raised; an interruption is stored and then raised again. Raises LeaseNotClosed, and rents nothing, once a run of this
         bench could not show that its instance is gone; Interrupted, and rents nothing, once the bench is being closed.
         """

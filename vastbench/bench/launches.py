@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from vastbench.analysis.attempts import KILLED
-from vastbench.rental.budget import worst_usd
 from vastbench.errors import StoreError
 from vastbench.owner import State, state_of
-from vastbench.record.run import Cost, Run
-from vastbench.store import Announcement, LeaseRow, Store
-from vastbench.bench.workers import Study
+from vastbench.record.cost import Cost
+from vastbench.record.lease import Announcement, LeaseRow
 from vastbench.record.phases import Outcome
+from vastbench.record.run import KILLED, Run
+from vastbench.record.study import Study
+from vastbench.rental.budget import worst_usd
+from vastbench.store import Store
 
 
 def sitting_seed(seed: int | None, number: int) -> int | None:

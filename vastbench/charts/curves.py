@@ -6,11 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.bottleneck import FEWEST_FOR_BOOTSTRAP
-from vastbench.analysis.survival.quantiles import Durations, curve_steps, plateau, quantile_estimate
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
-from vastbench.analysis.stopping import USEFUL, observations
+from vastbench.analysis.stopping import observations
+from vastbench.analysis.survival.durations import Durations
+from vastbench.analysis.survival.quantiles import curve_steps, plateau, quantile_estimate
 from vastbench.charts import style
 from vastbench.record.phases import PhaseName
+from vastbench.record.stopping import USEFUL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +43,7 @@ def boot_curves(
     """The share of the attempted runs that had ended ``phase`` by a time, with its 95 % band, and the share that never did.
 
     ``phases`` is the tidy frame; ``phase`` a phase, for which the runs that reached it count, or ``time until useful``
-    (:data:`~vastbench.analysis.stopping.USEFUL`), for which all do. Runs that failed or were cut off count too: the curve
+    (:data:`~vastbench.record.stopping.USEFUL`), for which all do. Runs that failed or were cut off count too: the curve
     levels off below 100 % where there are any. The area is what the polls leave open of the estimate by Turnbull or by Kaplan
     and Meier, the pale one the pointwise band of ``resamples`` draws of whole machines from ``seed``, for at least 6 runs.
     """

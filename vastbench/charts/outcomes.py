@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.frames import TOP_LEVEL, column, runs_table
-from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.summary import attempted, outcomes
+from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.charts import style
 from vastbench.charts.strip import EXACT_S, MANY
 from vastbench.record.phases import Outcome, PhaseName

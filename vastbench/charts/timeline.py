@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.charts import style
 from vastbench.charts.strip import EXACT_S
-from vastbench.record.phases import Moment, PhaseName
+from vastbench.record.moments import Moment
+from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -69,7 +69,7 @@ def _tables(places: list[str], store: str | None) -> list[tuple[str, pd.DataFram
 
 
 def _print(name: str, timings: pd.DataFrame, found: list[Artefact], applied: list[str], silent: dict[str, str]) -> None:
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
     from vastbench.render.wording import counted, listed
 
     print(f"{clean(name)}: {counted(len(timings), 'row')} of {counted(timings['run'].nunique(), 'run')}")
@@ -86,7 +86,7 @@ def _print(name: str, timings: pd.DataFrame, found: list[Artefact], applied: lis
 
 
 def _where(timings: pd.DataFrame, artefact: Artefact) -> str:
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
 
     rows = timings.loc[list(artefact.rows[:SHOWN])]
     of = "" if timings["run"].nunique() == 1 else "{run} "

@@ -83,8 +83,8 @@ def compare(
 
 def _quantities(phase: Sequence[str] | None, all_phases: bool, a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
     """What was asked for first, then with ``all_phases`` each phase that runs of both groups reached."""
-    from vastbench.analysis.stopping import USEFUL
     from vastbench.record.phases import PhaseName
+    from vastbench.record.stopping import USEFUL
 
     first = list(dict.fromkeys(phase or [USEFUL]))
     if not all_phases:
@@ -94,7 +94,7 @@ def _quantities(phase: Sequence[str] | None, all_phases: bool, a: pd.DataFrame, 
 
 
 def _show(found: Comparison, names: tuple[str, str]) -> None:
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
     from vastbench.render.wording import seconds
 
     first = found.effects.iloc[0]

@@ -93,7 +93,7 @@ def _kernel() -> Finding:
 
 
 def _isolation() -> Finding:
-    from vastbench.emulator.isolation import choose_isolation
+    from vastbench.emulator.choosing import choose_isolation
 
     found = asyncio.run(choose_isolation())
     if found.name == "namespace":

@@ -27,7 +27,7 @@ def offers(
     as_json: JsonOption = False,
 ) -> None:
     """Search offers; this spends nothing, also with --live."""
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
     from vastbench.vast.query import OfferQuery
 
     search = OfferQuery.parse(query, order=order, limit=limit, allocated_storage_gb=disk)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vastbench.analysis.plan import Need, Plan
-    from vastbench.analysis.stopping import StoppingRule
+    from vastbench.record.stopping import StoppingRule
 
 
 @app.command()
@@ -69,7 +69,7 @@ def plan(
 def _runs(source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, str]:
     """The runs to plan from, and in words where they come from."""
     from vastbench.cli.app import open_store
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
     from vastbench.io.tables import SAMPLE, load
 
     if source and store:
@@ -119,7 +119,7 @@ def _show(made: Plan, place: str) -> None:
 
 
 def _command(rule: StoppingRule) -> str:
-    from vastbench.analysis.stopping import USEFUL
+    from vastbench.record.stopping import USEFUL
 
     words = f"vastbench study --name NAME --stop-width {rule.width:g}"
     words += "" if rule.quantile == 0.5 else f" --stop-quantile {rule.quantile:g}"

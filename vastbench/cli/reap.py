@@ -35,8 +35,8 @@ def reap(
 
     vastbench reap --live --dry-run, then: vastbench reap --live
     """
-    from vastbench.rental.reap import close_after_dead_emulators, not_closed
     from vastbench.render.wording import counted
+    from vastbench.rental.reap import close_after_dead_emulators, not_closed
 
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
@@ -106,7 +106,7 @@ def _notify(store: Store, findings: list[Finding], told: set[str]) -> None:
 
 
 def _agree(to_close: list[Finding]) -> bool:
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
 
     print("Left over, and perhaps billing:", file=sys.stderr)
     for one in to_close:
@@ -118,14 +118,14 @@ def _agree(to_close: list[Finding]) -> bool:
 
 
 def _tell(finding: Finding) -> None:
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
 
     print(f"vastbench: {clean(finding.label)}: {finding.verdict} ({clean(finding.why)})", file=sys.stderr)
 
 
 def _say_what_needs_live(store: Store, as_json: bool) -> None:
-    from vastbench.rental.reap import Finding
     from vastbench.render.wording import counted
+    from vastbench.rental.reap import Finding
 
     still = store.leases(open_only=True)
     if as_json:
@@ -141,7 +141,7 @@ def _say_what_needs_live(store: Store, as_json: bool) -> None:
 def _show(findings: list[Finding], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
 
     if as_json:
         print_json([asdict(one) for one in findings])

@@ -31,11 +31,13 @@ from vastbench.cli.app import (
     share,
 )
 from vastbench.errors import BudgetRefused, Interrupted, UsageError, exit_code_of
+from vastbench.record.document import run_to_dict
+from vastbench.rental.offers import query
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
-    from vastbench.rental.provisioner import Conditions
-    from vastbench.bench.workers import Study
+    from vastbench.record.conditions import Conditions
+    from vastbench.record.study import Study
 
 
 @app.command()
@@ -67,8 +69,8 @@ def run(
     Live, spending money: vastbench run --live --budget 0.25
     """
     from vastbench.bench.bench import Bench
+    from vastbench.record.conditions import Conditions
     from vastbench.render.progress import for_stderr
-    from vastbench.rental.provisioner import Conditions
 
     conditions = Conditions(
         gpu_name=None if gpu == "any" else gpu.replace("_", " "),
@@ -97,7 +99,7 @@ def run(
         with for_stderr() as listener:
             done = bench.run(conditions, listener)
         if as_json:
-            print_json(done.to_dict())
+            print_json(run_to_dict(done))
         else:
             print(done)
     if done.cause:
@@ -157,12 +159,13 @@ def study(
 
     Free, on the emulator: vastbench study --name first --repeats 12 --seed 1
     """
-    from vastbench.analysis.stopping import StoppingRule
     from vastbench.bench.bench import Bench
+    from vastbench.bench.workers import run_study
+    from vastbench.record.conditions import Conditions
+    from vastbench.record.stopping import StoppingRule
+    from vastbench.record.study import check_plan
     from vastbench.render.progress import study_for_stderr
-    from vastbench.rental.provisioner import Conditions
     from vastbench.render.text import stopping_text, study_text
-    from vastbench.bench.workers import check_plan, run_study
 
     if resume:
         there = _to_resume(context, name, store, live)
@@ -254,11 +257,11 @@ def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) ->
     Raises BudgetRefused when not even one fits or nobody can be asked, LeaseNotClosed when something left over stays.
     """
     from vastbench.cli.reap import offer_left_over
-    from vastbench.rental.provisioner import choose
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
+    from vastbench.rental.offers import choose
 
     offer_left_over(bench, ask=ask)
-    offer = choose(bench.api.search_offers(conditions.query()).value, conditions)
+    offer = choose(bench.api.search_offers(query(conditions)).value, conditions)
     price = offer.usd_per_hour(conditions.disk_gb)
     worst = conditions.worst_case_usd(price)
     budget = (bench.budget_usd or 0.0) - bench.spent_usd

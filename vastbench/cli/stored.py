@@ -11,6 +11,7 @@ import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, open_store, print_json, print_table
 from vastbench.errors import Interrupted, SettingsError, clean
+from vastbench.record.document import run_to_dict
 
 
 @app.command()
@@ -21,13 +22,13 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the stored runs, newest first."""
-    from vastbench.render.text import seconds_text, usd_text
     from vastbench.record.phases import PhaseName
+    from vastbench.render.text import seconds_text, usd_text
 
     with open_store(store) as opened:
         found = opened.runs(limit=limit, study=study)
     if as_json:
-        print_json([one.to_dict() for one in found])
+        print_json([run_to_dict(one) for one in found])
         return
     if not found:
         of = f" of a study {study!r}" if study else ""
@@ -136,8 +137,8 @@ def report(
 
     Exit code 0: some runs passed and none is missing; 10: none passed; 11: runs are missing; 9: a notebook failed.
     """
-    from vastbench.report.build import build_report, of_places, of_runs, of_study, read_model, shortfall
     from vastbench.render.wording import plain
+    from vastbench.report.build import build_report, of_places, of_runs, of_study, read_model, shortfall
     from vastbench.store.outbox import pending_in
 
     if data and store:

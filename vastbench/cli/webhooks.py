@@ -202,7 +202,7 @@ def _wants(config: WebhookConfig) -> str:
 
 
 def _said(text: str) -> str:
-    from vastbench.render.text import clean
+    from vastbench.errors import clean
 
     return clean(text)
 

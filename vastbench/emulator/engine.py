@@ -11,8 +11,9 @@ from pathlib import Path
 import uvicorn
 
 from vastbench.emulator.app import build
+from vastbench.emulator.choosing import choose_isolation
 from vastbench.emulator.faults import Faults
-from vastbench.emulator.isolation import Isolation, choose_isolation
+from vastbench.emulator.isolation import Isolation
 from vastbench.emulator.machine import Machine
 from vastbench.emulator.market import Market
 from vastbench.emulator.pace import Pace

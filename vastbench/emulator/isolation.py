@@ -1,18 +1,15 @@
-"""Which walls stand between emulated machines and the host, found out by building one."""
+"""Which walls stand between emulated machines and the host, and which host users they get."""
 
 import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from vastbench.emulator.spec import MachineSpec
 from vastbench.errors import SettingsError
 
 NAMESPACE = "namespace"
 PLAIN = "plain"
 
-_TRIAL = MachineSpec(0, "trial", "RTX 4090", 1, 24564, "550.54.14", "12.4", 1.0, None)
 
 _FAR_UID, _FAR_COUNT = 1_900_000_000, 200_000_000
 _BLOCK = 1000
@@ -36,38 +33,7 @@ class Isolation:
         return None if self.uid_base is None else self.uid_base + instance % self.uid_count
 
 
-async def choose_isolation(force: str | None = None) -> Isolation:
-    """Try the namespaces on a throw-away machine, with the very commands that real ones get; fall back to plain folders.
-
-    ``force`` ("namespace" or "plain") takes one without trying. Raises ValueError for another name.
-    """
-    from vastbench.emulator import guest
-    from vastbench.emulator.sandbox import SandboxError, open_sandbox
-
-    if force not in (None, NAMESPACE, PLAIN):
-        raise ValueError(f"isolation must be {NAMESPACE!r} or {PLAIN!r}, not {force!r}")
-    base, count = _strangers()
-    if force is not None:
-        return Isolation(force, "asked for", base, count)
-    if not sys.platform.startswith("linux"):
-        return Isolation(PLAIN, f"{sys.platform} has no namespaces", base, count)
-    trial = Isolation(NAMESPACE, "user, mount, pid, uts and ipc namespaces work here", base, count)
-    with tempfile.TemporaryDirectory(prefix="vastbench-probe-") as folder:
-        root = Path(folder) / "root"
-        root.mkdir()
-        uid = trial.uid(_TRIAL.id)
-        guest.build(root, _TRIAL, uid)
-        sandbox = open_sandbox(trial, root, hostname=_TRIAL.hostname, uid=uid)
-        try:
-            await sandbox.prove()
-        except (SandboxError, OSError) as error:
-            return Isolation(PLAIN, f"namespaces do not work here: {error}", base, count)
-        finally:
-            await sandbox.stop()
-    return trial
-
-
-def _strangers() -> tuple[int | None, int]:
+def strangers() -> tuple[int | None, int]:
     """Host users without accounts or files, inside what this process may become; (None, 1) without root.
 
     Each emulator takes a block by its process id: a machine that is swept away by its user must not take the machine of

@@ -14,7 +14,8 @@ from pathlib import Path
 import asyncssh
 
 from vastbench.emulator import authorized, guest
-from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
+from vastbench.emulator.choosing import choose_isolation
+from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.sandbox import Sandbox, SandboxError, open_sandbox
 from vastbench.emulator.session import Traffic

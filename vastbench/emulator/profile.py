@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vastbench.bundled import shared
 from vastbench.emulator import draws
 from vastbench.errors import NotFound, SettingsError
-from vastbench.bundled import shared
 
 
 class _Table(BaseModel):

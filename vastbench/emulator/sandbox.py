@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from vastbench.emulator import faultyclock, guest
-from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation, choose_isolation
-
-__all__ = ["NAMESPACE", "PLAIN", "Isolation", "Sandbox", "SandboxError", "choose_isolation", "open_sandbox"]
+from vastbench.emulator.isolation import NAMESPACE, Isolation
 
 BOOT_LIMIT_S = 20.0
 """Real seconds after which a sandbox that is not up counts as broken."""

@@ -6,7 +6,8 @@ from typing import Any
 
 from vastbench.errors import SettingsError
 from vastbench.io.seed import run_from_seed
-from vastbench.record.run import Run, run_from_dict
+from vastbench.record.document import run_from_dict
+from vastbench.record.run import Run
 
 
 def read_run(path: Path) -> Run:

@@ -14,8 +14,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vastbench.errors import NotFound, SettingsError
 from vastbench.bundled import shared
+from vastbench.errors import NotFound, SettingsError
 
 if TYPE_CHECKING:
     import pandas as pd

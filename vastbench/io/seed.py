@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import Any
 
 from vastbench.analysis.cost import run_cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import Attempt, Run
-from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
 
 KEYS = {
     PhaseName.SEARCH: "search_offers_sec",

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.frames import SCHEMA, conformed, phases_table
+from vastbench.bundled import shared
 from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError
 from vastbench.io.files import read_runs
-from vastbench.bundled import shared
+from vastbench.record.document import run_to_dict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ def export(frame: pd.DataFrame, path: Path) -> None:
 
 def export_runs(runs: list[Run], path: Path) -> None:
     """Write runs as a JSON list of their records, losing nothing. Raises UsageError when that cannot be done."""
-    text = json.dumps([run.to_dict() for run in runs], indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps([run_to_dict(run) for run in runs], indent=1, ensure_ascii=False, allow_nan=False)
     _write(path, lambda target: target.write_text(text + "\n", encoding="utf-8"))
 
 

@@ -21,15 +21,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.artefacts.rule import ANSWER, DURATION
 from vastbench.analysis.artefacts.detector import timings_of
+from vastbench.analysis.artefacts.rule import ANSWER, DURATION
 from vastbench.analysis.frames import phases_table
-from vastbench.errors import NotFound, SettingsError
-from vastbench.io.seed import KEYS, seed_from_run
-from vastbench.render.text import clean
 from vastbench.bundled import shared
-from vastbench.record.run import Run, run_from_dict
+from vastbench.errors import NotFound, SettingsError, clean
+from vastbench.io.seed import KEYS, seed_from_run
+from vastbench.record.document import run_from_dict
 from vastbench.record.phases import PARENTS, PhaseName
+from vastbench.record.run import Run
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from vastbench.errors import Interrupted, NotebookFailed, NotFound, UsageError
 from vastbench.bundled import shared
+from vastbench.errors import Interrupted, NotebookFailed, NotFound, UsageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Moments, phases and their recorder: the measurement as values. Pure: no network, no disk, and time only through a clock.
+"""Phases and the tree that they make.
 
 The timeline of an integration run, in clock seconds. Each phase ends where the text says and begins where the one before it
 ended, unless it says otherwise::
@@ -22,21 +22,15 @@ ended, unless it says otherwise::
     confirm destroyed   acknowledged          → GET by id says null and every page of the list lacks it
     remove SSH key      request sent          → acknowledged                    (ours)
     unattributed        whatever the rows above leave of the total (queueing for rate limits, retries)
-
-A moment is an instant known only within bounds. Where it comes from polling, four readings are kept: when the last negative
-answer was asked for and received, and when the first positive answer was. The event lies in (no_sent, yes_received].
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from vastbench.clock import Clock
-from vastbench.errors import BudgetRefused, DeadlineExceeded, Interrupted, VastbenchError
+from vastbench.record.moments import Moment
 
 
 class PhaseName(StrEnum):
@@ -85,54 +79,6 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """An instant known within bounds, in clock seconds.
-
-    ``no_sent``/``no_received``: when the last answer that said "not yet" was asked for and received.
-    ``yes_sent``/``yes_received``: the same for the first answer that said "it has happened"; None when none ever did.
-    ``source``: what told us: ``action`` (our own doing, exact), ``poll``, ``ssh``, ``guest`` (the instance's own clock),
-    ``file`` (an imported record).
-    """
-
-    no_sent: float
-    no_received: float
-    yes_sent: float | None
-    yes_received: float | None
-    source: str = "action"
-
-    def __post_init__(self) -> None:
-        """Refuse readings that are not finite or run backwards."""
-        readings = [r for r in (self.no_sent, self.yes_received) if r is not None]
-        if not all(math.isfinite(r) for r in readings) or readings != sorted(readings):
-            raise ValueError(f"a moment's readings must be finite and in order: {self}")
-
-    @classmethod
-    def exact(cls, reading: float, source: str = "action") -> Moment:
-        """An instant that is our own doing, known exactly."""
-        return cls(reading, reading, reading, reading, source)
-
-    @classmethod
-    def between(cls, lower: float, upper: float | None, source: str) -> Moment:
-        """An instant in (``lower``, ``upper``]; ``upper`` None when it was never seen to have happened."""
-        return cls(lower, lower, upper, upper, source)
-
-    @property
-    def lower(self) -> float:
-        """The event lies after this reading (or at it, for an exact moment)."""
-        return self.no_sent
-
-    @property
-    def upper(self) -> float:
-        """The event lies at or before this reading; infinity when it was never seen."""
-        return math.inf if self.yes_received is None else self.yes_received
-
-    @property
-    def seen(self) -> bool:
-        """Whether the event was seen to have happened."""
-        return self.yes_received is not None
-
-
-@dataclass(frozen=True, slots=True)
 class Phase:
     """One step of a scenario, from one moment to another, within one attempt.
 
@@ -170,98 +116,6 @@ class Phase:
     def upper(self) -> float:
         """The most that the true duration can be: end.upper − start.lower; infinity for a censored phase."""
         return self.end.upper - self.start.lower
-
-
-Listener = Callable[[PhaseName, Phase | None], None]
-"""Hears of a phase's begin (phase None) and of its end."""
-
-
-class Recorder:
-    """Collects the phases of one run, and tells a listener as they begin and end.
-
-    ``listener(name, phase)`` is called with None when a phase begins and with the phase when it ends; it draws progress.
-    An exception that it raises ends the phase like any other.
-    """
-
-    def __init__(self, clock: Clock, listener: Listener | None = None) -> None:
-        """Start the run's clock now."""
-        self.clock = clock
-        self.attempt = 1
-        self.phases: list[Phase] = []
-        self.started = clock.now()
-        self.ended: float | None = None
-        self._listener = listener
-
-    def add(self, phase: Phase) -> Phase:
-        """Keep a finished phase under the current attempt and tell the listener."""
-        kept = replace(phase, attempt=self.attempt)
-        self.phases.append(kept)
-        if self._listener:
-            self._listener(kept.name, kept)
-        return kept
-
-    @contextmanager
-    def phase(self, name: PhaseName, start: Moment | None = None) -> Iterator[Open]:
-        """Time a phase: the body sets ``.start`` and ``.end``; what it leaves unset is now.
-
-        When the body raises, the phase is kept all the same: censored for a deadline or an interruption, failed for anything
-        else, with an end that was never seen, and the error goes on.
-        """
-        opened = Open(start)
-        entered = Moment.exact(self.clock.now())
-        try:
-            if self._listener:
-                self._listener(name, None)
-            yield opened
-        except BaseException as error:
-            last = opened.last_negative if opened.last_negative is not None else self.clock.now()
-            begun = opened.start or entered
-            end = opened.end or Moment.between(max(last, begun.lower), None, "action")
-            self.add(Phase(name, begun, end, outcome_of(error), detail=summary_of(error)))
-            raise
-        end = opened.end or Moment.exact(self.clock.now())
-        self.add(Phase(name, opened.start or entered, end, opened.outcome, detail=opened.detail, queued_s=opened.queued_s))
-
-    def finish(self) -> float:
-        """Stop the run's clock; the total in clock seconds."""
-        self.ended = self.clock.now()
-        return self.ended - self.started
-
-
-@dataclass(slots=True)
-class Open:
-    """A phase that is being timed. ``last_negative``: when its end was last asked for in vain (bounds a censored phase)."""
-
-    start: Moment | None = None
-    end: Moment | None = None
-    outcome: Outcome = Outcome.PASSED
-    detail: str = ""
-    last_negative: float | None = None
-    queued_s: float = 0.0
-
-
-def outcome_of(error: BaseException) -> Outcome:
-    """Censored for what stops an observation from outside (deadline, budget, user), failed for everything else."""
-    stopped = isinstance(error, (DeadlineExceeded, BudgetRefused, Interrupted, KeyboardInterrupt, SystemExit))
-    return Outcome.CENSORED if stopped else Outcome.FAILED
-
-
-def cause_of(error: BaseException) -> str:
-    """The short name under which a failed or censored run files ``error``."""
-    if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
-        return Interrupted.cause
-    return error.cause if isinstance(error, VastbenchError) else "internal"
-
-
-def summary_of(error: BaseException, *, with_hint: bool = False) -> str:
-    """One line of evidence about ``error``, with its next step if wanted; at most 600 characters."""
-    if isinstance(error, VastbenchError):
-        text = str(error) if with_hint else error.message
-    elif isinstance(error, Interrupted):
-        text = error.message
-    else:
-        text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split())[:600]
 
 
 @dataclass(frozen=True, slots=True)

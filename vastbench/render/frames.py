@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.render.text import clean, seconds_text
+from vastbench.errors import clean
+from vastbench.render.text import seconds_text
 from vastbench.render.wording import MISSING, percent
 
 if TYPE_CHECKING:

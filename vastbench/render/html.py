@@ -5,12 +5,13 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from vastbench.render.text import attempts_text, bounds_text, clean, headline, seconds_text, study_headline, study_phases
-from vastbench.record.run import Run
+from vastbench.errors import clean
 from vastbench.record.phases import Outcome
+from vastbench.record.run import Run
+from vastbench.render.text import attempts_text, bounds_text, headline, seconds_text, study_headline, study_phases
 
 if TYPE_CHECKING:
-    from vastbench.bench.workers import Study
+    from vastbench.record.study import Study
 
 _CELL = "style='text-align:right;padding:2px 10px;font-variant-numeric:tabular-nums'"
 _NAME = "style='text-align:left;padding:2px 10px;padding-left:{indent}px'"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vastbench.render.text import clean
+from vastbench.errors import clean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,7 +1,7 @@
 """Drawing progress: the library tells one listener of every phase; these are the listeners.
 
 On a terminal live lines (rich), elsewhere plain lines, in a notebook one updating display that leaves one line behind. Those
-for a run hear of its phases, those for a study of its :class:`~vastbench.bench.workers.StudyProgress`.
+for a run hear of its phases, those for a study of its :class:`~vastbench.record.study.StudyProgress`.
 """
 
 import sys
@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from vastbench.render.text import clean, seconds_text, usd_text
-from vastbench.bench.workers import StudyListener, StudyProgress
-from vastbench.record.phases import Listener, Phase, PhaseName
+from vastbench.errors import clean
+from vastbench.record.phases import Phase, PhaseName
+from vastbench.record.recorder import Listener
+from vastbench.record.study import StudyListener, StudyProgress
+from vastbench.render.text import seconds_text, usd_text
 
 
 def _ended(phase: Phase) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from vastbench.errors import clean as clean
-from vastbench.record.run import Run
+from vastbench.errors import clean
 from vastbench.record.phases import PARENTS, Outcome, PhaseName, Row
+from vastbench.record.run import Run
 
 if TYPE_CHECKING:
-    from vastbench.bench.workers import Study
+    from vastbench.record.study import Study
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -116,13 +116,13 @@ def study_text(study: Study) -> str:
 def stopping_text(study: Study) -> str:
     """What a study's stopping rule looked at, what it found, and what ended the study; empty for a study without one."""
     from vastbench.analysis.frames import phases_table
-    from vastbench.analysis.stopping import observations, relative_width, worth
+    from vastbench.analysis.stopping import interval, observations, relative_width, worth
 
     rule = study.stopping
     if rule is None:
         return ""
     seen = observations(phases_table(study.made), rule.quantity)
-    low, high = rule.interval(seen)
+    low, high = interval(rule, seen)
     independent = worth(seen.upper, seen.machine, rule.quantile, rule.confidence)
     counted = f"{len(seen)} runs" + (f" worth {independent:.0f} on different machines" if independent < len(seen) else "")
     width = relative_width(low, high)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 
-from vastbench.render.text import clean
+from vastbench.errors import clean
 
 MISSING = "–"
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|$~&#])")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from vastbench.errors import BudgetRefused
+from vastbench.record.lease import LeaseRow
 from vastbench.rental.label import read_label
-from vastbench.store import LeaseRow
 
 
 class Budget:

@@ -14,15 +14,14 @@ from datetime import UTC, datetime, timedelta
 
 from vastbench.clock import Clock
 from vastbench.errors import VastbenchError
+from vastbench.record.conditions import AHEAD_S
+from vastbench.record.recorder import summary_of
 from vastbench.rental.lease import Lease
 from vastbench.rental.startup import SHORTEST_S, extension
 from vastbench.ssh.session import Session
-from vastbench.record.phases import summary_of
 
 log = logging.getLogger(__name__)
 
-AHEAD_S = 180.0
-"""Clock seconds that the deadline lies ahead of a living run."""
 
 EVERY_S = 60.0
 """Clock seconds between two moves: two may be missed."""

@@ -1,9 +1,9 @@
 """What the instance's own clock says about its start: a second instrument, finer than any poll, and never believed unchecked.
 
-:mod:`vastbench.rental.startup` leaves a timeline in readings of ``/proc/uptime``. Here it is read over the session, with some round
-trips that ask the instance for its clock. A clock that shows g when it was asked at ``sent`` and answered at ``received`` has
-an offset (ours − its) in (sent − g − 0.01, received − g], because it counts in hundredths and rounds down; the offset lies in
-what all round trips allow. That needs no symmetric network, which estimates from half the round trip do (NTP, RFC 5905 §8).
+:mod:`vastbench.rental.startup` leaves a timeline in readings of ``/proc/uptime``. Here it is read over the session, with some
+round trips that ask the instance for its clock. A clock that shows g when it was asked at ``sent`` and answered at ``received``
+has an offset (ours − its) in (sent − g − 0.01, received − g], because it counts in hundredths and rounds down; the offset lies
+in what all round trips allow. That needs no symmetric network, which estimates from half the round trip do (NTP, RFC 5905 §8).
 
 Two steady clocks may drift apart by :data:`DRIFT`; each bound is widened by that much of the time it is carried over. A clock
 that cannot be reconciled with ours, stands still, jumps, or tells of a start that cannot have been is not trusted: then there
@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.clock import Clock
 from vastbench.errors import VastbenchError
+from vastbench.record.moments import Moment
+from vastbench.record.recorder import summary_of
 from vastbench.rental.startup import FOLDER
 from vastbench.ssh.evidence import Step
-from vastbench.record.phases import Moment, summary_of
 
 if TYPE_CHECKING:
     from vastbench.ssh.session import Session

@@ -23,8 +23,10 @@ from typing import Any, Protocol
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, ApiUnreadable, LeaseNotClosed, OfferGone, RateLimited, StoreError, UsageError
 from vastbench.interrupts import shield
-from vastbench.store import LeaseRow
-from vastbench.record.phases import Moment, Outcome, PhaseName, Recorder
+from vastbench.record.lease import LeaseRow
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.recorder import Recorder
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.limits import NotSent
 from vastbench.vast.models import CreateRequest, Instance, Offer

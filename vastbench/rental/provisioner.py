@@ -4,46 +4,45 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from vastbench.rental.budget import Budget
 from vastbench.clock import Clock
 from vastbench.errors import (
     ApiError,
     BootFailed,
     DeadlineExceeded,
-    NoOffer,
     OfferGone,
     PriceRose,
     RateLimited,
     SshError,
     TooManyInstances,
-    UsageError,
     Vanished,
 )
 from vastbench.interrupts import shield
-from vastbench.rental.deadline import AHEAD_S, kept
+from vastbench.owner import owner as this_process
+from vastbench.record.conditions import Conditions
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.recorder import Recorder, cause_of, outcome_of, summary_of
+from vastbench.record.run import Attempt
+from vastbench.rental.budget import Budget
+from vastbench.rental.deadline import kept
 from vastbench.rental.label import Label
 from vastbench.rental.lease import Journal, Lease, clear_no, hold
+from vastbench.rental.offers import choose, query
 from vastbench.rental.startup import FIRST_COMMAND, SHORTEST_S, onstart
-from vastbench.owner import owner as this_process
-from vastbench.record.run import Attempt
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import Endpoint, Probe, Ready, Step, wait_ready
-from vastbench.record.phases import Moment, Outcome, Phase, PhaseName, Recorder, cause_of, outcome_of, summary_of
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.models import CreateRequest, Instance, Offer, SshKey
-from vastbench.vast.query import OfferQuery
 from vastbench.vast.watch import Following, Sighting, Watch
 
 log = logging.getLogger(__name__)
 
-CLOSING_RESERVE_S = 300.0
-"""Clock seconds beyond the deadlines that a lease may last: for the work itself and for destroying."""
 
 CREATE_REST_S = 12.0
 """Clock seconds to wait after a create that was refused with 429: the documented penalty interval."""
@@ -59,96 +58,6 @@ GONE_LOOKS, GONE_REST_S = 3, 3.0
 
 PRICE_SLACK = 1.001
 """By how much the contract's price may lie above what was allowed: prices are rounded on their way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """What a run asks for.
-
-    ``max_usd_per_hour``: whole hourly price, GPU and disk together. ``min_reliability``: 0–1. Deadlines are clock seconds.
-    ``attempts``: how many creates may be sent while they are refused because the offer is gone or calls came too fast.
-    """
-
-    gpu_name: str | None = "RTX 4090"
-    num_gpus: int = 1
-    max_usd_per_hour: float = 0.5
-    min_reliability: float = 0.9
-    disk_gb: float = 20.0
-    image: str = "nvidia/cuda:12.1.0-base-ubuntu22.04"
-    boot_deadline_s: float = 600.0
-    ssh_deadline_s: float = 300.0
-    attempts: int = 3
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be asked for. Raises UsageError."""
-        ranges = {
-            "num_gpus": ("number of GPUs", 1, 64),
-            "max_usd_per_hour": ("maximum price in USD per hour", 0.001, 128),
-            "min_reliability": ("minimum reliability", 0, 1),
-            "disk_gb": ("disk size in GB", 8, 100_000),
-            "boot_deadline_s": ("boot deadline in seconds", 1, 86_400),
-            "ssh_deadline_s": ("SSH deadline in seconds", 1, 86_400),
-            "attempts": ("number of attempts", 1, 20),
-        }
-        for name, (words, low, high) in ranges.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise UsageError(f"The {words} ({name}) is {value!r}.", hint=f"Give a number from {low} to {high}.")
-        if not self.image or any(c.isspace() for c in self.image):
-            raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
-
-    @property
-    def lifetime_s(self) -> float:
-        """The longest that an instance of this run may be needed, in clock seconds."""
-        return self.boot_deadline_s + self.ssh_deadline_s + CLOSING_RESERVE_S
-
-    @property
-    def unattended_s(self) -> float:
-        """How long an instance may live, in clock seconds, whose owner was not heard of since it was created."""
-        return self.boot_deadline_s + self.ssh_deadline_s + AHEAD_S
-
-    def worst_case_usd(self, usd_per_hour: float | None = None) -> float:
-        """What one run costs at most: the whole hourly price over the whole lifetime."""
-        return (self.max_usd_per_hour if usd_per_hour is None else usd_per_hour) * self.lifetime_s / 3600
-
-    def query(self) -> OfferQuery:
-        """The search for offers that meet these conditions."""
-        return OfferQuery.default(
-            gpu_name=self.gpu_name,
-            num_gpus=self.num_gpus,
-            max_usd_per_hour=self.max_usd_per_hour,
-            min_reliability=self.min_reliability,
-            disk_gb=self.disk_gb,
-        )
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Conditions:
-        """The conditions that ``document`` (of a study or a run) holds among others."""
-        return cls(**{one.name: document[one.name] for one in fields(cls)})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The conditions as the run's record keeps them."""
-        return asdict(self)
-
-
-def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines: Set[int] = frozenset()) -> Offer:
-    """The cheapest offer for the wanted disk, machines in ``without_machines`` left out.
-
-    Ties go to the lower offer id, so that the same market gives the same choice. Raises NoOffer when nothing fits.
-    """
-    fits = [
-        offer
-        for offer in offers
-        if offer.machine_id not in without_machines and offer.usd_per_hour(conditions.disk_gb) <= conditions.max_usd_per_hour
-    ]
-    if not fits:
-        gpu = conditions.gpu_name or "any GPU"
-        raise NoOffer(
-            f"No offer for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk at or below "
-            f"${conditions.max_usd_per_hour:g}/h: {len(offers)} were found, {len(without_machines)} machines tried already.",
-            hint="Raise --max-price, choose another --gpu, or look at `vastbench offers`.",
-        )
-    return min(fits, key=lambda offer: (offer.usd_per_hour(conditions.disk_gb), offer.id))
 
 
 @dataclass(slots=True)
@@ -307,7 +216,7 @@ class Provisioner:
 
     def _search(self, recorder: Recorder, conditions: Conditions, tried: set[int], rented: Rented) -> Offer:
         with recorder.phase(PhaseName.SEARCH) as phase:
-            found = self.api.search_offers(conditions.query())
+            found = self.api.search_offers(query(conditions))
             phase.start, phase.end = Moment.exact(found.sent), Moment.exact(found.received)
             phase.detail = f"{len(found.value)} offers"
             rented.offers_found = len(found.value)

@@ -35,12 +35,14 @@ from vastbench.errors import (
     StoreError,
     VastbenchError,
 )
+from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, state_of
+from vastbench.record.lease import LeaseRow
+from vastbench.record.moments import Moment
+from vastbench.record.recorder import summary_of
 from vastbench.rental.label import Label, read_label
 from vastbench.rental.lease import NOT_NAMED, Identity, Lease, utc_now
-from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, state_of
 from vastbench.settings import is_loopback
-from vastbench.store import LeaseRow, Store
-from vastbench.record.phases import Moment, summary_of
+from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import Instance
 from vastbench.vast.watch import Watch

@@ -1,7 +1,8 @@
 """What runs inside the instance by itself: the start script with its dead-man's switch, and the timeline that it keeps.
 
 The timeline is a second instrument beside our polls: what the instance's own clock (``/proc/uptime``) showed when its container
-started, its start script began, its SSH server listened and our key was installed. :mod:`vastbench.rental.guest_clock` reads it.
+started, its start script began, its SSH server listened and our key was installed. :mod:`vastbench.rental.guest_clock` reads
+it.
 """
 
 from __future__ import annotations

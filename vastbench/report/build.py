@@ -27,9 +27,9 @@ from vastbench.report.place import MARK, building, publish
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vastbench.report.notebooks import Executed
     from vastbench.record.run import Run
-    from vastbench.bench.workers import Study
+    from vastbench.record.study import Study
+    from vastbench.report.notebooks import Executed
 
 Echo = Callable[[str], None]
 FAILED = ".failed"
@@ -142,8 +142,8 @@ def shortfall(model: dict[str, Any], store: str | None = None) -> VastbenchError
 
 def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list[Executed]:
     """Everything but the log, in ``folder``; the notebooks that failed."""
-    from vastbench.report.page import index_page, markdown_text, notebook_page
     from vastbench.io.tables import export
+    from vastbench.report.page import index_page, markdown_text, notebook_page
 
     with log.step("runs.parquet written"):
         export(source.phases, folder / "runs.parquet")

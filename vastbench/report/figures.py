@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench import charts
-from vastbench.analysis.stopping import USEFUL
+from vastbench.record.stopping import USEFUL
 from vastbench.render import sentences
 
 if TYPE_CHECKING:

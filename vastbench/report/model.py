@@ -22,14 +22,14 @@ from vastbench.analysis.artefacts.detector import RULES, not_applicable, timings
 from vastbench.analysis.findings import Finding, findings
 from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.frames import runs_from
-from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
-from vastbench.analysis.stopping import USEFUL
 from vastbench.analysis.summary import attempted, passed
+from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.typical import median_run
+from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.stopping import USEFUL
 from vastbench.render import sentences
 from vastbench.render.findings import spoken
-from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,10 +15,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vastbench.errors import NotebookFailed
-from vastbench.render.wording import plain
 from vastbench.bundled import shared
+from vastbench.errors import NotebookFailed
 from vastbench.notebooks.running import run_notebook
+from vastbench.render.wording import plain
 
 NOTEBOOKS = ("01-integration-test", "02-phase-timings", "03-boot-bottlenecks", "04-provider-costs", "05-how-sure-are-we")
 DATA = "../runs.parquet"

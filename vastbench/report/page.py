@@ -12,10 +12,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vastbench.report import tables
+from vastbench.errors import clean
 from vastbench.render.findings import cell, worded
-from vastbench.render.text import clean
 from vastbench.render.wording import escaped, plain, reach
+from vastbench.report import tables
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.phases import Row as Timed
 from vastbench.render.findings import cell
 from vastbench.render.text import bounds_text
 from vastbench.render.wording import MISSING
-from vastbench.record.phases import Outcome, PhaseName
-from vastbench.record.phases import Row as Timed
 
 Row = dict[str, Any]
 

@@ -14,13 +14,17 @@ from typing import Any
 
 from vastbench.analysis.cost import run_cost
 from vastbench.errors import CheckFailed, CommandFailed
+from vastbench.record.conditions import Conditions
+from vastbench.record.cost import Cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.recorder import Recorder, cause_of, outcome_of, summary_of
+from vastbench.record.run import Run
 from vastbench.rental.guest_clock import Guest, Known, ask
-from vastbench.rental.provisioner import Conditions, Provisioner, Rented
-from vastbench.record.run import Cost, Run
+from vastbench.rental.provisioner import Provisioner, Rented
 from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import Probe
 from vastbench.ssh.session import Session
-from vastbench.record.phases import Moment, Outcome, Phase, PhaseName, Recorder, cause_of, outcome_of, summary_of
 from vastbench.vast.watch import Spell
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vastbench.record.phases import Moment
+from vastbench.record.moments import Moment
 
 
 class Step(StrEnum):

@@ -32,12 +32,12 @@ from vastbench.errors import (
     UsageError,
     VastbenchError,
 )
+from vastbench.record.moments import Moment
 from vastbench.ssh.command import shorten
 from vastbench.ssh.evidence import Failure, Step, Success, bounds
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.session import Session
 from vastbench.ssh.transport import Connection, Endpoint, NotYet
-from vastbench.record.phases import Moment
 
 __all__ = ["Endpoint", "NotReady", "Probe", "Ready", "Step", "wait_ready"]
 

@@ -1,5 +1,6 @@
 """Where studies, runs, phases and leases are kept."""
 
-from vastbench.store.store import Announcement, LeaseRow, Store
+from vastbench.record.lease import Announcement, LeaseRow
+from vastbench.store.store import Store
 
 __all__ = ["Announcement", "LeaseRow", "Store"]

@@ -7,11 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vastbench.analysis.stopping import StoppingRule
-from vastbench.record.run import Attempt, Cost, Run
+from vastbench.record.cost import Cost
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.run import Attempt, Run
+from vastbench.record.stopping import StoppingRule
+from vastbench.record.study import EndedBy, Study
 from vastbench.store import tables
-from vastbench.bench.workers import EndedBy, Study
-from vastbench.record.phases import Moment, Outcome, Phase, PhaseName
 
 READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
 NAMED = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin", "study")

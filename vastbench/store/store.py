@@ -2,62 +2,27 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from vastbench.analysis.attempts import KILLED, STOPPED_BY_US
-from vastbench.analysis.stopping import StoppingRule
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.owner import ENDED_BEAT, State, state_of
-from vastbench.record.run import Cost, Run
+from vastbench.record.cost import Cost
+from vastbench.record.lease import Announcement, LeaseRow
+from vastbench.record.run import KILLED, STOPPED_BY_US, Run
+from vastbench.record.stopping import StoppingRule
+from vastbench.record.study import EndedBy, Study, check_plan
 from vastbench.store import tables, unsaved
 from vastbench.store.database import serialised, url_of
 from vastbench.store.refusals import place_of
 from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, with_ending, without_ending
 from vastbench.store.transactions import Transactions
-from vastbench.bench.workers import EndedBy, Study, check_plan
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseRow:
-    """One lease as it stands in the store.
-
-    ``state``: ``intended`` (the create may or may not have happened), ``held`` (the instance exists), ``closed``.
-    ``verdict``, once closed: ``destroyed``, ``already gone`` or ``never created``; while open: ``leaked`` or ``unknown``
-    when an attempt to close it failed. Dates are ISO 8601, UTC; ``usd_per_hour`` is the whole hourly price.
-    """
-
-    label: str
-    run_id: str
-    attempt: int
-    url: str
-    offer_id: int
-    usd_per_hour: float
-    opened_at: str
-    deadline_at: str
-    owner: dict[str, Any] = field(default_factory=dict)
-    machine_id: int | None = None
-    instance_id: int | None = None
-    state: str = "intended"
-    verdict: str | None = None
-    closed_at: str | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """A run of a study as it was written down before it began; ``owner`` is the process that makes it."""
-
-    run_id: str
-    study: str
-    owner: dict[str, Any]
-    started_at: str
 
 
 class Store(Transactions):

@@ -24,7 +24,7 @@ from typing import Self
 
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, DeadlineExceeded, Interrupted, RateLimited
-from vastbench.record.phases import Moment
+from vastbench.record.moments import Moment
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.models import Instance
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
+    from vastbench.record.lease import LeaseRow
     from vastbench.record.run import Run
-    from vastbench.store import LeaseRow
-    from vastbench.bench.workers import Study
+    from vastbench.record.study import Study
 
 LONGEST_DETAIL = 500
 

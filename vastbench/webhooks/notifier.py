@@ -26,8 +26,8 @@ from vastbench.webhooks.sending import deliver_due
 
 if TYPE_CHECKING:
     from vastbench.record.run import Run
+    from vastbench.record.study import Study
     from vastbench.store import Store
-    from vastbench.bench.workers import Study
 
 log = logging.getLogger(__name__)
 

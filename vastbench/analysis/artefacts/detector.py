@@ -4,17 +4,17 @@
 
     found = artefacts(timings_of(vastbench.load()))
 
-:data:`RULES` are all rules, :data:`~vastbench.analysis.artefacts.rule.COLUMNS` the columns that they read. A rule says nothing where
-its columns are missing; :func:`not_applicable` says which.
+:data:`RULES` are all rules, :data:`~vastbench.analysis.artefacts.rule.COLUMNS` the columns that they read. A rule says nothing
+where its columns are missing; :func:`not_applicable` says which.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.artefacts.rule import Artefact, Rule
 from vastbench.analysis.artefacts.claims import hosts, passes, rates, sums
 from vastbench.analysis.artefacts.readings import lattices, spreads, timeouts, zeros
+from vastbench.analysis.artefacts.rule import Artefact, Rule
 from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.artefacts.rule import ANSWER, Artefact, has, per_phase, resolution
 from vastbench.analysis.artefacts.lattice import LEAST, Lattice, lattice
+from vastbench.analysis.artefacts.rule import ANSWER, Artefact, has, per_phase, resolution
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ from vastbench.analysis.survival.curves import product_limit
 if TYPE_CHECKING:
     import numpy as np
 
-    from vastbench.analysis.survival.quantiles import Durations
+    from vastbench.analysis.survival.durations import Durations
 
 Levels = tuple[float, float]
 """The probabilities of the lower and of the upper limit."""

@@ -37,16 +37,6 @@ class Design:
     effective_n: float
     largest_share: float
 
-    @property
-    def clustered(self) -> bool:
-        """Whether any machine has more than one value."""
-        return self.machines < self.n
-
-    @property
-    def dominated(self) -> bool:
-        """Whether one machine gives more than half of several values: then they describe that machine."""
-        return self.n > 1 and self.largest_share > DOMINANT
-
 
 def design(values: np.ndarray, machine: np.ndarray | None) -> Design:
     """The design of the finite ``values``, seconds, by the ``machine`` of each (NaN or None: unknown).

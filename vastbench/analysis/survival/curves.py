@@ -77,8 +77,8 @@ class Curve:
 def turnbull(lower: np.ndarray, upper: np.ndarray) -> Curve:
     """The nonparametric maximum likelihood estimate of durations in (``lower``, ``upper``] (Peto 1973, Turnbull 1976).
 
-    Converged by the Kuhn–Tucker conditions, see :mod:`vastbench.analysis.survival.npmle`. Raises ValueError for bounds that are missing
-    or in the wrong order, and RuntimeError if the search should not end.
+    Converged by the Kuhn–Tucker conditions, see :mod:`vastbench.analysis.survival.npmle`. Raises ValueError for bounds that are
+    missing or in the wrong order, and RuntimeError if the search should not end.
     """
     lower, upper = check(lower, upper)
     if not len(lower):

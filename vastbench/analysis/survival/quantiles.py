@@ -1,6 +1,6 @@
 """What a study's runs say of how long something takes, when much of it is known within bounds or was cut off.
 
-A duration is an interval, see :mod:`vastbench.analysis.survival.curves`, whose estimators are named here too.
+A duration is an interval, see :mod:`vastbench.analysis.survival.curves`.
 """
 
 from __future__ import annotations
@@ -10,67 +10,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.attempts import attempted
 from vastbench.analysis.survival.bands import bands
 from vastbench.analysis.survival.clusters import effective_n
-from vastbench.analysis.survival.curves import ROUNDING, Curve, check, curve, kaplan_meier, latest, middles, negligible, product_limit, turnbull
-from vastbench.analysis.survival.fits import Fit, fit
+from vastbench.analysis.survival.curves import (
+    ROUNDING,
+    curve,
+    latest,
+    middles,
+    negligible,
+    product_limit,
+)
+from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interval, quantile_levels
-from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = [
-    "Curve",
-    "Durations",
-    "Estimate",
-    "Fit",
-    "check",
-    "curve",
-    "curve_steps",
-    "curve_table",
-    "durations",
-    "durations_of",
-    "fit",
-    "kaplan_meier",
-    "plateau",
-    "quantile_estimate",
-    "quantile_estimates",
-    "turnbull",
-]
-
 
 MOST_STEPS = 1000
 """More steps of a curve than this nobody can see."""
-
-
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """Durations in (``lower``, ``upper``] seconds, and the ``machine`` of each (NaN where unknown; None where all are)."""
-
-    lower: np.ndarray
-    upper: np.ndarray
-    machine: np.ndarray | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for bounds that are missing, in the wrong order or not as many as each other."""
-        check(self.lower, self.upper)
-        if self.machine is not None and len(self.machine) != len(self.lower):
-            raise ValueError(f"{len(self.machine)} machines are named for {len(self.lower)} durations; name one for each.")
-
-    def __len__(self) -> int:
-        """How many durations there are, those that were cut off included."""
-        return len(self.lower)
-
-    @property
-    def ended(self) -> np.ndarray:
-        """Which of them ended."""
-        import numpy as np
-
-        ended: np.ndarray = np.isfinite(self.upper)
-        return ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,48 +48,13 @@ class Estimate:
     method: str
 
 
-def durations(phases: pd.DataFrame, phase: PhaseName) -> Durations:
-    """How long ``phase`` took in the attempted runs of the tidy frame that reached it, in its last try of each.
-
-    A try that passed lies in (``lower_s``, ``upper_s``]; a total is exact. A try that a deadline cut off is above its
-    ``lower_s``, and only that is known. One that failed can never end with success: both its bounds are infinite, so that the
-    curve of the rest levels off below 1. That is the cumulative incidence of success (Fine and Gray 1999) where, as under one
-    common deadline, no try was cut off while others were still being decided; otherwise it errs towards *never*.
-    """
-    rows = attempted(phases)
-    return durations_of(rows[(rows["phase"] == phase) & rows["final"]])
-
-
-def durations_of(tries: pd.DataFrame, *, waited: bool = False) -> Durations:
-    """The durations of rows of the tidy frame that are a sample of one phase, by the rules of :func:`durations`.
-
-    With ``waited`` those that passed are what the user waited, ``seconds``, as if it were exact: the reading of the poll.
-    """
-    import numpy as np
-
-    seconds, lower, upper = (tries[name].to_numpy(dtype=float, na_value=np.nan) for name in ("seconds", "lower_s", "upper_s"))
-    outcome = tries["outcome"].to_numpy()
-    # A total and what is unattributed are differences of exact instants, and have no bounds.
-    exact = tries["phase"].isin([PhaseName.TOTAL, PhaseName.UNATTRIBUTED]).to_numpy()
-    lower, upper = np.where(exact, seconds, lower), np.where(exact, seconds, upper)
-    good, failed = outcome == Outcome.PASSED, outcome == Outcome.FAILED
-    if waited:
-        lower, upper = np.where(good, seconds, lower), np.where(good, seconds, upper)
-    # Without even a lower bound a try says only that it took some time; an exact figure that is missing says nothing.
-    known = failed | ~np.isnan(lower) | ~(exact | (waited & good))
-    upper = np.where(good & ~np.isnan(upper), upper, np.inf)
-    lower = np.where(failed, np.inf, np.fmin(np.nan_to_num(lower), upper))
-    machine = tries["machine"].to_numpy(dtype=float, na_value=np.nan)[known]
-    return Durations(lower[known], upper[known], None if np.isnan(machine).all() else machine)
-
-
 def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDENCE) -> Estimate:
     """The ``p``-quantile of durations, those that were cut off or never end included, and its interval.
 
     ``value`` is the middle of where :func:`curve` has it. The interval lies between two fractional order statistics
-    (:func:`~vastbench.analysis.survival.intervals.quantile_levels`) of the middles of the bounds, which is right as long as the polls do
-    not keep step with what they watch; where the bounds are wide it reaches over what Turnbull's estimate leaves open at
-    the same levels, which holds even if they do. Where machines repeat, the sample counts for as many runs as it is worth
+    (:func:`~vastbench.analysis.survival.intervals.quantile_levels`) of the middles of the bounds, which is right as long as the
+    polls do not keep step with what they watch; where the bounds are wide it reaches over what Turnbull's estimate leaves open
+    at the same levels, which holds even if they do. Where machines repeat, the sample counts for as many runs as it is worth
     (:func:`~vastbench.analysis.survival.clusters.effective_n`); a single machine allows no interval.
     """
     return quantile_estimates(found, (p,), confidence=confidence)[0]
@@ -162,13 +86,6 @@ def quantile_estimates(found: Durations, levels: Iterable[float], *, confidence:
         return Estimate(value, min(low, value), max(high, value), n, censored, method)
 
     return [one(p) for p in levels]
-
-
-def curve_table(
-    phases: pd.DataFrame, phase: PhaseName, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1
-) -> pd.DataFrame:
-    """The table of :func:`curve_steps` for the tries of ``phase``; see :func:`durations`."""
-    return curve_steps(durations(phases, phase), confidence=confidence, resamples=resamples, seed=seed)
 
 
 def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1) -> pd.DataFrame:

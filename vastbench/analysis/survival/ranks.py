@@ -17,7 +17,7 @@ from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interva
 if TYPE_CHECKING:
     import numpy as np
 
-    from vastbench.analysis.survival.quantiles import Durations
+    from vastbench.analysis.survival.durations import Durations
 
 MOST_SPLITS = 200_000
 """As many ways to split the runs into the two groups are gone through one by one; beyond them a formula serves."""
@@ -218,8 +218,8 @@ class Spread:
         """Of values of which those on one machine are not independent; None where a group has a single machine.
 
         Each group's variance is that of its sums by machine. Machines with unequal numbers of values count as n² ÷ Σ size²
-        equal ones, as in :func:`~vastbench.analysis.survival.clusters.effective_n`. Where machines are in both groups, the groups vary
-        together, and the degrees of freedom are those of the group that has fewer; else they are Welch's.
+        equal ones, as in :func:`~vastbench.analysis.survival.clusters.effective_n`. Where machines are in both groups, the
+        groups vary together, and the degrees of freedom are those of the group that has fewer; else they are Welch's.
         """
         import numpy as np
 

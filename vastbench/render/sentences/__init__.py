@@ -11,10 +11,29 @@ from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted, passed
 from vastbench.render.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source, unfinished
-from vastbench.render.sentences.certainty import artefacts, boot_curves, certainty_answer, clusters, naive_beside_honest, poll_timeline
+from vastbench.render.sentences.certainty import (
+    artefacts,
+    boot_curves,
+    certainty_answer,
+    clusters,
+    naive_beside_honest,
+    poll_timeline,
+)
 from vastbench.render.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
 from vastbench.render.sentences.runs import last_answer
-from vastbench.render.sentences.time import beside, bottleneck_answer, inside, longest, phase_distributions, phase_shares, phase_waterfall, runs_over_time, timing_answer, useful, what_if
+from vastbench.render.sentences.time import (
+    beside,
+    bottleneck_answer,
+    inside,
+    longest,
+    phase_distributions,
+    phase_shares,
+    phase_waterfall,
+    runs_over_time,
+    timing_answer,
+    useful,
+    what_if,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

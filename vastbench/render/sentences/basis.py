@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.summary import attempted, outcomes, passed
-from vastbench.render.wording import counted, escaped, listed, percent
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.render.wording import counted, escaped, listed, percent
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.artefacts.detector import detector as detector
+from vastbench.analysis.artefacts import detector
 from vastbench.analysis.certainty import certainty
-from vastbench.analysis.survival.clusters import DOMINANT
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
-from vastbench.analysis.stopping import USEFUL
+from vastbench.analysis.survival.clusters import DOMINANT
+from vastbench.record.phases import PhaseName
+from vastbench.record.stopping import USEFUL
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
 from vastbench.render.wording import counted, escaped, known, listed, percent, reach, seconds
-from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

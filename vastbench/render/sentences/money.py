@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.cost import cost_summary
 from vastbench.analysis.frames import runs_table
-from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.analysis.summary import attempted
+from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
 from vastbench.render.wording import counted, escaped, known, times, usd, within
 
@@ -93,7 +93,7 @@ def seed_ratios(ratios: pd.DataFrame) -> str:
 
 
 def price_table(prices: pd.DataFrame, comparison: pd.DataFrame) -> str:
-    """How much of a price table (``vastbench.io.prices``) a ``comparison`` made from it could use, and how old its prices are."""
+    """How much of a price table (``vastbench.io.prices``) a ``comparison`` made from it could use, and how old it is."""
     if prices.empty:
         return "The price table is empty."
     used, oldest, newest = int((~comparison["ours"]).sum()), prices["as_of"].min(), prices["as_of"].max()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.bottleneck import shares
 from vastbench.analysis.frames import TOP_LEVEL, runs_table
-from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.analysis.summary import attempted, passed, phase_summary
+from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.analysis.useful import until_useful
+from vastbench.record.phases import Outcome, PhaseName
 from vastbench.render.sentences.basis import NO_SUCCESS, greatest, no_number, source, unfinished
 from vastbench.render.wording import counted, escaped, known, listed, percent, reach, seconds, within
-from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,41 @@
+"""How long something took, known within bounds or cut off: one sample.
+
+A duration is an interval, see :mod:`vastbench.analysis.survival.curves`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.survival.curves import check
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Durations in (``lower``, ``upper``] seconds, and the ``machine`` of each (NaN where unknown; None where all are)."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    machine: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for bounds that are missing, in the wrong order or not as many as each other."""
+        check(self.lower, self.upper)
+        if self.machine is not None and len(self.machine) != len(self.lower):
+            raise ValueError(f"{len(self.machine)} machines are named for {len(self.lower)} durations; name one for each.")
+
+    def __len__(self) -> int:
+        """How many durations there are, those that were cut off included."""
+        return len(self.lower)
+
+    @property
+    def ended(self) -> np.ndarray:
+        """Which of them ended."""
+        import numpy as np
+
+        ended: np.ndarray = np.isfinite(self.upper)
+        return ended

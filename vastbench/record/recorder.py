@@ -1,0 +1,103 @@
+"""Collects the phases of one run as they pass, and says how an error ends one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from vastbench.clock import Clock
+from vastbench.errors import BudgetRefused, DeadlineExceeded, Interrupted, VastbenchError
+from vastbench.record.moments import Moment
+from vastbench.record.phases import Outcome, Phase, PhaseName
+
+Listener = Callable[[PhaseName, Phase | None], None]
+"""Hears of a phase's begin (phase None) and of its end."""
+
+
+class Recorder:
+    """Collects the phases of one run, and tells a listener as they begin and end.
+
+    ``listener(name, phase)`` is called with None when a phase begins and with the phase when it ends; it draws progress.
+    An exception that it raises ends the phase like any other.
+    """
+
+    def __init__(self, clock: Clock, listener: Listener | None = None) -> None:
+        """Start the run's clock now."""
+        self.clock = clock
+        self.attempt = 1
+        self.phases: list[Phase] = []
+        self.started = clock.now()
+        self.ended: float | None = None
+        self._listener = listener
+
+    def add(self, phase: Phase) -> Phase:
+        """Keep a finished phase under the current attempt and tell the listener."""
+        kept = replace(phase, attempt=self.attempt)
+        self.phases.append(kept)
+        if self._listener:
+            self._listener(kept.name, kept)
+        return kept
+
+    @contextmanager
+    def phase(self, name: PhaseName, start: Moment | None = None) -> Iterator[Open]:
+        """Time a phase: the body sets ``.start`` and ``.end``; what it leaves unset is now.
+
+        When the body raises, the phase is kept all the same: censored for a deadline or an interruption, failed for anything
+        else, with an end that was never seen, and the error goes on.
+        """
+        opened = Open(start)
+        entered = Moment.exact(self.clock.now())
+        try:
+            if self._listener:
+                self._listener(name, None)
+            yield opened
+        except BaseException as error:
+            last = opened.last_negative if opened.last_negative is not None else self.clock.now()
+            begun = opened.start or entered
+            end = opened.end or Moment.between(max(last, begun.lower), None, "action")
+            self.add(Phase(name, begun, end, outcome_of(error), detail=summary_of(error)))
+            raise
+        end = opened.end or Moment.exact(self.clock.now())
+        self.add(Phase(name, opened.start or entered, end, opened.outcome, detail=opened.detail, queued_s=opened.queued_s))
+
+    def finish(self) -> float:
+        """Stop the run's clock; the total in clock seconds."""
+        self.ended = self.clock.now()
+        return self.ended - self.started
+
+
+@dataclass(slots=True)
+class Open:
+    """A phase that is being timed. ``last_negative``: when its end was last asked for in vain (bounds a censored phase)."""
+
+    start: Moment | None = None
+    end: Moment | None = None
+    outcome: Outcome = Outcome.PASSED
+    detail: str = ""
+    last_negative: float | None = None
+    queued_s: float = 0.0
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """Censored for what stops an observation from outside (deadline, budget, user), failed for everything else."""
+    stopped = isinstance(error, (DeadlineExceeded, BudgetRefused, Interrupted, KeyboardInterrupt, SystemExit))
+    return Outcome.CENSORED if stopped else Outcome.FAILED
+
+
+def cause_of(error: BaseException) -> str:
+    """The short name under which a failed or censored run files ``error``."""
+    if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
+        return Interrupted.cause
+    return error.cause if isinstance(error, VastbenchError) else "internal"
+
+
+def summary_of(error: BaseException, *, with_hint: bool = False) -> str:
+    """One line of evidence about ``error``, with its next step if wanted; at most 600 characters."""
+    if isinstance(error, VastbenchError):
+        text = str(error) if with_hint else error.message
+    elif isinstance(error, Interrupted):
+        text = error.message
+    else:
+        text = f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:600]

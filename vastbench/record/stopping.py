@@ -1,0 +1,43 @@
+"""The rule by which a study may end before its repeats are made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from vastbench.errors import UsageError
+from vastbench.record.phases import PhaseName
+
+USEFUL = "time until useful"
+"""What a rule is about unless a phase is named: seconds from a run's start until a command has ended on its machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingRule:
+    """Stop once the interval of a quantile is narrow enough.
+
+    ``width``: the widest that interval that holds after every run may be, as a share of its middle (0.15 for ± 7.5 %).
+    ``quantile``: which one of ``quantity``, which is ``time until useful`` or a phase. Raises UsageError for what cannot be.
+    """
+
+    width: float
+    quantile: float = 0.5
+    quantity: str = USEFUL
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that no study could follow."""
+        for name, value in (("width", self.width), ("quantile", self.quantile), ("confidence", self.confidence)):
+            if not (isinstance(value, float) and 0 < value < 1):
+                raise UsageError(f"The {name} to stop at is {value!r}.", hint="Give a share between 0 and 1, for example 0.15.")
+        if self.quantity not in (USEFUL, *PhaseName):
+            raise UsageError(f"There is no quantity {self.quantity!r}.", hint=f"Choose {USEFUL!r} or a phase.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rule, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, rule: dict[str, Any]) -> Self:
+        """The rule that :meth:`to_dict` wrote."""
+        return cls(**rule)

@@ -1,0 +1,160 @@
+"""A study as it stands, and as it goes on: values only."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from vastbench.errors import StudyFailed, StudyIncomplete, UsageError, VastbenchError
+from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.run import STOPPED_BY_US, Run
+from vastbench.record.shown import Shown
+from vastbench.record.stopping import StoppingRule
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+
+
+MOST_REPEATS, MOST_WORKERS = 100_000, 64
+
+
+class EndedBy(StrEnum):
+    """The rule that ended a study, or its last sitting."""
+
+    PRECISION = "precision"
+    REPEATS = "repeats"
+    BUDGET = "budget"
+    TIME = "time"
+
+
+@dataclass(frozen=True)
+class Study(Shown):
+    """One study as it stands in the store, its ``runs`` oldest first.
+
+    ``repeats``: how many runs are wanted. ``conditions``: what every run asked for (see
+    :class:`~vastbench.record.conditions.Conditions`), ``source`` (``emulator`` or ``live``) and the emulator's ``profile``.
+    ``stopping``: the rule on which it may end before its repeats are made. ``ended_by``: the rule that ended its last sitting;
+    None while it goes on, and when no rule did.
+    """
+
+    name: str
+    scenario: str
+    repeats: int
+    conditions: dict[str, Any]
+    started_at: str
+    runs: tuple[Run, ...] = ()
+    stopping: StoppingRule | None = None
+    ended_by: EndedBy | None = None
+
+    @property
+    def wanted(self) -> int:
+        """How many runs make it complete: its repeats, or those that it has when they were precise enough."""
+        return len(self.made) if self.ended_by is EndedBy.PRECISION else self.repeats
+
+    @property
+    def made(self) -> tuple[Run, ...]:
+        """The runs that ended by themselves, passed or not; the others were ended by us and are made again."""
+        return tuple(run for run in self.runs if run.cause not in STOPPED_BY_US)
+
+    @property
+    def passed(self) -> int:
+        """How many runs passed."""
+        return sum(run.outcome is Outcome.PASSED for run in self.runs)
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Why made runs did not pass: how many by cause, the most frequent first."""
+        return dict(Counter(run.cause for run in self.made if run.outcome is not Outcome.PASSED).most_common())
+
+    @property
+    def spent_usd(self) -> float | None:
+        """What all runs cost together in USD, by meter; None when no run has a cost."""
+        known = [run.cost.total_usd for run in self.runs if run.cost.total_usd is not None]
+        return sum(known) if known else None
+
+    def shortfall(self) -> VastbenchError | None:
+        """What keeps the study from being a success: StudyIncomplete, StudyFailed when no run passed, or None."""
+        made = len(self.made)
+        if made < self.wanted:
+            last = self.runs[-1] if self.runs else None
+            reason = f"; the last run ended with {last.cause}: {last.detail}" if last and last.cause else ""
+            reason = "; its time was up" if self.ended_by is EndedBy.TIME else reason
+            return StudyIncomplete(
+                f"The study {self.name} has {made} of {self.repeats} runs{reason.rstrip('.')}.",
+                hint="Started again with the same name it goes on.",
+            )
+        if self.passed == 0:
+            causes = ", ".join(f"{number} × {cause}" for cause, number in self.causes.items())
+            return StudyFailed(
+                f"None of the {made} runs of the study {self.name} passed: {causes}.", hint="See `vastbench runs`."
+            )
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The study in JSON-ready counts, with the ids of its runs."""
+        return {
+            "name": self.name,
+            "scenario": self.scenario,
+            "repeats": self.repeats,
+            "conditions": self.conditions,
+            "stopping": self.stopping and self.stopping.to_dict(),
+            "ended_by": self.ended_by and str(self.ended_by),
+            "started_at": self.started_at,
+            "made": len(self.made),
+            "passed": self.passed,
+            "causes": self.causes,
+            "spent_usd": self.spent_usd,
+            "runs": [run.id for run in self.runs],
+        }
+
+
+def check_plan(name: str, repeats: int = 1, workers: int = 1) -> None:
+    """Raise UsageError for a name, a number of repeats or a number of workers that no study can have."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"The study's name is {name[:100]!r}.", hint="Use 1 to 80 letters, digits, dots, underscores and hyphens."
+        )
+    for words, value, most in (("repeats", repeats, MOST_REPEATS), ("workers", workers, MOST_WORKERS)):
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+            raise UsageError(f"The number of {words} is {value!r}.", hint=f"Give a whole number from 1 to {most}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Doing:
+    """What a worker is doing: the number of its run (from 1), the phase, and the clock reading since when."""
+
+    run: int
+    phase: PhaseName
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class StudyProgress:
+    """Where a study stands, at one moment.
+
+    ``made``, ``passed`` and ``spent_usd`` (by meter) count earlier sittings too. ``left_s``: real seconds until the end at
+    the pace of this sitting, None before its first run has ended. ``speed``: clock seconds per real second.
+    ``workers``: what each is doing, None for nothing. ``ended``: the run that has just ended, if that is the news.
+    """
+
+    study: str
+    repeats: int
+    made: int
+    passed: int
+    spent_usd: float
+    left_s: float | None
+    speed: float
+    workers: tuple[Doing | None, ...]
+    ended: Run | None = None
+
+    @property
+    def failed(self) -> int:
+        """Made runs that did not pass."""
+        return self.made - self.passed
+
+
+StudyListener = Callable[[StudyProgress], None]
+"""Hears of every phase that begins and of every run that ends; one call at a time."""
