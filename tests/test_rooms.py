@@ -2,8 +2,10 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -14,50 +16,155 @@ from vastbench.bundled import shared
 from vastbench.io.files import read_run
 
 PACKAGE = Path(vastbench.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+HOUSE = PACKAGE.parent / "docs/architecture.md"
+
+EVERYWHERE = {"errors"}
+MAY_IMPORT: dict[str, set[str]] = {
+    # from the top of the house to its ground: each room may import what is named, all of it below, and `errors`
+    "cli": {"report", "bench", "notebooks", "rental", "render", "io", "webhooks", "analysis", "artefacts", "store", "vast", "ssh"}
+    | {"record", "emulator", "interrupts", "settings", "clock"},
+    "vastbench": {"bench", "notebooks", "render", "charts", "io", "analysis", "store", "record"},
+    "report": {"notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record", "bundled"},
+    "bench": {"scenarios", "rental", "webhooks", "analysis", "store", "vast", "record", "emulator", "owner", "interrupts"}
+    | {"settings", "clock"},
+    "scenarios": {"rental", "analysis", "vast", "ssh", "record"},
+    "notebooks": {"rental", "interrupts", "bundled"},
+    "rental": {"store", "vast", "ssh", "record", "owner", "interrupts", "settings", "clock"},
+    "render": {"analysis", "artefacts", "survival", "record"},
+    "charts": {"analysis", "survival", "record"},
+    "io": {"analysis", "artefacts", "store", "record", "bundled"},
+    "webhooks": {"store", "record"},
+    "analysis": {"artefacts", "survival", "record"},
+    "artefacts": {"survival", "record"},
+    "survival": set(),
+    "store": {"record", "owner", "interrupts"},
+    "vast": {"record", "clock"},
+    "ssh": {"record", "clock"},
+    "record": {"clock"},
+    "emulator": {"bundled"},
+    "owner": set(),
+    "interrupts": set(),
+    "settings": set(),
+    "clock": set(),
+    "bundled": set(),
+    "errors": set(),
+}
 
 
-def imported(path: Path) -> set[str]:
-    """Every module that a file imports, at its top or inside a function."""
+def room_of(module: str) -> str:
+    """The room in which a module lies: a folder of the package, one of the two inside ``analysis/``, or a file beside them."""
+    _, *inner = module.split(".")
+    if inner[:1] == ["analysis"] and inner[1:2] in (["artefacts"], ["survival"]):
+        return inner[1]
+    return inner[0] if inner else "vastbench"
+
+
+def imported(source: str) -> set[str]:
+    """Every module and name that a file imports: at its top, inside a function, or for the type checker only."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def in_room(room: str) -> list[Path]:
-    files = [path for path in MODULES if path.relative_to(PACKAGE).as_posix().startswith(room)]
-    assert files, room
-    return files
+def modules_in(source: str) -> set[str]:
+    """The modules of the package that a file imports."""
+    found = set()
+    for name in imported(source):
+        while name.startswith("vastbench") and name not in MODULES:
+            name = name.rpartition(".")[0]  # noqa: PLW2901
+        found |= {name} & MODULES.keys()
+    return found
 
 
-def offences(room: str, forbidden: tuple[str, ...]) -> list[str]:
-    return [f"{path.name} imports {name}" for path in in_room(room) for name in imported(path) if name.startswith(forbidden)]
+def offences(sources: dict[str, str]) -> list[str]:
+    """The imports of these modules that the table does not allow."""
+    return [
+        f"{module} imports {other}"
+        for module, source in sources.items()
+        for other in modules_in(source)
+        if room_of(other) not in MAY_IMPORT[room_of(module)] | EVERYWHERE | {room_of(module)}
+    ]
 
 
-ANALYSIS = ("vastbench.analysis", "vastbench.record.run", "vastbench.record.phases", "vastbench.errors")
+SOURCES = {module: path.read_text() for module, path in MODULES.items()}
+
+
+def test_every_room_imports_only_what_the_table_allows():
+    assert offences(SOURCES) == []
+
+
+def test_the_table_allows_nothing_that_nobody_imports():
+    used = defaultdict(set)
+    for module, source in SOURCES.items():
+        used[room_of(module)] |= {room_of(other) for other in modules_in(source)} - {room_of(module)} - EVERYWHERE
+    assert {room: set(used[room]) for room in MAY_IMPORT} == MAY_IMPORT
+
+
+def test_the_table_leads_down_only():
+    order = list(MAY_IMPORT)
+    assert [(room, other) for room in order for other in MAY_IMPORT[room] if order.index(other) <= order.index(room)] == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "from vastbench.bench.bench import Bench",
+        "import vastbench.store.store",
+        "def late():\n    from vastbench.render import text",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from vastbench.cli import app",
+    ],
+)
+def test_an_import_that_runs_up_is_found_wherever_it_stands(planted):
+    assert offences({"vastbench.record.run": SOURCES["vastbench.record.run"] + "\n" + planted}) != []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    left = {module: modules_in(source) - {module, "vastbench"} for module, source in SOURCES.items()}
+    while free := {module for module, needs in left.items() if not needs & left.keys()}:
+        left = {module: needs for module, needs in left.items() if module not in free}
+    assert left == {}
+
+
+def test_the_architecture_page_shows_the_table():
+    rows = dict(re.findall(r"^\| `(\w+)` \|([^|]*)\|", HOUSE.read_text(), re.MULTILINE))
+    assert {room: set(re.findall(r"`(\w+)`", row)) for room, row in rows.items()} == MAY_IMPORT
+
+
+def in_room(*rooms: str) -> dict[str, str]:
+    found = {module: source for module, source in SOURCES.items() if room_of(module) in rooms}
+    assert found, rooms
+    return found
+
+
+ANALYSIS = ("analysis", "artefacts", "survival")
 NETWORK = {"http", "httpx", "paramiko", "requests", "socket", "urllib"}
 DISK = {"os", "pathlib", "shutil", "sqlalchemy", "subprocess", "tempfile"}
 CLOCK_AND_CHANCE = {"random", "secrets", "time"}
 
 
-@pytest.mark.parametrize(("room", "allowed"), [("analysis/", ANALYSIS), ("charts", (*ANALYSIS, "vastbench.charts"))])
-def test_analysis_and_charts_need_nothing_else_of_the_package(room, allowed):
-    for path in in_room(room):
-        ours = {name for name in imported(path) if name.split(".")[0] == "vastbench"}
-        strange = [name for name in ours if not any(name == one or name.startswith(one + ".") for one in allowed)]
-        assert strange == [], path.name
+def libraries(source: str) -> set[str]:
+    return {name.split(".")[0] for name in imported(source)}
 
 
 def test_analysis_has_no_network_no_disk_and_no_clock():
     calls = {"open", "now", "today", "utcnow", "read_csv", "read_json", "read_parquet", "to_csv", "to_parquet", "savefig"}
-    for path in in_room("analysis/"):
-        assert {name.split(".")[0] for name in imported(path)} & (NETWORK | DISK | CLOCK_AND_CHANCE) == set(), path.name
-        called = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
-        assert calls & {getattr(call, "attr", getattr(call, "id", "")) for call in called} == set(), path.name
+    for module, source in in_room(*ANALYSIS).items():
+        assert libraries(source) & (NETWORK | DISK | CLOCK_AND_CHANCE) == set(), module
+        called = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+        assert calls & {getattr(call, "attr", getattr(call, "id", "")) for call in called} == set(), module
+
+
+def test_records_have_no_network_no_disk_and_no_clock():
+    for module, source in in_room("record").items():
+        assert libraries(source) & (NETWORK | DISK | CLOCK_AND_CHANCE) == set(), module
 
 
 ANALYST = """
@@ -80,9 +187,9 @@ print(summary.phase_summary(phases).set_index("phase").loc["wait running", "medi
 def test_an_analyst_with_a_parquet_file_needs_neither_client_nor_store_nor_emulator(tmp_path):
     file, figure = tmp_path / "runs.parquet", tmp_path / "waterfall.png"
     phases_table([read_run(shared("data/runs") / "2026-01-02-rtx4090.json")]).to_parquet(file)
-    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in MODULES}
-    kept = {"__init__", "analysis", "charts", "run", "timing", "errors", "clock"}
-    blocked = [f"vastbench.{room}" for room in rooms - kept] + ["httpx", "paramiko", "asyncssh", "sqlalchemy", "pydantic"]
+    kept = {"vastbench", "charts", "record", "clock", "errors", *ANALYSIS}
+    blocked = [f"vastbench.{room}" for room in MAY_IMPORT if room not in kept]
+    blocked += ["httpx", "paramiko", "asyncssh", "sqlalchemy", "pydantic"]
     program = ANALYST.format(blocked=blocked, file=str(file), figure=str(figure))
     environment = os.environ | {"MPLBACKEND": "agg"}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120)
@@ -91,33 +198,13 @@ def test_an_analyst_with_a_parquet_file_needs_neither_client_nor_store_nor_emula
     assert figure.stat().st_size > 0
 
 
-def test_scenarios_know_nothing_of_the_store():
-    assert offences("scenarios/", ("vastbench.store", "sqlalchemy")) == []
-
-
-def test_timing_is_pure():
-    assert (
-        offences("timing.py", ("vastbench.vast", "vastbench.ssh", "vastbench.store", "httpx", "paramiko", "time", "datetime"))
-        == []
-    )
-
-
-def test_the_emulator_shares_no_code_with_the_client():
-    rooms = ("vastbench.emulator", "vastbench.errors", "vastbench.bundled")
-    for path in (PACKAGE / "emulator").glob("*.py"):
-        ours = {name for name in imported(path) if name.startswith("vastbench.")}
-        assert [name for name in ours if not name.startswith(rooms)] == [], path.name
-        assert not {"httpx", "paramiko"} & {name.split(".")[0] for name in imported(path)}, path.name
-
-
-def test_the_client_does_not_reach_into_the_emulator():
-    rooms = [path for path in MODULES if path.parent.name in {"vast", "ssh", "scenarios", "store", "report", "analysis"}]
-    assert [path.name for path in rooms if any(name.startswith("vastbench.emulator") for name in imported(path))] == []
+def test_the_emulator_shares_no_library_with_the_client():
+    assert [module for module, source in in_room("emulator").items() if {"httpx", "paramiko"} & libraries(source)] == []
 
 
 def test_the_official_client_is_never_imported():
-    assert [path.name for path in MODULES if any(name.split(".")[0] == "vastai" for name in imported(path))] == []
+    assert [module for module, source in SOURCES.items() if "vastai" in libraries(source)] == []
 
 
 def test_a_module_is_read_in_one_sitting():
-    assert [path.name for path in MODULES if len(path.read_text().splitlines()) > 600] == []
+    assert [module for module, source in SOURCES.items() if source.count("\n") > 600] == []

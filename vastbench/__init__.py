@@ -114,5 +114,6 @@ def __getattr__(name: str) -> Any:
         return version("vastbench")
     if name not in _PLACES:
         raise AttributeError(f"module 'vastbench' has no attribute {name!r}")
+    import_module("vastbench.render")  # runs and studies show themselves
     module, attribute = _PLACES[name]
     return getattr(import_module(module), attribute)
