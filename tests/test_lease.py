@@ -16,9 +16,11 @@ from vastbench.interrupts import interruption_in
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.recorder import Recorder
-from vastbench.rental.lease import clear_no
-from vastbench.rental.provisioner import Provisioner, vanished
-from vastbench.scenarios.integration import integration
+from vastbench.rental.boot import vanished
+from vastbench.rental.lease import Account, clear_no
+from vastbench.rental.provisioner import Provisioner
+from vastbench.scenarios.drill import run_scenario
+from vastbench.scenarios.integration import INTEGRATION
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import Instance
@@ -77,10 +79,11 @@ def market(tmp_path, *, fault=None, journal_fails_at=None):
     ):
         journal = FailingJournal(store, journal_fails_at) if journal_fails_at else store
         watch = Watch(api, clock)
-        provisioner = Provisioner(api, watch, journal, clock, url=vast.url)
+        provisioner = Provisioner(Account(api, watch, journal, clock))
 
         def run(listener=None):
-            return integration(provisioner, Recorder(clock, listener), Conditions(), run_id="run-1", source="emulator")[0]
+            recorder = Recorder(clock, listener)
+            return run_scenario(INTEGRATION, provisioner, recorder, Conditions(), run_id="run-1", source="emulator")[0]
 
         yield run, lambda: listed(vast), store.leases
         watch.close()
@@ -302,7 +305,7 @@ def test_every_held_lease_is_tried_when_a_bench_is_left(tmp_path):
 
     bench = Bench(profile=certain(tmp_path), speed=SPEED, store=tmp_path / "runs.sqlite")
     bench.__enter__()
-    bench._provisioner.held |= {Stuck(), Stuck()}
+    bench._provisioner.account.held.update({Stuck(), Stuck()})
     with pytest.raises(LeaseNotClosed, match="stuck"):
         bench.__exit__(None, None, None)
     assert len(tried) == 2

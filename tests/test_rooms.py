@@ -25,7 +25,20 @@ HOUSE = PACKAGE.parent / "docs/architecture.md"
 EVERYWHERE = {"errors"}
 MAY_IMPORT: dict[str, set[str]] = {
     # from the top of the house to its ground: each room may import what is named, all of it below, and `errors`
-    "cli": {"report", "bench", "notebooks", "rental", "render", "io", "webhooks", "analysis", "artefacts", "store", "vast", "ssh"}
+    "cli": {
+        "report",
+        "bench",
+        "notebooks",
+        "rental",
+        "render",
+        "io",
+        "webhooks",
+        "analysis",
+        "artefacts",
+        "store",
+        "vast",
+        "ssh",
+    }
     | {"record", "emulator", "interrupts", "settings", "clock"},
     "vastbench": {"bench", "notebooks", "render", "charts", "io", "analysis", "store", "record"},
     "report": {"notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record", "bundled"},
@@ -79,7 +92,7 @@ def modules_in(source: str) -> set[str]:
     found = set()
     for name in imported(source):
         while name.startswith("vastbench") and name not in MODULES:
-            name = name.rpartition(".")[0]  # noqa: PLW2901
+            name = name.rpartition(".")[0]
         found |= {name} & MODULES.keys()
     return found
 

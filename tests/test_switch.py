@@ -16,8 +16,8 @@ from vastbench.record.conditions import Conditions
 from vastbench.rental import deadline as keeper
 from vastbench.rental import startup as onstart
 from vastbench.rental.guest_clock import wrong_with_switch
+from vastbench.rental.login import endpoints_of
 from vastbench.rental.offers import choose, query
-from vastbench.rental.provisioner import endpoints_of
 from vastbench.rental.startup import extension
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import wait_ready

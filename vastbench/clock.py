@@ -36,10 +36,14 @@ class Clock:
         """The current reading in clock seconds."""
         return time.monotonic() * self.speed
 
+    def real_s(self, seconds: float) -> float:
+        """Real seconds in which ``seconds`` clock seconds pass."""
+        return seconds / self.speed
+
     def sleep(self, seconds: float) -> None:
         """Wait ``seconds`` clock seconds; negative waits return at once."""
         if seconds > 0:
-            time.sleep(seconds / self.speed)
+            time.sleep(self.real_s(seconds))
 
     def rest(self, seconds: float) -> None:
         """Wait like :meth:`sleep`; raises Interrupted as soon as the clock is stopping."""
@@ -48,8 +52,8 @@ class Clock:
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         """Wait until ``event`` is set, at most ``seconds`` clock seconds; true when it is set."""
-        return event.wait(max(seconds, 0.0) / self.speed)
+        return event.wait(self.real_s(max(seconds, 0.0)))
 
     def socket_timeout(self, seconds: float) -> float:
         """Real seconds for a network time limit of ``seconds`` clock seconds, never below the floor."""
-        return max(seconds / self.speed, MIN_SOCKET_TIMEOUT_S)
+        return max(self.real_s(seconds), MIN_SOCKET_TIMEOUT_S)

@@ -23,10 +23,11 @@ from vastbench.owner import owner
 from vastbench.record.conditions import Conditions
 from vastbench.record.recorder import Recorder
 from vastbench.record.run import Run
-from vastbench.rental.lease import CONFIRM_DEADLINE_S
+from vastbench.rental.lease import CONFIRM_DEADLINE_S, Account
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import reap
-from vastbench.scenarios.integration import integration
+from vastbench.scenarios.drill import run_scenario
+from vastbench.scenarios.integration import INTEGRATION
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.watch import Watch
@@ -93,7 +94,7 @@ def make(faults: Mapping[str, float], seed: int, logs: Logs) -> Result:
     ):
         watch = Watch(api, clock)
         try:
-            provisioner = Provisioner(api, watch, store, clock, url=vast.url, owner=owner() | {"process_start": "0"})
+            provisioner = Provisioner(Account(api, watch, store, clock), owner=owner() | {"process_start": "0"})
             began = clock.now()
             run, error = _within(HUNG_S / SPEED, lambda: _run(provisioner))
             took = clock.now() - began
@@ -128,7 +129,8 @@ def make(faults: Mapping[str, float], seed: int, logs: Logs) -> Result:
 
 
 def _run(provisioner: Provisioner) -> tuple[Run, BaseException | None]:
-    return integration(provisioner, Recorder(provisioner.clock), CONDITIONS, run_id="run-1", source="emulator")
+    recorder = Recorder(provisioner.account.clock)
+    return run_scenario(INTEGRATION, provisioner, recorder, CONDITIONS, run_id="run-1", source="emulator")
 
 
 def _within(limit_s: float, work: Callable[[], tuple[Run, BaseException | None]]) -> tuple[Run | None, BaseException | None]:

@@ -18,7 +18,7 @@ from vastbench.owner import owner
 from vastbench.record.recorder import Recorder
 from vastbench.rental import reap
 from vastbench.rental.label import Label
-from vastbench.rental.lease import hold
+from vastbench.rental.lease import Account, Terms, hold
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest, Offer
@@ -73,12 +73,11 @@ def api_on(market: Marketplace, clock: Leaping, data: st.DataObject | None = Non
 
 def rent_and_leave(api: VastApi, clock: Leaping, store: Store, label: str) -> None:
     """Hold a lease and let it go at once, with whatever errors that ends in."""
-    watch = Watch(api, clock)
+    account = Account(api, Watch(api, clock), store, clock)
     chosen, request = Offer.model_validate(offer(machine_id=1)), CreateRequest("ubuntu", 10, label)
-    until = datetime.now(UTC) + timedelta(hours=1)
-    rest = {"usd_per_hour": 0.3, "deadline": until, "url": URL, "owner": owner() | {"process_start": "1"}, "held": set()}
+    until, whose = datetime.now(UTC) + timedelta(hours=1), owner() | {"process_start": "1"}
     try:
-        with hold(api, watch, store, clock, Recorder(clock), run_id=label, offer=chosen, request=request, **rest):
+        with hold(account, Recorder(clock), Terms(label, chosen, request, 0.3, until, whose)):
             pass
     except VastbenchError:
         pass  # what counts is what is left

@@ -31,11 +31,11 @@ from vastbench.record.run import Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
-from vastbench.rental.lease import clear_no
+from vastbench.rental.lease import Account, clear_no
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
-from vastbench.scenarios.integration import NAME as INTEGRATION
-from vastbench.scenarios.integration import integration
+from vastbench.scenarios.drill import run_scenario
+from vastbench.scenarios.integration import INTEGRATION
 from vastbench.settings import Settings, default_store, is_loopback
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
@@ -138,16 +138,8 @@ class Bench:
             self._watch = Watch(self.api, self.clock)
             stack.callback(self._watch.close)
             budget = self._go_on()
-            self._provisioner = Provisioner(
-                self.api,
-                self._watch,
-                self.store,
-                self.clock,
-                url=self.api.url,
-                budget=budget,
-                max_instances=self.max_instances,
-                owner=self._owner,
-            )
+            account = Account(self.api, self._watch, self.store, self.clock)
+            self._provisioner = Provisioner(account, budget=budget, max_instances=self.max_instances, owner=self._owner)
             self._stack = stack.pop_all()
         self._closing = False
         return self
@@ -166,7 +158,7 @@ class Bench:
             mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
             with self._idle:
                 self._idle.wait_for(lambda: not self._under_way - mine)
-            for lease in list(self._provisioner.held):
+            for lease in list(self._provisioner.account.held):
                 stack.callback(lease.close)
         if self._leaked and (isinstance(error, (Interrupted, KeyboardInterrupt)) or (self.live and error is None)):
             raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` looks again, and closes it.") from error
@@ -212,7 +204,7 @@ class Bench:
         profile = None if self.live else Path(self.profile).stem
         conditions_there = asked | {"source": self.source, "profile": profile}
         return self.store.open_study(
-            self.study, scenario=INTEGRATION, repeats=repeats, conditions=conditions_there, stopping=stopping
+            self.study, scenario=INTEGRATION.name, repeats=repeats, conditions=conditions_there, stopping=stopping
         )
 
     def run_next(self, study: Study, listener: Listener | None = None) -> Run | None:
@@ -263,7 +255,7 @@ class Bench:
 
         self._made.add(run_id)
         recorder = Recorder(self.clock, heard)
-        run, error = integration(self._provisioner, recorder, conditions, run_id=run_id, source=self.source)
+        run, error = run_scenario(INTEGRATION, self._provisioner, recorder, conditions, run_id=run_id, source=self.source)
         with shield():  # what was measured must reach the store
             known = run.conditions | self._conditions()
             run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())

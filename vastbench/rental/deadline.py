@@ -44,13 +44,13 @@ def kept(lease: Lease, session: Session, clock: Clock, deadline: datetime, last:
     def move_on() -> None:
         until = until_s
         while until < last_s and (left_s := until - time.monotonic()) > 0:
-            if ended.wait(max(min(EVERY_S / clock.speed, left_s / 2), 1.0)):
+            if ended.wait(max(min(clock.real_s(EVERY_S), left_s / 2), 1.0)):
                 return
-            ahead_s = min(max(AHEAD_S / clock.speed, SHORTEST_S), last_s - time.monotonic())
+            ahead_s = min(max(clock.real_s(AHEAD_S), SHORTEST_S), last_s - time.monotonic())
             date = datetime.now(UTC) + timedelta(seconds=ahead_s)
             try:
                 # The store first: an instance must not outlive what is written of it.
-                lease.journal.update_lease(lease.label, deadline_at=date.isoformat())
+                lease.account.journal.update_lease(lease.label, deadline_at=date.isoformat())
                 session.run(extension(ahead_s), timeout_s=COMMAND_S)
                 until = time.monotonic() + ahead_s
             except VastbenchError as error:

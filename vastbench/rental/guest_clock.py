@@ -171,7 +171,7 @@ def read(session: Session, clock: Clock) -> Transcript:
             sent = clock.now()
             talk.say(b"")
             line = talk.hear().decode("ascii", "replace")
-            answers.append((sent / clock.speed, clock.now() / clock.speed, line.removeprefix(f"{mark} clock").strip()))
+            answers.append((clock.real_s(sent), clock.real_s(clock.now()), line.removeprefix(f"{mark} clock").strip()))
     return Transcript(tuple(parts["timeline"]), tuple(parts["login"]), tuple(answers), tuple(parts["switch"]))
 
 

@@ -112,23 +112,49 @@ class Identity:
         return one is not None and one.label == self.label and self.fits(one)
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
-    """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account on one marketplace, as this process works with it.
 
-    ``believed``: the marketplace said in so many words that it made this instance; otherwise only the list and the instance's
-    own page, together, can say that it is ours. ``held`` is the set of all leases that are held; a lease leaves it when it is
-    closed.
+    ``journal``: where its leases are written down. ``held``: the leases that are held; one leaves the set when it is closed.
     """
 
     api: VastApi
     watch: Watch
     journal: Journal
     clock: Clock
+    held: set[Lease] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a lease is about: ``request`` for ``offer``, sent for the run ``run_id`` by the process ``owner``.
+
+    ``usd_per_hour``: the whole price. ``deadline``: the date at which the instance destroys itself unless that is put off.
+    ``at_most``: how many leases may be open on this marketplace at once, this one included; None for any number.
+    """
+
+    run_id: str
+    offer: Offer
+    request: CreateRequest
+    usd_per_hour: float
+    deadline: datetime
+    owner: dict[str, Any]
+    at_most: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
+
+    ``believed``: the marketplace said in so many words that it made this instance; otherwise only the list and the instance's
+    own page, together, can say that it is ours.
+    """
+
+    account: Account
     identity: Identity
     instance_id: int
     created: Moment
-    held: set[Lease] = field(default_factory=set)
     believed: bool = True
     destroyed: Moment | None = None
     verdict: str | None = None
@@ -147,9 +173,9 @@ class Lease:
             return self.verdict
         self._check_whose()
         verdict = "destroyed"
-        recorder = recorder or Recorder(self.clock)
+        recorder = recorder or Recorder(self.account.clock)
         with recorder.phase(PhaseName.DESTROY) as phase:
-            sent = self.clock.now()
+            sent = self.account.clock.now()
             answer = self._destroy()
             if answer is None:
                 phase.end, phase.outcome = Moment.between(sent, None, "action"), Outcome.FAILED
@@ -160,7 +186,7 @@ class Lease:
                 sent = answer.sent
                 verdict = "already gone" if "no_such_instance" in answer.value else "destroyed"
         with recorder.phase(PhaseName.CONFIRM) as phase:
-            phase.start = Moment.exact(self.clock.now() if answer is None else answer.received)
+            phase.start = Moment.exact(self.account.clock.now() if answer is None else answer.received)
             phase.end = self._confirm(sent)
         if answer is None:
             self.destroyed = phase.end
@@ -168,8 +194,8 @@ class Lease:
             earliest = self.created.lower if verdict == "already gone" else answer.sent
             self.destroyed = Moment.between(earliest, answer.received, "action")
         self.verdict = verdict
-        self.held.discard(self)
-        self.journal.close_lease(self.label, verdict=verdict)
+        self.account.held.discard(self)
+        self.account.journal.close_lease(self.label, verdict=verdict)
         return verdict
 
     def _check_whose(self) -> None:
@@ -179,14 +205,14 @@ class Lease:
         so too. Raises LeaseNotClosed, and nothing is destroyed, when that leaves nothing that is ours for certain.
         """
         if not self.believed:
-            found = _find(self.api, self.watch, self.clock, self.identity)
+            found = _find(self.account, self.identity)
             if found is not None:
                 self._be(found)
             elif (shown := self._page(self.instance_id)) is not None and not self.identity.proven_by(shown):
                 raise self._not_closed(f"instance {shown.id} is not ours: its label is {shown.label!r}")
             return
         try:
-            listed = [one for page in self.watch.look(self.created.upper) for one in page.value]
+            listed = [one for page in self.account.watch.look(self.created.upper) for one in page.value]
         except ApiError as error:
             log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
             return
@@ -214,7 +240,7 @@ class Lease:
     def _page(self, instance_id: int) -> Instance | None:
         """The instance's own page. Raises LeaseNotClosed when it cannot be read."""
         try:
-            return self.api.get_instance(instance_id).value
+            return self.account.api.get_instance(instance_id).value
         except ApiError as error:
             raise self._not_closed(f"nobody can tell whether instance {instance_id} is ours: {error}") from error
 
@@ -222,11 +248,11 @@ class Lease:
         """Take ``instance_id`` for ours, because it is proven to be."""
         if instance_id != self.instance_id:
             self.instance_id = instance_id
-            _note(self.journal, self.label, instance_id=instance_id, note=f"{NOT_NAMED}found by its label")
+            _note(self.account.journal, self.label, instance_id=instance_id, note=f"{NOT_NAMED}found by its label")
 
     def _not_closed(self, why: str) -> LeaseNotClosed:
         """The error for a lease whose instance is not touched, after noting the reason."""
-        _note(self.journal, self.label, verdict="unknown", note=why[:300])
+        _note(self.account.journal, self.label, verdict="unknown", note=why[:300])
         return LeaseNotClosed(
             f"The lease {self.label} is not closed: {why}.",
             hint=f"Nothing was destroyed. Look for ours: `vastai show instances --label {self.label}`.",
@@ -235,7 +261,7 @@ class Lease:
     def _destroy(self) -> Answer[str] | None:
         """Send the delete; None when its answer is unknown, so that only the confirmation can tell."""
         try:
-            return self.api.destroy_instance(self.instance_id)
+            return self.account.api.destroy_instance(self.instance_id)
         except ApiError as error:
             log.warning("destroy of instance %d gave no clear answer: %s", self.instance_id, error)
             return None
@@ -245,150 +271,112 @@ class Lease:
 
     def _confirm(self, since: float) -> Moment:
         """Wait until every page of the list lacks the instance and GET by id says null."""
-        deadline = self.clock.now() + CONFIRM_DEADLINE_S
-        last_no, repeated, verdict, evidence = since, self.clock.now(), "unknown", "no readable answer"
+        deadline = self.account.clock.now() + CONFIRM_DEADLINE_S
+        last_no, repeated, verdict, evidence = since, self.account.clock.now(), "unknown", "no readable answer"
         look_at = since
         while True:
             try:
-                pages = self.watch.look(look_at)
+                pages = self.account.watch.look(look_at)
                 look_at = pages[0].sent + SHORTEST_PERIOD_S
                 seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
                 if not seen:
-                    by_id = self.api.get_instance(self.instance_id)
+                    by_id = self.account.api.get_instance(self.instance_id)
                     if by_id.value is None:
                         return Moment.between(last_no, by_id.received, "poll")
                     last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
                 elif self.instance_id in (listed := [instance_id for _, instance_id in seen]):
                     last_no, verdict, evidence = seen[0][0], "leaked", "it is still on the list"
-                elif self.identity.proven_by(self.api.get_instance(listed[0]).value):
+                elif self.identity.proven_by(self.account.api.get_instance(listed[0]).value):
                     last_no, verdict, evidence = seen[0][0], "leaked", "a second instance has its label"
                     self._be(listed[0])
                     self._destroy()
                 else:
                     last_no, verdict, evidence = seen[0][0], "unknown", _denied(listed[0])
             except ApiError as error:
-                look_at = self.clock.now() + REST_S
+                look_at = self.account.clock.now() + REST_S
                 verdict, evidence = "unknown", str(error)
-            if self.clock.now() > deadline:
-                _note(self.journal, self.label, verdict=verdict, note=evidence)
+            if self.account.clock.now() > deadline:
+                _note(self.account.journal, self.label, verdict=verdict, note=evidence)
                 raise LeaseNotClosed(
                     f"Instance {self.instance_id} ({self.label}) is not confirmed destroyed: {evidence}.",
                     hint=f"It may still bill. Destroy it by hand: `vastai destroy instance {self.instance_id}`.",
                 )
-            if self.clock.now() - repeated > REPEAT_DESTROY_S:
-                repeated = self.clock.now()
+            if self.account.clock.now() - repeated > REPEAT_DESTROY_S:
+                repeated = self.account.clock.now()
                 self._destroy()
-            self.clock.sleep(look_at - self.clock.now())
+            self.account.clock.sleep(look_at - self.account.clock.now())
 
 
 @contextmanager
 def hold(
-    api: VastApi,
-    watch: Watch,
-    journal: Journal,
-    clock: Clock,
-    recorder: Recorder,
-    *,
-    run_id: str,
-    offer: Offer,
-    request: CreateRequest,
-    usd_per_hour: float,
-    deadline: datetime,
-    url: str,
-    owner: dict[str, Any],
-    held: set[Lease],
-    at_most: int | None = None,
-    agree: Callable[[], None] = lambda: None,
+    account: Account, recorder: Recorder, terms: Terms, *, before_create: Callable[[], None] = lambda: None
 ) -> Iterator[Lease]:
-    """Rent ``offer`` under a lease that is closed on every way out of the with-block.
+    """Rent under a lease that is closed on every way out of the with-block.
 
-    ``owner``: the process that it belongs to. ``held``: where the lease is listed until it is closed, so that whoever owns the
-    set can close what slipped through. ``at_most``: how many leases may be open on this marketplace at once, this one included.
-    ``agree`` is called when the lease is written down and nothing is sent yet; what it raises ends it there.
-    ``deadline``: the date at which the instance destroys itself unless that is put off. Raises what the create raised, after
-    destroying what it may have made; LeaseNotClosed when that fails; TooManyInstances, before anything is sent.
+    ``before_create`` is called when the lease is written down and nothing is sent yet; what it raises ends it there. Raises
+    what the create raised, after destroying what it may have made; LeaseNotClosed when that fails; TooManyInstances, before
+    anything is sent.
     """
+    label, offer = terms.request.label, terms.offer
     row = LeaseRow(
-        label=request.label,
-        run_id=run_id,
+        label=label,
+        run_id=terms.run_id,
         attempt=recorder.attempt,
-        url=url,
+        url=account.api.url,
         offer_id=offer.id,
         machine_id=offer.machine_id,
-        usd_per_hour=usd_per_hour,
+        usd_per_hour=terms.usd_per_hour,
         opened_at=utc_now(),
-        deadline_at=deadline.isoformat(),
-        owner=owner,
+        deadline_at=terms.deadline.isoformat(),
+        owner=terms.owner,
     )
-    journal.open_lease(row, at_most=at_most)
+    account.journal.open_lease(row, at_most=terms.at_most)
     lease: Lease | None = None
     try:
         with shield():
-            lease = _create(api, watch, journal, clock, recorder, offer, request, held, agree)
-            journal.update_lease(request.label, state="held", instance_id=lease.instance_id)
+            lease = _create(account, recorder, terms, before_create)
+            account.journal.update_lease(label, state="held", instance_id=lease.instance_id)
         yield lease
     finally:
         if lease is not None:
             _close_whatever_happens(lease, recorder)
 
 
-def _create(
-    api: VastApi,
-    watch: Watch,
-    journal: Journal,
-    clock: Clock,
-    recorder: Recorder,
-    offer: Offer,
-    request: CreateRequest,
-    held: set[Lease],
-    agree: Callable[[], None],
-) -> Lease:
-    before, identity = clock.now(), Identity(request.label, time.time(), offer.machine_id)
+def _create(account: Account, recorder: Recorder, terms: Terms, before_create: Callable[[], None]) -> Lease:
+    before, identity = account.clock.now(), Identity(terms.request.label, time.time(), terms.offer.machine_id)
     asked, answer = False, None
     try:
-        agree()
+        before_create()
         with recorder.phase(PhaseName.CREATE) as phase:
             asked = True
-            answer = api.create_instance(offer.id, request)
+            answer = account.api.create_instance(terms.offer.id, terms.request)
             phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
     except BaseException as error:
         made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
         if made is None and (not asked or isinstance(error, (UsageError, NotSent))):
-            note = str(error)[:300]
-            _quietly(lambda: journal.close_lease(request.label, verdict="never created", note=note), request.label)
+            _never_created(account.journal, identity.label, error)
         else:
-            _undo(api, watch, journal, clock, identity, error, made, before, held)
+            _undo(account, identity, error, made, before)
         raise
-    created = Moment.between(answer.sent, answer.received, "action")
-    lease = Lease(api, watch, journal, clock, identity, answer.value.new_contract, created, held)
-    held.add(lease)
+    lease = Lease(account, identity, answer.value.new_contract, Moment.between(answer.sent, answer.received, "action"))
+    account.held.add(lease)
     return lease
 
 
-def _undo(
-    api: VastApi,
-    watch: Watch,
-    journal: Journal,
-    clock: Clock,
-    identity: Identity,
-    error: BaseException,
-    made: int | None,
-    before: float,
-    held: set[Lease],
-) -> None:
+def _undo(account: Account, identity: Identity, error: BaseException, made: int | None, before: float) -> None:
     """Destroy what a create that was sent may have made, whatever it was answered, and write down what became of it.
 
     Raises ApiUnreadable when there was an instance although the answer said clearly that there was none.
     """
-    label, said_no = identity.label, clear_no(error)
+    journal, label, said_no = account.journal, identity.label, clear_no(error)
     if made is None:
         try:
-            made = _find(api, watch, clock, identity)
+            made = _find(account, identity)
         except LeaseNotClosed as unclear:
             _note(journal, label, verdict="unknown", note=unclear.message[:300])
             raise
         if made is None and said_no:
-            _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
+            _never_created(journal, label, error)
             return
         if made is None:
             note = f"not listed for {LISTED_WITHIN_S:g} s after a create without a clear answer: {error}"
@@ -396,10 +384,8 @@ def _undo(
             _note(journal, label, verdict="unknown", note=note[:300])
             return
     _note(journal, label, state="held", instance_id=made, note=f"{NOT_NAMED}{error}"[:300])
-    lease = Lease(
-        api, watch, journal, clock, identity, made, Moment.between(before, clock.now(), "action"), held, believed=False
-    )
-    held.add(lease)
+    lease = Lease(account, identity, made, Moment.between(before, account.clock.now(), "action"), believed=False)
+    account.held.add(lease)
     lease.close()
     if said_no:
         raise ApiUnreadable(
@@ -425,19 +411,20 @@ def clear_no(error: BaseException) -> bool:
     return error.status in CLEAR_NO.get(code or "", ())
 
 
-def _find(api: VastApi, watch: Watch, clock: Clock, identity: Identity) -> int | None:
+def _find(account: Account, identity: Identity) -> int | None:
     """The instance that is ours by the list and by its own page, if one shows up as late as the list may lag.
 
     Raises LeaseNotClosed when by then, and as long again, the list could not be read, or contradicts the instance's own page.
     """
-    began, rest_s, unclear = clock.now(), REST_S, ""
+    clock, rest_s, unclear = account.clock, REST_S, ""
+    began = clock.now()
     while True:
         last = clock.now() - began >= LISTED_WITHIN_S
         try:
-            pages = watch.look(clock.now())
+            pages = account.watch.look(clock.now())
             unclear = ""
             for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
-                if identity.proven_by(api.get_instance(found).value):
+                if identity.proven_by(account.api.get_instance(found).value):
                     return found
                 unclear = _denied(found)
             if last and not unclear:
@@ -456,6 +443,10 @@ def _find(api: VastApi, watch: Watch, clock: Clock, identity: Identity) -> int |
 
 def _denied(instance_id: int) -> str:
     return f"the list shows its label with instance {instance_id}, whose own page denies it"
+
+
+def _never_created(journal: Journal, label: str, error: BaseException) -> None:
+    _quietly(lambda: journal.close_lease(label, verdict="never created", note=str(error)[:300]), label)
 
 
 def _note(journal: Journal, label: str, **changes: Any) -> None:

@@ -40,7 +40,7 @@ from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.recorder import summary_of
 from vastbench.rental.label import Label, read_label
-from vastbench.rental.lease import NOT_NAMED, Identity, Lease, utc_now
+from vastbench.rental.lease import NOT_NAMED, Account, Identity, Lease, utc_now
 from vastbench.settings import is_loopback
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
@@ -235,7 +235,8 @@ class _Look:
         seen = Moment.exact(self.clock.now())
         opened = datetime.fromisoformat(row.opened_at).timestamp() if task.opened_known else 0.0
         identity = Identity(row.label, opened, row.machine_id)
-        lease = Lease(self.api, self.watch, self.store, self.clock, identity, row.instance_id, seen)
+        account = Account(self.api, self.watch, self.store, self.clock)
+        lease = Lease(account, identity, row.instance_id, seen)
         lease.believed = not row.note.startswith(NOT_NAMED)
         try:
             if not self.store.adopt(row, reopen=task.reopen):

@@ -139,7 +139,7 @@ def wait_ready(
                 raise Interrupted("Stopped while waiting for SSH.")
             left = max(0.0, deadline - clock.now())
             try:
-                prober = finished.get(timeout=min(left / clock.speed, LOOK_UP_S))
+                prober = finished.get(timeout=min(clock.real_s(left), LOOK_UP_S))
             except queue.Empty:
                 if left > 0:
                     continue
@@ -152,7 +152,7 @@ def wait_ready(
         ends = clock.now() + LOSER_GRACE_S
         for prober in probers:
             if prober is not winner and prober.shaking_hands:
-                prober.join(max(0.0, ends - clock.now()) / clock.speed)
+                prober.join(clock.real_s(max(0.0, ends - clock.now())))
         session = winner.hand_over()
     except BaseException:
         if winner is not None and winner.session is not None:

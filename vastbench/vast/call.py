@@ -61,9 +61,9 @@ def tries_of(clock: Clock, tries: int = TRIES) -> Iterator[stamina.Attempt]:
         on=retryable,
         attempts=tries,
         timeout=None,
-        wait_initial=0.5 / clock.speed,
-        wait_max=10.0 / clock.speed,
-        wait_jitter=0.5 / clock.speed,
+        wait_initial=clock.real_s(0.5),
+        wait_max=clock.real_s(10.0),
+        wait_jitter=clock.real_s(0.5),
     ).__iter__()
 
 
@@ -205,7 +205,7 @@ class Caller:
                     body += chunk
                     if len(body) > LARGEST_ANSWER_BYTES:
                         raise ApiUnreadable(f"{endpoint}: the answer is longer than {LARGEST_ANSWER_BYTES} bytes.")
-                    if (self.clock.now() - started) / self.clock.speed > 2 * self._timeout_s:
+                    if self.clock.real_s(self.clock.now() - started) > 2 * self._timeout_s:
                         raise httpx.ReadTimeout("the answer trickles in too slowly")
                 return Reply(response.status_code, response.headers, bytes(body))
         except httpx.TimeoutException as error:

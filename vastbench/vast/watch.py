@@ -131,7 +131,7 @@ class Following:
             with self._news:
                 if self.stats.polls == known and self._fatal is None:
                     # Short slices, so that a signal or a deadline is noticed on every platform.
-                    self._news.wait(min((deadline - self._clock.now()) / self._clock.speed, 0.2))
+                    self._news.wait(min(self._clock.real_s(deadline - self._clock.now()), 0.2))
 
     def close(self) -> None:
         """Stop following."""
