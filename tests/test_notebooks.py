@@ -12,10 +12,13 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
 
+from tests.formulas import formulas, shown_as_formulas
+from tests.hostile.test_escaping import hostile_run
 from vastbench.analysis.frames import phases_table
 from vastbench.errors import NotFound, UsageError
 from vastbench.report.files import read_run
@@ -43,10 +46,10 @@ def sources(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def told(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> list[str]:
-    """The notebook's cells in this process; their results as text. Raises what a cell raises."""
+def results(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> list[object]:
+    """The results of the notebook's cells, run in this process. Raises what a cell raises."""
     monkeypatch.setattr(plt, "show", lambda *_, **__: None)
-    shell, texts = InteractiveShell(), []
+    shell, found = InteractiveShell(), []
     tagged = next(cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", []))
     for source in sources(path):
         with capture_output():
@@ -54,9 +57,14 @@ def told(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> l
         result.raise_error()
         if source == tagged.source:
             shell.push(parameters)
-        texts.append(getattr(result.result, "data", None) or str(result.result))
+        found.append(result.result)
     plt.close("all")
-    return texts
+    return found
+
+
+def told(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> list[str]:
+    """The same results as text."""
+    return [getattr(result, "data", None) or str(result) for result in results(path, monkeypatch, **parameters)]
 
 
 @each_of
@@ -148,6 +156,23 @@ def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monke
     if story == "no run" and path in ASKING:
         answer = texts[next(i for i, source in enumerate(sources(path)) if "_answer(" in source)]
         assert answer == "There is no run in the data, so there is no number."
+
+
+@each_of
+def test_committed_texts_and_outputs_show_no_formula(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert cell.cell_type != "markdown" or formulas("text/markdown", cell.source) == []
+        for output in cell.get("outputs", []):
+            assert shown_as_formulas(output.get("data", {})) == []
+
+
+@each_of
+def test_what_a_notebook_displays_is_no_formula_whatever_the_words(path, tmp_path, monkeypatch):
+    runs = [hostile_run(r"$x$ \(y\) $z$"), hostile_run(r"$x$ \(y\) $z$", failed=True)]
+    export(phases_table(runs), tmp_path / "runs.parquet")
+    for result in results(path, monkeypatch, data=str(tmp_path / "runs.parquet")):
+        data, _ = DisplayFormatter().format(result)
+        assert shown_as_formulas(data) == [], result
 
 
 @pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)

@@ -106,6 +106,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """The public names, for Tab; what this file itself needs is not among them."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
     if name == "emulator":

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.artefact import ANSWER, DURATION
 from vastbench.analysis.artefacts import timings_of
-from vastbench.analysis.frames import phases_table
+from vastbench.analysis.frames import phases_table, shown_as_text
 from vastbench.errors import NotFound, SettingsError
 from vastbench.report.seed import KEYS, seed_from_run
 from vastbench.report.text import clean
@@ -84,6 +84,7 @@ def read(place: str | Path) -> pd.DataFrame:
     Raises NotFound where there is no such file, SettingsError for a file that is too large, cannot be read or holds no timings;
     the message names the file, and the line and column of a value that is no number.
     """
+    shown_as_text()
     path = _found(Path(place))
     suffix = path.suffix.lower()
     if suffix == ".parquet":

@@ -13,6 +13,7 @@ from vastbench.analysis.providers import compare, same_gpu, seed_ratios
 from vastbench.prices import prices
 from vastbench.report import sentences
 from vastbench.report.files import read_run
+from vastbench.report.wording import without_spans
 from vastbench.resources import shared
 from vastbench.run import Cost, Run
 from vastbench.timing import Moment, Outcome, PhaseName
@@ -221,7 +222,7 @@ def test_foreign_strings_cannot_format_or_break_a_table():
     frame = phases_table([run, good])
     texts = [sentence(frame) for sentence in OF_PHASES] + [sentences.provider_costs(compare(PRICES, frame))]
     for text in texts:
-        assert not re.search(r"(?<!\\)[|<>$`]|(?<!\\)\*A|\x1b", text), text
+        assert not re.search(r"(?<!\\)[|<>$`]|(?<!\\)\*A|\x1b", without_spans(text)), text
 
 
 def test_every_number_is_finite_over_mixed_runs():

@@ -6,6 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from vastbench.report.text import attempts_text, bounds_text, clean, headline, seconds_text, study_headline, study_phases
+from vastbench.report.wording import NO_FORMULA
 from vastbench.run import Run
 from vastbench.timing import Outcome
 
@@ -17,8 +18,8 @@ _NAME = "style='text-align:left;padding:2px 10px;padding-left:{indent}px'"
 
 
 def shown(text: object) -> str:
-    """A foreign string as the text of an element, without what turns text around."""
-    return escape(clean(text))
+    """A text, foreign words in it, as what an element holds, without what turns text around or makes a formula."""
+    return escape(clean(text)).translate(NO_FORMULA)
 
 
 def run_html(run: Run) -> str:

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from vastbench.errors import clean as clean
+from vastbench.report.wording import usd
 from vastbench.run import Run
 from vastbench.timing import PARENTS, Outcome, PhaseName, Row
 
@@ -149,5 +150,5 @@ def verdict(run: Run) -> str:
     return (
         f"The {gpu} was useful {ready.end.upper:.1f} s after the start (known to lie between {ready.end.lower:.1f} and "
         f"{ready.end.upper:.1f} s). Most of the time went into {top.name}: {seconds_text(top.seconds)} s{share}. "
-        f"It cost {usd_text(run.cost.total_usd)} by meter; wall clock times price would say {usd_text(run.cost.naive_usd)}."
+        f"It cost {usd(run.cost.total_usd)} by meter; wall clock times price would say {usd(run.cost.naive_usd)}."
     )
