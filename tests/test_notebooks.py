@@ -139,6 +139,14 @@ def test_one_changed_digit_is_found(strict):
     assert re.findall(r"FAILED (mutated.ipynb::Cell \d+)", strict) == ["mutated.ipynb::Cell 2"]
 
 
+def test_nbval_needs_no_plugin_that_only_developers_install():
+    absent = [word for name in ("timeout", "xdist", "hypothesispytest") for word in ("-p", f"no:{name}")]
+    command = [sys.executable, "-m", "pytest", *absent, "-p", "no:cacheprovider", "--strict-config"]
+    words = ["--nbval-lax", "--nbval-current-env", "--collect-only", str(RENTING[0])]
+    done = subprocess.run([*command, *words], cwd=shared("."), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("story", STORIES)
 @each_of
 def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monkeypatch):
