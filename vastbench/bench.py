@@ -93,7 +93,7 @@ class Bench:
         self.max_instances = max_instances
         self.settings = Settings.from_environment(api_key_file=api_key_file)
         self.clock = Clock(self.settings.vastbench_speed if live else speed)
-        self._place = store or self.settings.vastbench_store or default_store()
+        self._place = store or default_store()
         self._truth = truth
         self._stack = ExitStack()
         self._idle = threading.Condition()

@@ -29,7 +29,7 @@ def examine(store: str | None = None, api_key_file: Path | None = None) -> list[
         settings = Settings.from_environment(api_key_file=api_key_file)
     except VastbenchError as error:
         return [Finding("settings", "fail", error.message, error.hint)]
-    place = store or settings.vastbench_store or str(default_store())
+    place = store or str(default_store())
     return [_key(settings), _url(settings), _store(place), _ssh(), _kernel(), _isolation(), _disk(place)]
 
 

@@ -15,8 +15,7 @@ from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
 from vastbench.owner import ENDED_BEAT, State, state_of
 from vastbench.run import Cost, Run
 from vastbench.store import tables, unsaved
-from vastbench.store.database import serialised, url_of
-from vastbench.store.refusals import place_of
+from vastbench.store.database import serialised
 from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, with_ending, without_ending
 from vastbench.store.transactions import Transactions
 from vastbench.study import EndedBy, Study, check_plan
@@ -70,13 +69,7 @@ class Store(Transactions):
     @classmethod
     def existing(cls, place: str | Path) -> "Store":
         """The store at ``place``, only to be read: one that is not there is not made. Raises NotFound for it."""
-        url = url_of(place)
-        ours = url.get_backend_name() == "sqlite" and not (url.database or "").startswith("file:")
-        if ours and not (url.database and Path(url.database).exists()):
-            raise NotFound(
-                f"There is no store {place_of(url)}.", hint="Make runs: vastbench run; or name another with --store."
-            )
-        return cls(place)
+        return cls(place, made=False)
 
     def save_run(self, run: Run) -> None:
         """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten.
