@@ -17,7 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """A test may take three minutes; not said in pyproject.toml, which nbval reads too, without pytest-timeout after `make run`."""
+    """A test may take three minutes. In pyproject.toml this would stop nbval where pytest-timeout is not installed."""
     if config.option.timeout is None:
         config.option.timeout, config.option.timeout_method = 180, "thread"
 

@@ -48,7 +48,7 @@ class Settings(BaseSettings):
                 hint="Only an emulator's clock can run faster: unset VASTBENCH_SPEED.",
             )
         if api_key_file is not None:
-            settings.vast_api_key = _key_from(api_key_file)
+            settings.vast_api_key = _key_from(Path(api_key_file))
         elif settings.vast_api_key is None:
             found = [path for path in official_key_files() if path.is_file()]
             settings.vast_api_key = _key_from(found[0]) if found else None

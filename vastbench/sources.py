@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.frames import COLUMNS, SCHEMA, WHEN, conformed, phases_table
+from vastbench.analysis.frames import COLUMNS, SCHEMA, conformed, phases_table
 from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError, clean
 from vastbench.report.files import read_runs
 from vastbench.resources import shared
@@ -106,7 +106,7 @@ def _load(place: str | Path | None, study: str | None, store: str | Path | None)
         raise SettingsError(
             f"{str(place)!r} is {what}, and there is no study of that name.", hint=f"Name a file. {_there_is(store)}"
         )
-    raise NotFound(f"There is no file, study or data set {str(place)!r}.", hint=_there_is(store))
+    raise NotFound(f"There is no {str(place)!r}: no file, study or data set has that name.", hint=_there_is(store))
 
 
 def _from_store(place: str | Path, study: str | None = None) -> pd.DataFrame:
@@ -168,11 +168,10 @@ def _from_csv(path: Path) -> pd.DataFrame:
     """A table as :func:`export` writes it, or pandas from our frame: no cell is both empty and missing."""
     import pandas as pd
 
-    dtypes = {name: "str" if column.dtype == WHEN else column.dtype for name, column in COLUMNS.items()}
+    # Numbers with fractions and dates are read as text, which `conformed` turns into the very values that were written.
+    dtypes = {name: column.dtype if column.dtype in ("bool", "int64", "Int64") else "str" for name, column in COLUMNS.items()}
     try:
-        frame = pd.read_csv(
-            path, encoding="utf-8-sig", dtype=dtypes, keep_default_na=False, na_values=[""], float_precision="round_trip"
-        )
+        frame = pd.read_csv(path, encoding="utf-8-sig", dtype=dtypes, keep_default_na=False, na_values=[""])
     except (OSError, ValueError, OverflowError) as error:
         reason = clean(str(error).splitlines()[0][:200].rstrip("."))
         raise SettingsError(

@@ -71,6 +71,14 @@ def open_store(place: str | None, *, made: bool = True) -> Any:
     return opener(place or default_store())
 
 
+def nothing_stored_yet(place: str | None) -> bool:
+    """Whether no store was named, and the one in the data directory is not made yet: an empty list then, and no mistake."""
+    from vastbench.settings import default_store
+
+    default = place or default_store()
+    return isinstance(default, Path) and not default.exists()
+
+
 def open_market(live: bool, api_key_file: Path | None, profile: str, seed: int | None) -> Any:
     """An API client on the live marketplace or on an emulator of its own, as a context manager."""
     from contextlib import contextmanager
