@@ -23,6 +23,7 @@ from vastbench.resources import shared
 from vastbench.run import Cost
 from vastbench.runner import check_parameters, run_notebook
 from vastbench.sources import export
+from vastbench.store import Store
 from vastbench.timing import Outcome
 
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
@@ -162,6 +163,17 @@ def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monke
 def test_an_unknown_study_is_named(path, monkeypatch):
     with pytest.raises(NotFound, match="'nowhere' in default-300"):
         told(path, monkeypatch, study="nowhere")
+
+
+@pytest.mark.parametrize("path", ANALYSING, ids=lambda path: path.stem)
+def test_a_study_of_ones_own_is_found_in_the_default_store(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
+    with Store(tmp_path / "runs.sqlite") as store:
+        for number in range(13):
+            store.save_run(replace(SEED, id=f"mine-{number:02}", study="first"))
+    for parameters in ({"study": "first"}, {"data": "first"}):
+        texts = told(path, monkeypatch, **parameters)
+        assert any(re.search(r"\b13\b", text) for text in texts), texts
 
 
 def test_stored_runs_are_looked_at_without_renting(tmp_path, monkeypatch):
