@@ -26,6 +26,7 @@ from vastbench.resources import shared
 from vastbench.run import Cost
 from vastbench.runner import check_parameters, run_notebook
 from vastbench.sources import export
+from vastbench.store import Store
 from vastbench.timing import Outcome
 
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
@@ -147,6 +148,14 @@ def test_one_changed_digit_is_found(strict):
     assert re.findall(r"FAILED (mutated.ipynb::Cell \d+)", strict) == ["mutated.ipynb::Cell 2"]
 
 
+def test_nbval_needs_no_plugin_that_only_developers_install():
+    absent = [word for name in ("timeout", "xdist", "hypothesispytest") for word in ("-p", f"no:{name}")]
+    command = [sys.executable, "-m", "pytest", *absent, "-p", "no:cacheprovider", "--strict-config"]
+    words = ["--nbval-lax", "--nbval-current-env", "--collect-only", str(RENTING[0])]
+    done = subprocess.run([*command, *words], cwd=shared("."), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("story", STORIES)
 @each_of
 def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monkeypatch):
@@ -179,6 +188,17 @@ def test_what_a_notebook_displays_is_no_formula_whatever_the_words(path, tmp_pat
 def test_an_unknown_study_is_named(path, monkeypatch):
     with pytest.raises(NotFound, match="'nowhere' in default-300"):
         told(path, monkeypatch, study="nowhere")
+
+
+@pytest.mark.parametrize("path", ANALYSING, ids=lambda path: path.stem)
+def test_a_study_of_ones_own_is_found_in_the_default_store(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
+    with Store(tmp_path / "runs.sqlite") as store:
+        for number in range(13):
+            store.save_run(replace(SEED, id=f"mine-{number:02}", study="first"))
+    for parameters in ({"study": "first"}, {"data": "first"}):
+        texts = told(path, monkeypatch, **parameters)
+        assert any(re.search(r"\b13\b", text) for text in texts), texts
 
 
 def test_stored_runs_are_looked_at_without_renting(tmp_path, monkeypatch):

@@ -117,7 +117,10 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     shown_as_text()
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise SchemaError(f"The table lacks {len(missing)} columns, {missing[0]!r} first.", hint="Export it with vastbench.")
+        raise SchemaError(
+            f"The table lacks {len(missing)} columns, {missing[0]!r} first.",
+            hint="Export it with vastbench; timings of other tools are for: vastbench check FILE",
+        )
     if not frame.empty and not pd.api.types.is_bool_dtype(frame["final"].dtype):
         # Any text would become True below, and a missing value too.
         raise SchemaError("The column 'final' does not hold true or false alone.", hint="Export the table with vastbench.")

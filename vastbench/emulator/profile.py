@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vastbench.emulator import draws
-from vastbench.errors import NotFound, SettingsError
+from vastbench.errors import NotFound, SettingsError, did_you_mean
 from vastbench.resources import shared
 
 
@@ -236,7 +236,7 @@ def names() -> list[str]:
 def _find(name: str | Path) -> Path:
     if isinstance(name, str) and not name.endswith(".toml") and "/" not in name:
         path = shared("data/profiles") / f"{name}.toml"
-        hint = f"Known profiles: {', '.join(names())}; or give the path of a TOML file."
+        hint = f"{did_you_mean(name, names())}Known profiles: {', '.join(names())}; or give the path of a TOML file."
     else:
         path, hint = Path(name), "Give the path of an existing TOML file, or the name of a profile."
     if not path.is_file():

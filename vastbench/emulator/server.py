@@ -46,13 +46,14 @@ class Emulator:
     ) -> None:
         """Check the settings; nothing runs yet."""
         from vastbench.emulator.faults import checked
+        from vastbench.emulator.profile import load
 
-        if not 0 < speed < 10_000:
-            raise UsageError(f"The emulator's speed is {speed}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
-        if not 0 <= port <= 65_535:
-            raise UsageError(f"The emulator's port is {port}.", hint="Give a port between 1 and 65535, or 0 for any.")
+        if not (isinstance(speed, (int, float)) and 0 < speed < 10_000):
+            raise UsageError(f"The emulator's speed is {speed!r}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
+        if not (isinstance(port, int) and 0 <= port <= 65_535):
+            raise UsageError(f"The emulator's port is {port!r}.", hint="Give a port between 1 and 65535, or 0 for any.")
         self.speed = speed
-        self._profile = profile
+        self._name, self._profile = profile, load(profile)
         self._seed = seed
         self._port = port
         self._truth = truth
@@ -65,7 +66,7 @@ class Emulator:
 
     def __repr__(self) -> str:
         """Where it listens; never its key."""
-        return f"<Emulator {self._profile} at {self._url or 'nowhere yet'}, speed {self.speed:g}>"
+        return f"<Emulator {self._name} at {self._url or 'nowhere yet'}, speed {self.speed:g}>"
 
     def start(self) -> Emulator:
         """Start serving; returns itself when it is ready. Starting twice does nothing.
@@ -78,12 +79,11 @@ class Emulator:
         return self
 
     def _start(self) -> None:
-        from vastbench.emulator import faults, profile
+        from vastbench.emulator import faults
         from vastbench.emulator.engine import Engine
         from vastbench.emulator.truth import TruthLog
 
-        chosen = profile.load(self._profile)
-        seed = self._seed if self._seed is not None else chosen.seed
+        seed = self._seed if self._seed is not None else self._profile.seed
         try:
             truth = TruthLog(self.speed, self._truth)
         except OSError as error:
@@ -99,7 +99,7 @@ class Emulator:
             ) from error
         drawn = seed if seed is not None else secrets.randbits(32)
         spoilt = faults.Faults(self._faults, drawn)
-        engine = Engine(faults.applied(chosen, self._faults), spoilt, drawn, self.speed, truth, listening)
+        engine = Engine(faults.applied(self._profile, self._faults), spoilt, drawn, self.speed, truth, listening)
         thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
         thread.start()
         if not engine.ready.wait(_START_S) or engine.failure is not None:
