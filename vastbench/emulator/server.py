@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
 import secrets
 import signal
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from vastbench.emulator.engine import Engine
+
+log = logging.getLogger(__name__)
 
 _START_S = 30.0
 _STOP_S = 60.0
@@ -75,7 +78,11 @@ class Emulator:
         """
         with self._lock:
             if self._engine is None:
-                self._start()
+                try:
+                    self._start()
+                except BaseException:
+                    self._end()
+                    raise
         return self
 
     def _start(self) -> None:
@@ -84,6 +91,8 @@ class Emulator:
         from vastbench.emulator.truth import TruthLog
 
         seed = self._seed if self._seed is not None else self._profile.seed
+        drawn = seed if seed is not None else secrets.randbits(32)
+        spoilt, spoiling = faults.applied(self._profile, self._faults), faults.Faults(self._faults, drawn)
         try:
             truth = TruthLog(self.speed, self._truth)
         except OSError as error:
@@ -97,29 +106,39 @@ class Emulator:
             raise SettingsError(
                 f"Port {self._port} cannot be used: {error}.", hint="Give another port, or 0 for any."
             ) from error
-        drawn = seed if seed is not None else secrets.randbits(32)
-        spoilt = faults.Faults(self._faults, drawn)
-        engine = Engine(faults.applied(self._profile, self._faults), spoilt, drawn, self.speed, truth, listening)
-        thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
-        thread.start()
-        if not engine.ready.wait(_START_S) or engine.failure is not None:
-            engine.stop()
-            thread.join(_STOP_S)
-            raise UsageError("The emulator did not start.", hint="The cause is above.") from engine.failure
-        self._engine, self._thread, self._events = engine, thread, truth.events
-        self._url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        engine = self._engine = Engine(spoilt, spoiling, drawn, self.speed, truth, listening)
+        self._thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
         atexit.register(self.stop)
+        self._thread.start()
+        if not engine.ready.wait(_START_S) or engine.failure is not None:
+            raise UsageError("The emulator did not start.", hint="The cause is above.") from engine.failure
+        self._url, self._events = url, truth.events
 
     def stop(self) -> None:
-        """End every instance and the server; leaves no thread, process, port or folder. Stopping twice does nothing."""
+        """End every instance and the server; leaves no thread, process, port or folder. Stopping twice does nothing.
+
+        An interruption is raised when it has ended; a second one at once.
+        """
         with self._lock:
-            engine, thread = self._engine, self._thread
-            if engine is None or thread is None:
-                return
-            atexit.unregister(self.stop)
-            engine.stop()
-            thread.join(_STOP_S)
-            self._engine = self._thread = None
+            engine = self._engine
+            self._end()
+        if engine is not None and (engine.failure is not None or not engine.ended.is_set()):
+            log.warning("The emulator did not end as it should; its processes may be left: %r", engine.failure)
+
+    def _end(self) -> None:
+        engine, thread = self._engine, self._thread
+        if engine is not None and thread is not None and thread.is_alive():  # in a process forked from this one it is not
+            try:
+                engine.stop()
+                engine.ended.wait(_STOP_S)
+            finally:  # no join before: one that is interrupted takes the thread for ended
+                if engine.ended.wait(_STOP_S):
+                    thread.join()
+        if engine is not None:
+            engine.close()
+        self._engine = self._thread = None
+        atexit.unregister(self.stop)
 
     def __enter__(self) -> Emulator:
         """Start."""
