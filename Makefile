@@ -17,8 +17,8 @@ run: .venv/installed
 
 test: .venv/tested .venv-vastai/installed lint
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
-	VASTBENCH_STORE=$$(mktemp -d)/runs.sqlite $(BIN)/pytest --nbval-lax --nbval-current-env notebooks/01-*.ipynb
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --nbval --nbval-current-env $(WITH_OUTPUTS)
+	VASTBENCH_STORE=$$(mktemp -d)/runs.sqlite $(BIN)/pytest --timeout 180 --nbval-lax --nbval-current-env notebooks/01-*.ipynb
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --timeout 180 --nbval --nbval-current-env $(WITH_OUTPUTS)
 
 # The notebooks that analyse committed data are committed with their outputs; this makes them anew, without times and versions.
 WITH_OUTPUTS = $(filter-out notebooks/01-%,$(wildcard notebooks/*.ipynb))

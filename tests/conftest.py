@@ -15,6 +15,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A test may take three minutes. In pyproject.toml this would stop nbval where pytest-timeout is not installed."""
+    if config.option.timeout is None:
+        config.option.timeout, config.option.timeout_method = 180, "thread"
+
+
 @pytest.fixture(autouse=True)
 def _levels_of_loggers() -> Iterator[None]:
     """The command line quietens libraries for its whole process; a test that runs it in this one must not quieten the next."""

@@ -1,11 +1,13 @@
 """The command line as a newcomer meets it: every mistake gives one clear message and a documented exit code."""
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 
 import pytest
 
@@ -200,6 +202,87 @@ def test_the_seed_run_is_imported_shown_and_written_back(call):
     assert json.loads(call("show", "last", "--format", "seed").stdout) == json.loads(SEED.read_text())
     assert "98.98" in call("runs").stdout
     assert call("show", "last", "--beside", "seed").stdout.count("72.77") == 3
+
+
+READING = [
+    "runs",
+    "studies",
+    "show last",
+    "show first",
+    "export runs.csv",
+    "report",
+    "report --study first",
+    "compare first second",
+    "compare a b --by region",
+    "check first",
+    "plan --target-width 15%",
+    "plan --target-width 15% --study first",
+    "reap",
+    "reap --live --dry-run",
+    "webhooks list",
+    "webhooks deliveries",
+    "webhooks remove 1",
+]
+
+
+@pytest.mark.parametrize("words", READING)
+def test_reading_makes_no_store_and_says_that_there_is_none(call, tmp_path, words):
+    done = call(*words.split(), "--store", "typo/runs.sqlite")
+    expect(done, 2, "There is no store typo/runs.sqlite", "vastbench run")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["runs", "studies"])
+def test_before_the_first_run_a_list_is_empty(call, tmp_path, command):
+    done = call(command, VASTBENCH_STORE="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "yet. Make one: vastbench" in done.stdout
+    assert json.loads(call(command, "--json", VASTBENCH_STORE="").stdout) == []
+    expect(call(command), 2, "There is no store")  # one that VASTBENCH_STORE names
+    assert call("doctor", VASTBENCH_STORE="").stdout.count("the first run makes it") == 1
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "runs.sqlite").exists()
+
+
+def test_the_version_is_said(call):
+    assert call("--version").stdout == f"vastbench {version('vastbench')}\n"
+
+
+def test_a_study_is_listed_shown_and_found_by_its_name(call, tmp_path):
+    assert (
+        call("study", "--name", "first", "--repeats", "2", "--profile", "cached", "--seed", "1", "--speed", "50").returncode
+        == 0
+    )
+    call("import", SEED)
+    assert re.search(r"first +2 of 2 +\d +20\d\d-.*emulator, cached, RTX 4090", call("studies").stdout)
+    assert [one["name"] for one in json.loads(call("studies", "--json").stdout)] == ["first"]
+    assert [line.split()[1] for line in call("runs").stdout.splitlines()[1:]] == ["first", "first", "–"]
+    assert "2 of 2 runs made" in call("show", "first").stdout
+    assert json.loads(call("show", "first", "--json").stdout)["name"] == "first"
+    expect(call("show", "first", "--beside", "last"), 2, "'first' is a study")
+    expect(call("show", "frist"), 2, "no run or study 'frist'", "vastbench studies")
+    assert "study first: " in call("check", "first").stdout
+    assert "2 of 2 runs got there" in call("compare", "first", "default-300").stdout
+    # Their names go with runs that another store imports.
+    call("export", "first.json", "--study", "first")
+    call("import", "first.json", "--store", "other.sqlite")
+    assert re.search(r"first +2 of 2 .*emulator, cached", call("studies", "--store", "other.sqlite").stdout)
+
+
+def test_a_csv_is_a_table_wherever_runs_are_named(call, tmp_path):
+    call("import", SEED)
+    assert "Exported 1 runs to runs.csv" in call("export", "runs.csv").stdout
+    same = call("compare", "runs.csv", "default-300")
+    assert same.returncode == 14, same.stderr
+    expect(call("compare", "runs.csv", "runs.csv"), 2, "1 run is in both")
+    assert call("check", "runs.csv").stdout.startswith("runs.csv: 12 rows of 1 run")
+    done = call("report", "--data", "runs.csv")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
+    for words in (("compare", "notes.csv", "runs.csv"), ("plan", "--target-width", "15%", "--from", "notes.csv")):
+        expect(call(*words), 2, "'notes.csv': The table lacks 43 columns")
+    expect(call("runs", "--store", "runs.csv"), 3, "The file runs.csv is no store")
+    expect(call("export", "runs.xlsx"), 2, "no .parquet, .csv or .json")
 
 
 def test_malformed_run_files_lose_nothing(call, tmp_path):

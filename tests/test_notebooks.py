@@ -12,10 +12,13 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from matplotlib import pyplot as plt
 
+from tests.formulas import formulas, shown_as_formulas
+from tests.hostile.test_escaping import hostile_run
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, UsageError
@@ -24,6 +27,7 @@ from vastbench.io.tables import export
 from vastbench.notebooks.running import check_parameters, run_notebook
 from vastbench.record.cost import Cost
 from vastbench.record.phases import Outcome
+from vastbench.store import Store
 
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
 RENTING = [path for path in OURS if path.stem.startswith("01")]
@@ -43,10 +47,10 @@ def sources(path: Path) -> list[str]:
     return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 
 
-def told(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> list[str]:
-    """The notebook's cells in this process; their results as text. Raises what a cell raises."""
+def results(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> list[object]:
+    """The results of the notebook's cells, run in this process. Raises what a cell raises."""
     monkeypatch.setattr(plt, "show", lambda *_, **__: None)
-    shell, texts = InteractiveShell(), []
+    shell, found = InteractiveShell(), []
     tagged = next(cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", []))
     for source in sources(path):
         with capture_output():
@@ -54,9 +58,14 @@ def told(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> l
         result.raise_error()
         if source == tagged.source:
             shell.push(parameters)
-        texts.append(getattr(result.result, "data", None) or str(result.result))
+        found.append(result.result)
     plt.close("all")
-    return texts
+    return found
+
+
+def told(path: Path, monkeypatch: pytest.MonkeyPatch, **parameters: object) -> list[str]:
+    """The same results as text."""
+    return [getattr(result, "data", None) or str(result) for result in results(path, monkeypatch, **parameters)]
 
 
 @each_of
@@ -139,6 +148,14 @@ def test_one_changed_digit_is_found(strict):
     assert re.findall(r"FAILED (mutated.ipynb::Cell \d+)", strict) == ["mutated.ipynb::Cell 2"]
 
 
+def test_nbval_needs_no_plugin_that_only_developers_install():
+    absent = [word for name in ("timeout", "xdist", "hypothesispytest") for word in ("-p", f"no:{name}")]
+    command = [sys.executable, "-m", "pytest", *absent, "-p", "no:cacheprovider", "--strict-config"]
+    words = ["--nbval-lax", "--nbval-current-env", "--collect-only", str(RENTING[0])]
+    done = subprocess.run([*command, *words], cwd=shared("."), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("story", STORIES)
 @each_of
 def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monkeypatch):
@@ -150,10 +167,38 @@ def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monke
         assert answer == "There is no run in the data, so there is no number."
 
 
+@each_of
+def test_committed_texts_and_outputs_show_no_formula(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert cell.cell_type != "markdown" or formulas("text/markdown", cell.source) == []
+        for output in cell.get("outputs", []):
+            assert shown_as_formulas(output.get("data", {})) == []
+
+
+@each_of
+def test_what_a_notebook_displays_is_no_formula_whatever_the_words(path, tmp_path, monkeypatch):
+    runs = [hostile_run(r"$x$ \(y\) $z$"), hostile_run(r"$x$ \(y\) $z$", failed=True)]
+    export(phases_table(runs), tmp_path / "runs.parquet")
+    for result in results(path, monkeypatch, data=str(tmp_path / "runs.parquet")):
+        data, _ = DisplayFormatter().format(result)
+        assert shown_as_formulas(data) == [], result
+
+
 @pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
 def test_an_unknown_study_is_named(path, monkeypatch):
     with pytest.raises(NotFound, match="'nowhere' in default-300"):
         told(path, monkeypatch, study="nowhere")
+
+
+@pytest.mark.parametrize("path", ANALYSING, ids=lambda path: path.stem)
+def test_a_study_of_ones_own_is_found_in_the_default_store(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
+    with Store(tmp_path / "runs.sqlite") as store:
+        for number in range(13):
+            store.save_run(replace(SEED, id=f"mine-{number:02}", study="first"))
+    for parameters in ({"study": "first"}, {"data": "first"}):
+        texts = told(path, monkeypatch, **parameters)
+        assert any(re.search(r"\b13\b", text) for text in texts), texts
 
 
 def test_stored_runs_are_looked_at_without_renting(tmp_path, monkeypatch):

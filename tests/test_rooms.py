@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rental": {"store", "vast", "ssh", "record", "owner", "interrupts", "settings", "clock"},
     "render": {"analysis", "artefacts", "survival", "record"},
     "charts": {"analysis", "survival", "record"},
-    "io": {"analysis", "artefacts", "store", "record", "bundled"},
+    "io": {"analysis", "artefacts", "store", "record", "settings", "bundled"},
     "webhooks": {"store", "record"},
     "analysis": {"artefacts", "survival", "record"},
     "artefacts": {"survival", "record"},

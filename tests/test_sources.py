@@ -1,6 +1,10 @@
-"""Tables from the store, Parquet and JSON are the same table; what is none is refused by name."""
+"""Tables from the store, Parquet, CSV and JSON are the same table; what is none is refused by name."""
 
+import gzip
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -20,15 +24,147 @@ RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 OTHER = replace(RUN, id="other", study="second", started_at="2026-01-03T00:00:00+00:00")
 
 
-def test_store_parquet_and_json_give_the_same_table(tmp_path):
+@pytest.fixture(autouse=True)
+def default_store(tmp_path, monkeypatch):
+    """Where the default store is: in a folder of its own, and not made yet."""
+    place = tmp_path / "home" / "runs.sqlite"
+    monkeypatch.setenv("VASTBENCH_STORE", str(place))
+    monkeypatch.chdir(tmp_path)
+    return place
+
+
+def saved(place, *runs):
+    place.parent.mkdir(exist_ok=True)
+    with Store(place) as store:
+        for run in runs:
+            store.save_run(run)
+
+
+def test_store_parquet_csv_and_json_give_the_same_table(tmp_path):
     expected = phases_table([RUN, OTHER])
     with Store(tmp_path / "runs.sqlite") as store:
         for run in (RUN, OTHER):
             store.save_run(run)
     export(expected, tmp_path / "runs.parquet")
+    export(expected, tmp_path / "runs.csv")
     export_runs([RUN, OTHER], tmp_path / "runs.json")
-    for name in ("runs.sqlite", "runs.parquet", "runs.json"):
+    for name in ("runs.sqlite", "runs.parquet", "runs.csv", "runs.json"):
         pd.testing.assert_frame_equal(load(tmp_path / name), expected)
+
+
+def test_the_sample_comes_back_from_csv_to_the_last_digit(tmp_path):
+    export(load(), tmp_path / "runs.csv")
+    pd.testing.assert_frame_equal(load(tmp_path / "runs.csv"), load(), check_exact=True)
+
+
+def test_csv_keeps_words_that_look_like_something_else(tmp_path):
+    words = {"gpu_name": 'one, "two"\nthree', "region": "NA"}
+    odd = phases_table([replace(RUN, id="007", cause="nan", detail=" None", resources=words), replace(OTHER, resources={})])
+    export(odd, tmp_path / "runs.csv")
+    pd.testing.assert_frame_equal(load(tmp_path / "runs.csv"), odd)
+
+
+def test_a_csv_that_went_through_pandas_is_the_same_table(tmp_path):
+    expected = phases_table([RUN, OTHER, replace(RUN, id="no machine", resources={})])
+    export(expected, tmp_path / "runs.csv")
+    pd.read_csv(tmp_path / "runs.csv", dtype={"run": str}).to_csv(tmp_path / "again.csv", encoding="utf-8-sig")
+    pd.testing.assert_frame_equal(load(tmp_path / "again.csv"), expected)
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "json", "sqlite"])
+@pytest.mark.parametrize("name", ["runs", "runs.txt", "runs.parquet", "runs.csv", "runs.json", "runs.sqlite", "runs.sqlite.1"])
+def test_a_file_is_read_by_what_it_holds_whatever_its_name(tmp_path, form, name):
+    if form == "json":
+        export_runs([RUN], tmp_path / f"made.{form}")
+    elif form == "sqlite":
+        saved(tmp_path / f"made.{form}", RUN)
+    else:
+        export(phases_table([RUN]), tmp_path / f"made.{form}")
+    (tmp_path / f"made.{form}").rename(tmp_path / name)
+    pd.testing.assert_frame_equal(load(name), phases_table([RUN]))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"x", "lacks 43 columns, 'run' first"),
+        (b"notes, of somebody\nwho, wrote, much\n", "lacks 43 columns"),
+        (b"run,phase,seconds\n1,boot,3\n", "lacks 40 columns.*vastbench check"),
+        (b'{"a": 1', "not JSON"),
+        (b'{"a": 1}\n{"a": 2}\n', "not JSON"),
+        (bytes(range(256)) * 9, "no table of runs.*unpack"),
+        ("run,study".encode("utf-16"), "no table of runs"),
+        (gzip.compress(b"run,phase"), "no table of runs.*unpack"),
+        (b"PAR1 and no more", "not a readable Parquet"),
+    ],
+)
+@pytest.mark.parametrize("name", ["runs", "runs.csv", "runs.parquet", "runs.sqlite"])
+def test_a_file_that_holds_no_table_is_refused_by_name_and_left_alone(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingsError, match=f"(?s)'{name}.*{said}"):
+        load(name)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {name: content}
+
+
+def test_a_folder_or_a_pipe_is_no_table(tmp_path):
+    (tmp_path / "report").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SettingsError, match="'report' is a folder, and there is no study of that name"):
+        load("report")
+    with pytest.raises(SettingsError, match="'pipe' is no plain file"):
+        load("pipe")
+
+
+def test_a_store_that_is_open_here_keeps_its_locks_when_it_is_loaded(tmp_path):
+    with Store(tmp_path / "runs.sqlite") as store:
+        store.save_run(RUN)
+        load(tmp_path / "runs.sqlite")
+        # Only who is alone on the file may take it out of WAL.
+        code = "import sqlite3; print(*sqlite3.connect('runs.sqlite', timeout=0).execute('PRAGMA journal_mode = DELETE'))"
+        alone = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+        assert "database is locked" in alone.stderr
+
+
+def test_a_name_means_a_study_of_the_default_store_and_only_then_a_data_set(default_store):
+    assert load("2026-01-02-rtx4090")["run"].unique().tolist() == [RUN.id]
+    saved(default_store, OTHER, replace(OTHER, id="first", study="first"), replace(OTHER, id="x", study="2026-01-02-rtx4090"))
+    assert load("first")["run"].unique().tolist() == ["first"]
+    assert load("2026-01-02-rtx4090")["run"].unique().tolist() == ["x"]
+    assert load("default-300")["run"].nunique() == 300
+    assert load("first", "second")["run"].unique().tolist() == ["first", "other"]
+
+
+def test_a_study_without_a_place_is_one_of_the_default_store_or_of_the_sample(default_store):
+    assert load(study="default-300")["run"].nunique() == 300
+    saved(default_store, OTHER, replace(OTHER, id="mine", study="default-300"))
+    assert load(study="second")["run"].unique().tolist() == ["other"]
+    assert load(None, study="default-300")["run"].unique().tolist() == ["mine"]
+    assert load()["run"].nunique() == 300  # the sample, whatever the store holds
+
+
+def test_a_folder_of_the_same_name_does_not_hide_a_study(tmp_path, default_store):
+    saved(default_store, OTHER)
+    (tmp_path / "second").mkdir()
+    assert load("second")["run"].unique().tolist() == ["other"]
+
+
+def test_names_can_be_looked_for_in_another_store(tmp_path):
+    saved(tmp_path / "theirs.sqlite", OTHER)
+    assert load("second", store=tmp_path / "theirs.sqlite")["run"].unique().tolist() == ["other"]
+    with pytest.raises(NotFound, match=r"no store typo\.sqlite"):
+        load("default-300", store="typo.sqlite")
+
+
+def test_who_names_what_is_not_there_learns_what_is(default_store):
+    with pytest.raises(NotFound, match=r"'nowhere'.*no store .*home/runs\.sqlite.*default-300"):
+        load("nowhere")
+    assert not default_store.parent.exists()
+    saved(default_store, OTHER)
+    for wrong in ({"places": ["nowhere"]}, {"places": [], "study": "nowhere"}):
+        with pytest.raises(NotFound, match=r"'nowhere'.*Studies in .*: second\."):
+            load(*wrong.pop("places"), **wrong)
 
 
 def test_json_loses_nothing(tmp_path):

@@ -10,7 +10,7 @@ The few names an analyst types in a notebook::
     with vastbench.Bench(study="first", speed=20) as bench:
         study = vastbench.run_study(bench, bench.open_study(repeats=12), listener=vastbench.notebook_study_progress())
     study                                 # counts and medians
-    phases = vastbench.load()             # a tidy pandas frame: of a store, a Parquet or JSON file, or the sample
+    phases = vastbench.load()             # a tidy pandas frame: of a file, a store, a study's name, or the sample
     vastbench.runs_table(phases)          # one row per run
     with vastbench.emulator() as vast: print(vast.url)
 
@@ -104,6 +104,11 @@ __all__ = [
     "runs_table",
     "verdict",
 ]
+
+
+def __dir__() -> list[str]:
+    """The public names, for Tab; what this file itself needs is not among them."""
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -29,8 +29,8 @@ class Clock:
 
     def __post_init__(self) -> None:
         """Refuse a speed that is not a positive, finite number."""
-        if not 0 < self.speed < 10_000:
-            raise UsageError(f"The clock speed is {self.speed}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
+        if not (isinstance(self.speed, (int, float)) and 0 < self.speed < 10_000):
+            raise UsageError(f"The clock speed is {self.speed!r}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
 
     def now(self) -> float:
         """The current reading in clock seconds."""

@@ -47,10 +47,19 @@ private key: API errors are built from the reply, never from the request's heade
 quoted without the characters that drive a terminal.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 def clean(text: object) -> str:
     """A foreign string (a label, a GPU's name, a place) without characters that drive a terminal or turn text around."""
     return "".join(c if c.isprintable() else "�" for c in str(text))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The beginning of a hint, ``Did you mean cached? ``, for a ``name`` that is close to a ``known`` one; else nothing."""
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return f"Did you mean {close[0]}? " if close else ""
 
 
 def _one_line(text: str) -> str:

@@ -28,7 +28,6 @@ class Settings(BaseSettings):
 
     vast_url: str = LIVE_URL
     vast_api_key: SecretStr | None = None
-    vastbench_store: str | None = None
     vastbench_speed: float = Field(default=1.0, gt=0, lt=10_000)
 
     @classmethod
@@ -49,7 +48,7 @@ class Settings(BaseSettings):
                 hint="Only an emulator's clock can run faster: unset VASTBENCH_SPEED.",
             )
         if api_key_file is not None:
-            settings.vast_api_key = _key_from(api_key_file)
+            settings.vast_api_key = _key_from(Path(api_key_file))
         elif settings.vast_api_key is None:
             found = [path for path in official_key_files() if path.is_file()]
             settings.vast_api_key = _key_from(found[0]) if found else None
@@ -80,11 +79,11 @@ def is_loopback(url: str) -> bool:
         return False
 
 
-def default_store() -> Path:
-    """The store's file in the platform's data directory."""
+def default_store() -> str | Path:
+    """The store where none is named: what VASTBENCH_STORE says, else a file in the platform's data directory."""
     from platformdirs import user_data_path
 
-    return user_data_path("vastbench") / "vastbench.sqlite"
+    return os.environ.get("VASTBENCH_STORE") or user_data_path("vastbench") / "vastbench.sqlite"
 
 
 def _key_from(path: Path) -> SecretStr:

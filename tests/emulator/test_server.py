@@ -31,12 +31,29 @@ def test_it_leaves_no_thread_process_port_or_folder(tmp_path: Path, monkeypatch:
         ports = [api.wait_status(api.create(), "running")["ssh_port"] for _ in range(2)]
         api.http.close()
         assert list(tmp_path.iterdir())
-    assert set(threading.enumerate()) == threads
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(10)  # one that waited for a process may still be on its way out
+        assert not thread.is_alive()
     assert children() == processes
     assert not list(tmp_path.iterdir())
     for port in (*ports, int(emulator.url.rpartition(":")[2])):
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"profile": "flakey"}, NotFound, "'flakey'.*Did you mean flaky"),
+        ({"speed": "fast"}, UsageError, "speed is 'fast'"),
+        ({"port": "any"}, UsageError, "port is 'any'"),
+        ({"faults": {"key-nevr": 1.0}}, UsageError, "'key-nevr'.*Did you mean key-never"),
+        ({"faults": {"key-never": "often"}}, UsageError, "'often'"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_it_starts(wrong, error, said) -> None:
+    with pytest.raises(error, match=said):
+        Emulator(**wrong)
 
 
 def test_stop_is_idempotent_and_a_stopped_emulator_starts_again_with_a_new_key() -> None:

@@ -97,7 +97,7 @@ class Structure(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.found, self.open = [], []
-        self.feed(text)
+        self.feed(re.sub(r"<span>(\$|\\|&#\d+;)</span>", "", text))  # signs of a formula, kept apart
         self.close()
 
     def handle_starttag(self, tag, attributes):

@@ -1,6 +1,7 @@
 """Numbers and foreign strings in sentences and tables for people."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -42,7 +43,7 @@ def test_parts_are_listed():
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1))
 def test_escaped_text_is_shown_as_it_is(text):
-    shown = create_markdown(escape=False)(f"x {escaped(text)} x")
+    shown = re.sub("</?span>", "", create_markdown(escape=False)(f"x {escaped(text)} x"))
     unescaped = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
     assert unescaped == f"<p>x {text} x</p>\n"
 

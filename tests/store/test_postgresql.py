@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from tests.postgres import PostgresServer
 from tests.store.records import SEED, lease
-from vastbench.errors import Interrupted, StoreError
+from vastbench.errors import Interrupted, NotFound, StoreError
 from vastbench.interrupts import raising
 from vastbench.io.files import read_run
 from vastbench.store import Store, refusals
@@ -47,6 +47,15 @@ def test_both_names_of_the_scheme_mean_the_same(url, store):
     store.save_run(RUN)
     with Store(url.replace("postgresql://", "postgres://")) as same:
         assert same.runs() == [RUN]
+
+
+def test_who_only_reads_makes_no_store(postgres):
+    url = postgres.url(postgres.new_database())
+    with pytest.raises(NotFound, match="There is no store in the database"):
+        Store.existing(url)
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    assert sa.inspect(engine).get_table_names() == []
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

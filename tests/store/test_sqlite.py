@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from tests.store.records import SEED, lease
-from vastbench.errors import StoreError
+from vastbench.errors import NotFound, StoreError
 from vastbench.io.files import read_run
 from vastbench.store import Store
 
@@ -30,6 +30,27 @@ def test_a_file_that_is_no_store_is_refused_and_left_alone(tmp_path):
     with pytest.raises(StoreError, match=r"notes\.txt"):
         Store(path)
     assert path.read_bytes() == before
+
+
+def test_who_only_reads_makes_no_store(tmp_path):
+    (tmp_path / "empty.sqlite").touch()
+    with sqlite3.connect(tmp_path / "theirs.sqlite") as connection:
+        connection.execute("CREATE TABLE notes (words)")
+    connection.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for place in ("typo.sqlite", "typo/runs.sqlite", "empty.sqlite", "theirs.sqlite"):
+        for named in (tmp_path / place, f"sqlite:///{tmp_path}/{place}"):
+            with pytest.raises(NotFound, match=f"There is no store .*{place}"):
+                Store.existing(named)
+    with pytest.raises(StoreError, match="unable to open"):
+        Store.existing(f"sqlite:///file:{tmp_path}/typo.sqlite?uri=true")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_folder_is_no_store(tmp_path):
+    for opener in (Store, Store.existing):
+        with pytest.raises(StoreError, match="is a folder"):
+            opener(tmp_path)
 
 
 def test_a_read_only_store_is_said_to_be_one(tmp_path):

@@ -116,9 +116,13 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
+    shown_as_text()
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise SchemaError(f"The table lacks {len(missing)} columns, {missing[0]!r} first.", hint="Export it with vastbench.")
+        raise SchemaError(
+            f"The table lacks {len(missing)} columns, {missing[0]!r} first.",
+            hint="Export it with vastbench; timings of other tools are for: vastbench check FILE",
+        )
     if not frame.empty and not pd.api.types.is_bool_dtype(frame["final"].dtype):
         # Any text would become True below, and a missing value too.
         raise SchemaError("The column 'final' does not hold true or false alone.", hint="Export the table with vastbench.")
@@ -143,6 +147,16 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
         )
     _check_times(found)
     return found.reset_index(drop=True)
+
+
+def shown_as_text() -> None:
+    """Have notebooks show the words in every pandas frame of this session as they are: two dollars would make a formula.
+
+    pandas has no such setting for one frame.
+    """
+    import pandas as pd
+
+    pd.set_option("display.html.use_mathjax", False)
 
 
 def _check_times(found: pd.DataFrame) -> None:

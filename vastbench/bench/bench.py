@@ -20,7 +20,7 @@ from typing import Any
 
 from vastbench.bench.launches import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
 from vastbench.clock import Clock
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, UsageError
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, SettingsError, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
@@ -38,7 +38,9 @@ from vastbench.scenarios.drill import run_scenario
 from vastbench.scenarios.integration import INTEGRATION
 from vastbench.settings import Settings, default_store, is_loopback
 from vastbench.store import Store
+from vastbench.store.database import check_file, url_of
 from vastbench.vast.api import VastApi
+from vastbench.vast.call import checked_key, checked_url
 from vastbench.vast.watch import Watch
 from vastbench.webhooks import Notifier
 
@@ -76,17 +78,22 @@ class Bench:
     ) -> None:
         """Take the settings; nothing is started before the with-block is entered.
 
-        Raises BudgetRefused for a live bench without a positive budget, SettingsError for unusable settings, UsageError for
-        a name that no study can have.
+        Raises BudgetRefused for a live bench without a budget and for one that is not positive, NotFound for a profile that is
+        not there, SettingsError for other unusable settings, StoreError for a place that no store can have, UsageError for a
+        study's name or a number that is none.
         """
+        from vastbench.emulator.profile import load
+
         if study:
             check_plan(study)
-        if max_instances is not None and max_instances < 1:
-            raise UsageError(f"At most {max_instances} instances are allowed at once.", hint="Give 1 or more.")
-        if live and not (budget_usd is not None and 0 < budget_usd < float("inf")):
+        if max_instances is not None and not (isinstance(max_instances, int) and max_instances >= 1):
+            raise UsageError(f"At most {max_instances!r} instances are allowed at once.", hint="Give 1 or more.")
+        if seed is not None and not isinstance(seed, int):
+            raise UsageError(f"The seed is {seed!r}.", hint="Give a whole number.")
+        if live if budget_usd is None else not (isinstance(budget_usd, (int, float)) and 0 < budget_usd < float("inf")):
             raise BudgetRefused(
-                "A live run needs a budget" + ("." if budget_usd is None else f", not {budget_usd}."),
-                hint="Say how much it may cost: --budget 0.50 (USD).",
+                "A live run needs a budget." if budget_usd is None else f"The budget is {budget_usd!r}, no amount to spend.",
+                hint="Say how much it may cost in USD: budget_usd=0.50, or --budget 0.50.",
             )
         self.live = live
         self.budget_usd = budget_usd
@@ -96,8 +103,16 @@ class Bench:
         self.max_instances = max_instances
         self.settings = Settings.from_environment(api_key_file=api_key_file)
         self.clock = Clock(self.settings.vastbench_speed if live else speed)
-        self._place = store or self.settings.vastbench_store or default_store()
-        self._truth = truth
+        self._place = store or default_store()
+        check_file(url_of(self._place))
+        if live:
+            checked_url(self.settings.vast_url)
+            checked_key(self.settings.require_key())
+        else:
+            load(profile)
+        if truth is not None and not Path(truth).absolute().parent.is_dir():
+            raise SettingsError(f"There is no folder for the truth log {truth}.", hint="Make it, or name another file.")
+        self._truth = None if truth is None else Path(truth)
         self._stack = ExitStack()
         self._idle = threading.Condition()
         self._under_way: set[int] = set()

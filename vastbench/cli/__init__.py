@@ -15,6 +15,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -31,8 +32,19 @@ for _room in ("rent", "reap", "stored", "market", "tools", "check", "plan", "com
 _debug = False
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vastbench {version('vastbench')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False) -> None:
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug logs.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     global _debug
     _debug = debug
     level = logging.INFO if debug else logging.WARNING

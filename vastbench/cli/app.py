@@ -64,11 +64,19 @@ Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulat
 
 def open_store(place: str | None, *, made: bool = True) -> Any:
     """The store at ``place``, or the default one; with ``made`` False it must exist already."""
-    from vastbench.settings import Settings, default_store
+    from vastbench.settings import default_store
     from vastbench.store import Store
 
     opener = Store if made else Store.existing
-    return opener(place or Settings.from_environment().vastbench_store or default_store())
+    return opener(place or default_store())
+
+
+def nothing_stored_yet(place: str | None) -> bool:
+    """Whether no store was named, and the one in the data directory is not made yet: an empty list then, and no mistake."""
+    from vastbench.settings import default_store
+
+    default = place or default_store()
+    return isinstance(default, Path) and not default.exists()
 
 
 def open_market(live: bool, api_key_file: Path | None, profile: str, seed: int | None) -> Any:

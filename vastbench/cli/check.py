@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vastbench.analysis.artefacts.detector import Artefact
+    from vastbench.record.run import Run
 
 SHOWN = 6
 
@@ -22,7 +23,7 @@ SHOWN = 6
 def check(
     places: Annotated[
         list[str],
-        typer.Argument(metavar="FILE|RUN…", help="CSV, JSON or Parquet files of timings, data sets, or stored runs."),
+        typer.Argument(metavar="FILE|NAME…", help="CSV, JSON or Parquet files of timings, stored studies or runs, data sets."),
     ],
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -53,6 +54,9 @@ def _tables(places: list[str], store: str | None) -> list[tuple[str, pd.DataFram
 
     tables, runs = [], []
     for place in places:
+        if study := _study(place, store):
+            tables.append((f"study {place}", of_runs(study)))
+            continue
         try:
             tables.append((place, read(place)))
         except NotFound as missing:
@@ -66,6 +70,20 @@ def _tables(places: list[str], store: str | None) -> list[tuple[str, pd.DataFram
     if runs:
         tables.append((", ".join(f"run {run.id}" for run in runs), of_runs(runs)))
     return tables
+
+
+def _study(name: str, store: str | None) -> list[Run]:
+    """The runs of the study of that name in the store; none for a file, and where no store is."""
+    if Path(name).is_file():
+        return []
+    try:
+        with open_store(store, made=False) as opened:
+            found: list[Run] = opened.runs(study=name)
+            return found[::-1]
+    except NotFound:
+        if store:
+            raise
+        return []
 
 
 def _print(name: str, timings: pd.DataFrame, found: list[Artefact], applied: list[str], silent: dict[str, str]) -> None:

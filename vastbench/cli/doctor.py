@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vastbench.clock import Clock
-from vastbench.errors import VastbenchError
+from vastbench.errors import NotFound, VastbenchError
 from vastbench.settings import LIVE_URL, Settings, default_store
 
 MIN_FREE_GB = 1.0
@@ -29,7 +30,7 @@ def examine(store: str | None = None, api_key_file: Path | None = None) -> list[
         settings = Settings.from_environment(api_key_file=api_key_file)
     except VastbenchError as error:
         return [Finding("settings", "fail", error.message, error.hint)]
-    place = store or settings.vastbench_store or str(default_store())
+    place = store or str(default_store())
     return [_key(settings), _url(settings), _store(place), _ssh(), _kernel(), _isolation(), _disk(place)]
 
 
@@ -57,8 +58,13 @@ def _store(place: str) -> Finding:
     from vastbench.store import Store
 
     try:
-        with Store(place) as store:
+        with Store.existing(place) as store:
             still = store.leases(open_only=True)
+    except NotFound as missing:
+        folder = _first_folder(place)
+        if folder.is_dir() and os.access(folder, os.W_OK):
+            return Finding("store", "ok", f"{missing.message.rstrip('.')} yet; the first run makes it")
+        return Finding("store", "fail", f"{missing.message} It cannot be made in {folder}.", "Name another with --store.")
     except VastbenchError as error:
         return Finding("store", "fail", error.message, error.hint)
     if still:
@@ -106,10 +112,16 @@ def _isolation() -> Finding:
     )
 
 
-def _disk(place: str) -> Finding:
-    folder = Path.cwd() if "://" in place else Path(place).expanduser().parent
+def _first_folder(place: str) -> Path:
+    """The folder of the store's file, or what is there of the way to it; of a database server nothing is known."""
+    folder = Path.cwd() if "://" in place else Path(place).expanduser().absolute().parent
     while not folder.exists():
         folder = folder.parent
+    return folder
+
+
+def _disk(place: str) -> Finding:
+    folder = _first_folder(place)
     free_gb = shutil.disk_usage(folder).free / 1e9
     if free_gb < MIN_FREE_GB:
         return Finding("disk", "fail", f"{free_gb:.2f} GB free in {folder}", f"Free at least {MIN_FREE_GB:g} GB.")

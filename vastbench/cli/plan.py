@@ -30,7 +30,7 @@ def plan(
     quantity: Annotated[str, typer.Option("--of", help="Of what: time until useful, or a phase.")] = "time until useful",
     source: Annotated[
         Optional[str],  # noqa: UP045 (typer reads it at run time)
-        typer.Option("--from", metavar="FILE", help="Runs to plan from: Parquet, JSON, a store, a data set."),
+        typer.Option("--from", metavar="FILE", help="Runs to plan from: a file, a store, a study, a data set."),
     ] = None,
     study: OfStudy = None,
     store: StoreOption = None,

@@ -40,7 +40,7 @@ def reap(
 
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
-    with open_store(store, made=live) as opened:
+    with open_store(store, made=live and not dry_run) as opened:
         if not dry_run and (ended := close_after_dead_emulators(opened)):
             print(f"Closed: {counted(ended, 'lease')} of emulators that have ended.", file=sys.stderr)
         if not live:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vastbench.cli.app import open_store
+from vastbench.cli.app import nothing_stored_yet, open_store
 from vastbench.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FILES = frozenset({".parquet", ".json", ".sqlite", ".db"})
+    from vastbench.record.run import Run
+    from vastbench.record.study import Study
+    from vastbench.store import Store
+
+FILES = frozenset({".parquet", ".csv", ".json", ".sqlite", ".db"})
 """A name that ends so is that of a file, and of nothing in the store."""
 
 SHOWN = 12
@@ -50,6 +55,21 @@ def chosen(
     return by, words[0], words[1], groups[0], groups[1]
 
 
+def stored(opened: Store, name: str) -> Run | Study:
+    """The study of that name or the run (see :meth:`~vastbench.store.Store.run`); a whole id and ``last`` are always a run's.
+
+    Raises NotFound.
+    """
+    if name != "last" and not opened.has_run(name):
+        with suppress(NotFound):
+            return opened.study(name)
+    try:
+        return opened.run(name)
+    except NotFound as missing:
+        message = missing.message.replace("There is no run ", "There is no run or study ")
+        raise NotFound(message, hint="`vastbench runs` and `vastbench studies` list them.") from None
+
+
 def _one(name: str, store: str | None) -> pd.DataFrame:
     from vastbench.analysis.frames import phases_table
     from vastbench.io.tables import load
@@ -58,15 +78,15 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
     kind = kind if kind in {"study", "run"} else ""
     if not kind:
         try:
-            return load(name)
+            return load(name, store=store)
         except NotFound:
-            if Path(name).suffix in FILES or "://" in name:
+            if Path(name).suffix in FILES or "://" in name or nothing_stored_yet(store):
                 raise
     with open_store(store, made=False) as opened:
         wanted = rest if kind else name
         if kind == "run":
             return phases_table([opened.run(wanted)])
-        if runs := opened.runs(study=wanted):
+        if kind and (runs := opened.runs(study=wanted)):
             return phases_table(reversed(runs))
         studies = sorted(study.name for study in opened.studies())
         hint = f"Its studies: {', '.join(studies[:SHOWN]) or 'none'}. Its runs: vastbench runs."

@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, open_store, print_json, print_table
-from vastbench.errors import Interrupted, SettingsError, clean
+from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, nothing_stored_yet, open_store, print_json, print_table
+from vastbench.errors import Interrupted, SettingsError, UsageError, clean
 from vastbench.record.document import run_to_dict
+
+if TYPE_CHECKING:
+    from vastbench.record.run import Run
+    from vastbench.record.study import Study
 
 
 @app.command()
@@ -25,18 +29,22 @@ def runs(
     from vastbench.record.phases import PhaseName
     from vastbench.render.text import seconds_text, usd_text
 
-    with open_store(store) as opened:
-        found = opened.runs(limit=limit, study=study)
+    found: list[Run] = []
+    where = ""
+    if not nothing_stored_yet(store):
+        with open_store(store, made=False) as opened:
+            found, where = opened.runs(limit=limit, study=study), f" in {opened.place}"
     if as_json:
         print_json([run_to_dict(one) for one in found])
         return
     if not found:
         of = f" of a study {study!r}" if study else ""
-        print(f"No runs{of} in {opened.place}. Make one: vastbench run")
+        print(f"No runs{of}{where or ' yet'}. Make one: vastbench run")
         return
     rows = [
         [
             one.id,
+            one.study or "–",
             f"{one.outcome}" + (f" ({one.cause})" if one.cause else ""),
             one.source,
             clean(one.resources.get("gpu_name") or "–"),
@@ -47,31 +55,71 @@ def runs(
         ]
         for one in found
     ]
-    print_table(["run", "outcome", "source", "GPU", "wait running s", "wait SSH s", "total s", "cost"], rows, numbers=4)
+    head = ["run", "study", "outcome", "source", "GPU", "wait running s", "wait SSH s", "total s", "cost"]
+    print_table(head, rows, numbers=4)
+
+
+@app.command()
+def studies(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List the studies of the store, newest first: how many runs were made and passed, when, under which conditions."""
+    from vastbench.render.text import conditions_text
+
+    found: list[Study] = []
+    where = ""
+    if not nothing_stored_yet(store):
+        with open_store(store, made=False) as opened:
+            found, where = opened.studies(), f" in {opened.place}"
+    if as_json:
+        print_json([one.to_dict() for one in found])
+    elif not found:
+        print(f"No studies{where or ' yet'}. Make one: vastbench study --name first")
+    else:
+        rows = [
+            [
+                one.name,
+                f"{len(one.made)} of {one.wanted}",
+                str(one.passed),
+                f"{one.started_at[:16]}Z",
+                conditions_text(one) or "–",
+            ]
+            for one in found
+        ]
+        print_table(["study", "runs", "passed", "begun", "conditions"], rows)
 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or: last")] = "last",
+    name: Annotated[
+        str, typer.Argument(metavar="RUN|STUDY", help="A run's id, the beginning of one, last, or a study.")
+    ] = "last",
     form: Annotated[str, typer.Option("--format", help="tree, json, or seed (the shape of data/runs/*.json).")] = "tree",
     beside: Annotated[Optional[str], typer.Option("--beside", metavar="RUN", help="Another run's seconds beside it.")] = None,  # noqa: UP045
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show one run: its phase tree with seconds, bounds and shares, the bottleneck marked."""
+    """Show one run: its phase tree with seconds, bounds and shares, the bottleneck marked. Or a study: counts and medians."""
     if form not in {"tree", "json", "seed"}:
         raise SettingsError(f"There is no format {form!r}.", hint="Choose tree, json or seed.")
+    from vastbench.cli.selection import stored
+    from vastbench.record.study import Study
     from vastbench.render.text import run_text
 
-    with open_store(store) as opened:
-        found = opened.run(name)
+    with open_store(store, made=False) as opened:
+        found = stored(opened, name)
         other = opened.run(beside) if beside else None
-    if form == "seed":
+    if isinstance(found, Study):
+        if beside or form == "seed":
+            raise UsageError(f"{name!r} is a study.", hint="--beside and --format seed are for one run; see: vastbench runs")
+        if as_json or form == "json":
+            print_json(found.to_dict())
+        else:
+            print(found)
+    elif form == "seed":
         from vastbench.io.seed import seed_from_run
 
         print_json(seed_from_run(found))
     elif as_json or form == "json":
-        print_json(found.to_dict())
+        print_json(run_to_dict(found))
     else:
         print(run_text(found, other))
 
@@ -97,13 +145,15 @@ def import_run(
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Argument(metavar="FILE", help="runs.parquet for the tidy table, runs.json for whole records.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="FILE", help="runs.parquet or runs.csv: the tidy table; runs.json: whole records.")
+    ],
     study: OfStudy = None,
     store: StoreOption = None,
 ) -> None:
-    """Write stored runs to a file: Parquet (one row per run and phase) or JSON (everything, for import)."""
-    if out.suffix not in {".parquet", ".json"}:
-        raise SettingsError(f"{out.name!r} is neither .parquet nor .json.", hint="For example: vastbench export runs.parquet")
+    """Write stored runs to a file: Parquet or CSV (one row per run and phase) or JSON (everything, for import)."""
+    if (suffix := out.suffix.lower()) not in {".parquet", ".csv", ".json"}:
+        raise SettingsError(f"{out.name!r} is no .parquet, .csv or .json.", hint="For example: vastbench export runs.parquet")
     from vastbench.analysis.frames import phases_table
     from vastbench.errors import NotFound
     from vastbench.io.tables import export as write_table
@@ -113,8 +163,8 @@ def export(
         found = opened.runs(study=study)[::-1]
         place = opened.place
     if study is not None and not found:
-        raise NotFound(f"There is no run of a study {study!r} in {place}.", hint="`vastbench runs` lists what is there.")
-    if out.suffix == ".json":
+        raise NotFound(f"There is no run of a study {study!r} in {place}.", hint="`vastbench studies` lists what is there.")
+    if suffix == ".json":
         export_runs(found, out)
     else:
         write_table(phases_table(found), out)
@@ -129,7 +179,7 @@ def report(
     study: OfStudy = None,
     data: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--data", metavar="FILE", help="Parquet or JSON files, stores, or data sets that come with vastbench."),
+        typer.Option("--data", metavar="FILE", help="Files (Parquet, CSV, JSON), stores, studies, or data sets of ours."),
     ] = None,
     store: StoreOption = None,
 ) -> None:

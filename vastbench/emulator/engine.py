@@ -29,14 +29,16 @@ _tried: list[Isolation] = []
 
 
 class Engine:
-    """One market and its server. ``ready`` is set when requests are answered, or when ``failure`` says why none will be."""
+    """One market and its server. ``ready`` is set when requests are answered, or when ``failure`` says why none will be;
+    ``ended`` when nothing of it is left."""
 
     def __init__(
         self, profile: Profile, faults: Faults, seed: int, speed: float, truth: TruthLog, listening: socket.socket
     ) -> None:
-        """Take over the bound socket and the truth log; both are closed at the end of :meth:`run`."""
+        """Take over the bound socket and the truth log; both are closed at the end of :meth:`run`, or by :meth:`close`."""
         self.truth = truth
         self.ready = threading.Event()
+        self.ended = threading.Event()
         self.failure: BaseException | None = None
         self.api_key = ""
         self.isolation_name = ""
@@ -47,28 +49,37 @@ class Engine:
         self._pace = Pace(speed)
         self._listening = listening
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._ended: asyncio.Event | None = None
+        self._told: asyncio.Event | None = None
+        self._stopped = False
 
     def run(self) -> None:
         """Serve until :meth:`stop`. The thread's own function: what goes wrong is kept in ``failure``."""
-        directory = Path(tempfile.mkdtemp(prefix="vastbench-emulator-"))
-        # Machines run as strangers to this user and have to find their way to their own folders.
-        directory.chmod(0o711)
         try:
-            asyncio.run(self._serve(directory))
+            directory = Path(tempfile.mkdtemp(prefix="vastbench-emulator-"))
+            try:
+                # Machines run as strangers to this user and have to find their way to their own folders.
+                directory.chmod(0o711)
+                asyncio.run(self._serve(directory))
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
         except BaseException as error:  # noqa: BLE001
             self.failure = error
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
-            self._listening.close()
-            self.truth.close()
+            self.close()
             self.ready.set()
+            self.ended.set()
 
     def stop(self) -> None:
         """Ask :meth:`run` to end; from any thread, any number of times."""
+        self._stopped = True
         with contextlib.suppress(RuntimeError):
-            if self._loop is not None and self._ended is not None:
-                self._loop.call_soon_threadsafe(self._ended.set)
+            if self._loop is not None and self._told is not None:
+                self._loop.call_soon_threadsafe(self._told.set)
+
+    def close(self) -> None:
+        """Close what was taken over, for an engine that never ran. Idempotent."""
+        self._listening.close()
+        self.truth.close()
 
     def alive(self) -> list[int]:
         """The ids of the instances that exist and bill; from any thread."""
@@ -76,7 +87,9 @@ class Engine:
         return [contract.id for contract in contracts if contract.alive]
 
     async def _serve(self, directory: Path) -> None:
-        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        self._loop, self._told = asyncio.get_running_loop(), asyncio.Event()
+        if self._stopped:
+            return
         isolation = await _isolation()
         self.isolation_name = isolation.name
 
@@ -115,20 +128,19 @@ class Engine:
         )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[self._listening]))
+        ended = asyncio.create_task(self._told.wait())
         try:
             while not server.started and not serving.done():
                 await asyncio.sleep(0.002)
             self.ready.set()
-            ended = asyncio.create_task(self._ended.wait())
             await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
-            ended.cancel()
         finally:
             # The server first: a request still under way could rent one more machine.
             server.should_exit = True
-            try:
-                await serving
-            finally:
-                await market.close()
+            ended.cancel()
+            await asyncio.wait({serving, ended})
+            await market.close()
+        serving.result()
 
 
 async def _isolation() -> Isolation:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vastbench.errors import UsageError
+from vastbench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from vastbench.emulator.draws import Stream
@@ -117,9 +117,10 @@ def checked(chosen: Mapping[str, float | None]) -> dict[str, float]:
     """The probabilities by name, the usual one in place of None. Raises UsageError for a name or a probability that is none."""
     for name, probability in chosen.items():
         if name not in FAULTS:
-            raise UsageError(f"There is no fault {name!r}.", hint="`vastbench emulator --fault list` shows all.")
-        if probability is not None and not 0 <= probability <= 1:
-            raise UsageError(f"The probability of the fault {name} is {probability}.", hint="Give one from 0 to 1.")
+            hint = f"{did_you_mean(name, FAULTS)}`vastbench emulator --fault list` shows all."
+            raise UsageError(f"There is no fault {name!r}.", hint=hint)
+        if probability is not None and not (isinstance(probability, (int, float)) and 0 <= probability <= 1):
+            raise UsageError(f"The probability of the fault {name} is {probability!r}.", hint="Give one from 0 to 1.")
     return {name: FAULTS[name].usual if p is None else float(p) for name, p in chosen.items()}
 
 

@@ -47,7 +47,6 @@ class Life:
         sealed = self._stream("auth").happens(profile.ssh.auth_never.p)
         self.keys = Keyring(contract, contract.truth, sealed=sealed)
         self._task: asyncio.Task[None] | None = None
-        self._booting: asyncio.Task[None] | None = None
         self._errands: set[asyncio.Task[None]] = set()
 
     def boot(self, account_keys: list[str]) -> None:
@@ -112,7 +111,7 @@ class Life:
         for task in [self._task, *self._errands]:
             if task is not None:
                 task.cancel()
-        await _settled([self._task, self._booting, *self._errands])
+        await _settled([self._task, *self._errands])
         await self.contract.machine.destroy()
 
     def _first_boot(self, created: float) -> list[Step]:
@@ -158,9 +157,8 @@ class Life:
             if step.booted:
                 lag = self._draw("reporting-lag", self._profile.boot.reporting_lag)
                 await pace.sleep_until(step.at - max(lag, _BOOT_LEAD_REAL_S * pace.speed))
-                self._booting = asyncio.create_task(contract.machine.boot(contract.environment("\n".join(account_keys))))
                 try:
-                    await asyncio.shield(self._booting)
+                    await contract.machine.boot(contract.environment("\n".join(account_keys)))
                 except (OSError, SandboxError) as error:
                     contract.steps.clear()
                     contract.become("exited", f"container could not start: {type(error).__name__}: {error}"[:300], pace.now())
@@ -235,10 +233,10 @@ class Life:
     def _follow(self, work: Work, now: float) -> None:
         """Do ``work`` after ending what was under way."""
         self.contract.advance(now)
-        former, booting = self._task, self._booting
+        former = self._task
         if former is not None:
             former.cancel()
-        self._task = asyncio.create_task(_after([former, booting], work))
+        self._task = asyncio.create_task(_after(former, work))
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -253,8 +251,8 @@ class Life:
         return self._stream(purpose).draw(distribution)
 
 
-async def _after(former: list[asyncio.Task[None] | None], work: Work) -> None:
-    await _settled(former)
+async def _after(former: asyncio.Task[None] | None, work: Work) -> None:
+    await _settled([former])
     await work()
 
 

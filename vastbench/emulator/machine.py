@@ -7,9 +7,10 @@ import shutil
 import stat
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -108,6 +109,9 @@ class Machine:
         Files of an earlier boot are found again. Raises SandboxError when the walls cannot be built, or the machine is running
         or destroyed.
         """
+        await _to_its_end(self._boot(env))
+
+    async def _boot(self, env: dict[str, str]) -> None:
         async with self._changing:
             if self._destroyed:
                 raise SandboxError(f"instance {self.spec.id} is destroyed")
@@ -233,32 +237,53 @@ class Machine:
 
     async def stop(self) -> None:
         """Close the ports, drop connections, kill every process; the files stay. Idempotent."""
+        await _to_its_end(self._stop())
+
+    async def _stop(self) -> None:
         async with self._changing:
             was_up = self._sandbox is not None
-            await self._stop()
+            await self._take_down()
             if was_up and self._direct is not None:  # now, so that the next boot's environment can name the new port
                 self._direct.port.release()
                 self._direct = Door(HeldPort(), self._direct.delays)
 
-    async def _stop(self) -> None:
+    async def _take_down(self) -> None:
         server, sandbox, onstart = self._server, self._sandbox, self._onstart
         self._server = self._sandbox = self._onstart = None
         self._written = set()
         if server is not None:
-            await server.close(self._doors)
+            server.close(self._doors)
         if sandbox is not None:
             await sandbox.stop()
+        if server is not None:  # only now: a session may wait for what the kill has ended
+            await server.wait_closed()
         if onstart is not None:
             await onstart.wait()
 
     async def destroy(self) -> None:
         """Stop, give the ports back, remove the files. Idempotent."""
+        await _to_its_end(self._destroy())
+
+    async def _destroy(self) -> None:
         async with self._changing:
-            await self._stop()
+            await self._take_down()
             self._destroyed = True
             for door in self._doors:
                 door.port.release()
             await asyncio.to_thread(_remove, self._directory)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work`` to its end although the caller is cancelled meanwhile: nobody would take up what is left half-way."""
+    task, cancelled = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from task.exception()
+    task.result()
 
 
 def _remove(directory: Path) -> None:

@@ -225,8 +225,11 @@ class Market:
     # The end
 
     async def close(self) -> None:
-        """End every instance at once and remove its folder."""
-        await asyncio.gather(*(life.end() for life in self.lives.values()))
+        """End every instance at once and remove its folder. What fails for one is raised when all others have ended."""
+        ends = await asyncio.gather(*(life.end() for life in self.lives.values()), return_exceptions=True)
+        for failure in ends:
+            if failure is not None:
+                raise failure
 
     def _rentable(self, offer_id: int, now: float) -> Listing:
         listing = next((one for one in self.listings if one.offer_id == offer_id and one.free(now)), None)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vastbench.bundled import shared
 from vastbench.emulator import draws
-from vastbench.errors import NotFound, SettingsError
+from vastbench.errors import NotFound, SettingsError, did_you_mean
 
 
 class _Table(BaseModel):
@@ -236,7 +236,7 @@ def names() -> list[str]:
 def _find(name: str | Path) -> Path:
     if isinstance(name, str) and not name.endswith(".toml") and "/" not in name:
         path = shared("data/profiles") / f"{name}.toml"
-        hint = f"Known profiles: {', '.join(names())}; or give the path of a TOML file."
+        hint = f"{did_you_mean(name, names())}Known profiles: {', '.join(names())}; or give the path of a TOML file."
     else:
         path, hint = Path(name), "Give the path of an existing TOML file, or the name of a profile."
     if not path.is_file():

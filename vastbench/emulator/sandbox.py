@@ -196,8 +196,9 @@ class NamespaceSandbox:
     async def _failure(self) -> str:
         outer = self._outer
         assert outer is not None and outer.stderr is not None  # noqa: PT018, S101
-        await self._kill()
+        self._kill()
         words = (await outer.stderr.read()).decode(errors="replace").split("\n")
+        await outer.wait()
         return next((line.strip() for line in words if line.strip()), "the namespaces did not come up in time")
 
     async def prove(self) -> None:
@@ -243,20 +244,18 @@ class NamespaceSandbox:
         """The machine has its own paths: nothing to replace."""
         return command
 
-    async def _kill(self) -> None:
-        if self._outer is None:
-            return
-        if self._outer.returncode is None:
+    def _kill(self) -> None:
+        if self._outer is not None and self._outer.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._first or self._outer.pid, signal.SIGKILL)
-        await self._outer.wait()
 
     async def stop(self) -> None:
         """Kill the first storey's init: the kernel ends everything inside before the outer process returns."""
-        await self._kill()
+        self._inner = None  # first: nobody enters any more
+        self._kill()
         if self._outer is not None:
-            _close_pipes(self._outer)
-        self._outer = self._first = self._inner = None
+            await reaped(self._outer)
+        self._outer = self._first = None
 
 
 class PlainSandbox:
@@ -343,7 +342,7 @@ class PlainSandbox:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
         for process in self._running:
-            await process.wait()
+            await reaped(process)
         self._running.clear()
 
 
@@ -356,7 +355,13 @@ def _marked(mark: bytes) -> list[int]:
     return pids
 
 
-def _close_pipes(process: Process) -> None:
-    transport = getattr(process, "_transport", None)
-    if transport is not None:
-        transport.close()
+async def reaped(process: Process) -> None:
+    """Let go of the pipes of a process that was killed or has ended, as daemons may still hold them, and wait for its end."""
+    if process.stdin is not None:
+        unsent = process.stdin.transport
+        if unsent.get_write_buffer_size() or not unsent.is_closing():
+            unsent.abort()
+    for number in (1, 2):
+        if (pipe := process._transport.get_pipe_transport(number)) is not None:  # type: ignore[attr-defined]
+            pipe.close()
+    await process.wait()

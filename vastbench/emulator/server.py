@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import logging
 import os
 import secrets
 import signal
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from vastbench.emulator.engine import Engine
+
+log = logging.getLogger(__name__)
 
 _START_S = 30.0
 _STOP_S = 60.0
@@ -46,13 +49,14 @@ class Emulator:
     ) -> None:
         """Check the settings; nothing runs yet."""
         from vastbench.emulator.faults import checked
+        from vastbench.emulator.profile import load
 
-        if not 0 < speed < 10_000:
-            raise UsageError(f"The emulator's speed is {speed}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
-        if not 0 <= port <= 65_535:
-            raise UsageError(f"The emulator's port is {port}.", hint="Give a port between 1 and 65535, or 0 for any.")
+        if not (isinstance(speed, (int, float)) and 0 < speed < 10_000):
+            raise UsageError(f"The emulator's speed is {speed!r}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
+        if not (isinstance(port, int) and 0 <= port <= 65_535):
+            raise UsageError(f"The emulator's port is {port!r}.", hint="Give a port between 1 and 65535, or 0 for any.")
         self.speed = speed
-        self._profile = profile
+        self._name, self._profile = profile, load(profile)
         self._seed = seed
         self._port = port
         self._truth = truth
@@ -65,7 +69,7 @@ class Emulator:
 
     def __repr__(self) -> str:
         """Where it listens; never its key."""
-        return f"<Emulator {self._profile} at {self._url or 'nowhere yet'}, speed {self.speed:g}>"
+        return f"<Emulator {self._name} at {self._url or 'nowhere yet'}, speed {self.speed:g}>"
 
     def start(self) -> Emulator:
         """Start serving; returns itself when it is ready. Starting twice does nothing.
@@ -74,16 +78,21 @@ class Emulator:
         """
         with self._lock:
             if self._engine is None:
-                self._start()
+                try:
+                    self._start()
+                except BaseException:
+                    self._end()
+                    raise
         return self
 
     def _start(self) -> None:
-        from vastbench.emulator import faults, profile
+        from vastbench.emulator import faults
         from vastbench.emulator.engine import Engine
         from vastbench.emulator.truth import TruthLog
 
-        chosen = profile.load(self._profile)
-        seed = self._seed if self._seed is not None else chosen.seed
+        seed = self._seed if self._seed is not None else self._profile.seed
+        drawn = seed if seed is not None else secrets.randbits(32)
+        spoilt, spoiling = faults.applied(self._profile, self._faults), faults.Faults(self._faults, drawn)
         try:
             truth = TruthLog(self.speed, self._truth)
         except OSError as error:
@@ -97,29 +106,39 @@ class Emulator:
             raise SettingsError(
                 f"Port {self._port} cannot be used: {error}.", hint="Give another port, or 0 for any."
             ) from error
-        drawn = seed if seed is not None else secrets.randbits(32)
-        spoilt = faults.Faults(self._faults, drawn)
-        engine = Engine(faults.applied(chosen, self._faults), spoilt, drawn, self.speed, truth, listening)
-        thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
-        thread.start()
-        if not engine.ready.wait(_START_S) or engine.failure is not None:
-            engine.stop()
-            thread.join(_STOP_S)
-            raise UsageError("The emulator did not start.", hint="The cause is above.") from engine.failure
-        self._engine, self._thread, self._events = engine, thread, truth.events
-        self._url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        engine = self._engine = Engine(spoilt, spoiling, drawn, self.speed, truth, listening)
+        self._thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
         atexit.register(self.stop)
+        self._thread.start()
+        if not engine.ready.wait(_START_S) or engine.failure is not None:
+            raise UsageError("The emulator did not start.", hint="The cause is above.") from engine.failure
+        self._url, self._events = url, truth.events
 
     def stop(self) -> None:
-        """End every instance and the server; leaves no thread, process, port or folder. Stopping twice does nothing."""
+        """End every instance and the server; leaves no thread, process, port or folder. Stopping twice does nothing.
+
+        An interruption is raised when it has ended; a second one at once.
+        """
         with self._lock:
-            engine, thread = self._engine, self._thread
-            if engine is None or thread is None:
-                return
-            atexit.unregister(self.stop)
-            engine.stop()
-            thread.join(_STOP_S)
-            self._engine = self._thread = None
+            engine = self._engine
+            self._end()
+        if engine is not None and (engine.failure is not None or not engine.ended.is_set()):
+            log.warning("The emulator did not end as it should; its processes may be left: %r", engine.failure)
+
+    def _end(self) -> None:
+        engine, thread = self._engine, self._thread
+        if engine is not None and thread is not None and thread.is_alive():  # in a process forked from this one it is not
+            try:
+                engine.stop()
+                engine.ended.wait(_STOP_S)
+            finally:  # no join before: one that is interrupted takes the thread for ended
+                if engine.ended.wait(_STOP_S):
+                    thread.join()
+        if engine is not None:
+            engine.close()
+        self._engine = self._thread = None
+        atexit.unregister(self.stop)
 
     def __enter__(self) -> Emulator:
         """Start."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import asyncssh
 
 from vastbench.emulator import guest
-from vastbench.emulator.sandbox import Sandbox
+from vastbench.emulator.sandbox import Sandbox, reaped
 
 CHUNK = 65536
 """Bytes moved at a time."""
@@ -24,6 +24,16 @@ CHUNK = 65536
 _HANGUP_GRACE_S = 0.5
 _CLIENT_VARIABLES = re.compile(r"(LANG|LC_\w+)")
 _PLAIN_VALUE = re.compile(r"[\w.@:+-]{0,100}")
+
+
+async def ready(fd: int, add: Callable[..., None], remove: Callable[[int], object]) -> None:
+    """Wait until ``fd`` can be read or written; ``add`` and ``remove`` are the loop's methods for the one or the other."""
+    come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    add(fd, lambda: None if come.done() else come.set_result(None))
+    try:
+        await come
+    finally:
+        remove(fd)
 
 
 @dataclass(slots=True)
@@ -80,7 +90,7 @@ class Session(ABC):
             await asyncio.gather(gone, work, return_exceptions=True)
             if child.returncode is None:
                 self.sandbox.signal(child, signal.SIGKILL)
-                await child.wait()
+            await reaped(child)
 
     async def hang_up(self, child: Process) -> None:
         """End the command's process group as a lost terminal would; daemons that left it stay."""
@@ -118,7 +128,6 @@ class Command(Session):
         finally:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
-            child._transport.close()  # type: ignore[attr-defined]  # pipes that daemons still hold would stay open
 
     async def _carry(self, child: Process) -> int:
         assert child.stdout is not None and child.stderr is not None  # noqa: PT018, S101
@@ -192,20 +201,12 @@ class Terminal(Session):
             await self.process.stdout.drain()
         return await child.wait()
 
-    async def _ready(self, add: Callable[..., None], remove: Callable[[int], object]) -> None:
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        add(self._master, lambda: None if ready.done() else ready.set_result(None))
-        try:
-            await ready
-        finally:
-            remove(self._master)
-
     async def _read(self, loop: asyncio.AbstractEventLoop) -> bytes:
         while True:
             try:
                 return os.read(self._master, CHUNK)
             except BlockingIOError:
-                await self._ready(loop.add_reader, loop.remove_reader)
+                await ready(self._master, loop.add_reader, loop.remove_reader)
             except OSError:  # EIO: the last process closed the terminal
                 return b""
 
@@ -231,7 +232,7 @@ class Terminal(Session):
                 try:
                     data = data[os.write(self._master, data) :]
                 except BlockingIOError:
-                    await self._ready(loop.add_writer, loop.remove_writer)
+                    await ready(self._master, loop.add_writer, loop.remove_writer)
                 except OSError:
                     return
             if ended and self.process.stdin.at_eof():

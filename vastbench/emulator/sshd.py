@@ -6,7 +6,7 @@ import itertools
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import asyncssh
 
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.sandbox import Sandbox, SandboxError
-from vastbench.emulator.session import CHUNK, Command, Session, Terminal, Traffic
+from vastbench.emulator.session import CHUNK, Command, Session, Terminal, Traffic, ready
 from vastbench.emulator.sftp import GuestFiles
 from vastbench.emulator.spec import SshDelays
 from vastbench.emulator.sshfaults import SshTrouble
@@ -93,6 +93,7 @@ class SshServer:
     answering: asyncio.Event = field(default_factory=asyncio.Event)
     connections: "set[asyncssh.SSHServerConnection]" = field(default_factory=set)
     _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         """Answer, unless told otherwise."""
@@ -107,40 +108,47 @@ class SshServer:
         listening = [(door.port.listen(), door) for door in doors]
         after = time.monotonic_ns()
         for listener, door in listening:
-            self._start(self._accept(listener, door.delays))
+            self.start(self._accept(listener, door.delays))
         return before, after
 
-    async def close(self, doors: Iterable[Door]) -> None:
-        """Refuse new connections, drop the old ones, and end what served them."""
+    def close(self, doors: Iterable[Door]) -> None:
+        """Refuse new connections, drop the old ones, and begin to end what served them."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         for door in doors:
             door.port.refuse()
         for connection in list(self.connections):
             connection.abort()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._keep(asyncio.create_task(work))
+    async def wait_closed(self) -> None:
+        """Wait until nothing is left of what was begun behind the doors."""
+        await asyncio.gather(*self._tasks, *(one.wait_closed() for one in self.connections), return_exceptions=True)
 
-    def _keep(self, task: "asyncio.Task[None]") -> None:
+    def start(self, work: Coroutine[Any, Any, None], sock: socket.socket | None = None) -> None:
+        """Do ``work`` until the server is closed, which waits for it; ``sock`` is closed then, even if it has not yet begun."""
+        if self._closed:
+            work.close()
+            return
+        task = asyncio.create_task(work)
         self._tasks.add(task)
+        if sock is not None:
+            task.add_done_callback(lambda task: sock.close() if task.cancelled() else None)
         task.add_done_callback(self._tasks.discard)
 
     async def _accept(self, listener: socket.socket, delays: SshDelays) -> None:
-        loop = asyncio.get_running_loop()
         other = self.trouble.other_host_key
         options = await self._options(delays, self.host_key, hangs_up=other is not None)
         for count in itertools.count(1):
             try:
-                connection, _ = await loop.sock_accept(listener)
+                connection = await _accepted(listener)
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if not self.answering.is_set():
-                self._start(self._stay_silent(connection, count))
+                self.start(self._stay_silent(connection, count), connection)
                 continue
-            self._start(self._greet(connection, options))
+            self.start(self._greet(connection, options), connection)
             if other is not None:
                 options, other = await self._options(delays, other), None
 
@@ -150,7 +158,7 @@ class SshServer:
         options: asyncssh.SSHServerConnectionOptions = await asyncssh.SSHServerConnectionOptions.construct(
             server_host_keys=[host_key],
             server_factory=lambda: _Login(self, delays, hangs_up=hangs_up),
-            process_factory=lambda process: self.serve(process, delays),
+            process_factory=lambda process: self.start(self._serve(process, delays)),
             sftp_factory=lambda channel: self._files(channel),
             encoding=None,
             # Without a root of its own a machine has no name for its user, which scp asks for.
@@ -166,11 +174,9 @@ class SshServer:
 
     async def _stay_silent(self, sock: socket.socket, count: int) -> None:
         """Close every other connection at once; the rest wait for a server that never looks at them."""
-        try:
-            if count % 2:
-                await self.answering.wait()
-        finally:
-            sock.close()
+        if count % 2:
+            await self.answering.wait()
+        sock.close()
 
     async def _greet(self, sock: socket.socket, options: asyncssh.SSHServerConnectionOptions) -> None:
         try:
@@ -182,18 +188,12 @@ class SshServer:
             await asyncssh.run_server(sock, options=options)
         except (asyncssh.Error, OSError, EOFError):
             sock.close()
-        except asyncio.CancelledError:
-            sock.close()
-            raise
 
     def _files(self, channel: "asyncssh.SSHServerChannel[bytes]") -> GuestFiles:
         return GuestFiles(channel, self.sandbox.open_root(), self.sandbox.uid, self.traffic.count)
 
-    async def serve(self, process: "asyncssh.SSHServerProcess[bytes]", delays: SshDelays) -> None:
+    async def _serve(self, process: "asyncssh.SSHServerProcess[bytes]", delays: SshDelays) -> None:
         """Run one command or shell, from the client's request to its exit status."""
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101
-        self._keep(task)
         await self.pace.sleep(delays.command_s() - _ENTER_REAL_S * self.pace.speed)
         if self.trouble.swallows():
             _transport_of(process).pause_reading()
@@ -204,10 +204,23 @@ class SshServer:
             session.cut = lambda: _reset(process)
         try:
             await session.run()
-        except (SandboxError, OSError) as error:
+        except (SandboxError, OSError, asyncssh.Error) as error:
             self.log(f"sshd: a session could not start: {error}")
             with contextlib.suppress(asyncssh.Error, OSError):
                 process.exit(255)
+
+
+async def _accepted(listener: socket.socket) -> socket.socket:
+    """The next connection. The loop's own sock_accept loses one when it is cancelled in the moment in which it came."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            await ready(listener.fileno(), loop.add_reader, loop.remove_reader)
+            continue
+        connection.setblocking(False)
+        return connection
 
 
 def _transport_of(process: "asyncssh.SSHServerProcess[bytes]") -> asyncio.Transport:
@@ -270,10 +283,10 @@ class _Login(asyncssh.SSHServer):
         dest_port: int,
         orig_host: str,  # noqa: ARG002
         orig_port: int,  # noqa: ARG002
-    ) -> "Callable[[asyncssh.SSHReader[Any], asyncssh.SSHWriter[Any]], Awaitable[None]]":
+    ) -> "Callable[[asyncssh.SSHReader[Any], asyncssh.SSHWriter[Any]], None]":
         if dest_host not in ("localhost", LOOPBACK, "::1"):
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "only the loopback is reachable")
-        return lambda reader, writer: self._forward(dest_port, reader, writer)
+        return lambda reader, writer: self._server.start(self._forward(dest_port, reader, writer))
 
     async def _forward(self, port: int, reader: "asyncssh.SSHReader[bytes]", writer: "asyncssh.SSHWriter[bytes]") -> None:
         try:

@@ -14,6 +14,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vastbench.analysis.frames import shown_as_text
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SettingsError
 
@@ -58,6 +59,7 @@ def prices(path: str | Path | None = None) -> pd.DataFrame:
     """
     import pandas as pd
 
+    shown_as_text()
     place = shared("data/prices") / "gpu_prices.csv" if path is None else Path(path)
     rows = dict(_rows(place))
     table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("row")

@@ -1,4 +1,4 @@
-"""Where tables come from and go to: the store, Parquet and JSON files, the data that comes with vastbench."""
+"""Where tables come from and go to: stores, Parquet, CSV and JSON files, the data that comes with vastbench."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.frames import SCHEMA, conformed, phases_table
+from vastbench.analysis.frames import COLUMNS, SCHEMA, conformed, phases_table
 from vastbench.bundled import shared
-from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError
+from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError, clean
 from vastbench.io.files import read_runs
 from vastbench.record.document import run_to_dict
 
@@ -24,17 +24,25 @@ SAMPLE = "default-300"
 
 SCHEMA_KEY = b"vastbench_schema"
 
+NEVER_MISSING = ("study", "cause", "detail")
+"""Columns of words in which nothing means none: in a CSV file an empty cell could be either."""
 
-def load(*places: str | Path | None, study: str | None = None) -> pd.DataFrame:
+SHOWN = 12
+
+
+def load(*places: str | Path | None, study: str | None = None, store: str | Path | None = None) -> pd.DataFrame:
     """The tidy frame (:data:`~vastbench.analysis.frames.COLUMNS`) of everything in ``places``, no run twice.
 
-    A place is a Parquet file, a JSON file of runs, a store (file or database URL), or the name of a data set that comes with
-    vastbench; None, or no place, is the sample data set. ``study`` keeps the runs of one study. Raises NotFound for a place
-    or a study that is not there, SchemaError for a table of another version, SettingsError for a file that cannot be read.
+    A place is a file, a database URL or a name. What a file holds decides how it is read: a table as Parquet or CSV, runs as
+    JSON, a store. A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in
+    ``store``; only where there is none, the data set of that name that comes with vastbench. ``study`` keeps the runs of one
+    study. No place, or None, is the study in that store, or the sample data set. Raises NotFound for a place or a study that
+    is not there, SchemaError for a table of another version, SettingsError for a file that cannot be read, StoreError for a
+    store that cannot. Nothing is ever made.
     """
     import pandas as pd
 
-    frames = [_load(str(place or SAMPLE)) for place in places or (None,)]
+    frames = [_load(place, study, store) for place in places or (None,)]
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     if len(frames) > 1:
         # A run may lie in several places; its rows are kept where they were read first.
@@ -44,18 +52,23 @@ def load(*places: str | Path | None, study: str | None = None) -> pd.DataFrame:
         frame = frame[frame["study"] == study]
         if frame.empty:
             where = ", ".join(str(place or SAMPLE) for place in places or (None,))
-            raise NotFound(f"There is no run of a study {study!r} in {where}.", hint="See `vastbench runs`.")
+            raise NotFound(f"There is no run of a study {study!r} in {where}.", hint=_there_is(store))
     return frame.reset_index(drop=True)
 
 
 def export(frame: pd.DataFrame, path: Path) -> None:
-    """Write a tidy frame as a Parquet file that carries its schema's version. Raises UsageError when that cannot be done."""
+    """Write a tidy frame: as CSV to a file of that name, else as Parquet, which carries its schema's version.
+
+    Raises UsageError when that cannot be done.
+    """
+    if path.suffix.lower() == ".csv":
+        return _write(path, lambda target: frame.to_csv(target, index=False))
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata((table.schema.metadata or {}) | {SCHEMA_KEY: str(SCHEMA).encode()})
-    _write(path, lambda target: pq.write_table(table, target, compression="zstd"))
+    return _write(path, lambda target: pq.write_table(table, target, compression="zstd"))
 
 
 def export_runs(runs: list[Run], path: Path) -> None:
@@ -78,22 +91,97 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}.", hint="Name another file.") from None
 
 
-def _load(place: str) -> pd.DataFrame:
-    suffix = Path(place).suffix.lower()
-    if "://" not in place and not Path(place).exists():
-        bundled = [shared("data/studies") / f"{place}.parquet", shared("data/runs") / f"{place}.json"]
-        found = next((path for path in bundled if path.is_file()), None)
-        if found is None:
-            raise NotFound(f"There is no {place!r}.", hint="Give a Parquet or JSON file, a store, or a data set in data/.")
-        place, suffix = str(found), found.suffix
-    if suffix == ".parquet":
-        return _from_parquet(Path(place))
-    if suffix == ".json":
-        return _from_json(Path(place))
+def _load(place: str | Path | None, study: str | None, store: str | Path | None) -> pd.DataFrame:
+    if place is not None and "://" in str(place):
+        return _from_store(place)
+    if place is not None and Path(place).is_file():
+        return _from_file(Path(place))
+    name = study if place is None else str(place)
+    if name is not None and not (runs := _runs_of(name, store)).empty:
+        return runs
+    bundled = [shared("data") / f"studies/{place or SAMPLE}.parquet", shared("data") / f"runs/{place or SAMPLE}.json"]
+    if found := next((path for path in bundled if path.is_file()), None):
+        return _from_file(found)
+    if Path(str(place)).exists():
+        what = "a folder" if Path(str(place)).is_dir() else "no plain file"
+        raise SettingsError(
+            f"{str(place)!r} is {what}, and there is no study of that name.", hint=f"Name a file. {_there_is(store)}"
+        )
+    raise NotFound(f"There is no {str(place)!r}: no file, study or data set has that name.", hint=_there_is(store))
+
+
+def _from_store(place: str | Path, study: str | None = None) -> pd.DataFrame:
     from vastbench.store import Store
 
     with Store.existing(place) as store:
-        return phases_table(reversed(store.runs()))
+        return phases_table(reversed(store.runs(study=study)))
+
+
+def _runs_of(study: str, store: str | Path | None) -> pd.DataFrame:
+    """The runs of a study in ``store``, or in the default one, which need not be there; an empty frame when it has none."""
+    from vastbench.settings import default_store
+
+    try:
+        return _from_store(store or default_store(), study)
+    except NotFound:
+        if store is not None:
+            raise
+        return phases_table([])
+
+
+def _there_is(store: str | Path | None) -> str:
+    """What names mean something, for somebody whose name does not."""
+    from vastbench.settings import default_store
+    from vastbench.store import Store
+
+    named = sorted(path.stem for kind in ("studies", "runs") for path in (shared("data") / kind).iterdir())
+    hint = f"Data sets that come with vastbench: {', '.join(named)}."
+    try:
+        with Store.existing(store or default_store()) as opened:
+            studies = [study.name for study in opened.studies()]
+            return f"Studies in {opened.place}: {', '.join(studies[:SHOWN]) or 'none'}. {hint}"
+    except NotFound as missing:
+        return f"{missing.message} {hint}"
+
+
+def _from_file(path: Path) -> pd.DataFrame:
+    """The table that a file holds, whatever its name says."""
+    from vastbench.store.database import is_sqlite
+
+    if is_sqlite(path):
+        return _from_store(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise SettingsError(f"{str(path)!r} cannot be read: {error.strerror}.", hint="Check the file's rights.") from None
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not text:
+        raise SettingsError(f"{str(path)!r} is empty.", hint="Was it cut off while copying?")
+    if head.startswith(b"PAR1"):
+        return _from_parquet(path)
+    if text.startswith((b"{", b"[")):
+        return _from_json(path)
+    return _from_csv(path)
+
+
+def _from_csv(path: Path) -> pd.DataFrame:
+    """A table as :func:`export` writes it, or pandas from our frame: no cell is both empty and missing."""
+    import pandas as pd
+
+    # Numbers with fractions and dates are read as text, which `conformed` turns into the very values that were written.
+    dtypes = {name: column.dtype if column.dtype in ("bool", "int64", "Int64") else "str" for name, column in COLUMNS.items()}
+    try:
+        frame = pd.read_csv(path, encoding="utf-8-sig", dtype=dtypes, keep_default_na=False, na_values=[""])
+    except (OSError, ValueError, OverflowError) as error:
+        reason = clean(str(error).splitlines()[0][:200].rstrip("."))
+        raise SettingsError(
+            f"{str(path)!r} holds no table of runs: {reason}.",
+            hint="Give what `vastbench export` wrote (Parquet, CSV, JSON), or a store; unpack a packed file first.",
+        ) from None
+    words = [name for name in NEVER_MISSING if name in frame.columns]
+    frame[words] = frame[words].fillna("")
+    return _naming(path, lambda: conformed(frame))
 
 
 def _from_json(path: Path) -> pd.DataFrame:
@@ -119,7 +207,7 @@ def _from_parquet(path: Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         raise SettingsError(f"{str(path)!r} is not a readable Parquet file: {reason}.", hint="Export it again.") from None
     version = (table.schema.metadata or {}).get(SCHEMA_KEY, b"").decode(errors="replace")
     if version != str(SCHEMA):

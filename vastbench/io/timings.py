@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.artefacts.detector import timings_of
 from vastbench.analysis.artefacts.rule import ANSWER, DURATION
-from vastbench.analysis.frames import phases_table
+from vastbench.analysis.frames import phases_table, shown_as_text
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SettingsError, clean
 from vastbench.io.seed import KEYS, seed_from_run
@@ -84,6 +84,7 @@ def read(place: str | Path) -> pd.DataFrame:
     Raises NotFound where there is no such file, SettingsError for a file that is too large, cannot be read or holds no timings;
     the message names the file, and the line and column of a value that is no number.
     """
+    shown_as_text()
     path = _found(Path(place))
     suffix = path.suffix.lower()
     if suffix == ".parquet":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.frames import shown_as_text
 from vastbench.errors import clean
 from vastbench.render.text import seconds_text
 from vastbench.render.wording import MISSING, percent
@@ -23,6 +24,7 @@ def neat(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     """
     import pandas as pd
 
+    shown_as_text()
     wanted = list(names) or [str(name) for name in frame.columns]
     texts = {name: [_text(name, value) for value in frame[name]] for name in wanted}
     return pd.DataFrame(texts, columns=wanted, dtype="str").set_index(wanted[0]).rename_axis(None)

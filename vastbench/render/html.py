@@ -9,6 +9,7 @@ from vastbench.errors import clean
 from vastbench.record.phases import Outcome
 from vastbench.record.run import Run
 from vastbench.render.text import attempts_text, bounds_text, headline, seconds_text, study_headline, study_phases
+from vastbench.render.wording import NO_FORMULA
 
 if TYPE_CHECKING:
     from vastbench.record.study import Study
@@ -18,8 +19,8 @@ _NAME = "style='text-align:left;padding:2px 10px;padding-left:{indent}px'"
 
 
 def shown(text: object) -> str:
-    """A foreign string as the text of an element, without what turns text around."""
-    return escape(clean(text))
+    """A text, foreign words in it, as what an element holds, without what turns text around or makes a formula."""
+    return escape(clean(text)).translate(NO_FORMULA)
 
 
 def run_html(run: Run) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vastbench.errors import clean
 from vastbench.record.phases import PARENTS, Outcome, PhaseName, Row
 from vastbench.record.run import Run
+from vastbench.render.wording import usd
 
 if TYPE_CHECKING:
     from vastbench.record.study import Study
@@ -101,11 +102,18 @@ def study_phases(study: Study) -> list[tuple[str, int, str, str]]:
     return [(name, depths[name], seconds_text(median), str(n)) for name, median, n in zip(*columns, strict=True)]
 
 
+def conditions_text(study: Study) -> str:
+    """What a study asked for, in short: ``emulator, default, RTX 4090, nvidia/cuda:12.1.0-base-ubuntu22.04``."""
+    asked = study.conditions
+    return ", ".join(clean(asked[name]) for name in ("source", "profile", "gpu_name", "image") if asked.get(name))
+
+
 def study_text(study: Study) -> str:
     """A study's counts and the median of each phase."""
-    asked = study.conditions
-    wanted = ", ".join(clean(asked[name]) for name in ("source", "profile", "gpu_name", "image") if asked.get(name))
-    lines = [f"Study {study.name}  {study.scenario}, {wanted}, begun {study.started_at[:19]}Z", study_headline(study)]
+    lines = [
+        f"Study {study.name}  {study.scenario}, {conditions_text(study)}, begun {study.started_at[:19]}Z",
+        study_headline(study),
+    ]
     rows = study_phases(study)
     if rows:
         lines += ["", f"  {'phase':<22}{'median s':>9}{'n':>6}"]
@@ -149,5 +157,5 @@ def verdict(run: Run) -> str:
     return (
         f"The {gpu} was useful {ready.end.upper:.1f} s after the start (known to lie between {ready.end.lower:.1f} and "
         f"{ready.end.upper:.1f} s). Most of the time went into {top.name}: {seconds_text(top.seconds)} s{share}. "
-        f"It cost {usd_text(run.cost.total_usd)} by meter; wall clock times price would say {usd_text(run.cost.naive_usd)}."
+        f"It cost {usd(run.cost.total_usd)} by meter; wall clock times price would say {usd(run.cost.naive_usd)}."
     )

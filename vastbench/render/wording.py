@@ -1,7 +1,6 @@
 """Numbers and foreign strings as Markdown that reads the same in a notebook, a report and a terminal.
 
-Amounts carry their unit behind them ("0.0046 USD", "72.8 s"): two dollar signs in a paragraph of a notebook would be taken
-for mathematics. A missing value is –, never 0.
+Amounts carry their unit behind them ("0.0046 USD", "72.8 s"). A missing value is –, never 0.
 """
 
 from __future__ import annotations
@@ -12,18 +11,28 @@ import re
 from vastbench.errors import clean
 
 MISSING = "–"
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|$~&#])")
+NO_FORMULA = {ord(sign): f"<span>&#{ord(sign)};</span>" for sign in "$\\"}
+"""For ``str.translate``, in HTML and in Markdown: JupyterLab and nbconvert take what stands between two dollars, ``\\(`` and
+``\\)`` or ``\\[`` and ``\\]`` for a formula, also where the signs came from ``&#36;`` or an escape. Signs in elements of
+their own do not pair.
+"""
+_MARKDOWN = {ord(sign): f"\\{sign}" for sign in "`*_[]<>|~&#"} | NO_FORMULA
 SMALLEST_USD = 0.0001
 
 
 def escaped(text: object) -> str:
     """A foreign string (a GPU's name, a region, a cause) that Markdown shows as it is, in a sentence or in a table."""
-    return _SPECIAL.sub(r"\\\1", clean(text))
+    return clean(text).translate(_MARKDOWN)
+
+
+def without_spans(markdown: str) -> str:
+    """Our own Markdown for a page where nothing looks for formulas: escapes in place of elements."""
+    return re.sub(r"<span>&#(\d+);</span>", lambda sign: f"\\{chr(int(sign[1]))}", markdown)
 
 
 def plain(markdown: str) -> str:
     """The text of our own Markdown sentences for a terminal: without emphasis and escapes."""
-    bare = re.sub(r"(?<!\\)(\*\*|`)", "", markdown)
+    bare = re.sub(r"(?<!\\)(\*\*|`)", "", without_spans(markdown))
     return re.sub(r"\\([\\`*_\[\]<>|$~&#])", r"\1", bare)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.errors import clean
 from vastbench.render.findings import cell, worded
-from vastbench.render.wording import escaped, plain, reach
+from vastbench.render.wording import escaped, plain, reach, without_spans
 from vastbench.report import tables
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _sentence_html(text: str) -> Markup:
     import mistune
     from markupsafe import Markup
 
-    rendered = str(mistune.create_markdown(escape=True)(text)).strip()
+    rendered = str(mistune.create_markdown(escape=True)(without_spans(text))).strip()
     # The only markup that our sentences have is emphasis; the renderer escaped the rest.
     return Markup(rendered.removeprefix("<p>").removesuffix("</p>"))  # noqa: S704
 

@@ -11,16 +11,17 @@ waits for a lock   ``LOCK_WAIT_S``, then says so                   the same
 """
 
 import os
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from vastbench.errors import StoreError
+from vastbench.errors import NotFound, StoreError
 from vastbench.interrupts import interruption_in
 from vastbench.store.refusals import place_of, store_error
 
@@ -32,25 +33,31 @@ LOCK_WAIT_S = 15
 STATEMENT_WAIT_S = 60
 """How long a server may take to let us in, to give a lock, to answer one statement; seconds of real time."""
 
+SMALLEST_SQLITE = 512
+"""Bytes: one page. SQLite takes a file of one byte for an empty database."""
+
 READING = "vastbench_reading"
 """The execution option of connections that only read."""
 
 
-def connect(place: str | Path) -> sa.Engine:
-    """An engine on ``place`` (a file path or a database URL), migrated to ``HEAD``.
+def connect(place: str | Path, *, made: bool = True) -> sa.Engine:
+    """An engine on ``place`` (a file path or a database URL), migrated to ``HEAD``; with ``made`` False it is there already.
 
-    Raises StoreError when the place cannot be opened or written, is no store, or was made by a newer vastbench.
+    Raises StoreError when the place cannot be opened or written, is no store, or was made by a newer vastbench; NotFound, and
+    makes nothing, for one that is to be there and is not.
     """
-    url = url_of(place)
+    url = check_file(url_of(place))
     sqlite = url.get_backend_name() == "sqlite"
-    if sqlite and url.database and not url.database.startswith((":memory:", "file:")):
-        _make_private(Path(url.database))
+    if made and _file_of(url):
+        _make_private(Path(_file_of(url)))
     try:
+        if sqlite and not made:
+            _look_for_store(url)
         engine = sa.create_engine(url, hide_parameters=True, **({} if sqlite else SERVER))
         sa.event.listen(engine, "connect", _careful_sqlite if sqlite else _careful_postgresql)
         sa.event.listen(engine, "begin", _begin_sqlite if sqlite else _begin_postgresql)
         try:
-            _migrate(engine, place_of(url))
+            _migrate(engine, place_of(url), made)
         except BaseException:
             engine.dispose()
             raise
@@ -90,6 +97,60 @@ def url_of(place: str | Path) -> sa.URL:
     if url.get_backend_name() == "postgresql" and "@" in f"{url.host}{url.database}":
         raise unclear  # a password with @ or / in it that is not percent-encoded
     return url
+
+
+def check_file(url: sa.URL) -> sa.URL:
+    """``url``, unless it names a folder or a file that is no SQLite database: raises StoreError. Nothing is opened."""
+    path = Path(_file_of(url))
+    if _file_of(url) and path.is_dir():
+        raise StoreError(f"The store {path} is a folder.", hint="Name a file in it, such as runs.sqlite.")
+    if _file_of(url) and path.is_file() and path.stat().st_size and not is_sqlite(path):
+        raise StoreError(
+            f"The file {path} is no store.",
+            hint="Name a store's file. A table of runs is read by vastbench.load, report --data, plan --from and compare.",
+        )
+    return url
+
+
+def is_sqlite(path: Path) -> bool:
+    """Whether the file is a SQLite database, as SQLite itself says.
+
+    To read its first bytes would be simpler, but a process that closes a file loses all its locks on it: those of a store that
+    is open in another thread, too.
+    """
+    if path.stat().st_size < SMALLEST_SQLITE:
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.DatabaseError as error:
+        return error.sqlite_errorcode != sqlite3.SQLITE_NOTADB
+    return True
+
+
+def _file_of(url: sa.URL) -> str:
+    """The path of a SQLite file; empty for a server, a database in memory or a URI of SQLite's own."""
+    database = url.database if url.get_backend_name() == "sqlite" else None
+    return "" if not database or database.startswith((":memory:", "file:")) else database
+
+
+def _look_for_store(url: sa.URL) -> None:
+    """Raise NotFound unless there is a SQLite file with a store in it. Looking makes no file, and changes nobody else's."""
+    database = url.database or ":memory:"
+    if database == ":memory:" or (_file_of(url) and not Path(database).exists()):
+        raise _no_store(place_of(url))
+    uri = database if database.startswith("file:") else Path(database).absolute().as_uri()
+    looking = sa.create_engine(url.set(database=uri).update_query_dict({"mode": "rw", **url.query, "uri": "true"}))
+    try:
+        with looking.connect() as connection:
+            if _revision(connection) is None:
+                raise _no_store(f"in the database {place_of(url)}")
+    finally:
+        looking.dispose()
+
+
+def _no_store(shown: str) -> NotFound:
+    return NotFound(f"There is no store {shown}.", hint="Make runs: vastbench run; or name another store.")
 
 
 @contextmanager
@@ -177,12 +238,14 @@ def _reads(connection: sa.Connection) -> bool:
     return READING in connection.get_execution_options()
 
 
-def _migrate(engine: sa.Engine, shown: str) -> None:
+def _migrate(engine: sa.Engine, shown: str, made: bool) -> None:
     with transaction(engine) as connection:
         serialised(connection, "migrations")
         revision = _revision(connection)
         if revision == HEAD:
             return
+        if revision is None and not made:
+            raise _no_store(f"in the database {shown}")
         if revision is not None and revision > HEAD:
             raise StoreError(
                 f"The store {shown} has schema {revision}; this vastbench knows up to {HEAD}.",

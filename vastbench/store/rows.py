@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -107,6 +107,15 @@ def study_of(row: sa.RowMapping, runs: Sequence[Run]) -> Study:
     conditions, stopping, ended_by = without_ending(row["conditions"])
     known = {name: row[name] for name in ("name", "scenario", "repeats", "started_at")}
     return Study(**known, conditions=conditions, runs=tuple(runs), stopping=stopping, ended_by=ended_by)
+
+
+def study_of_runs(runs: Sequence[Run]) -> Study:
+    """The study that imported ``runs``, oldest first, belong to, as far as they tell."""
+    first = runs[0]
+    known = Study(
+        first.study, first.scenario, len(runs), first.conditions | {"source": first.source}, first.started_at, tuple(runs)
+    )
+    return replace(known, repeats=len(known.made))
 
 
 def with_ending(conditions: Mapping[str, Any], stopping: StoppingRule | None, ended_by: EndedBy | None) -> dict[str, Any]:

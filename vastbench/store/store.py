@@ -17,9 +17,8 @@ from vastbench.record.run import KILLED, STOPPED_BY_US, Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import EndedBy, Study, check_plan
 from vastbench.store import tables, unsaved
-from vastbench.store.database import serialised, url_of
-from vastbench.store.refusals import place_of
-from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, with_ending, without_ending
+from vastbench.store.database import serialised
+from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, study_of_runs, with_ending, without_ending
 from vastbench.store.transactions import Transactions
 
 log = logging.getLogger(__name__)
@@ -35,13 +34,7 @@ class Store(Transactions):
     @classmethod
     def existing(cls, place: str | Path) -> "Store":
         """The store at ``place``, only to be read: one that is not there is not made. Raises NotFound for it."""
-        url = url_of(place)
-        ours = url.get_backend_name() == "sqlite" and not (url.database or "").startswith("file:")
-        if ours and not (url.database and Path(url.database).exists()):
-            raise NotFound(
-                f"There is no store {place_of(url)}.", hint="Make runs: vastbench run; or name another with --store."
-            )
-        return cls(place)
+        return cls(place, made=False)
 
     def save_run(self, run: Run) -> None:
         """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten.
@@ -188,15 +181,15 @@ class Store(Transactions):
         self._write(end)
 
     def study(self, name: str) -> Study:
-        """The study of that name with its runs, oldest first. Raises NotFound."""
-        found = [study for study in self._studies(tables.studies.c.name == name) if study.name == name]
+        """The study of that name with its runs, oldest first; of imported runs it is what they tell. Raises NotFound."""
+        found = [study for study in self._studies(name) if study.name == name]
         if not found:
-            raise NotFound(f"There is no study {name!r} in {self.place}.", hint="`vastbench runs` shows what is there.")
+            raise NotFound(f"There is no study {name!r} in {self.place}.", hint="`vastbench studies` lists what is there.")
         return found[0]
 
     def studies(self) -> list[Study]:
         """All studies with their runs, newest first."""
-        return self._studies(sa.true())
+        return self._studies()
 
     def announce_run(self, study: str, run_id: str, owner: Mapping[str, Any]) -> bool:
         """Write down that ``owner`` begins a run of ``study``; false, and nothing is written, when no repeat is missing.
@@ -349,16 +342,20 @@ class Store(Transactions):
     def _no_lease(self, label: str) -> StoreError:
         return StoreError(f"The lease {label} is not in the store {self.place}.", hint="Was the store replaced?")
 
-    def _studies(self, which: sa.ColumnElement[bool]) -> list[Study]:
-        query = sa.select(tables.studies).where(which).order_by(tables.studies.c.started_at.desc(), tables.studies.c.name)
+    def _studies(self, name: str | None = None) -> list[Study]:
+        opened, made = sa.select(tables.studies), sa.select(tables.runs).where(tables.runs.c.study != "")
+        if name is not None:
+            opened, made = opened.where(tables.studies.c.name == name), made.where(tables.runs.c.study == name)
 
         def find(connection: sa.Connection) -> list[Study]:
-            rows = connection.execute(query).mappings().all()
-            ordered = sa.select(tables.runs).order_by(tables.runs.c.started_at, tables.runs.c.id)
-            runs = {row["name"]: _whole(connection, ordered.where(tables.runs.c.study == row["name"])) for row in rows}
-            return [study_of(row, runs[row["name"]]) for row in rows]
+            rows = connection.execute(opened).mappings().all()
+            runs: dict[str, list[Run]] = {}
+            for run in _whole(connection, made.order_by(tables.runs.c.started_at, tables.runs.c.id)):
+                runs.setdefault(run.study, []).append(run)
+            found = [study_of(row, runs.pop(row["name"], [])) for row in rows]
+            return found + [study_of_runs(imported) for imported in runs.values()]
 
-        return self._read(find)
+        return sorted(sorted(self._read(find), key=lambda one: one.name), key=lambda one: one.started_at, reverse=True)
 
 
 def _now() -> str:

@@ -16,9 +16,9 @@ T = TypeVar("T")
 class Transactions:
     """A database that is open; every method raises StoreError when it refuses for good. May be shared by threads."""
 
-    def __init__(self, place: str | Path) -> None:
-        """Open the database, making it when it does not exist."""
-        self._engine = connect(place)
+    def __init__(self, place: str | Path, *, made: bool = True) -> None:
+        """Open the database, making it when it does not exist; with ``made`` False, raise NotFound instead."""
+        self._engine = connect(place, made=made)
         self._reader = self._engine.execution_options(**{READING: True})
         self.place = place_of(self._engine.url)
 

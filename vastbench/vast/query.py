@@ -4,7 +4,6 @@ A query is a row of ``field operator value``. Units are those of the official cl
 in days (sent as seconds), ``driver_version`` as printed by the driver. ``field=any`` takes a default filter out.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
-from vastbench.errors import UsageError
+from vastbench.errors import UsageError, did_you_mean
 from vastbench.vast.models import Offer, flag, number
 
 
@@ -168,8 +167,7 @@ def _field(name: str) -> str:
     """The marketplace's name of a field."""
     known = ALIASES.get(name.lower(), name.lower())
     if known not in _NUMBERS and known not in _FLAGS and known not in _TEXTS:
-        close = difflib.get_close_matches(known, [*_NUMBERS, *_FLAGS, *_TEXTS, *ALIASES], n=1)
-        hint = f"Did you mean {close[0]}?" if close else _LANGUAGE
+        hint = did_you_mean(known, [*_NUMBERS, *_FLAGS, *_TEXTS, *ALIASES]).strip() or _LANGUAGE
         raise UsageError(f"There is no offer field {name[:60]!r}.", hint=hint)
     return known
 
