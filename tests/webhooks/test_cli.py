@@ -7,7 +7,7 @@ import stat
 import pytest
 from typer.testing import CliRunner
 
-from tests.test_compare import runs
+from tests.cli.test_compare import runs
 from tests.webhooks.receiver import SECRET, receiving
 from tests.webhooks.test_delivery import NOW, NOWHERE
 from tests.webhooks.test_notifier import drop_tables

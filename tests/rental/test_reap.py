@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.profiles import certain
-from tests.test_lease import Faulty, refuse
+from tests.rental.test_lease import Faulty, refuse
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import ApiUnreadable, RateLimited

@@ -17,7 +17,7 @@ from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.study import Doing, StudyProgress
 from vastbench.render.progress import counts, plain_study, study_lines
 
-HERE = Path(__file__).parent.parent
+HERE = Path(__file__).parents[2]
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 
 
@@ -59,7 +59,7 @@ def test_a_terminal_has_one_line_for_each_worker_with_clock_seconds():
 
 
 TERMINAL = """
-from tests.test_progress import Doing, PhaseName, progress
+from tests.render.test_progress import Doing, PhaseName, progress
 from vastbench.render.progress import study_for_stderr
 
 with study_for_stderr() as listen:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from tests.fleet import reachable
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
-from tests.test_reap import Place
+from tests.rental.test_reap import Place
 from vastbench.cli import app
 from vastbench.cli import reap as command
 from vastbench.clock import Clock
