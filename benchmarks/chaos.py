@@ -281,7 +281,7 @@ class Campaign:
         logs = [log.read_text(errors="replace") for place, log in self._studies if place == store and log.exists()]
         said = {found[1] for log in logs for found in FINISHED.finditer(log)}
         with Store(store) as opened:
-            opened.take_in_unsaved()
+            opened.take_in_pending_runs()
             kept = {run.id for run in opened.runs()}
         self.tally.finished |= said
         self.tally.missing += sorted(said - kept)

@@ -20,8 +20,8 @@ class Clock:
     """A monotonic clock that may run faster than real time.
 
     ``speed`` is clock seconds per real second. Two clocks of the same speed in one machine agree: readings are
-    ``CLOCK_MONOTONIC`` × speed, so they can be compared with an emulator's truth log. ``stopping``, once set, asks whoever
-    waits by this clock to give up, except to clean up.
+    ``CLOCK_MONOTONIC`` × speed, so they can be compared with an emulator's truth log. ``stopping``, once set, asks every wait
+    by this clock to give up, except to clean up.
     """
 
     speed: float = 1.0

@@ -104,7 +104,7 @@ class Heartbeat:
         self._beat = beat
         self._end = end
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="vastbench-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._beat_until_stopped, name="vastbench-heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
         """Begin."""
@@ -121,7 +121,7 @@ class Heartbeat:
         except StoreError as error:
             log.info("the end of the owner could not be written: %s", error)
 
-    def _go_on(self) -> None:
+    def _beat_until_stopped(self) -> None:
         while not self._ended.wait(BEAT_S):
             try:
                 self._beat()

@@ -1,4 +1,4 @@
-"""What a sitting finds of earlier ones: runs that died, leases of dead emulators, money spent, draws already made."""
+"""What a launch finds of earlier ones: runs that died, leases of dead emulators, money spent, draws already made."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from vastbench.bench.launches import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
+from vastbench.bench.launches import launch_seed, metered_at_most_usd, record_killed_runs, spent_at_most_usd
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
 from vastbench.owner import owner
@@ -44,20 +44,20 @@ def lease(label, whose, **changes):
 def test_a_run_whose_process_died_is_stored_as_killed(store, dead):
     assert store.announce_run("s", "r1", dead)
     store.open_lease(lease("vb-1", dead, instance_id=11))
-    (run,) = bury_killed_runs(store, store.study("s"))
+    (run,) = record_killed_runs(store, store.study("s"))
     assert store.runs() == [run]
     assert (run.outcome, run.cause, run.phases, run.total_s) == (Outcome.CENSORED, "killed", (), None)
     assert (run.study, run.source, run.conditions) == ("s", "live", CONDITIONS)
     assert (run.resources["instance_id"], run.cost.total_usd) == (11, None)
     assert str(dead["pid"]) in run.detail
     assert store.unfinished("s") == []
-    assert bury_killed_runs(store, store.study("s")) == []
+    assert record_killed_runs(store, store.study("s")) == []
 
 
 def test_runs_of_the_living_and_of_other_hosts_are_left_alone(store, dead):
     store.announce_run("s", "mine", owner())
     store.announce_run("s", "far", dead | {"host": "elsewhere"})
-    assert bury_killed_runs(store, store.study("s")) == []
+    assert record_killed_runs(store, store.study("s")) == []
     assert {one.run_id for one in store.unfinished("s")} == {"mine", "far"}
 
 
@@ -75,12 +75,12 @@ def test_only_leases_in_emulators_that_died_are_closed(store, dead):
 
 
 def test_the_first_sitting_has_the_seed_itself_and_no_later_one_draws_the_same():
-    assert sitting_seed(7, 0) == 7
-    later = [sitting_seed(7, number) for number in range(1, 500)]
+    assert launch_seed(7, 0) == 7
+    later = [launch_seed(7, number) for number in range(1, 500)]
     assert len({7, *later}) == 500
-    assert later == [sitting_seed(7, number) for number in range(1, 500)]
-    assert sitting_seed(8, 3) != sitting_seed(7, 3)
-    assert sitting_seed(None, 3) is None
+    assert later == [launch_seed(7, number) for number in range(1, 500)]
+    assert launch_seed(8, 3) != launch_seed(7, 3)
+    assert launch_seed(None, 3) is None
 
 
 def test_the_meters_bound_is_that_of_the_gpu_with_the_rest_or_the_naive_cost():
@@ -105,7 +105,7 @@ def test_an_open_lease_counts_at_its_worst_whatever_its_run_has_metered():
 
 
 def test_two_sittings_that_begin_at_once_have_different_numbers(store):
-    assert [store.begin_sitting("s"), store.begin_sitting("s"), store.begin_sitting("other")] == [0, 1, 0]
+    assert [store.begin_launch("s"), store.begin_launch("s"), store.begin_launch("other")] == [0, 1, 0]
 
 
 def test_a_run_that_was_stored_while_it_was_being_buried_is_left_as_it_is(store, dead, monkeypatch):
@@ -114,5 +114,5 @@ def test_a_run_that_was_stored_while_it_was_being_buried_is_left_as_it_is(store,
     announced = store.unfinished("s")
     store.save_run(replace(RUN, id="r1", study="s"))
     monkeypatch.setattr(store, "unfinished", lambda _: announced)
-    bury_killed_runs(store, study)
+    record_killed_runs(store, study)
     assert [run.cause for run in store.study("s").runs] == [""]

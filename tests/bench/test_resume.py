@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from tests.fleet import bench, reachable
 from tests.profiles import certain
 from tests.store.records import SEED
-from vastbench.bench.launches import bury_killed_runs
+from vastbench.bench.launches import record_killed_runs
 from vastbench.bench.workers import run_study
 from vastbench.cli import app
 from vastbench.emulator import Emulator
@@ -184,7 +184,7 @@ def test_a_run_that_waits_in_a_file_is_taken_in_before_the_killed_are_buried(sto
 
 def test_a_run_taken_for_killed_is_replaced_by_what_it_measured(store):
     run = announced(store, "unheard", dead())
-    (buried,) = bury_killed_runs(store, store.study("s"))
+    (buried,) = record_killed_runs(store, store.study("s"))
     assert (buried.id, buried.phases) == ("unheard", ())
     store.save_run(run)
     assert store.study("s").runs == (run,)
@@ -194,8 +194,8 @@ def test_a_run_taken_for_killed_is_replaced_by_what_it_measured(store):
 def test_a_run_taken_for_killed_is_replaced_by_the_one_that_waits_in_a_file_too(store):
     run = announced(store, "unheard", dead())
     kept(store, run)
-    bury_killed_runs(store, store.study("s"))
-    assert store.take_in_unsaved() == ["unheard"]
+    record_killed_runs(store, store.study("s"))
+    assert store.take_in_pending_runs() == ["unheard"]
     assert store.study("s").runs == (run,)
 
 
@@ -223,18 +223,18 @@ def test_a_run_elsewhere_is_buried_once_its_owner_was_silent_for_too_long(store)
     beat(store, heard, ago_s=SILENCE_S - 60)
     for name, whose in (("silent", silent), ("heard", heard), ("mute", mute)):
         announced(store, name, whose)
-    (buried,) = bury_killed_runs(store, store.study("s"))
+    (buried,) = record_killed_runs(store, store.study("s"))
     assert (buried.id, buried.cause) == ("silent", KILLED)
     assert "elsewhere" in buried.detail
     assert {one.run_id for one in store.unfinished("s")} == {"heard", "mute"}
-    assert bury_killed_runs(store, store.study("s")) == []
+    assert record_killed_runs(store, store.study("s")) == []
 
 
 def test_an_owner_that_is_heard_again_stores_what_it_measured(store):
     whose = owner() | ELSEWHERE
     run = announced(store, "asleep", whose)
     beat(store, whose, ago_s=SILENCE_S + 60)
-    bury_killed_runs(store, store.study("s"))
+    record_killed_runs(store, store.study("s"))
     store.save_run(run)
     assert store.study("s").runs == (run,)
 

@@ -16,7 +16,7 @@ from tests.analysis.made import made
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process
 from tests.profiles import certain
-from vastbench.analysis.stopping import Settled
+from vastbench.analysis.stopping import StoppingMonitor
 from vastbench.bench.workers import APART_S, run_study
 from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.io.tables import load
@@ -31,7 +31,7 @@ SPEED = 50
 
 
 def sit(folder, repeats, *, workers=3, conditions=None, listener=None, seed=1, name="s", **settings):
-    """One sitting of the study ``name`` in ``folder``."""
+    """One launch of the study ``name`` in ``folder``."""
     with bench(
         folder, profile=settings.pop("profile", None) or certain(folder), seed=seed, speed=SPEED, study=name, **settings
     ) as b:
@@ -255,7 +255,7 @@ def test_a_listener_that_fails_costs_no_run(tmp_path):
 
 
 def measured(folder, rule, repeats=40, *, there=0, **settings):
-    """One sitting of the study ``precise`` that may stop on ``rule``; ``there`` are earlier runs, each on its machine."""
+    """One launch of the study ``precise`` that may stop on ``rule``; ``there`` are earlier runs, each on its machine."""
     with bench(folder, profile=certain(folder), speed=SPEED, study="precise") as opened:
         study = opened.open_study(repeats, stopping=rule)
         for i in range(there):
@@ -296,7 +296,7 @@ def test_a_study_of_too_few_runs_has_no_interval_and_says_so(tmp_path):
 
 def test_runs_that_take_long_are_not_overtaken_in_the_rules_eyes(first):
     """Quick runs have ended while the first is under way: the rule has seen none of them."""
-    settled = Settled(StoppingRule(0.9), ())
+    settled = StoppingMonitor(StoppingRule(0.9), ())
     quick = [replace(first[1].runs[0], resources={"machine_id": number}) for number in range(20)]
     for number in range(2, 20):
         settled.add(number, quick[number])

@@ -14,7 +14,7 @@ import pytest
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.record.study import Doing, StudyProgress
+from vastbench.record.study import StudyProgress, WorkerStatus
 from vastbench.render.progress import counts, plain_study, study_lines
 
 HERE = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ def test_a_log_has_one_line_for_each_run_that_ended():
 
 def test_a_terminal_has_one_line_for_each_worker_with_clock_seconds():
     since = (time.monotonic() - 2) * 20.0
-    header, busy, idle = study_lines(progress(workers=(Doing(4, PhaseName.WAIT_SSH, since), None)))
+    header, busy, idle = study_lines(progress(workers=(WorkerStatus(4, PhaseName.WAIT_SSH, since), None)))
     assert "3 of 12" in header
     assert busy.split()[:4] == ["run", "4", "wait", "SSH"]
     assert float(busy.split()[-2]) >= 40
@@ -59,12 +59,12 @@ def test_a_terminal_has_one_line_for_each_worker_with_clock_seconds():
 
 
 TERMINAL = """
-from tests.render.test_progress import Doing, PhaseName, progress
+from tests.render.test_progress import WorkerStatus, PhaseName, progress
 from vastbench.render.progress import study_for_stderr
 
 with study_for_stderr() as listen:
     listen(progress())
-    listen(progress(made=4, passed=3, workers=(Doing(4, PhaseName.WAIT_SSH, 0.0), None)))
+    listen(progress(made=4, passed=3, workers=(WorkerStatus(4, PhaseName.WAIT_SSH, 0.0), None)))
 """
 
 

@@ -254,7 +254,7 @@ def test_only_waits_that_were_cut_off_can_have_been_longer():
     assert "; those that ended took 72.8 to 75.8 s; 1 run was cut off in it" in text
     assert "; 1 run was cut off in it and can only have been longer; 2 runs failed in it and count as never." in text
     few = sentences.phase_distributions(phases_table([*runs(2), cut, dead, replace(dead, id="too")]))
-    assert few.startswith("**wait running** has no median: 3 of 5 tries did not end it")
+    assert few.startswith("**wait running** has no median: 3 of 5 tries never reached its end")
 
 
 # How sure

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistune import create_markdown
 
-from vastbench.render.frames import neat
+from vastbench.render.frames import format_frame
 from vastbench.render.wording import escaped, listed, percent, plain, seconds, times, usd, within
 
 
@@ -71,8 +71,8 @@ def test_a_table_is_rounded_by_the_units_in_its_columns():
             "as_of": [pd.Timestamp("2026-01-02"), pd.NaT],
         }
     )
-    shown = neat(frame)
+    shown = format_frame(frame)
     assert shown.loc["port"].tolist() == ["0.05", "76.6 %", "0.000001", "0.2346", "8", "0.50", "3", "2026-01-02"]
     assert shown.loc["–"].tolist() == ["–", "–", "–", "–", "–", "–", "0", "–"]
-    assert list(neat(frame, "n", "factor").columns) == ["factor"]
-    assert neat(frame[:0]).empty
+    assert list(format_frame(frame, "n", "factor").columns) == ["factor"]
+    assert format_frame(frame[:0]).empty

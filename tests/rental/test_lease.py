@@ -17,7 +17,7 @@ from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.recorder import Recorder
 from vastbench.rental.boot import vanished
-from vastbench.rental.lease import Account, clear_no
+from vastbench.rental.lease import Account, certainly_not_created
 from vastbench.rental.provisioner import Provisioner
 from vastbench.scenarios.drill import run_scenario
 from vastbench.scenarios.integration import INTEGRATION
@@ -342,12 +342,12 @@ def test_an_interruption_is_found_under_the_error_that_covers_it():
     ],
 )
 def test_only_a_code_of_the_closed_list_says_that_nothing_was_rented(status, code, certain_no):
-    assert clear_no(Refused("faked", status=status, code=code)) is certain_no
-    assert clear_no(Refused("faked", status=status, new_contract=7)) is False
+    assert certainly_not_created(Refused("faked", status=status, code=code)) is certain_no
+    assert certainly_not_created(Refused("faked", status=status, new_contract=7)) is False
 
 
 @pytest.mark.parametrize(
     ("said", "certain_no"), [("API requests too frequent: endpoint threshold=1.0", True), ("<html>", False)]
 )
 def test_a_429_is_a_clear_no_in_the_marketplaces_own_words_only(said, certain_no):
-    assert clear_no(RateLimited(f"PUT /api/v0/asks/{{id}}/ refused: {said}", status=429)) is certain_no
+    assert certainly_not_created(RateLimited(f"PUT /api/v0/asks/{{id}}/ refused: {said}", status=429)) is certain_no

@@ -14,7 +14,7 @@ from vastbench.analysis.frames import phases_table, runs_table
 from vastbench.bundled import shared
 from vastbench.io.prices import prices
 from vastbench.io.timings import read
-from vastbench.render.frames import neat
+from vastbench.render.frames import format_frame
 from vastbench.render.sentences import artefacts
 from vastbench.render.wording import escaped
 
@@ -76,7 +76,7 @@ def listed(folder):
 FRAMES = {
     "phases_table": lambda folder: phases_table([hostile_run(WORD)]),
     "runs_table": lambda folder: runs_table(phases_table([hostile_run(WORD)])),
-    "neat": lambda folder: neat(pd.DataFrame({"gpu": [WORD], "cause": [WORD]})),
+    "format_frame": lambda folder: format_frame(pd.DataFrame({"gpu": [WORD], "cause": [WORD]})),
     "timings": timings,
     "prices": listed,
 }

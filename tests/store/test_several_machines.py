@@ -54,12 +54,12 @@ def test_several_processes_migrate_a_new_store_once(new_place, at_once):
     assert len(set(marks)) == 1
 
 
-def begin_sitting(store, number, turn):
-    return store.begin_sitting("s")
+def begin_launch(store, number, turn):
+    return store.begin_launch("s")
 
 
 def test_no_two_sittings_have_the_same_number(place, at_once):
-    assert sorted(at_once(place, begin_sitting)) == list(range(PROCESSES * TURNS))
+    assert sorted(at_once(place, begin_launch)) == list(range(PROCESSES * TURNS))
 
 
 def announce_and_save_half(store, number, turn):

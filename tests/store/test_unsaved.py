@@ -56,13 +56,13 @@ def test_a_run_that_is_refused_is_taken_in_when_the_store_relents(store, caplog)
     refuse(store)
     path = kept_by(store)
     assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode)) == (0o600, 0o700)
-    assert store.take_in_unsaved() == []
+    assert store.take_in_pending_runs() == []
     assert str(path) in caplog.text
     relent(store)
-    assert store.take_in_unsaved() == [RUN.id]
+    assert store.take_in_pending_runs() == [RUN.id]
     assert store.runs() == [RUN]
     assert list(path.parent.iterdir()) == []
-    assert store.take_in_unsaved() == []
+    assert store.take_in_pending_runs() == []
 
 
 def test_a_run_waits_beside_a_file_and_in_the_data_folder_for_a_server(tmp_path, place):
@@ -75,7 +75,7 @@ def test_runs_wait_for_their_own_store_alone(tmp_path):
     with Store(tmp_path / "one.sqlite") as one, Store(tmp_path / "two.sqlite") as two:
         refuse(one)
         path = kept_by(one)
-        assert two.take_in_unsaved() == []
+        assert two.take_in_pending_runs() == []
         assert path.exists()
 
 
@@ -84,7 +84,7 @@ def test_a_run_that_is_there_already_is_only_removed(store):
     path = kept_by(store)
     relent(store)
     store.save_run(RUN)
-    assert store.take_in_unsaved() == []
+    assert store.take_in_pending_runs() == []
     assert not path.exists()
 
 
@@ -95,7 +95,7 @@ def test_a_file_that_is_no_run_is_left_and_named(store, caplog):
     texts = {"cut": json.dumps(run_to_dict(RUN))[:-40], "list": "[]", "other": '{"format": 99}', "deep": "[" * 99999}
     for name, text in texts.items():
         (folder / f"{name}.json").write_text(text)
-    assert store.take_in_unsaved() == [RUN.id]
+    assert store.take_in_pending_runs() == [RUN.id]
     assert {path.stem for path in folder.iterdir()} == texts.keys()
     assert all(f"{name}.json" in caplog.text for name in texts)
 
@@ -107,7 +107,7 @@ def test_a_run_waits_in_the_temporary_folder_when_the_place_beside_is_taken(stor
     beside.write_text("in the way")
     assert kept_by(store).parent == elsewhere
     relent(store)
-    assert store.take_in_unsaved() == [RUN.id]
+    assert store.take_in_pending_runs() == [RUN.id]
 
 
 def test_a_temporary_folder_that_others_may_write_is_not_used(store):
@@ -121,7 +121,7 @@ def test_a_temporary_folder_that_others_may_write_is_not_used(store):
         store.save_run_or_keep(RUN)
     relent(store)
     (elsewhere / "planted.json").write_text(json.dumps(run_to_dict(RUN)))
-    assert store.take_in_unsaved() == []
+    assert store.take_in_pending_runs() == []
 
 
 UNTIL_IT_IS_FULL = """
@@ -169,9 +169,9 @@ with Store(folder / "runs.sqlite") as store:
     assert str(kept[0]) in refusal.message, refusal
 with Store(folder / "runs.sqlite") as store:
     if way == "disk":  # a limit on files leaves room in the journal, which is empty again
-        assert store.take_in_unsaved() == []
+        assert store.take_in_pending_runs() == []
     widen()
-    assert store.take_in_unsaved() == [run.id]
+    assert store.take_in_pending_runs() == [run.id]
     assert store.run(run.id) == run
     assert sorted(one.id for one in store.runs()) == [*stored, run.id]
 """

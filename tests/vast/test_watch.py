@@ -294,7 +294,7 @@ def test_threads_that_look_at_the_same_time_share_one_read():
     def look():
         started.wait(5)
         after = CLOCK.now()
-        seen.append((after, watch.look(after)[0].sent))
+        seen.append((after, watch.poll(after)[0].sent))
 
     threads = [threading.Thread(target=look) for _ in range(8)]
     for thread in threads:
@@ -311,12 +311,12 @@ def test_an_error_is_shared_by_those_who_looked_at_the_same_time_and_by_nobody_l
     early = CLOCK.now()
     for _ in range(2):
         with pytest.raises(ApiError, match="503"):
-            watch.look(early)
+            watch.poll(early)
     assert len(script.requests) == 1
-    assert watch.look(CLOCK.now())[0].value[0].id == 900
+    assert watch.poll(CLOCK.now())[0].value[0].id == 900
 
 
 def test_the_list_can_be_looked_at_after_the_watch_was_closed(watch_of):
     watch, _ = watch_of(page(row("running")))
     watch.close()
-    assert watch.look(CLOCK.now())[0].value[0].actual_status == "running"
+    assert watch.poll(CLOCK.now())[0].value[0].actual_status == "running"

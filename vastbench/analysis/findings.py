@@ -2,7 +2,7 @@
 
 A rule is a function of :class:`~vastbench.analysis.facts.Facts` that gives findings, or none when the data for it are missing.
 A finding's text names its figures in braces; their names carry their units (``_s`` seconds, ``_usd``, ``_share`` and ``_rate``
-0–1, ``_ratio``, anything else a count or a word), so that whoever shows it can format them, and no number is in the text only.
+0–1, ``_ratio``, anything else a count or a word), so that any reader can format them, and no number is in the text only.
 """
 
 from __future__ import annotations

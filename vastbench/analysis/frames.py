@@ -170,7 +170,8 @@ def _check_times(found: pd.DataFrame) -> None:
         wrong = values[values.isin([math.inf, -math.inf]) | (measured & (values < -ROUNDING_S))]
         if not wrong.empty:
             raise SchemaError(
-                f"The column {name!r} holds {wrong.iloc[0]}, which is no time.", hint="Export the table with vastbench."
+                f"The column {name!r} holds {wrong.iloc[0]}, which is not a valid duration.",
+                hint="Export the table with vastbench.",
             )
 
 

@@ -151,7 +151,7 @@ def met(rule: StoppingRule, seen: Durations) -> bool:
     return relative_width(*interval(rule, seen)) <= rule.width
 
 
-class Settled:
+class StoppingMonitor:
     """What a stopping rule sees of a study under way: runs in the order of their beginning, up to the first that has not ended.
 
     Runs that end early would otherwise be seen before those that take long, and the quantile would look small. ``precise``:

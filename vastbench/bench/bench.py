@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vastbench.bench.launches import bury_killed_runs, metered_at_most_usd, sitting_seed, spent_at_most_usd
+from vastbench.bench.launches import launch_seed, metered_at_most_usd, record_killed_runs, spent_at_most_usd
 from vastbench.clock import Clock
 from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, SettingsError, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
@@ -31,7 +31,7 @@ from vastbench.record.run import Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
-from vastbench.rental.lease import Account, clear_no
+from vastbench.rental.lease import Account, certainly_not_created
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
 from vastbench.scenarios.drill import run_scenario
@@ -57,9 +57,9 @@ class Bench:
     Use it in a with-block. ``speed`` is emulated seconds per real second. ``budget_usd`` is what all runs of this bench
     together may cost at their worst, beside what open leases of others may; live it is required. ``max_instances``: how many
     instances may exist at once, those of other processes with the same store included. ``study`` names the study that this
-    bench makes runs of (see :func:`~vastbench.bench.workers.run_study`): then the budget covers what earlier sittings spent,
-    too, the runs that a killed one left are stored as killed, and ``seed`` is the seed of its first sitting
-    (:func:`~vastbench.bench.launches.sitting_seed` has those of the others).
+    bench makes runs of (see :func:`~vastbench.bench.workers.run_study`): then the budget covers what earlier launches spent,
+    too, the runs that a killed one left are stored as killed, and ``seed`` is the seed of its first launch
+    (:func:`~vastbench.bench.launches.launch_seed` has those of the others).
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Bench:
             mine = self._owner["id"]
             stack.enter_context(Heartbeat(lambda: self.store.beat(mine), lambda: self.store.retire(mine)))
             close_after_dead_emulators(self.store)
-            self.store.take_in_unsaved()
+            self.store.take_in_pending_runs()
             if self.live:
                 key = self.settings.require_key()
                 self.api = stack.enter_context(VastApi(self.settings.vast_url, key, clock=self.clock))
@@ -145,14 +145,14 @@ class Bench:
             else:
                 from vastbench.emulator import Emulator
 
-                self._seed = self._seed_of_this_sitting()
+                self._seed = self._seed_of_this_launch()
                 emulator = Emulator(self.profile, seed=self._seed, speed=self.clock.speed, truth=self._truth)
                 stack.enter_context(emulator)
                 self.emulator = emulator
                 self.api = stack.enter_context(VastApi(emulator.url, emulator.api_key, clock=self.clock))
             self._watch = Watch(self.api, self.clock)
             stack.callback(self._watch.close)
-            budget = self._go_on()
+            budget = self._account_for_earlier_launches()
             account = Account(self.api, self._watch, self.store, self.clock)
             self._provisioner = Provisioner(account, budget=budget, max_instances=self.max_instances, owner=self._owner)
             self._stack = stack.pop_all()
@@ -207,8 +207,8 @@ class Bench:
     def open_study(self, repeats: int, conditions: Conditions | None = None, *, stopping: StoppingRule | None = None) -> Study:
         """Write this bench's study down, or go on with the one that is there; its runs are made by ``run_study``.
 
-        ``repeats`` are the most that it makes, if it is ``stopping`` on a rule. The rule may change from sitting to sitting:
-        its interval holds for whoever decides when to stop.
+        ``repeats`` are the most that it makes, if it is ``stopping`` on a rule. The rule may change from launch to launch:
+        its interval holds whenever the study stops.
 
         Raises UsageError when the bench has no study, for an unfit number of repeats, and when the study was begun under
         other conditions.
@@ -291,17 +291,17 @@ class Bench:
     def _rent_nothing_more(self) -> None:
         self._closing = True
 
-    def _seed_of_this_sitting(self) -> int | None:
+    def _seed_of_this_launch(self) -> int | None:
         from vastbench.emulator.profile import load
 
-        number = self.store.begin_sitting(self.study) if self.study else 0
+        number = self.store.begin_launch(self.study) if self.study else 0
         seed = load(self.profile).seed if self.seed is None and number else self.seed
-        return sitting_seed(seed, number)
+        return launch_seed(seed, number)
 
-    def _go_on(self) -> Budget | None:
-        """Account for what earlier sittings of the study left; the budget, if there is one."""
+    def _account_for_earlier_launches(self) -> Budget | None:
+        """Account for what earlier launches of the study left; the budget, if there is one."""
         if self.study and self.store.announced(self.study):
-            bury_killed_runs(self.store, self.store.study(self.study))
+            record_killed_runs(self.store, self.store.study(self.study))
         return None if self.budget_usd is None else Budget(self.budget_usd, others=self._taken_elsewhere_usd)
 
     def _taken_elsewhere_usd(self) -> float:
@@ -323,9 +323,9 @@ class Bench:
                 "Left over by processes that have ended, and perhaps billing: %s. Close it: vastbench reap --live", shown
             )
 
-    def reap(self, *, dry_run: bool = False, heard: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
+    def reap(self, *, dry_run: bool = False, on_finding: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
         """Close what dead owners left on this bench's marketplace (see :func:`vastbench.rental.reap.reap`)."""
-        return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, heard=heard)
+        return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, on_finding=on_finding)
 
     def _open_elsewhere(self) -> list[LeaseRow]:
         """The open leases on this marketplace that are not this bench's."""
@@ -349,7 +349,7 @@ def _spent(run: Run, error: BaseException | None) -> float | None:
     if isinstance(error, LeaseNotClosed):
         return None
     if run.resources.get("instance_id") is None:
-        nothing_rented = isinstance(error, (NoOffer, BudgetRefused)) or (error is not None and clear_no(error))
+        nothing_rented = isinstance(error, (NoOffer, BudgetRefused)) or (error is not None and certainly_not_created(error))
         return 0.0 if nothing_rented else None
     return metered_at_most_usd(run.cost)
 

@@ -1,4 +1,4 @@
-"""One sitting of a study: what earlier sittings spent and left behind, and how the emulator's draws go on after them."""
+"""One launch of a study: what earlier launches spent and left behind, and how the emulator's draws go on after them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vastbench.rental.budget import worst_usd
 from vastbench.store import Store
 
 
-def sitting_seed(seed: int | None, number: int) -> int | None:
-    """The emulator's seed for the sitting of that ``number``, from 0.
+def launch_seed(seed: int | None, number: int) -> int | None:
+    """The emulator's seed for the launch of that ``number``, from 0.
 
-    The first sitting uses ``seed`` itself; another must not draw the same again, and takes 32 bits of the SHA-256 of
+    The first launch uses ``seed`` itself; another must not draw the same again, and takes 32 bits of the SHA-256 of
     ``SEED/NUMBER``. None stays None: the emulator then draws at random.
     """
     if seed is None or number == 0:
@@ -28,7 +28,7 @@ def sitting_seed(seed: int | None, number: int) -> int | None:
     return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4])
 
 
-def bury_killed_runs(store: Store, study: Study) -> list[Run]:
+def record_killed_runs(store: Store, study: Study) -> list[Run]:
     """Store the announced runs whose process has ended as killed: censored, without phases and without a total.
 
     Runs of living processes are left alone, and those of which nobody can tell. Returns what was stored.
@@ -41,7 +41,7 @@ def bury_killed_runs(store: Store, study: Study) -> list[Run]:
         try:
             store.save_run(run)
         except StoreError:
-            if not store.has_run(run.id):  # stored meanwhile, by its own process or by another sitting
+            if not store.has_run(run.id):  # stored meanwhile, by its own process or by another launch
                 raise
     return buried
 

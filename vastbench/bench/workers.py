@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.stopping import Settled
+from vastbench.analysis.stopping import StoppingMonitor
 from vastbench.errors import (
     BudgetRefused,
     Interrupted,
@@ -33,7 +33,7 @@ from vastbench.interrupts import shield
 from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.recorder import Listener
 from vastbench.record.run import STOPPED_BY_US, Run
-from vastbench.record.study import Doing, EndedBy, Study, StudyListener, StudyProgress, check_plan
+from vastbench.record.study import EndedBy, Study, StudyListener, StudyProgress, WorkerStatus, check_plan
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
@@ -69,12 +69,12 @@ def run_study(
     study = bench.store.study(study.name)
     if len(study.made) >= study.wanted:
         return study
-    settled = Settled(study.stopping, study.made)
+    settled = StoppingMonitor(study.stopping, study.made)
     ended_by = EndedBy.PRECISION if settled.precise else None
     if ended_by is None:
         bench.store.end_study(study.name, None)
         workers = min(workers, bench.max_instances or workers)
-        crew = _Crew(bench, study, workers, listener or (lambda _: None), settled, minutes)
+        crew = Workers(bench, study, workers, listener or (lambda _: None), settled, minutes)
         crew.work()
         ended_by = crew.ended_by
     if ended_by is not None:
@@ -85,12 +85,13 @@ def run_study(
     return study
 
 
-class _Crew:
-    """The workers of one sitting and what they have done so far."""
+class Workers:
+    """The workers of one launch and what they have done so far."""
 
     def __init__(
-        self, bench: Bench, study: Study, workers: int, listener: StudyListener, settled: Settled, minutes: float | None
+        self, bench: Bench, study: Study, workers: int, listener: StudyListener, settled: StoppingMonitor, minutes: float | None
     ) -> None:
+        """Take the study, how many workers, who hears of them, and when to end."""
         self.ended_by: EndedBy | None = None
         self._settled = settled
         self._until = math.inf if minutes is None else time.monotonic() + 60 * minutes
@@ -165,7 +166,7 @@ class _Crew:
                     return
                 self._note(place, number, run)
         except Interrupted as stopped:
-            # Whoever stopped the bench knows why; alone it would be news.
+            # A stopped bench is known to have stopped; an interruption of its own is news.
             with self._lock:
                 if not self._bench.clock.stopping.is_set():
                     self._error = self._error or stopped
@@ -179,11 +180,11 @@ class _Crew:
     def _hears(self, place: int, number: int) -> Listener:
         def listen(name: PhaseName, phase: Phase | None) -> None:
             if phase is None:
-                self._tell(place, Doing(number, name, self._bench.clock.now()))
+                self._tell(place, WorkerStatus(number, name, self._bench.clock.now()))
 
         return listen
 
-    def _tell(self, place: int, doing: Doing | None) -> None:
+    def _tell(self, place: int, doing: WorkerStatus | None) -> None:
         with self._lock:
             workers = (*self._now.workers[:place], doing, *self._now.workers[place + 1 :])
             self._now = replace(self._now, workers=workers)

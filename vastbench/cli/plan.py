@@ -111,8 +111,8 @@ def _show(made: Plan, place: str) -> None:
         print(f"Every run is taken to be on a machine of its own; {made.workers} at once. Stopping by itself: {_command(rule)}")
         print(_on_repeats(made))
     print(
-        f"\nIt rests on {made.source_runs} runs on {made.machines} machines: {place}. {made.never} of them did not end it; the "
-        f"quantile is {made.estimate_s:.1f} s now. A mean run takes {made.run_s:.0f} s"
+        f"\nIt rests on {made.source_runs} runs on {made.machines} machines: {place}. {made.never} of them never reached it; "
+        f"the quantile is {made.estimate_s:.1f} s now. A mean run takes {made.run_s:.0f} s"
         + ("" if math.isnan(made.run_usd) else f" and costs {usd_text(made.run_usd)} by meter")
         + ", failures included."
     )

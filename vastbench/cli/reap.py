@@ -74,7 +74,7 @@ def offer_left_over(bench: Bench, *, ask: bool) -> None:
     to_close = [one for one in bench.reap(dry_run=True) if one.verdict in ("to close", "too early")]
     if not to_close or (ask and not _agree(to_close)):
         return
-    if error := not_closed(bench.reap(heard=_tell)):
+    if error := not_closed(bench.reap(on_finding=_tell)):
         raise error
 
 
@@ -88,7 +88,7 @@ def _reap(store: Store, api_key_file: object, dry_run: bool, yes: bool) -> list[
         to_close = [one for one in planned if one.verdict in ("to close", "too early")]
         if dry_run or not to_close or not (yes or _agree(to_close)):
             return planned
-        return reap_all(api, watch, store, api.clock, heard=_tell)
+        return reap_all(api, watch, store, api.clock, on_finding=_tell)
 
 
 def _notify(store: Store, findings: list[Finding], told: set[str]) -> None:

@@ -1,6 +1,6 @@
 """One rented instance: its status as a function of the emulated clock and a drawn schedule, and its meters.
 
-Whoever looks first after a step is due applies it, with the reading at which it was due; the truth log gets that reading. So
+The first reader after a step is due applies it, with the reading at which it was due; the truth log gets that reading. So
 what clients see and what the log says cannot drift apart, however late a timer fires.
 """
 

@@ -22,7 +22,7 @@ MOST_REPEATS, MOST_WORKERS = 100_000, 64
 
 
 class EndedBy(StrEnum):
-    """The rule that ended a study, or its last sitting."""
+    """The rule that ended a study, or its last launch."""
 
     PRECISION = "precision"
     REPEATS = "repeats"
@@ -36,7 +36,7 @@ class Study(Shown):
 
     ``repeats``: how many runs are wanted. ``conditions``: what every run asked for (see
     :class:`~vastbench.record.conditions.Conditions`), ``source`` (``emulator`` or ``live``) and the emulator's ``profile``.
-    ``stopping``: the rule on which it may end before its repeats are made. ``ended_by``: the rule that ended its last sitting;
+    ``stopping``: the rule on which it may end before its repeats are made. ``ended_by``: the rule that ended its last launch;
     None while it goes on, and when no rule did.
     """
 
@@ -123,7 +123,7 @@ def check_plan(name: str, repeats: int = 1, workers: int = 1) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class WorkerStatus:
     """What a worker is doing: the number of its run (from 1), the phase, and the clock reading since when."""
 
     run: int
@@ -135,8 +135,8 @@ class Doing:
 class StudyProgress:
     """Where a study stands, at one moment.
 
-    ``made``, ``passed`` and ``spent_usd`` (by meter) count earlier sittings too. ``left_s``: real seconds until the end at
-    the pace of this sitting, None before its first run has ended. ``speed``: clock seconds per real second.
+    ``made``, ``passed`` and ``spent_usd`` (by meter) count earlier launches too. ``left_s``: real seconds until the end at
+    the pace of this launch, None before its first run has ended. ``speed``: clock seconds per real second.
     ``workers``: what each is doing, None for nothing. ``ended``: the run that has just ended, if that is the news.
     """
 
@@ -147,7 +147,7 @@ class StudyProgress:
     spent_usd: float
     left_s: float | None
     speed: float
-    workers: tuple[Doing | None, ...]
+    workers: tuple[WorkerStatus | None, ...]
     ended: Run | None = None
 
     @property

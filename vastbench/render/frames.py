@@ -16,7 +16,7 @@ SHARES = {"share", "rate"}
 """Words in a column's name that make its values parts of 1."""
 
 
-def neat(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
+def format_frame(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     """The columns ``names`` of ``frame`` (all, if none is named) as text to be read, the first of them as the row labels.
 
     Seconds get 2 decimals, prices per hour 4 and other USD 6, as a run's transfer costs millionths; shares and rates

@@ -132,7 +132,7 @@ def stopping_text(study: Study) -> str:
     seen = observations(phases_table(study.made), rule.quantity)
     low, high = interval(rule, seen)
     independent = worth(seen.upper, seen.machine, rule.quantile, rule.confidence)
-    counted = f"{len(seen)} runs" + (f" worth {independent:.0f} on different machines" if independent < len(seen) else "")
+    counted = f"{len(seen)} runs" + (f" (effective n {independent:.0f})" if independent < len(seen) else "")
     width = relative_width(low, high)
     found = f"has no interval yet, from {counted}"
     if math.isfinite(width):

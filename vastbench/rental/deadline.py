@@ -31,7 +31,7 @@ COMMAND_S = 20.0
 
 
 @contextmanager
-def kept(lease: Lease, session: Session, clock: Clock, deadline: datetime, last: datetime) -> Iterator[None]:
+def extending_deadline(lease: Lease, session: Session, clock: Clock, deadline: datetime, last: datetime) -> Iterator[None]:
     """Move the instance's ``deadline`` on, in the store and in its switch, while the body runs; never beyond ``last``.
 
     A drill of less than a minute is not disturbed. What cannot be moved stays as it is: then the switch may end the run.

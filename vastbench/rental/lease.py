@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 LISTED_WITHIN_S = 60.0
 """Clock seconds that the list may lag behind a create: so long the label of one that named no instance is looked for."""
 
-CLEAR_NO: dict[str, frozenset[int]] = {
+NOT_CREATED: dict[str, frozenset[int]] = {
     # documented for PUT /asks/{id}/ (API reference of the marketplace)
     "invalid_args": frozenset({400, 403, 404}),
     "invalid_price": frozenset({400}),
@@ -147,15 +147,15 @@ class Terms:
 class Lease:
     """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
 
-    ``believed``: the marketplace said in so many words that it made this instance; otherwise only the list and the instance's
-    own page, together, can say that it is ours.
+    ``id_confirmed``: the marketplace said in so many words that it made this instance; otherwise only the list and the
+    instance's own page, together, can say that it is ours.
     """
 
     account: Account
     identity: Identity
     instance_id: int
     created: Moment
-    believed: bool = True
+    id_confirmed: bool = True
     destroyed: Moment | None = None
     verdict: str | None = None
 
@@ -204,7 +204,7 @@ class Lease:
         What the create named is ours unless the list contradicts; what only carries our label is ours where its own page says
         so too. Raises LeaseNotClosed, and nothing is destroyed, when that leaves nothing that is ours for certain.
         """
-        if not self.believed:
+        if not self.id_confirmed:
             found = _find(self.account, self.identity)
             if found is not None:
                 self._be(found)
@@ -212,7 +212,7 @@ class Lease:
                 raise self._not_closed(f"instance {shown.id} is not ours: its label is {shown.label!r}")
             return
         try:
-            listed = [one for page in self.account.watch.look(self.created.upper) for one in page.value]
+            listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
         except ApiError as error:
             log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
             return
@@ -276,7 +276,7 @@ class Lease:
         look_at = since
         while True:
             try:
-                pages = self.account.watch.look(look_at)
+                pages = self.account.watch.poll(look_at)
                 look_at = pages[0].sent + SHORTEST_PERIOD_S
                 seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
                 if not seen:
@@ -368,7 +368,7 @@ def _undo(account: Account, identity: Identity, error: BaseException, made: int 
 
     Raises ApiUnreadable when there was an instance although the answer said clearly that there was none.
     """
-    journal, label, said_no = account.journal, identity.label, clear_no(error)
+    journal, label, said_no = account.journal, identity.label, certainly_not_created(error)
     if made is None:
         try:
             made = _find(account, identity)
@@ -384,7 +384,7 @@ def _undo(account: Account, identity: Identity, error: BaseException, made: int 
             _note(journal, label, verdict="unknown", note=note[:300])
             return
     _note(journal, label, state="held", instance_id=made, note=f"{NOT_NAMED}{error}"[:300])
-    lease = Lease(account, identity, made, Moment.between(before, account.clock.now(), "action"), believed=False)
+    lease = Lease(account, identity, made, Moment.between(before, account.clock.now(), "action"), id_confirmed=False)
     account.held.add(lease)
     lease.close()
     if said_no:
@@ -396,8 +396,8 @@ def _undo(account: Account, identity: Identity, error: BaseException, made: int 
         ) from error
 
 
-def clear_no(error: BaseException) -> bool:
-    """Whether a create that ended in ``error`` was not sent, or was refused in the marketplace's own words (``CLEAR_NO``).
+def certainly_not_created(error: BaseException) -> bool:
+    """Whether a create that ended in ``error`` was not sent, or was refused in the marketplace's own words (``NOT_CREATED``).
 
     Even that is no proof that nothing exists: whatever repeats calls on the way may show the refusal of the second.
     """
@@ -408,7 +408,7 @@ def clear_no(error: BaseException) -> bool:
     if isinstance(error, RateLimited) and TOO_FREQUENT in error.message:  # which it says without a code, too
         return True
     code = "no_such_ask" if isinstance(error, OfferGone) and "no_such_ask" in error.message else error.code
-    return error.status in CLEAR_NO.get(code or "", ())
+    return error.status in NOT_CREATED.get(code or "", ())
 
 
 def _find(account: Account, identity: Identity) -> int | None:
@@ -421,7 +421,7 @@ def _find(account: Account, identity: Identity) -> int | None:
     while True:
         last = clock.now() - began >= LISTED_WITHIN_S
         try:
-            pages = account.watch.look(clock.now())
+            pages = account.watch.poll(clock.now())
             unclear = ""
             for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
                 if identity.proven_by(account.api.get_instance(found).value):

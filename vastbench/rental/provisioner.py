@@ -29,9 +29,9 @@ from vastbench.record.recorder import Recorder, cause_of, outcome_of, summary_of
 from vastbench.record.run import Attempt
 from vastbench.rental.boot import wait_running
 from vastbench.rental.budget import Budget
-from vastbench.rental.deadline import kept
+from vastbench.rental.deadline import extending_deadline
 from vastbench.rental.label import Label
-from vastbench.rental.lease import Account, Lease, Terms, clear_no, hold
+from vastbench.rental.lease import Account, Lease, Terms, certainly_not_created, hold
 from vastbench.rental.login import probes_of, wait_ssh
 from vastbench.rental.offers import choose, query
 from vastbench.rental.startup import SHORTEST_S, onstart
@@ -154,7 +154,7 @@ class Provisioner:
             rental.probes, rental.used = ready.probes, ready.session.endpoint
             stack.callback(ready.session.close)
             last = terms.deadline + timedelta(seconds=clock.real_s(conditions.lifetime_s - conditions.unattended_s))
-            stack.enter_context(kept(lease, ready.session, clock, terms.deadline, last))
+            stack.enter_context(extending_deadline(lease, ready.session, clock, terms.deadline, last))
             yield Machine(terms.offer, lease, running, ready)
 
     @contextmanager
@@ -224,7 +224,11 @@ class Provisioner:
                     Attempt(number, outcome_of(error), offer.id, offer.machine_id, None, cause_of(error), summary_of(error))
                 )
                 # Only after a clear no can another create not make a second instance.
-                if not isinstance(error, (OfferGone, RateLimited)) or not clear_no(error) or number == conditions.attempts:
+                if (
+                    not isinstance(error, (OfferGone, RateLimited))
+                    or not certainly_not_created(error)
+                    or number == conditions.attempts
+                ):
                     raise
                 if isinstance(error, RateLimited):
                     clock.rest(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))

@@ -96,11 +96,11 @@ def reap(
     clock: Clock,
     *,
     dry_run: bool = False,
-    heard: Callable[[Finding], None] = lambda _: None,
+    on_finding: Callable[[Finding], None] = lambda _: None,
 ) -> list[Finding]:
     """Close every lease and instance that a dead owner left on the marketplace of ``api``; what became of each.
 
-    ``heard`` is called with each finding as it is made. It waits for creates that may still be late, which takes at most
+    ``on_finding`` is called with each finding as it is made. It waits for creates that may still be late, which takes at most
     LATE_CREATE_S; lists that cannot be read meanwhile prolong that, and UNREADABLE of them in a row end it. Then the SSH keys
     of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing waited for. Raises ApiError when
     the list cannot be read, a few times in a row: nothing is closed by such a list. Raises StoreError when the store refuses.
@@ -124,7 +124,7 @@ def reap(
         for finding in found:
             if finding.verdict != TOO_EARLY:
                 decided[finding.label] = finding
-                heard(finding)
+                on_finding(finding)
         if dry_run:
             return [*decided.values(), *early]
         if not early:  # nothing is, or somebody else has closed it
@@ -149,7 +149,7 @@ class _Look:
         """One look at everything that is not decided yet, by label."""
         leases = {row.label: row for row in self.store.leases()}
         beats = _beats(self.store, [row for row in leases.values() if row.state != "closed"])
-        listed = [one for page in self.watch.look(self.clock.now()) for one in page.value]
+        listed = [one for page in self.watch.poll(self.clock.now()) for one in page.value]
         # A lease stands in the store before its instance can be listed; read again, none of those listed lacks one by chance.
         opened = {row.label: row for row in self.store.leases(open_only=True)}
         found: list[_Task | Finding] = [self._lease(row, beats, listed) for row in opened.values() if row.label not in decided]
@@ -237,7 +237,7 @@ class _Look:
         identity = Identity(row.label, opened, row.machine_id)
         account = Account(self.api, self.watch, self.store, self.clock)
         lease = Lease(account, identity, row.instance_id, seen)
-        lease.believed = not row.note.startswith(NOT_NAMED)
+        lease.id_confirmed = not row.note.startswith(NOT_NAMED)
         try:
             if not self.store.adopt(row, reopen=task.reopen):
                 return finding("left", "somebody else closed it meanwhile")

@@ -95,7 +95,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("known within s", _bounds),
         Column("machines", _machines),
         Column("design effect", _tenths("design_effect")),
-        Column("worth runs", _tenths("effective_n")),
+        Column("effective n", _tenths("effective_n")),
     ),
     "outcomes": (
         Column("outcome", value("outcome"), number=False),

@@ -1,7 +1,7 @@
 """Who is to be told of what: receivers of webhooks in the store, and the deliveries to them.
 
 A delivery is ``pending`` until it is ``delivered`` or ``failed`` for good. Several processes may deliver from one store:
-whoever claims a row first sends it, and a claim ends by itself when its holder dies.
+the first to claim a row sends it, and a claim ends by itself when its holder dies.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Store(Transactions):
         self._add(save, there=_is_run(run.id))
 
     def save_run_or_keep(self, run: Run) -> None:
-        """Write a finished run; when the store refuses, keep it in a file for :meth:`take_in_unsaved`.
+        """Write a finished run; when the store refuses, keep it in a file for :meth:`take_in_pending_runs`.
 
         The StoreError that is raised then names the file.
         """
@@ -75,7 +75,7 @@ class Store(Transactions):
                 hint=f"{error.hint} The next command on this store takes the run in.",
             ) from None
 
-    def take_in_unsaved(self) -> list[str]:
+    def take_in_pending_runs(self) -> list[str]:
         """Store the runs that :meth:`save_run_or_keep` kept in files, and remove the files; the ids of those stored.
 
         A run that is there already is only removed. A file that is no run, or whose run is refused again, is left and named
@@ -168,7 +168,7 @@ class Store(Transactions):
         return self.study(name)
 
     def end_study(self, name: str, ended_by: EndedBy | None) -> None:
-        """Write down which rule ended the study's sitting; None when it goes on."""
+        """Write down which rule ended the study's launch; None when it goes on."""
         this = tables.studies.c.name == name
 
         def end(connection: sa.Connection) -> None:
@@ -218,8 +218,8 @@ class Store(Transactions):
 
         return self._write(announce)
 
-    def begin_sitting(self, study: str) -> int:
-        """Write down that a sitting of ``study``, which need not exist yet, begins; its number, from 0."""
+    def begin_launch(self, study: str) -> int:
+        """Write down that a launch of ``study``, which need not exist yet, begins; its number, from 0."""
         of_study = sa.select(sa.func.count()).where(tables.sittings.c.study == study)
 
         def begin(connection: sa.Connection) -> int:

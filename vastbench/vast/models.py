@@ -152,8 +152,8 @@ class Instance(_Model):
     """A rented machine as the list or its own page shows it. Everything but the id may be missing at any time.
 
     ``actual_status`` None: accepted, nothing on the host yet. ``start_date`` is an epoch time in seconds; prices are USD per
-    hour, ``inet_*_cost`` USD per GB. Fields that change with every look (load, remaining time) are left out, so that two
-    looks at an unchanged instance are equal.
+    hour, ``inet_*_cost`` USD per GB. Fields that change with every poll (load, remaining time) are left out, so that two
+    polls of an unchanged instance are equal.
     """
 
     id: Id

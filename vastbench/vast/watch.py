@@ -4,7 +4,7 @@
 
     Watch ── one thread: the whole paged list, send to send one period ──┬── Following 900: sightings → wait_until → Moment
        │                                                                 └── Following 901: …
-       └── look: whoever needs the list itself shares the same reads, so that an account's list is never read twice at once
+       └── poll: who needs the list itself shares the same reads, so that an account's list is never read twice at once
 
 A poll that fails in passing is no observation: it is counted, and the bounds of whatever happened meanwhile stay honest
 because they are taken from the polls that were answered.
@@ -29,7 +29,7 @@ from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.models import Instance
 
 SHORTEST_PERIOD_S = 1.0
-"""Clock seconds that the marketplace demands between two looks at the list."""
+"""Clock seconds that the marketplace demands between two polls of the list."""
 
 LONGEST_PERIOD_S = 10.0
 SLOWER = 1.1
@@ -38,7 +38,7 @@ SLOWER = 1.1
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One look at one instance: when it was asked for and answered, in clock seconds, and what was seen.
+    """One poll of one instance: when it was asked for and answered, in clock seconds, and what was seen.
 
     ``instance`` None: the whole list was readable and lacks it.
     """
@@ -160,7 +160,7 @@ class Following:
         return DeadlineExceeded(message, waited_for=waited_for, last_seen=last, hint="Allow more time or take another offer.")
 
     def _see(self, sighting: Sighting) -> None:
-        # A look that was asked for before the instance existed says nothing about it.
+        # A poll that was sent before the instance existed says nothing about it.
         if sighting.sent < self.since:
             return
         with self._news:
@@ -214,10 +214,10 @@ class Watch:
         self._asked = -math.inf
         self._read: list[Answer[list[Instance]]] | Exception = []
 
-    def look(self, after: float) -> list[Answer[list[Instance]]]:
+    def poll(self, after: float) -> list[Answer[list[Instance]]]:
         """The whole list, page by page, asked for at the clock reading ``after`` or later; once.
 
-        Threads that look at the same time share one read and its error. Raises ApiError. It works without followers and after
+        Threads that poll at the same time share one read and its error. Raises ApiError. It works without followers and after
         :meth:`close`.
         """
         with self._reading:
@@ -245,7 +245,7 @@ class Watch:
         return following
 
     def close(self) -> None:
-        """Stop polling; whoever still waits is told by Interrupted."""
+        """Stop polling; every waiting thread gets Interrupted."""
         self._fail_all(Interrupted("The watch over the account's instances was closed."))
         with self._lock:
             thread = self._thread
@@ -271,7 +271,7 @@ class Watch:
                 self._wake.clear()
             looked, due = due, self._clock.now() + self.period_s
             try:
-                pages = self.look(looked)
+                pages = self.poll(looked)
             except (ApiUnreachable, ApiUnreadable, RateLimited) as error:
                 if isinstance(error, RateLimited):
                     self.period_s = min(self.period_s * SLOWER, LONGEST_PERIOD_S)

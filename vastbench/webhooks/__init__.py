@@ -1,4 +1,4 @@
-"""Signed notifications of what happens, to whoever asked for them; nothing ever waits for one."""
+"""Signed notifications of what happens; nothing ever waits for one."""
 
 from vastbench.webhooks.events import Event
 from vastbench.webhooks.notifier import Notifier

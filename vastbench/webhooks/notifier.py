@@ -4,7 +4,7 @@
 
     a run ends ── notify: a queue in memory ──► one thread: rows in the store, synced ──► signed requests ──► rows settled
 
-Whoever notifies waits for nothing and meets no error. What could not be delivered stays in the store, for the next bench with
+Notifying never blocks or raises. What could not be delivered stays in the store, for the next bench with
 that store and for ``vastbench webhooks deliveries --retry``.
 """
 

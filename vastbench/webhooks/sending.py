@@ -58,7 +58,9 @@ def check_secret(secret: str) -> str:
     except (binascii.Error, ValueError):
         size = 0
     if not secret.startswith("whsec_") or not 24 <= size <= 64:
-        raise UsageError("The secret is none of Standard Webhooks.", hint="It is whsec_ and then 24 to 64 bytes in base64.")
+        raise UsageError(
+            "The secret is not a Standard Webhooks secret.", hint="It is whsec_ and then 24 to 64 bytes in base64."
+        )
     return secret
 
 
@@ -99,12 +101,12 @@ def deliver_due(
     *,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     stop: Callable[[], bool] = lambda: False,
-    told: Callable[[Delivery, Reply], None] = lambda _delivery, _reply: None,
+    on_delivery: Callable[[Delivery, Reply], None] = lambda _delivery, _reply: None,
 ) -> None:
     """Send every delivery whose time has come, one after the other, until there is none or ``stop`` says so.
 
-    ``told`` hears of each with its reply. A receiver that does not answer is left alone for the first gap, so that it holds up
-    nobody. Raises StoreError.
+    ``on_delivery`` hears of each with its reply. A receiver that does not answer is left alone for the first gap, so that it
+    holds up nobody. Raises StoreError.
     """
     configs: dict[int, WebhookConfig] = {}
     while not stop() and (claimed := outbox.claim(now())) is not None:
@@ -122,7 +124,7 @@ def deliver_due(
             again = now() + timedelta(seconds=max(GAPS_S[claimed.attempts - 1], asked_s))
             outbox.settle(claimed, PENDING, status=reply.status, error=error, next_try_at=again)
             outbox.postpone(config.id, now() + timedelta(seconds=max(GAPS_S[0], asked_s)))
-        told(claimed, reply)
+        on_delivery(claimed, reply)
 
 
 def _seconds(retry_after: str, now: datetime) -> float:

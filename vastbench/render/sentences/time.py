@@ -65,13 +65,13 @@ def longest(phases: pd.DataFrame) -> str:
 
 
 def phase_distributions(phases: pd.DataFrame) -> str:
-    """The longest phase: its median and its tail over all runs that reached it, and how many of these did not end it."""
+    """The longest phase: its median and its tail over all runs that reached it, and how many of these never reached its end."""
     if no_number(phases):
         return no_number(phases)
     row = top_row(phases)
     text = f"**{row['phase']}** took {_median(row, strong=True)}"
     if not known(row["median_s"]):
-        text = f"**{row['phase']}** has no median: {int(row['unfinished'])} of {_tries(row)} tries did not end it"
+        text = f"**{row['phase']}** has no median: {int(row['unfinished'])} of {_tries(row)} tries never reached its end"
     if known(row["p90_s"]):
         text += (
             f"; nine of ten end within {seconds(row['p90_s'])} ({reach(row['p90_low_s'], row['p90_high_s'], n=_tries(row))})"
