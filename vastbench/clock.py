@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from vastbench.errors import Interrupted, UsageError
 
+EMULATED_SPEED = 20.0
+"""Emulated seconds per real second unless told otherwise: a first look should take seconds."""
+
 MIN_SOCKET_TIMEOUT_S = 2.0
 """Real seconds below which a scaled network time limit never falls: sockets do not get faster with the clock."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vastbench.bench.launches import launch_seed, metered_at_most_usd, record_killed_runs, spent_at_most_usd
-from vastbench.clock import Clock
+from vastbench.clock import EMULATED_SPEED, Clock
 from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, SettingsError, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
@@ -69,7 +69,7 @@ class Bench:
         budget_usd: float | None = None,
         profile: str | Path = "default",
         seed: int | None = None,
-        speed: float = 1.0,
+        speed: float = EMULATED_SPEED,
         store: str | Path | None = None,
         api_key_file: Path | None = None,
         truth: Path | None = None,

@@ -44,22 +44,10 @@ KeyFile = Annotated[Optional[Path], typer.Option("--api-key-file", help="A file 
 Profile = Annotated[str, typer.Option("--profile", help="The emulator's behaviour: a name in data/profiles or a TOML file.")]
 Seed = Annotated[Optional[int], typer.Option("--seed", help="Repeat the same emulated draws.")]  # noqa: UP045
 Speed = Annotated[float, typer.Option("--speed", help="Emulated seconds per real second; 1 is real time.")]
-Gpu = Annotated[str, typer.Option("--gpu", help='The GPU\'s name on the marketplace; "any" for any.')]
-MaxPrice = Annotated[float, typer.Option("--max-price", help="At most this many USD per hour, disk included.")]
 Disk = Annotated[float, typer.Option("--disk", help="Disk in GB, at least 8.")]
-Image = Annotated[str, typer.Option("--image", help="The container image.")]
 OfStudy = Annotated[Optional[str], typer.Option("--study", help="Only the runs of this study.")]  # noqa: UP045
-BootDeadline = Annotated[float, typer.Option("--boot-deadline", help="Seconds to wait for status running.")]
-SshDeadline = Annotated[float, typer.Option("--ssh-deadline", help="Seconds to wait for SSH after running.")]
-BudgetUsd = Annotated[Optional[float], typer.Option("--budget", help="USD that this may cost at most; live it is required.")]  # noqa: UP045
-MaxInstances = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        "--max-instances", min=1, help="How many instances may exist at once, other processes' of this store included."
-    ),
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")]
 Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulator's log of the truth to this file.")]  # noqa: UP045
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")]
 
 
 def open_store(place: str | None, *, made: bool = True) -> Any:

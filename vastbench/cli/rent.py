@@ -3,98 +3,36 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import (
-    BootDeadline,
-    BudgetUsd,
-    Disk,
-    Gpu,
-    Image,
-    JsonOption,
-    KeyFile,
-    Live,
-    MaxInstances,
-    MaxPrice,
-    Profile,
-    Seed,
-    Speed,
-    SshDeadline,
-    StoreOption,
-    Truth,
-    Yes,
-    app,
-    open_store,
-    print_json,
-    share,
-)
+from vastbench.cli.app import JsonOption, Yes, app, open_store, print_json, share
+from vastbench.cli.options import Market, options
 from vastbench.errors import BudgetRefused, Interrupted, UsageError, exit_code_of
+from vastbench.record.conditions import Conditions
 from vastbench.record.document import run_to_dict
 from vastbench.rental.offers import query
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
-    from vastbench.record.conditions import Conditions
     from vastbench.record.study import Study
 
 
 @app.command()
-def run(
-    gpu: Gpu = "RTX 4090",
-    num_gpus: Annotated[int, typer.Option("--num-gpus", help="How many GPUs in the instance.")] = 1,
-    max_price: MaxPrice = 0.5,
-    min_reliability: Annotated[float, typer.Option("--min-reliability", help="The host's reliability, 0 to 1.")] = 0.9,
-    image: Image = "nvidia/cuda:12.1.0-base-ubuntu22.04",
-    disk: Disk = 20.0,
-    boot_deadline: BootDeadline = 600.0,
-    ssh_deadline: SshDeadline = 300.0,
-    profile: Profile = "default",
-    seed: Seed = None,
-    speed: Speed = 20.0,
-    live: Live = False,
-    budget: BudgetUsd = None,
-    max_instances: MaxInstances = None,
-    yes: Yes = False,
-    api_key_file: KeyFile = None,
-    store: StoreOption = None,
-    truth: Truth = None,
-    as_json: JsonOption = False,
-) -> None:
+@options
+def run(conditions: Conditions, market: Market, yes: Yes = False, as_json: JsonOption = False) -> None:
     """Rent one GPU, reach it over SSH, check it, destroy it; time every phase with its bounds.
 
     Free, on the emulator: vastbench run --profile cached --seed 1
 
     Live, spending money: vastbench run --live --budget 0.25
     """
-    from vastbench.bench.bench import Bench
-    from vastbench.record.conditions import Conditions
     from vastbench.render.progress import for_stderr
 
-    conditions = Conditions(
-        gpu_name=None if gpu == "any" else gpu.replace("_", " "),
-        num_gpus=num_gpus,
-        max_usd_per_hour=max_price,
-        min_reliability=min_reliability,
-        disk_gb=disk,
-        image=image,
-        boot_deadline_s=boot_deadline,
-        ssh_deadline_s=ssh_deadline,
-    )
-    bench = Bench(
-        live=live,
-        budget_usd=budget,
-        profile=profile,
-        seed=seed,
-        speed=speed,
-        store=store,
-        api_key_file=api_key_file,
-        truth=truth,
-        max_instances=max_instances,
-    )
-    with bench:
-        if live:
+    with market.bench() as bench:
+        if market.live:
             _agree(bench, conditions, ask=not yes)
         with for_stderr() as listener:
             done = bench.run(conditions, listener)
@@ -107,8 +45,10 @@ def run(
 
 
 @app.command()
+@options
 def study(
     context: typer.Context,
+    *,
     name: Annotated[str, typer.Option("--name", help="The study's name; an unfinished study of that name goes on.")],
     repeats: Annotated[
         Optional[int],  # noqa: UP045 (typer reads it at run time)
@@ -134,21 +74,9 @@ def study(
         Optional[float],  # noqa: UP045
         typer.Option("--stop-after", metavar="MINUTES", help="Begin no run after so many minutes of real time."),
     ] = None,
-    gpu: Gpu = "RTX 4090",
-    max_price: MaxPrice = 0.5,
-    image: Image = "nvidia/cuda:12.1.0-base-ubuntu22.04",
-    disk: Disk = 20.0,
-    boot_deadline: BootDeadline = 600.0,
-    ssh_deadline: SshDeadline = 300.0,
-    profile: Profile = "default",
-    seed: Seed = None,
-    speed: Speed = 20.0,
-    live: Live = False,
-    budget: BudgetUsd = None,
-    max_instances: MaxInstances = None,
+    conditions: Conditions,
+    market: Market,
     yes: Yes = False,
-    api_key_file: KeyFile = None,
-    store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Repeat the run under the same conditions until a study has all its repeats.
@@ -159,42 +87,22 @@ def study(
 
     Free, on the emulator: vastbench study --name first --repeats 12 --seed 1
     """
-    from vastbench.bench.bench import Bench
     from vastbench.bench.workers import run_study
-    from vastbench.record.conditions import Conditions
     from vastbench.record.stopping import StoppingRule
     from vastbench.record.study import check_plan
     from vastbench.render.progress import study_for_stderr
     from vastbench.render.text import stopping_text, study_text
 
     if resume:
-        there = _to_resume(context, name, store, live)
+        there = _to_resume(context, name, market)
         wanted, stopping, conditions = there.repeats, there.stopping, Conditions.of(there.conditions)
         if not _given(context, "profile"):  # a profile of the user's own is a file that only they know
-            profile = there.conditions.get("profile") or profile
+            market = replace(market, profile=there.conditions.get("profile") or market.profile)
     else:
         wanted = repeats if repeats is not None else 12 if stop_width is None else 300
         stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of)
-        conditions = Conditions(
-            gpu_name=None if gpu == "any" else gpu.replace("_", " "),
-            max_usd_per_hour=max_price,
-            disk_gb=disk,
-            image=image,
-            boot_deadline_s=boot_deadline,
-            ssh_deadline_s=ssh_deadline,
-        )
     check_plan(name, wanted, workers)
-    bench = Bench(
-        live=live,
-        budget_usd=budget,
-        profile=profile,
-        seed=seed,
-        speed=speed,
-        store=store,
-        api_key_file=api_key_file,
-        study=name,
-        max_instances=max_instances,
-    )
+    bench = market.bench(name)
     try:
         with bench:
             found = bench.open_study(wanted, conditions, stopping=stopping)
@@ -202,14 +110,14 @@ def study(
             if missing <= 0:
                 print(f"The study {name} is complete: no run was made.", file=sys.stderr)
             else:
-                if live:
+                if market.live:
                     _agree(bench, conditions, runs=missing, ask=not yes)
                 with study_for_stderr() as listener:
                     found = run_study(bench, found, workers=workers, listener=listener, minutes=stop_after)
             if as_json:
                 print_json(found.to_dict())
             else:
-                where = f" --store {store}" if store else ""
+                where = f" --store {market.store}" if market.store else ""
                 print(study_text(found))
                 if found.stopping:
                     print(f"\n{stopping_text(found)}")
@@ -222,10 +130,10 @@ def study(
         raise error
 
 
-CONDITIONS = (
-    *("repeats", "stop_width", "stop_quantile", "stop_of"),
-    *("gpu", "max_price", "image", "disk", "boot_deadline", "ssh_deadline"),
-)
+OF_THE_STUDY = {
+    **{name: f"--{name.replace('_', '-')}" for name in ("repeats", "stop_width", "stop_quantile", "stop_of")},
+    **{one.name: one.metadata["option"] for one in fields(Conditions)},
+}
 """The options of a study that --resume takes from the study itself."""
 
 
@@ -233,20 +141,20 @@ def _given(context: typer.Context, name: str) -> bool:
     return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
 
 
-def _to_resume(context: typer.Context, name: str, store: str | None, live: bool) -> Study:
+def _to_resume(context: typer.Context, name: str, market: Market) -> Study:
     """The study that is to go on. Raises NotFound for none, UsageError for options that would change it."""
-    given = [one for one in CONDITIONS if _given(context, one)]
+    given = [option for one, option in OF_THE_STUDY.items() if _given(context, one)]
     if given:
         raise UsageError(
-            f"--resume goes on under the study's own conditions, but --{given[0].replace('_', '-')} was given.",
+            f"--resume goes on under the study's own conditions, but {given[0]} was given.",
             hint="Leave it out, or leave out --resume and repeat the conditions.",
         )
-    with open_store(store, made=False) as opened:
+    with open_store(market.store, made=False) as opened:
         there: Study = opened.study(name)
-    if (there.conditions.get("profile") is None) is not live:
-        was = "on the marketplace at VAST_URL" if not live else "on the built-in emulator"
+    if (there.conditions.get("profile") is None) is not market.live:
+        was = "on the marketplace at VAST_URL" if not market.live else "on the built-in emulator"
         raise UsageError(
-            f"The study {name!r} was begun {was}.", hint="Add --live and --budget." if not live else "Leave out --live."
+            f"The study {name!r} was begun {was}.", hint="Leave out --live." if market.live else "Add --live and --budget."
         )
     return there
 

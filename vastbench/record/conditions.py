@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from vastbench.errors import UsageError
@@ -15,39 +15,48 @@ CLOSING_RESERVE_S = 300.0
 """Clock seconds beyond the deadlines that a lease may last: for the work itself and for destroying."""
 
 
+def asked(default: Any, option: str, about: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field that users set, under the name of the field in a notebook and as ``option`` on the command line.
+
+    ``about`` says in either place what it is, unit and all; a number lies between ``low`` and ``high``.
+    """
+    return field(default=default, metadata={"option": option, "about": about, "low": low, "high": high})
+
+
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What a run asks for.
+    """What a run asks for; each field says what it is in its metadata. Raises UsageError for what cannot be asked for.
 
-    ``max_usd_per_hour``: whole hourly price, GPU and disk together. ``min_reliability``: 0–1. Deadlines are clock seconds.
-    ``attempts``: how many creates may be sent while they are refused because the offer is gone or calls came too fast.
+    ``gpu_name`` may be written with underscores; "any", like None, is any GPU.
+
+    >>> Conditions(gpu_name="RTX_4090").gpu_name
+    'RTX 4090'
     """
 
-    gpu_name: str | None = "RTX 4090"
-    num_gpus: int = 1
-    max_usd_per_hour: float = 0.5
-    min_reliability: float = 0.9
-    disk_gb: float = 20.0
-    image: str = "nvidia/cuda:12.1.0-base-ubuntu22.04"
-    boot_deadline_s: float = 600.0
-    ssh_deadline_s: float = 300.0
-    attempts: int = 3
+    gpu_name: str | None = asked("RTX 4090", "--gpu", 'the GPU\'s name on the marketplace; "any" for any')
+    num_gpus: int = asked(1, "--num-gpus", "GPUs in the instance", 1, 64)
+    max_usd_per_hour: float = asked(0.5, "--max-price", "USD per hour at most, disk included", 0.001, 128)
+    min_reliability: float = asked(0.9, "--min-reliability", "the host's reliability at least, 0 to 1", 0, 1)
+    disk_gb: float = asked(20.0, "--disk", "GB of disk, at least 8", 8, 100_000)
+    image: str = asked("nvidia/cuda:12.1.0-base-ubuntu22.04", "--image", "container image")
+    boot_deadline_s: float = asked(600.0, "--boot-deadline", "seconds to wait for status running", 1, 86_400)
+    ssh_deadline_s: float = asked(300.0, "--ssh-deadline", "seconds to wait for SSH after running", 1, 86_400)
+    attempts: int = asked(3, "--attempts", "creates at most, while they are refused: offer gone, calls too fast", 1, 20)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be asked for. Raises UsageError."""
-        ranges = {
-            "num_gpus": ("number of GPUs", 1, 64),
-            "max_usd_per_hour": ("maximum price in USD per hour", 0.001, 128),
-            "min_reliability": ("minimum reliability", 0, 1),
-            "disk_gb": ("disk size in GB", 8, 100_000),
-            "boot_deadline_s": ("boot deadline in seconds", 1, 86_400),
-            "ssh_deadline_s": ("SSH deadline in seconds", 1, 86_400),
-            "attempts": ("number of attempts", 1, 20),
-        }
-        for name, (words, low, high) in ranges.items():
-            value = getattr(self, name)
+        """Refuse what cannot be asked for."""
+        if self.gpu_name is not None:
+            name = self.gpu_name.replace("_", " ")
+            object.__setattr__(self, "gpu_name", None if name == "any" else name)
+        for one in fields(self):
+            value, low, high = getattr(self, one.name), one.metadata["low"], one.metadata["high"]
+            if low is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise UsageError(f"The {words} ({name}) is {value!r}.", hint=f"Give a number from {low} to {high}.")
+                raise UsageError(
+                    f"{one.name} ({one.metadata['option']}) is {value!r}.",
+                    hint=f"It is {one.metadata['about']}: give a number from {low:g} to {high:g}.",
+                )
         if not self.image or any(c.isspace() for c in self.image):
             raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
 

@@ -1,0 +1,41 @@
+"""An option is the same wherever it stands: on both commands that rent, in the notebook that rents, in the library."""
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from papermill import inspect_notebook
+from typer.main import get_command
+
+from vastbench.bench.bench import Bench
+from vastbench.cli import app
+from vastbench.cli.options import Market
+from vastbench.record.conditions import Conditions
+
+COMMANDS = get_command(app).commands
+ASKED = {one.name: one for kind in (Conditions, Market) for one in fields(kind)}
+RENTS = Path(__file__).parents[2] / "notebooks/01-integration-test.ipynb"
+
+
+@pytest.mark.parametrize("command", ["run", "study"])
+@pytest.mark.parametrize("name", ASKED)
+def test_both_commands_take_every_option_with_its_words_and_default(command, name):
+    option = next(one for one in COMMANDS[command].params if one.name == name)
+    about = ASKED[name].metadata["about"]
+    assert option.opts == [ASKED[name].metadata["option"]]
+    assert (option.default, option.help.lower()) == (ASKED[name].default, f"{about}.".lower())
+
+
+def test_the_notebook_that_rents_has_the_same_words_and_defaults():
+    shown = inspect_notebook(str(RENTS))
+    common = shown.keys() & ASKED.keys()
+    assert {"gpu_name", "max_usd_per_hour", "image", "profile", "live", "budget_usd", "store"} <= common
+    for name in common - {"seed"}:  # a notebook shall show the same every time
+        assert shown[name]["default"].strip('"') == str(ASKED[name].default), name
+        assert shown[name]["help"].strip() == ASKED[name].metadata["about"], name
+
+
+def test_a_bench_has_the_defaults_of_the_command_line():
+    takes = inspect.signature(Bench.__init__).parameters
+    assert {one.name: takes[one.name].default for one in fields(Market)} == {one.name: one.default for one in fields(Market)}
