@@ -39,7 +39,7 @@ from vastbench.emulator import Emulator
 from vastbench.errors import RateLimited
 from vastbench.record.conditions import Conditions
 from vastbench.rental.label import read_label
-from vastbench.rental.offers import choose
+from vastbench.rental.offers import choose, query
 from vastbench.rental.startup import SWITCH_LOOK_S
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
@@ -299,7 +299,7 @@ FINISHED = re.compile(r"^(\d{8}T\d{6}-[0-9a-f]{6})  (?:passed|failed|censored)",
 def rent(api: VastApi, label: str) -> int:
     """An instance of somebody else."""
     wish = Conditions(max_usd_per_hour=5.0)
-    offer = choose(api.search_offers(wish.query()).value, wish)
+    offer = choose(api.search_offers(query(wish)).value, wish)
     return api.create_instance(offer.id, CreateRequest("ubuntu:22.04", 20.0, label)).value.new_contract
 
 

@@ -51,7 +51,7 @@ from vastbench.record.conditions import Conditions
 from vastbench.record.moments import Moment
 from vastbench.record.phases import PhaseName
 from vastbench.record.run import Run
-from vastbench.rental.offers import choose
+from vastbench.rental.offers import choose, query
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest
 from vastbench.vast.watch import SHORTEST_PERIOD_S
@@ -179,7 +179,7 @@ class Peer:
 
     def _rent(self) -> tuple[int, float]:
         for left in reversed(range(CONDITIONS.attempts)):
-            found = self._api.search_offers(CONDITIONS.query()).value
+            found = self._api.search_offers(query(CONDITIONS)).value
             with self._lock:
                 offer = choose([one for one in found if one.id not in self._taken], CONDITIONS)
                 self._taken.add(offer.id)

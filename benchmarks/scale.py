@@ -30,7 +30,7 @@ from pathlib import Path
 import pandas, scipy.stats  # noqa: F401 (whoever analyses has them; their import is not what is measured)
 
 from vastbench.analysis.bottleneck import shares, what_if
-from vastbench.analysis.survival.quantiles import curve_table
+from vastbench.analysis.durations import curve_table
 from vastbench.analysis.summary import outcomes, phase_summary
 from vastbench.io.tables import load
 from vastbench.record.phases import PhaseName

@@ -21,6 +21,8 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from vastbench.record.shown import before_showing
+
 if TYPE_CHECKING:
     from vastbench.analysis.frames import phases_table as phases_table
     from vastbench.analysis.frames import runs_from as runs_from
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
     from vastbench.render.progress import notebook_study as notebook_study_progress
     from vastbench.render.text import verdict as verdict
     from vastbench.store import Store as Store
+
+# It says how runs and studies show themselves.
+before_showing(lambda: import_module("vastbench.render"))
 
 _PLACES = {
     "Bench": ("vastbench.bench.bench", "Bench"),
@@ -119,6 +124,5 @@ def __getattr__(name: str) -> Any:
         return version("vastbench")
     if name not in _PLACES:
         raise AttributeError(f"module 'vastbench' has no attribute {name!r}")
-    import_module("vastbench.render")  # runs and studies show themselves
     module, attribute = _PLACES[name]
     return getattr(import_module(module), attribute)

@@ -29,8 +29,6 @@ def test_a_table_of_an_earlier_version_shows_the_same_figures(name, store):
 
 
 def test_the_runs_and_the_study_of_an_earlier_store_show_themselves_as_before(store):
-    import vastbench.render  # noqa: F401 (it says how)
-
     with Store.existing(store) as opened:
         assert {run.id: str(run) for run in opened.runs()} == EXPECTED["runs"]
         assert str(opened.study("old")) == EXPECTED["study"]

@@ -18,7 +18,7 @@ from vastbench.owner import owner
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome
 from vastbench.rental.budget import Budget, worst_usd
-from vastbench.rental.offers import choose
+from vastbench.rental.offers import choose, query
 
 SPEED = 60
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
@@ -155,7 +155,7 @@ def live(vast, tmp_path, monkeypatch):
 
 
 def worst_of_a_run(opened):
-    offer = choose(opened.api.search_offers(CONDITIONS.query()).value, CONDITIONS)
+    offer = choose(opened.api.search_offers(query(CONDITIONS)).value, CONDITIONS)
     return CONDITIONS.worst_case_usd(offer.usd_per_hour(CONDITIONS.disk_gb))
 
 

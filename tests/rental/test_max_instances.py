@@ -13,9 +13,9 @@ from tests.store.records import lease
 from vastbench.bench.workers import run_study
 from vastbench.emulator import Emulator
 from vastbench.owner import owner
+from vastbench.record import conditions
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.rental import provisioner as provision
 
 SPEED = 60
 
@@ -61,7 +61,7 @@ def test_a_run_waits_for_a_place_and_goes_on_when_one_is_free(live):
 
 
 def test_a_run_that_gets_no_place_ends_with_what_is_open_and_what_to_do(live, vast, monkeypatch):
-    monkeypatch.setattr(provision, "CLOSING_RESERVE_S", 10.0)
+    monkeypatch.setattr(conditions, "CLOSING_RESERVE_S", 10.0)
     take_the_place(live)
     before = len(vast.events)
     run = live.run(Conditions(boot_deadline_s=1, ssh_deadline_s=1))

@@ -141,7 +141,7 @@ class Kept:
 
     def __init__(self, failing=None):
         self.label, self.instance_id, self.alive = "vb", 1, True
-        self.journal, self.failing = self, failing
+        self.account, self.journal, self.failing = self, self, failing
         self.said = []
 
     def update_lease(self, label, **changes):
@@ -158,7 +158,7 @@ class Kept:
 
 def moved(kept, last=timedelta(hours=1)):
     now = datetime.now(UTC)
-    with keeper.kept(kept, kept, Clock(60), now + timedelta(seconds=600), now + last):
+    with keeper.extending_deadline(kept, kept, Clock(60), now + timedelta(seconds=600), now + last):
         time.sleep(1.4)
     return kept.said
 

@@ -14,6 +14,7 @@ from vastbench.analysis.frames import phases_table, runs_table
 from vastbench.bundled import shared
 from vastbench.io.prices import prices
 from vastbench.io.timings import read
+from vastbench.record.shown import _SHOWN_BY
 from vastbench.render.frames import format_frame
 from vastbench.render.sentences import artefacts
 from vastbench.render.wording import escaped
@@ -53,7 +54,8 @@ def test_no_object_that_displays_itself_shows_a_formula():
     nodes = [node for path in Path(vastbench.__file__).parent.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     displaying = {one.name for one in classes if re.search(r"def (_repr_|_ipython_display_)", ast.unparse(one))}
-    assert displaying == set(displayed)
+    assert displaying == {"Shown"}
+    assert {kind.__name__ for kind in _SHOWN_BY} == set(displayed)
     for one in displayed.values():
         assert formulas("text/html", one._repr_html_()) == []
 

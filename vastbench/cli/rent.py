@@ -13,7 +13,6 @@ from vastbench.cli.options import Market, options
 from vastbench.errors import BudgetRefused, Interrupted, UsageError, exit_code_of
 from vastbench.record.conditions import Conditions
 from vastbench.record.document import run_to_dict
-from vastbench.rental.offers import query
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
@@ -166,7 +165,7 @@ def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) ->
     """
     from vastbench.cli.reap import offer_left_over
     from vastbench.errors import clean
-    from vastbench.rental.offers import choose
+    from vastbench.rental.offers import choose, query
 
     offer_left_over(bench, ask=ask)
     offer = choose(bench.api.search_offers(query(conditions)).value, conditions)

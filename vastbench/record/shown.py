@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 _SHOWN_BY: dict[type, tuple[Callable[[Any], str], Callable[[Any], str]]] = {}
+_BEFORE: list[Callable[[], object]] = []
 
 
 def show(kind: type, text: Callable[[Any], str], html: Callable[[Any], str]) -> None:
@@ -13,14 +14,25 @@ def show(kind: type, text: Callable[[Any], str], html: Callable[[Any], str]) -> 
     _SHOWN_BY[kind] = text, html
 
 
+def before_showing(importer: Callable[[], object]) -> None:
+    """Call ``importer``, which registers the functions, before the first record is shown."""
+    _BEFORE.append(importer)
+
+
 class Shown:
-    """A record that shows itself once ``render`` is imported, which whatever hands it to a user does; else by its fields."""
+    """A record that shows itself."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
         """The record as text."""
-        return _SHOWN_BY[type(self)][0](self) if type(self) in _SHOWN_BY else repr(self)
+        return self._by()[0](self)
 
-    def _repr_html_(self) -> str | None:
-        return _SHOWN_BY[type(self)][1](self) if type(self) in _SHOWN_BY else None
+    def _repr_html_(self) -> str:
+        return self._by()[1](self)
+
+    def _by(self) -> tuple[Callable[[Any], str], Callable[[Any], str]]:
+        if type(self) not in _SHOWN_BY:
+            for importer in _BEFORE:
+                importer()
+        return _SHOWN_BY[type(self)]

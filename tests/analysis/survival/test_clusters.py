@@ -29,7 +29,7 @@ def test_the_correlation_is_that_of_the_analysis_of_variance():
     assert found.effective_n == pytest.approx(7 / found.design_effect)
     assert (found.n, found.machines) == (7, 3)
     assert found.largest_share == pytest.approx(3 / 7)
-    assert found.clustered
+    assert found.machines < found.n
 
 
 def test_a_known_share_of_variance_between_machines_is_found():
@@ -56,22 +56,19 @@ def test_without_repeats_every_value_counts():
         found = design(np.arange(1.0, 6), machine)
         assert (found.machines, found.design_effect, found.effective_n) == (5, 1, 5)
         assert math.isnan(found.icc)
-        assert not found.clustered
-        assert not found.dominated
+        assert found.machines == found.n
 
 
 def test_of_one_machine_alone_nothing_is_known_of_others():
     found = design(np.array([10.0, 11, 12]), np.full(3, 7))
     assert (found.machines, found.largest_share) == (1, 1)
     assert math.isnan(found.effective_n)
-    assert found.dominated
 
 
-def test_a_machine_with_more_than_half_of_the_successes_is_noticed():
+def test_the_largest_share_is_that_of_one_machine_in_the_successes():
     ended = np.array([10.0, 11, 12, 13, math.inf, math.inf])
-    assert not design(ended, np.array([1, 1, 2, 3, 4, 5])).dominated
-    assert design(ended, np.array([1, 1, 1, 3, 4, 5])).dominated
-    assert not design(np.array([10.0]), np.array([1])).dominated
+    assert design(ended, np.array([1, 1, 2, 3, 4, 5])).largest_share == 0.5
+    assert design(ended, np.array([1, 1, 1, 3, 4, 5])).largest_share == 0.75
 
 
 def test_no_value_and_values_of_0_are_no_trouble():

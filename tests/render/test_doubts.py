@@ -8,8 +8,8 @@ from vastbench.io.files import read_run
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.run import Run
+from vastbench.render.doubts import doubts
 from vastbench.render.sentences import NO_RUN
-from vastbench.report.doubts import doubts
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 
