@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TypeGuard
 
 from vastbench.report.text import clean
 
@@ -27,7 +28,7 @@ def plain(markdown: str) -> str:
     return re.sub(r"\\([\\`*_\[\]<>|$~&#])", r"\1", bare)
 
 
-def known(value: float | None) -> bool:
+def known(value: float | None) -> TypeGuard[float]:
     """Whether there is a finite number at all."""
     return value is not None and math.isfinite(value)
 
