@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vastbench.analysis.frames import COLUMNS, SCHEMA, conformed, phases_table
 from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError, clean
+from vastbench.plain import dumps
 from vastbench.report.files import read_runs
 from vastbench.resources import shared
 
@@ -72,7 +72,7 @@ def export(frame: pd.DataFrame, path: Path) -> None:
 
 def export_runs(runs: list[Run], path: Path) -> None:
     """Write runs as a JSON list of their records, losing nothing. Raises UsageError when that cannot be done."""
-    text = json.dumps([run.to_dict() for run in runs], indent=1, ensure_ascii=False, allow_nan=False)
+    text = dumps([run.to_dict() for run in runs], indent=1)
     _write(path, lambda target: target.write_text(text + "\n", encoding="utf-8"))
 
 

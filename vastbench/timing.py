@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 from vastbench.clock import Clock
 from vastbench.errors import BudgetRefused, DeadlineExceeded, Interrupted, VastbenchError
@@ -84,6 +85,22 @@ class Outcome(StrEnum):
     CENSORED = "censored"
 
 
+LARGEST, SMALLEST = 1e18, 1e-30
+
+
+def measurable(value: Any) -> Any:
+    """Whether a number can have been measured, or which of an array: finite, and so far from a float's limits that no rate,
+    ratio or square of such numbers reaches them."""
+    size = abs(value)
+    return (size == 0) | ((size >= SMALLEST) & (size <= LARGEST))
+
+
+def quotient(part: float, whole: float) -> float:
+    """``part`` ÷ ``whole``; NaN, which is a missing value, where there is none or it is beyond all that can be measured."""
+    found = float(part) / float(whole) if whole else math.nan  # numpy's own division warns
+    return found if abs(found) <= LARGEST else math.nan
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """An instant known within bounds, in clock seconds.
@@ -101,10 +118,10 @@ class Moment:
     source: str = "action"
 
     def __post_init__(self) -> None:
-        """Refuse readings that are not finite or run backwards."""
+        """Refuse readings that no clock shows or that run backwards."""
         readings = [r for r in (self.no_sent, self.yes_received) if r is not None]
-        if not all(math.isfinite(r) for r in readings) or readings != sorted(readings):
-            raise ValueError(f"a moment's readings must be finite and in order: {self}")
+        if not all(abs(r) <= LARGEST for r in readings) or readings != sorted(readings):
+            raise ValueError(f"a moment's readings must be finite and in order, and at most {LARGEST:g} s: {self}")
 
     @classmethod
     def exact(cls, reading: float, source: str = "action") -> Moment:
@@ -299,13 +316,18 @@ def tree(phases: list[Phase], total: float | None) -> list[Row]:
         rows.extend(_row(child, 1, total) for child in inside)
     if total is not None and whole:
         rest = total - sum(p.seconds or 0.0 for p in finished)
-        share = rest / total if total > 0 else None
+        share = _share(rest, total)
         rows.append(Row(PhaseName.UNATTRIBUTED, 0, rest, None, None, share, Outcome.PASSED, 0))
     return rows
+
+
+def _share(seconds: float, total: float | None) -> float | None:
+    share = quotient(seconds, total or 0.0)
+    return None if math.isnan(share) else share
 
 
 def _row(phase: Phase, depth: int, total: float | None, *, bottleneck: bool = False) -> Row:
     seconds = phase.seconds
     upper = phase.upper if math.isfinite(phase.upper) else None
-    share = seconds / total if seconds is not None and total else None
+    share = None if seconds is None else _share(seconds, total)
     return Row(phase.name, depth, seconds, phase.lower, upper, share, phase.outcome, phase.attempt, phase.detail, bottleneck)

@@ -26,7 +26,7 @@ from vastbench.analysis.intervals import CONFIDENCE
 from vastbench.analysis.ranks import Spread, chance, difference, holm, together
 from vastbench.analysis.stopping import USEFUL, observations
 from vastbench.errors import UsageError
-from vastbench.timing import Outcome, PhaseName
+from vastbench.timing import Outcome, PhaseName, quotient
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,7 +190,7 @@ def ratio_interval(a: Estimate, b: Estimate, *, correlation: float = 0.0) -> tup
     Where one of the two is only known to lie beyond what was seen, there is no ratio, and the ends of the two intervals alone
     bound it, which is wider than need be.
     """
-    value = b.value / a.value if a.value > 0 else math.nan
+    value = quotient(b.value, a.value) if a.value > 0 else math.nan
     if any(math.isnan(end) for end in (a.low, a.high, b.low, b.high)):
         return value, math.nan, math.nan
     if math.isnan(value) or not b.value > 0:

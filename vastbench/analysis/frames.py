@@ -10,14 +10,13 @@ are added to the phases of each run: ``total``, the parent of the top-level phas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.errors import SchemaError
 from vastbench.run import ROUNDING_S, Attempt, Cost, Run
-from vastbench.timing import PARENTS, Moment, Outcome, Phase, PhaseName
+from vastbench.timing import LARGEST, PARENTS, Moment, Outcome, Phase, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,17 +157,18 @@ def shown_as_text() -> None:
 
 
 def _check_times(found: pd.DataFrame) -> None:
-    """Raise SchemaError for a duration or a bound that is infinite or negative; missing ones may be.
+    """Raise SchemaError for a number that is infinite or too large, and for a negative duration or bound; missing ones may be.
 
     ``unattributed`` is a difference, and may be negative where phases overlap.
     """
     measured = found["phase"] != PhaseName.UNATTRIBUTED
-    for name in (name for name, column in PHASE_COLUMNS.items() if column.dtype == "float64"):
-        values = found[name]
-        wrong = values[values.isin([math.inf, -math.inf]) | (measured & (values < -ROUNDING_S))]
+    for name in (name for name, column in COLUMNS.items() if column.dtype == "float64"):
+        values, timed = found[name], name in PHASE_COLUMNS
+        wrong = values[(values.abs() > LARGEST) | (timed & measured & (values < -ROUNDING_S))]
         if not wrong.empty:
+            what = "time" if timed else "figure of a run"
             raise SchemaError(
-                f"The column {name!r} holds {wrong.iloc[0]}, which is no time.", hint="Export the table with vastbench."
+                f"The column {name!r} holds {wrong.iloc[0]}, which is no {what}.", hint="Export the table with vastbench."
             )
 
 

@@ -25,7 +25,7 @@ from vastbench.analysis.clusters import effective_n
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.intervals import CONFIDENCE
 from vastbench.errors import UsageError
-from vastbench.timing import Outcome, PhaseName
+from vastbench.timing import Outcome, PhaseName, quotient
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,8 @@ def relative_width(low: float, high: float) -> float:
     Infinite where an end is open or the middle is not positive.
     """
     middle = (low + high) / 2
-    return (high - low) / middle if math.isfinite(high) and math.isfinite(low) and middle > 0 else math.inf
+    width = quotient(high - low, middle) if math.isfinite(high) and math.isfinite(low) and middle > 0 else math.nan
+    return math.inf if math.isnan(width) else width
 
 
 def observations(phases: pd.DataFrame, quantity: str = USEFUL) -> Durations:

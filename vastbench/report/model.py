@@ -29,7 +29,7 @@ from vastbench.analysis.summary import attempted, passed
 from vastbench.analysis.typical import median_run
 from vastbench.report import sentences
 from vastbench.report.findings import spoken
-from vastbench.timing import Outcome, PhaseName
+from vastbench.timing import Outcome, PhaseName, quotient
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +250,7 @@ def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, Any] | None:
     shown = compared(facts.comparison)
     ours, listed = shown[shown["ours"]]["usd_per_gpu_hour"], shown[~shown["ours"]]["usd_per_gpu_hour"]
     price = float(ours.iloc[0]) if len(ours) else math.nan
-    summary = {"listed": len(listed), "lower": int((listed < price).sum()), "median_ratio": listed.median() / price}
+    summary = {"listed": len(listed), "lower": int((listed < price).sum()), "median_ratio": quotient(listed.median(), price)}
     return {
         "shown": records(shown),
         "summary": clean_values(summary),

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from datetime import datetime
 from typing import Any
 
 from vastbench.analysis.cost import run_cost
 from vastbench.run import Attempt, Run
-from vastbench.timing import Moment, Outcome, Phase, PhaseName
+from vastbench.timing import Moment, Outcome, Phase, PhaseName, measurable
 
 KEYS = {
     PhaseName.SEARCH: "search_offers_sec",
@@ -41,7 +40,7 @@ def run_from_seed(plain: dict[str, Any]) -> Run:
     create, running, destroy = (by_name.get(n) for n in (PhaseName.CREATE, PhaseName.WAIT_RUNNING, PhaseName.DESTROY))
     passed = validation["success"] is True
     return Run(
-        id="seed-" + hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12],
+        id="seed-" + hashlib.sha256(json.dumps(plain, sort_keys=True, allow_nan=False).encode()).hexdigest()[:12],
         scenario="integration",
         outcome=Outcome.PASSED if passed else Outcome.FAILED,
         cause="" if passed else "reported",
@@ -174,8 +173,8 @@ def _ssh(running: Moment, end: float, log: dict[str, Any] | None) -> tuple[Momen
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{value!r} is not a non-negative number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not measurable(value) or value < 0:
+        raise ValueError(f"{value!r:.40} is not a non-negative number that can have been measured")
     return float(value)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from vastbench.errors import SettingsError, StoreError
+from vastbench.plain import dumps
 from vastbench.run import Run, run_from_dict
 from vastbench.store.refusals import place_of
 
@@ -23,7 +24,7 @@ def keep(run: Run, url: sa.URL, *, because: StoreError) -> Path:
 
     Raises StoreError, with the reason ``because`` of which it was to be kept, when no folder can be written.
     """
-    text = json.dumps(run.to_dict(), ensure_ascii=True)
+    text = dumps(run.to_dict(), ensure_ascii=True)
     folders = folders_of(url)
     for folder in folders:
         try:
