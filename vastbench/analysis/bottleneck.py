@@ -14,6 +14,7 @@ from vastbench.analysis.attempts import passed
 from vastbench.analysis.frames import TOP_LEVEL, column, seconds_table
 from vastbench.analysis.survival.clusters import cluster_bootstrap, numbered, repeated
 from vastbench.analysis.survival.intervals import CONFIDENCE
+from vastbench.record.numbers import SMALLEST, quotient
 from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def shares(phases: pd.DataFrame) -> pd.DataFrame:
         {
             "n": n,
             "mean_s": parts.mean(),
-            "mean_share": parts.mean() / total.mean() if n and total.mean() > 0 else None,
+            "mean_share": [quotient(mean, total.mean()) if n else None for mean in parts.mean()],
             "variance_share": _variance_shares(parts),
             "variance_share_trimmed": _variance_shares(trimmed),
             "spearman": _rank_correlations(parts),
@@ -151,7 +152,8 @@ def _variance_shares(parts: pd.DataFrame) -> Any:
     if len(parts) < FEWEST_FOR_VARIANCE or _constant(total):
         return np.nan
     away = total - total.mean()
-    return (parts - parts.mean()).to_numpy().T @ away / (away @ away)
+    spread = away @ away
+    return (parts - parts.mean()).to_numpy().T @ away / spread if spread >= SMALLEST else np.nan
 
 
 def _rank_correlations(parts: pd.DataFrame) -> Any:

@@ -27,6 +27,7 @@ from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.analysis.survival.quantiles import Estimate, quantile_estimate
 from vastbench.analysis.survival.ranks import Spread, chance, difference, holm, together
 from vastbench.errors import UsageError
+from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import USEFUL
 
@@ -192,7 +193,7 @@ def ratio_interval(a: Estimate, b: Estimate, *, correlation: float = 0.0) -> tup
     Where one of the two is only known to lie beyond what was seen, there is no ratio, and the ends of the two intervals alone
     bound it, which is wider than need be.
     """
-    value = b.value / a.value if a.value > 0 else math.nan
+    value = quotient(b.value, a.value) if a.value > 0 else math.nan
     if any(math.isnan(end) for end in (a.low, a.high, b.low, b.high)):
         return value, math.nan, math.nan
     if math.isnan(value) or not b.value > 0:

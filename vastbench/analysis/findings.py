@@ -16,6 +16,7 @@ from typing import Any
 from vastbench.analysis.facts import Facts
 from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.errors import LeaseNotClosed
+from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import USEFUL
 
@@ -54,8 +55,12 @@ Rule = Callable[[Facts], Iterator[Finding]]
 
 
 def findings(facts: Facts) -> list[Finding]:
-    """What the rules find in ``facts``, in the order of ``RULES``; nothing for no attempted run."""
-    return [finding for rule in RULES for finding in rule(facts)] if facts.attempted else []
+    """What the rules find in ``facts``, in the order of ``RULES``; nothing for no attempted run.
+
+    A sentence of which a figure is missing is not said.
+    """
+    found = [finding for rule in RULES for finding in rule(facts)] if facts.attempted else []
+    return [one for one in found if all(isinstance(figure, str) or math.isfinite(figure) for figure in one.figures.values())]
 
 
 def passes(facts: Facts) -> Iterator[Finding]:
@@ -197,7 +202,7 @@ def naive_cost(facts: Facts) -> Iterator[Finding]:
     metered, naive = float(both["cost_usd"].sum()), float(both["naive_usd"].sum())
     if metered > 0:
         text = "Wall clock times price, as is commonly reported, is {naive_ratio} times the metered cost (n = {runs})."
-        yield Finding("naive_cost", Kind.ISSUE, text, {"naive_ratio": naive / metered, "runs": len(both)})
+        yield Finding("naive_cost", Kind.ISSUE, text, {"naive_ratio": quotient(naive, metered), "runs": len(both)})
 
 
 def polling(facts: Facts) -> Iterator[Finding]:
@@ -250,14 +255,15 @@ def few(facts: Facts) -> Iterator[Finding]:
     if row.empty:
         return
     low, high, median = (float(row[name].iloc[0]) for name in ("median_low_s", "median_high_s", "median_s"))
-    if not all(math.isfinite(value) for value in (low, high, median)) or median == 0:
+    if not all(math.isfinite(value) for value in (low, high, median)):
         return
-    half = (high - low) / 2 / median
+    half = quotient((high - low) / 2, median)
     if half > PRECISE:
         # The width of an interval shrinks with the square root of the number of runs.
         needed = math.ceil(facts.passed * (half / PRECISE) ** 2)
         text = "The median total is known to ±{half_share}; about {needed} passed runs would bring that to ±{aim_share}."
-        yield Finding("more_runs", Kind.RECOMMENDATION, text, {"half_share": half, "needed": needed, "aim_share": PRECISE})
+        figures = {"half_share": half, "needed": needed, "aim_share": PRECISE}
+        yield Finding("more_runs", Kind.RECOMMENDATION, text, figures)
 
 
 def give_up(facts: Facts) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ are added to the phases of each run: ``total``, the parent of the top-level phas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vastbench.errors import SchemaError
 from vastbench.record.cost import Cost
 from vastbench.record.moments import Moment
+from vastbench.record.numbers import LARGEST
 from vastbench.record.phases import PARENTS, Outcome, Phase, PhaseName
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
@@ -160,17 +160,18 @@ def shown_as_text() -> None:
 
 
 def _check_times(found: pd.DataFrame) -> None:
-    """Raise SchemaError for a duration or a bound that is infinite or negative; missing ones may be.
+    """Raise SchemaError for a number that is infinite or too large, and for a negative duration or bound; missing ones may be.
 
     ``unattributed`` is a difference, and may be negative where phases overlap.
     """
     measured = found["phase"] != PhaseName.UNATTRIBUTED
-    for name in (name for name, column in PHASE_COLUMNS.items() if column.dtype == "float64"):
-        values = found[name]
-        wrong = values[values.isin([math.inf, -math.inf]) | (measured & (values < -ROUNDING_S))]
+    for name in (name for name, column in COLUMNS.items() if column.dtype == "float64"):
+        values, timed = found[name], name in PHASE_COLUMNS
+        wrong = values[(values.abs() > LARGEST) | (timed & measured & (values < -ROUNDING_S))]
         if not wrong.empty:
+            what = "duration" if timed else "figure of a run"
             raise SchemaError(
-                f"The column {name!r} holds {wrong.iloc[0]}, which is not a valid duration.",
+                f"The column {name!r} holds {wrong.iloc[0]}, which is not a valid {what}.",
                 hint="Export the table with vastbench.",
             )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.frames import runs_table
+from vastbench.record.numbers import LARGEST
 from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def compare(prices: pd.DataFrame, phases: pd.DataFrame) -> pd.DataFrame:
     if not kind.empty:
         table["ratio_per_hour"] = table["usd_per_hour"] / table["usd_per_hour"].iloc[0]
         table["ratio_per_gb_hour"] = table["usd_per_gb_hour"] / table["usd_per_gb_hour"].iloc[0]
+    derived = table.columns[list(COLUMNS).index("usd_per_gpu_hour") :]  # per GB of no memory there is no price
+    table[derived] = table[derived].where(table[derived].abs() <= LARGEST)
     return table
 
 

@@ -25,6 +25,7 @@ from vastbench.analysis.survival.clusters import effective_n
 from vastbench.analysis.survival.curves import check
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE
+from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import USEFUL, StoppingRule
 
@@ -99,7 +100,8 @@ def relative_width(low: float, high: float) -> float:
     Infinite where an end is open or the middle is not positive.
     """
     middle = (low + high) / 2
-    return (high - low) / middle if math.isfinite(high) and math.isfinite(low) and middle > 0 else math.inf
+    width = quotient(high - low, middle) if math.isfinite(high) and math.isfinite(low) and middle > 0 else math.nan
+    return math.inf if math.isnan(width) else width
 
 
 def observations(phases: pd.DataFrame, quantity: str = USEFUL) -> Durations:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
 from vastbench.errors import clean
+from vastbench.record.plain import dumps
 
 
 def share(text: str) -> float:
@@ -103,7 +103,7 @@ def print_table(head: list[str], rows: list[list[str]], *, numbers: int = 0) -> 
 
 
 def print_json(value: Any) -> None:
-    """Print JSON for programs; raises ValueError for what JSON cannot hold."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    """Print JSON for programs; raises TypeError for what JSON has no word for."""
+    text = dumps(value, indent=2)
     # What drives a terminal is written as an escape, which says the same to a program.
-    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+    print("".join(c if c.isprintable() or c == "\n" else dumps(c, ensure_ascii=True)[1:-1] for c in text))

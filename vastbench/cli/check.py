@@ -129,7 +129,7 @@ def _plain(name: str, timings: pd.DataFrame, found: list[Artefact], silent: dict
                 "consequence": artefact.consequence,
                 "evidence": artefact.evidence,
                 "rows": [
-                    {"run": run, "phase": phase, "seconds": None if seconds != seconds else seconds}
+                    {"run": run, "phase": phase, "seconds": seconds}
                     for run, phase, seconds in timings.loc[list(artefact.rows), ["run", "phase", "seconds"]].itertuples(
                         index=False
                     )

@@ -9,6 +9,7 @@ import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, print_json, print_table, share
 from vastbench.errors import SettingsError
+from vastbench.record.plain import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -217,27 +218,24 @@ def _place(name: str) -> str:
 
 def _plain(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
     """For programs: a figure that is missing, and an end that is open, are null."""
-
-    def known(value: Any) -> Any:
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
     seen = found.success
-    return {
+    said = {
         "a": names[0],
         "b": names[1],
         "verdict": str(found.verdict),
         "exit_code": EXIT_CODES[found.verdict],
         "margin": found.margin,
         "confidence": found.confidence,
-        "effects": [{key: known(value) for key, value in row.items()} for row in found.effects.to_dict("records")],
+        "effects": found.effects.to_dict("records"),
         "success": {
             "passed_a": seen.passed_a,
             "n_a": seen.n_a,
             "passed_b": seen.passed_b,
             "n_b": seen.n_b,
-            "difference": known(seen.difference),
-            "low": known(seen.low),
-            "high": known(seen.high),
+            "difference": seen.difference,
+            "low": seen.low,
+            "high": seen.high,
         },
         "cautions": list(found.cautions),
     }
+    return dict(plain(said))

@@ -60,7 +60,7 @@ def _remove_key(call: Call) -> Reply:
 def _attached(call: Call) -> Reply:
     contract = call.market.need(call.instance)
     keys = [{"id": key, "public_key": text} for key, text in contract.attached.items()]
-    return {"success": True, "ssh_keys": json.dumps(keys)}
+    return {"success": True, "ssh_keys": json.dumps(keys, allow_nan=False)}
 
 
 def _attach(call: Call) -> Reply:

@@ -150,7 +150,8 @@ def _page(call: Call, rows: list[dict[str, Any]], sort: Any) -> tuple[list[dict[
         begin = places[-1] + 1 if places else 0
     page = rows[begin : begin + limit]
     more = begin + limit < len(rows)
-    return page, base64.urlsafe_b64encode(json.dumps({"after": page[-1]["id"]}).encode()).decode() if more and page else None
+    token = json.dumps({"after": page[-1]["id"]}, allow_nan=False) if more and page else None
+    return page, token and base64.urlsafe_b64encode(token.encode()).decode()
 
 
 def _read_token(token: str) -> int:

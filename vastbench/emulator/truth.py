@@ -43,7 +43,7 @@ class TruthLog:
         line |= {"not_before_s": first * self.speed / 1e9, "s": ns * self.speed / 1e9} | more
         self.events.append(line)
         if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
 
     def close(self) -> None:
         """Close the file, if any."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vastbench.analysis.frames import shown_as_text
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SettingsError
+from vastbench.record.numbers import measurable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,7 +227,7 @@ def _value(name: str, text: str, where: str) -> Any:
             raise SettingsError(f"{where}: {name} is {text!r}, no date.", hint="Write it as 2026-05-24.") from None
     if name in {"gpu_count", "gpu_memory_gb", "vcpus", "memory_gb", "price_usd_per_hour"}:
         number = float(text) if _NUMBER.fullmatch(text) else 0.0
-        if not 0 < number < float("inf") or (name == "gpu_count" and not number.is_integer()):
+        if not (number > 0 and measurable(number)) or (name == "gpu_count" and not number.is_integer()):
             kind = "whole number" if name == "gpu_count" else "number"
             raise SettingsError(f"{where}: {name} is {text!r}, no {kind} above 0.", hint="Correct or remove the line.")
         return number

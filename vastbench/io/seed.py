@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from datetime import datetime
 from typing import Any
 
 from vastbench.analysis.cost import run_cost
 from vastbench.record.moments import Moment
+from vastbench.record.numbers import measurable
 from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import Attempt, Run
 
@@ -42,7 +42,7 @@ def run_from_seed(plain: dict[str, Any]) -> Run:
     create, running, destroy = (by_name.get(n) for n in (PhaseName.CREATE, PhaseName.WAIT_RUNNING, PhaseName.DESTROY))
     passed = validation["success"] is True
     return Run(
-        id="seed-" + hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12],
+        id="seed-" + hashlib.sha256(json.dumps(plain, sort_keys=True, allow_nan=False).encode()).hexdigest()[:12],
         scenario="integration",
         outcome=Outcome.PASSED if passed else Outcome.FAILED,
         cause="" if passed else "reported",
@@ -175,8 +175,8 @@ def _ssh(running: Moment, end: float, log: dict[str, Any] | None) -> tuple[Momen
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{value!r} is not a non-negative number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not measurable(value) or value < 0:
+        raise ValueError(f"{value!r:.40} is not a non-negative number that can have been measured")
     return float(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from vastbench.bundled import shared
 from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError, clean
 from vastbench.io.files import read_runs
 from vastbench.record.document import run_to_dict
+from vastbench.record.plain import dumps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ def export(frame: pd.DataFrame, path: Path) -> None:
 
 def export_runs(runs: list[Run], path: Path) -> None:
     """Write runs as a JSON list of their records, losing nothing. Raises UsageError when that cannot be done."""
-    text = json.dumps([run_to_dict(run) for run in runs], indent=1, ensure_ascii=False, allow_nan=False)
+    text = dumps([run_to_dict(run) for run in runs], indent=1)
     _write(path, lambda target: target.write_text(text + "\n", encoding="utf-8"))
 
 

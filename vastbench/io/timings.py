@@ -8,7 +8,8 @@ The table's columns are :data:`~vastbench.analysis.artefacts.rule.COLUMNS`. What
   vastbench's own records;
 * vastbench's own Parquet files.
 
-A missing value is an empty cell, null, NaN or a word such as n/a. Anything else that is no finite number is refused by name.
+A missing value is an empty cell, null, NaN or a word such as n/a. Anything else that is no number, or one that nobody can
+have measured (infinity, 1e308), is refused by name.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from vastbench.bundled import shared
 from vastbench.errors import NotFound, SettingsError, clean
 from vastbench.io.seed import KEYS, seed_from_run
 from vastbench.record.document import run_from_dict
+from vastbench.record.numbers import LARGEST, measurable
 from vastbench.record.phases import PARENTS, PhaseName
 from vastbench.record.run import Run
 
@@ -234,7 +236,7 @@ def _positive(value: Any) -> float | None:
         number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     except OverflowError:
         return None
-    return number if 0 < number < math.inf else None
+    return number if number > 0 and measurable(number) else None
 
 
 def long_table(place: Path, frame: pd.DataFrame, unit: str, first: int) -> pd.DataFrame:
@@ -259,10 +261,10 @@ def long_table(place: Path, frame: pd.DataFrame, unit: str, first: int) -> pd.Da
     numbers = _Numbers(place, unit, first)
     table = frame[list(known)].rename(columns=known)
     for column, (factor, target) in factors.items():
-        table[target] = numbers.read(frame[column], column) * factor
+        table[target] = numbers.read(frame[column], column, factor)
     for name in set(NUMBERS) & set(known.values()):
         table[name] = numbers.read(table[name], name)
-    read = {column: (base, numbers.read(frame[column], column) * factor) for column, (base, factor) in timed.items()}
+    read = {column: (base, numbers.read(frame[column], column, factor)) for column, (base, factor) in timed.items()}
     if "run" not in table:
         alone = unit == "record" and "phase" in table
         table["run"] = "run" if alone else [f"{unit} {first + i}" for i in range(len(table))]
@@ -340,7 +342,7 @@ class _Numbers:
     def __init__(self, place: Path, unit: str, first: int) -> None:
         self.place, self.unit, self.first = place, unit, first
 
-    def read(self, column: pd.Series[Any], name: object) -> pd.Series[float]:
+    def read(self, column: pd.Series[Any], name: object, factor: float = 1.0) -> pd.Series[float]:
         import numpy as np
         import pandas as pd
 
@@ -348,10 +350,12 @@ class _Numbers:
         # An integer that no float can hold raises as such; as a text it is only no number.
         cells = column.map(lambda value: str(value) if type(value) is int else value)
         numbers = pd.to_numeric(cells.where(~missing), errors="coerce").astype("float64")
-        wrong = ~missing & (~np.isfinite(numbers) | column.map(lambda value: isinstance(value, bool)))
+        numbers *= factor
+        wrong = ~missing & (~(numbers.abs() <= LARGEST) | column.map(lambda value: isinstance(value, bool)))
         if wrong.any():
             row = int(np.flatnonzero(wrong.to_numpy())[0])
             shown = str(column.iloc[row])[:40]
-            reason = f"has {shown!r} in the column {name!r}, {self.unit} {self.first + row}, which is no finite number"
+            where = f"in the column {name!r}, {self.unit} {self.first + row}"
+            reason = f"has {shown!r} {where}, which is no finite number, or beyond {LARGEST:g}"
             raise _refused(self.place, reason, "Leave a missing value empty.")
         return numbers

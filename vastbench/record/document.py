@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import dataclass, fields
 from typing import Any
 
 from vastbench.errors import SettingsError
 from vastbench.record.cost import Cost
 from vastbench.record.moments import Moment
+from vastbench.record.numbers import measurable
 from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
@@ -152,9 +152,8 @@ def _check_values(run: Run) -> None:
         raise _no_run(f"'started_at': {error}") from None
     numbers = {"total_s": run.total_s, "origin": run.origin} | {f.name: getattr(run.cost, f.name) for f in fields(run.cost)}
     for name, value in numbers.items():
-        # Compared, not asked with isfinite, which raises for an integer that no float can hold.
-        if value is not None and not abs(value) <= sys.float_info.max:
-            raise _no_run(f"{name!r} is no number that a float can hold")
+        if value is not None and not measurable(value):
+            raise _no_run(f"{name!r} is {str(value)[:40]}, which nobody can have measured")
     if run.total_s is not None and run.total_s < 0:
         raise _no_run(f"'total_s' is {run.total_s}, a negative time")
     for number, phase in enumerate(run.phases):

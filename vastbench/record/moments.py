@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from vastbench.record.numbers import LARGEST
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -27,10 +29,10 @@ class Moment:
     source: str = "action"
 
     def __post_init__(self) -> None:
-        """Refuse readings that are not finite or run backwards."""
+        """Refuse readings that no clock shows or that run backwards."""
         readings = [r for r in (self.no_sent, self.yes_received) if r is not None]
-        if not all(math.isfinite(r) for r in readings) or readings != sorted(readings):
-            raise ValueError(f"a moment's readings must be finite and in order: {self}")
+        if not all(abs(r) <= LARGEST for r in readings) or readings != sorted(readings):
+            raise ValueError(f"a moment's readings must be finite and in order, and at most {LARGEST:g} s: {self}")
 
     @classmethod
     def exact(cls, reading: float, source: str = "action") -> Moment:

@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vastbench.record.moments import Moment
+from vastbench.record.numbers import quotient
 
 
 class PhaseName(StrEnum):
@@ -153,13 +154,18 @@ def tree(phases: list[Phase], total: float | None) -> list[Row]:
         rows.extend(_row(child, 1, total) for child in inside)
     if total is not None and whole:
         rest = total - sum(p.seconds or 0.0 for p in finished)
-        share = rest / total if total > 0 else None
+        share = _share(rest, total)
         rows.append(Row(PhaseName.UNATTRIBUTED, 0, rest, None, None, share, Outcome.PASSED, 0))
     return rows
+
+
+def _share(seconds: float, total: float | None) -> float | None:
+    share = quotient(seconds, total or 0.0)
+    return None if math.isnan(share) else share
 
 
 def _row(phase: Phase, depth: int, total: float | None, *, bottleneck: bool = False) -> Row:
     seconds = phase.seconds
     upper = phase.upper if math.isfinite(phase.upper) else None
-    share = seconds / total if seconds is not None and total else None
+    share = None if seconds is None else _share(seconds, total)
     return Row(phase.name, depth, seconds, phase.lower, upper, share, phase.outcome, phase.attempt, phase.detail, bottleneck)

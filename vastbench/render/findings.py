@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vastbench.analysis.findings import Finding
 from vastbench.render.text import seconds_text
-from vastbench.render.wording import MISSING, percent, seconds, times, usd
+from vastbench.render.wording import MISSING, known, percent, seconds, times, usd
 
 
 def spoken(finding: Finding) -> str:
@@ -16,7 +16,9 @@ def worded(name: str, value: float | int | str | None) -> str:
     """``value`` with its unit, which the words of ``name`` say."""
     if isinstance(value, str):
         return value
-    number, words = None if value is None else float(value), set(name.split("_"))
+    if not known(value):
+        return MISSING
+    number, words = float(value), set(name.split("_"))
     if name.endswith("_s"):
         return seconds(number)
     if "usd" in words:
@@ -27,13 +29,15 @@ def worded(name: str, value: float | int | str | None) -> str:
         return times(number).removesuffix(" times")
     if isinstance(value, int):
         return f"{value}"
-    return MISSING if number is None else f"{number:g}"
+    return f"{number:g}"
 
 
 def cell(name: str, value: float | int | str | None) -> str:
     """``value`` for a table whose heading has the unit: two decimals for seconds and ratios, no currency with amounts."""
-    if isinstance(value, str) or value is None:
+    if isinstance(value, str):
         return value or MISSING
+    if not known(value):
+        return MISSING
     if name.endswith("_s") or name == "seconds":
         return seconds_text(float(value))
     if "ratio" in name.split("_"):

@@ -30,7 +30,7 @@ def bounds_text(row: Row) -> str:
 
 def usd_text(usd: float | None) -> str:
     """``$0.0046`` or, for a missing value, ``–``."""
-    return "–" if usd is None else f"${usd:.4f}"
+    return "–" if usd is None or not math.isfinite(usd) else f"${usd:.4f}"
 
 
 def headline(run: Run) -> str:

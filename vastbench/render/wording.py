@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TypeGuard
 
 from vastbench.errors import clean
 
@@ -36,7 +37,7 @@ def plain(markdown: str) -> str:
     return re.sub(r"\\([\\`*_\[\]<>|$~&#])", r"\1", bare)
 
 
-def known(value: float | None) -> bool:
+def known(value: float | None) -> TypeGuard[float]:
     """Whether there is a finite number at all."""
     return value is not None and math.isfinite(value)
 

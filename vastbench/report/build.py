@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vastbench.errors import NotebookFailed, SchemaError, StudyFailed, StudyIncomplete, VastbenchError
+from vastbench.record.plain import dumps
 from vastbench.report.notebooks import NOTEBOOKS, execute_all
 from vastbench.report.place import MARK, building, publish
 
@@ -158,7 +159,7 @@ def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list
             (folder / "notebooks" / f"{notebook.name}.html").write_text(notebook_page(model, notebook), encoding="utf-8")
         (folder / "report.md").write_text(markdown_text(model), encoding="utf-8")
         (folder / "index.html").write_text(index_page(model, folder), encoding="utf-8")
-        text = json.dumps(model, indent=1, ensure_ascii=False, allow_nan=False)
+        text = dumps(model, indent=1)
         (folder / MARK).write_text(text + "\n", encoding="utf-8")
     return [notebook for notebook in notebooks if notebook.error]
 

@@ -26,6 +26,7 @@ from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
 from vastbench.analysis.summary import attempted, passed
 from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.typical import median_run
+from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import USEFUL
 from vastbench.render import sentences
@@ -250,7 +251,7 @@ def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, Any] | None:
     shown = compared(facts.comparison)
     ours, listed = shown[shown["ours"]]["usd_per_gpu_hour"], shown[~shown["ours"]]["usd_per_gpu_hour"]
     price = float(ours.iloc[0]) if len(ours) else math.nan
-    summary = {"listed": len(listed), "lower": int((listed < price).sum()), "median_ratio": listed.median() / price}
+    summary = {"listed": len(listed), "lower": int((listed < price).sum()), "median_ratio": quotient(listed.median(), price)}
     return {
         "shown": records(shown),
         "summary": clean_values(summary),

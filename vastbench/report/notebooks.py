@@ -125,5 +125,5 @@ def _without_paths(text: str) -> str:
     places = {str(Path.cwd()): ".", str(shared(".").resolve()): "vastbench", sys.prefix: "python", str(Path.home()): "~"}
     for place in sorted(places, key=len, reverse=True):
         if len(place) > 1:
-            text = text.replace(json.dumps(place)[1:-1], places[place])
+            text = text.replace(json.dumps(place, allow_nan=False)[1:-1], places[place])
     return re.sub(re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+", "ipykernel", text)

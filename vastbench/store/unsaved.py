@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from vastbench.errors import SettingsError, StoreError
 from vastbench.record.document import run_from_dict, run_to_dict
+from vastbench.record.plain import dumps
 from vastbench.record.run import Run
 from vastbench.store.refusals import place_of
 
@@ -24,7 +25,7 @@ def keep(run: Run, url: sa.URL, *, because: StoreError) -> Path:
 
     Raises StoreError, with the reason ``because`` of which it was to be kept, when no folder can be written.
     """
-    text = json.dumps(run_to_dict(run), ensure_ascii=True)
+    text = dumps(run_to_dict(run), ensure_ascii=True)
     folders = folders_of(url)
     for folder in folders:
         try:

@@ -4,7 +4,6 @@ Creates are sent once and never repeated: after an :class:`ApiUnreachable` or :c
 Everything else is idempotent and repeated a few times. The key travels in the Authorization header only.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -15,6 +14,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, ApiUnreachable, Refused, UsageError
+from vastbench.record.plain import dumps
 from vastbench.vast.call import TRIES, Caller, Exchange, tries_of
 from vastbench.vast.models import Charge, Created, CreateRequest, Instance, Offer, SshKey, User, rows_of, whole
 from vastbench.vast.query import OfferQuery
@@ -342,4 +342,4 @@ def _midnight(epoch_s: float) -> int:
 
 
 def _compact(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+    return dumps(value, ensure_ascii=True, separators=(",", ":"))

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from vastbench.errors import UsageError
+from vastbench.record.numbers import LARGEST, measurable
 
 HOURS_PER_MONTH = 720
 """The marketplace's month for storage prices: 30 days of 24 hours."""
@@ -36,14 +37,14 @@ _BILLED_HOURS = re.compile(r"([\d.]+) hours? at")
 
 
 def number(value: object) -> float | None:
-    """A finite number from a number or its text; None for anything else, NaN and infinity included."""
+    """A number from a number or its text; None for anything else, and for what nobody can have measured: NaN, 1e308."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         found = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return found if measurable(found) else None
 
 
 def whole(value: object) -> int | None:
@@ -79,7 +80,7 @@ Text = Annotated[str | None, BeforeValidator(_text)]
 Flag = Annotated[bool | None, BeforeValidator(flag)]
 Id = Annotated[int, BeforeValidator(whole), Field(ge=0)]
 Price = Annotated[float, BeforeValidator(number), Field(ge=0)]
-OptionalPrice = Annotated[float | None, Field(ge=0, allow_inf_nan=False)]
+OptionalPrice = Annotated[float | None, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 
 
 class _Model(BaseModel):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.artefacts.rule import ANSWER, Artefact, ended_otherwise, has, last_tries, resolution, samples
+from vastbench.record.numbers import measurable, quotient
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,8 @@ def sums(timings: pd.DataFrame) -> Iterator[Artefact]:
 def _sum(rows: pd.DataFrame, wrong: pd.DataFrame, sign: str, n: int) -> Artefact:
     row = wrong.iloc[int(wrong["rest"].abs().to_numpy().argmax())]
     rest = abs(float(row["rest"]))
-    part = rest / float(row["total"]) if row["total"] else float("nan")
+    part = quotient(rest, float(row["total"]))
+    known, of_it = ({"share": part}, f" ({part:.1%})") if math.isfinite(part) else ({}, "")
     missing = "The difference is time that no phase explains: a step was not timed, and all shares are of a part of the whole"
     twice = "Phases overlap or one is counted twice: their shares add up to more than the whole"
     return Artefact(
@@ -62,10 +64,10 @@ def _sum(rows: pd.DataFrame, wrong: pd.DataFrame, sign: str, n: int) -> Artefact
             "phases_s": float(row["sum"]),
             "total_s": float(row["total"]),
             "difference_s": rest,
-            "share": part,
+            **known,
         },
         f"In {len(wrong)} of {n} runs the phases sum to {sign} than the stated total; most in {row.name}: "
-        f"{row['sum']:.2f} s against {row['total']:.2f} s, a difference of {rest:.2f} s ({part:.1%}).",
+        f"{row['sum']:.2f} s against {row['total']:.2f} s, a difference of {rest:.2f} s{of_it}.",
         f"{missing if sign == 'less' else twice}.",
     )
 
@@ -76,7 +78,8 @@ def rates(timings: pd.DataFrame) -> Iterator[Artefact]:
     rows = rows[(rows["bytes"] > 0) & (rows["seconds"] > 0)]
     link = rows["link_bytes_per_s"].fillna(FASTEST_LINK) if has(rows, "link_bytes_per_s") else FASTEST_LINK
     rows = rows.assign(rate=rows["bytes"] / rows["seconds"], link=link)
-    for name, fast in rows[rows["rate"] > SLACK * rows["link"]].groupby("phase", sort=False):
+    known = measurable(rows["rate"])  # no clock tells the time of one that is not
+    for name, fast in rows[known & (rows["rate"] > SLACK * rows["link"])].groupby("phase", sort=False):
         worst = fast.iloc[int((fast["rate"] / fast["link"]).to_numpy().argmax())]
         yield Artefact(
             "rate above the link",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from vastbench.analysis.artefacts.claims import hosts, passes, rates, sums
 from vastbench.analysis.artefacts.readings import lattices, spreads, timeouts, zeros
 from vastbench.analysis.artefacts.rule import Artefact, Rule
+from vastbench.record.numbers import measurable
 from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
@@ -39,8 +40,14 @@ POLLED = {str(name) for name in (PhaseName.WAIT_RUNNING, PhaseName.ALLOCATE, Pha
 
 
 def artefacts(timings: pd.DataFrame) -> list[Artefact]:
-    """What the rules find in ``timings``; nothing in an empty table."""
-    return [found for rule in RULES if not rule.missing(timings) for found in rule.find(timings)] if len(timings) else []
+    """What the rules find in ``timings``; nothing in an empty table.
+
+    A number that nobody can have measured (:func:`~vastbench.record.numbers.measurable`) counts as missing.
+    """
+    known = timings.copy()
+    for name in timings.select_dtypes("float"):
+        known[name] = timings[name].where(measurable(timings[name]))
+    return [found for rule in RULES if not rule.missing(known) for found in rule.find(known)] if len(timings) else []
 
 
 def not_applicable(timings: pd.DataFrame) -> dict[str, str]:

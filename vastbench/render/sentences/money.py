@@ -8,6 +8,7 @@ from vastbench.analysis.cost import cost_summary
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.analysis.survival.intervals import quantile_interval
+from vastbench.record.numbers import quotient
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
 from vastbench.render.wording import counted, escaped, known, times, usd, within
 
@@ -55,7 +56,7 @@ def cost_meters(phases: pd.DataFrame) -> str:
     if runs.empty:
         return spent(phases)
     interval = within(*quantile_interval(runs["cost_usd"], 0.5), "USD", n=len(runs), digits=4)
-    ratio = runs["naive_usd"].sum() / runs["cost_usd"].sum() if runs["cost_usd"].sum() > 0 else None
+    ratio = quotient(runs["naive_usd"].sum(), runs["cost_usd"].sum())
     return (
         f"{spent(phases)} At the median it is **{usd(runs['cost_usd'].median())}** ({interval}); over the runs of which both "
         f"are known, wall clock × price says **{times(ratio)}** as much."
@@ -76,7 +77,7 @@ def provider_costs(comparison: pd.DataFrame, *, value: str = "usd_per_gpu_hour")
     return (
         f"{text}; of {counted(len(listed_rows), 'listed price')}, dated {listed_rows['as_of'].min()} to "
         f"{listed_rows['as_of'].max()}, {below} are lower. They go from {usd(low[value])} ({_offer(low)}) to "
-        f"{usd(high[value])} ({_offer(high)}); their median is {times(listed_rows[value].median() / paid)} ours."
+        f"{usd(high[value])} ({_offer(high)}); their median is {times(quotient(listed_rows[value].median(), paid))} ours."
     )
 
 
