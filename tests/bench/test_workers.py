@@ -131,6 +131,14 @@ def test_other_conditions_are_another_study(first, changed, words):
     assert all(word in caught.value.message for word in words), caught.value.message
 
 
+def test_an_edited_profile_is_another_study_under_the_same_name(first, tmp_path):
+    shutil.copytree(first[0], tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "certain.toml"
+    file.write_text(file.read_text().replace("value = 15,", "value = 16,"))
+    with pytest.raises(UsageError, match="profile_hash"):
+        sit(tmp_path, 6, profile=file)
+
+
 def test_the_number_of_workers_and_the_seed_may_change(first):
     assert len(sit(first[0], 6, workers=1, seed=99).made) == 6
 

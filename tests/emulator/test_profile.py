@@ -23,6 +23,14 @@ def test_a_profile_that_extends_another_replaces_whole_parameters(tmp_path: Path
     assert mine.boot.never == default.boot.never
 
 
+def test_a_profile_is_known_by_its_content(tmp_path: Path) -> None:
+    same, other = tmp_path / "same.toml", tmp_path / "other.toml"
+    same.write_text('extends = "default"\nabout = "the same"\n', "utf-8")
+    other.write_text('extends = "default"\nabout = "other"\n[boot]\nnever = { p = 0.5, basis = "assumption" }\n', "utf-8")
+    default, renamed, edited = (profile.content_hash(profile.load(one)) for one in ("default", same, other))
+    assert default == renamed != edited
+
+
 def test_the_flaky_profile_is_worse_than_the_default_one() -> None:
     flaky, default = profile.load("flaky"), profile.load("default")
     assert flaky.boot.never.p == 0.15 > default.boot.never.p

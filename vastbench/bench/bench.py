@@ -216,10 +216,13 @@ class Bench:
         if not self.study:
             raise UsageError("The bench was opened without a study.", hint='Give it one: Bench(study="NAME").')
         asked = (conditions or Conditions()).to_dict()
-        profile = None if self.live else Path(self.profile).stem
-        conditions_there = asked | {"source": self.source, "profile": profile}
+        known = {"profile": None} if self.live else self._profile_conditions()
         return self.store.open_study(
-            self.study, scenario=INTEGRATION.name, repeats=repeats, conditions=conditions_there, stopping=stopping
+            self.study,
+            scenario=INTEGRATION.name,
+            repeats=repeats,
+            conditions=asked | {"source": self.source} | known,
+            stopping=stopping,
         )
 
     def run_next(self, study: Study, listener: Listener | None = None) -> Run | None:
@@ -333,7 +336,13 @@ class Bench:
         return [row for row in self.store.leases(open_only=True) if row.url == self.api.url and row.owner.get("id") != mine]
 
     def _conditions(self) -> dict[str, Any]:
-        return {} if self.live else {"profile": Path(self.profile).stem, "seed": self._seed}
+        return {} if self.live else self._profile_conditions() | {"seed": self._seed}
+
+    def _profile_conditions(self) -> dict[str, Any]:
+        """The profile by its name, for people, and by its content: an edited file is another condition."""
+        from vastbench.emulator.profile import content_hash, load
+
+        return {"profile": Path(self.profile).stem, "profile_hash": content_hash(load(self.profile))}
 
     def _instrument(self) -> dict[str, Any]:
         return {

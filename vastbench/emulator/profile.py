@@ -4,6 +4,7 @@ Each parameter is a table that says where it comes from: ``basis = "data"`` (obs
 ``basis = "assumption"``. ``extends = "NAME"`` starts from another profile and replaces whole parameters.
 """
 
+import hashlib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -226,6 +227,12 @@ def load(name: str | Path) -> Profile:
             f"In the profile {path} the key {key} is {value}: {first['msg']}.",
             hint="Correct that key; see the default profile.",
         ) from error
+
+
+def content_hash(profile: Profile) -> str:
+    """The first twelve hexadecimal digits of the SHA-256 of what ``profile`` says, whatever it extends and however it is
+    written."""
+    return hashlib.sha256(profile.model_dump_json(exclude={"about"}).encode()).hexdigest()[:12]
 
 
 def names() -> list[str]:
