@@ -167,7 +167,11 @@ def test_programs_get_null_for_what_is_missing(call):
         (("Some", "BB", "--by", "region"), NotFound, "'Some' may be 2 values of region"),
         (("AB", "AB", "--by", "region"), UsageError, "A and B are both region 'Somewhere, AB'"),
         (("a", "b", "--by", "colour"), NotFound, "no column 'colour'.*image"),
-        (("before", "nothing"), NotFound, "no file, data set or study 'nothing'. There is no run.*Its studies: none"),
+        (
+            ("before", "nothing"),
+            NotFound,
+            "no file, data set or study 'nothing'. There is no run.*Studies there: before .30 runs",
+        ),
         (("before", "slow-0"), NotFound, "no file, data set or study 'slow-0'. Several runs have an id"),
         (("before", "study:nothing"), NotFound, "no run of a study 'nothing'"),
         (("before", "run:nothing"), NotFound, "no run 'nothing'"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.frames import SCHEMA, conformed, phases_table
+from vastbench.analysis.frames import SCHEMA, conformed, only, phases_table
 from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError
 from vastbench.report.files import read_runs
 from vastbench.resources import shared
@@ -24,12 +24,13 @@ SAMPLE = "default-300"
 SCHEMA_KEY = b"vastbench_schema"
 
 
-def load(*places: str | Path | None, study: str | None = None) -> pd.DataFrame:
+def load(*places: str | Path | None, study: str | None = None, gpu: str | None = None) -> pd.DataFrame:
     """The tidy frame (:data:`~vastbench.analysis.frames.COLUMNS`) of everything in ``places``, no run twice.
 
     A place is a Parquet file, a JSON file of runs, a store (file or database URL), or the name of a data set that comes with
-    vastbench; None, or no place, is the sample data set. ``study`` keeps the runs of one study. Raises NotFound for a place
-    or a study that is not there, SchemaError for a table of another version, SettingsError for a file that cannot be read.
+    vastbench; None, or no place, is the sample data set. ``study`` keeps the runs of one study, ``gpu`` those that got this
+    GPU. Raises NotFound for a place that is not there and when no run is left, saying which ones there are; SchemaError for a
+    table of another version, SettingsError for a file that cannot be read.
     """
     import pandas as pd
 
@@ -39,11 +40,9 @@ def load(*places: str | Path | None, study: str | None = None) -> pd.DataFrame:
         # A run may lie in several places; its rows are kept where they were read first.
         owner = pd.Series([i for i, f in enumerate(frames) for _ in range(len(f))], index=frame.index)
         frame = frame[owner == owner.groupby(frame["run"]).transform("min")]
-    if study is not None:
-        frame = frame[frame["study"] == study]
-        if frame.empty:
-            where = ", ".join(str(place or SAMPLE) for place in places or (None,))
-            raise NotFound(f"There is no run of a study {study!r} in {where}.", hint="See `vastbench runs`.")
+    where = ", ".join(str(place or SAMPLE) for place in places or (None,))
+    frame = only(frame, "study", study, where)
+    frame = only(frame, "gpu", gpu, where if study is None else f"the study {study!r} in {where}")
     return frame.reset_index(drop=True)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, open_store, print_json, print_table
-from vastbench.errors import Interrupted, SettingsError, clean
+from vastbench.errors import Interrupted, NotFound, SettingsError, clean, nothing_selected
 
 
 @app.command()
@@ -30,8 +30,7 @@ def runs(
         print_json([one.to_dict() for one in found])
         return
     if not found:
-        of = f" of a study {study!r}" if study else ""
-        print(f"No runs{of} in {opened.place}. Make one: vastbench run")
+        print(f"No runs in {opened.place}. Make one: vastbench run")
         return
     rows = [
         [
@@ -104,15 +103,14 @@ def export(
     if out.suffix not in {".parquet", ".json"}:
         raise SettingsError(f"{out.name!r} is neither .parquet nor .json.", hint="For example: vastbench export runs.parquet")
     from vastbench.analysis.frames import phases_table
-    from vastbench.errors import NotFound
     from vastbench.sources import export as write_table
     from vastbench.sources import export_runs
 
     with open_store(store, made=False) as opened:
         found = opened.runs(study=study)[::-1]
         place = opened.place
-    if study is not None and not found:
-        raise NotFound(f"There is no run of a study {study!r} in {place}.", hint="`vastbench runs` lists what is there.")
+    if not found:
+        raise nothing_selected(place)
     if out.suffix == ".json":
         export_runs(found, out)
     else:
@@ -146,7 +144,10 @@ def report(
         source = of_places(data, study)
     else:
         with open_store(store, made=False) as opened:
-            source = of_study(opened.study(study)) if study else of_runs(opened.runs()[::-1])
+            try:
+                source = of_study(opened.study(study)) if study else of_runs(opened.runs()[::-1])
+            except NotFound:  # its runs may have been imported
+                source = of_runs(opened.runs(study=study)[::-1])
             source = replace(source, pending=pending_in(opened))
     try:
         index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
