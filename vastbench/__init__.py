@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from vastbench.sources import load as load
     from vastbench.store import Store as Store
     from vastbench.study import Study as Study
+    from vastbench.study import require_passed as require_passed
     from vastbench.study import run_study as run_study
 
 _PLACES = {
@@ -57,6 +58,7 @@ _PLACES = {
     "VastbenchError": ("vastbench.errors", "VastbenchError"),
     "notebook_progress": ("vastbench.progress", "notebook"),
     "notebook_study_progress": ("vastbench.progress", "notebook_study"),
+    "require_passed": ("vastbench.study", "require_passed"),
     "run_study": ("vastbench.study", "run_study"),
     "run_notebook": ("vastbench.runner", "run_notebook"),
     "verdict": ("vastbench.report.text", "verdict"),
@@ -97,6 +99,7 @@ __all__ = [
     "phases_table",
     "poll_timeline",
     "provider_costs",
+    "require_passed",
     "run_notebook",
     "run_study",
     "runs_from",
