@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from vastbench.record.conditions import Conditions as Conditions
     from vastbench.record.run import Run as Run
     from vastbench.record.study import Study as Study
+    from vastbench.record.study import require_passed as require_passed
     from vastbench.render.progress import notebook as notebook_progress
     from vastbench.render.progress import notebook_study as notebook_study_progress
     from vastbench.render.text import verdict as verdict
@@ -55,13 +56,14 @@ before_showing(lambda: import_module("vastbench.render"))
 
 _PLACES = {
     "Bench": ("vastbench.bench.bench", "Bench"),
-    "Conditions": ("vastbench.rental.provisioner", "Conditions"),
+    "Conditions": ("vastbench.record.conditions", "Conditions"),
     "Run": ("vastbench.record.run", "Run"),
     "Store": ("vastbench.store", "Store"),
-    "Study": ("vastbench.bench.workers", "Study"),
+    "Study": ("vastbench.record.study", "Study"),
     "VastbenchError": ("vastbench.errors", "VastbenchError"),
     "notebook_progress": ("vastbench.render.progress", "notebook"),
     "notebook_study_progress": ("vastbench.render.progress", "notebook_study"),
+    "require_passed": ("vastbench.record.study", "require_passed"),
     "run_study": ("vastbench.bench.workers", "run_study"),
     "run_notebook": ("vastbench.notebooks.running", "run_notebook"),
     "verdict": ("vastbench.render.text", "verdict"),
@@ -102,6 +104,7 @@ __all__ = [
     "phases_table",
     "poll_timeline",
     "provider_costs",
+    "require_passed",
     "run_notebook",
     "run_study",
     "runs_from",

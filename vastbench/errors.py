@@ -30,7 +30,7 @@
     │   └── CheckFailed            the wrong GPU, or content that does not match
     ├── DeadlineExceeded           a wait reached its deadline: a censored observation       exit 7
     ├── NotebookFailed             a cell raised; the executed notebook is kept              exit 9
-    ├── StudyFailed                every run of the study was made, and none passed          exit 10
+    ├── StudyFailed                every run was made, and none passed                       exit 10
     ├── StudyIncomplete            fewer runs than were asked for; started again it goes on  exit 11
     ├── ArtefactsFound             timings show how they were measured (``vastbench check``) exit 15
     ├── WebhookFailed              a receiver did not take a test notification               exit 16
@@ -48,7 +48,11 @@ quoted without the characters that drive a terminal.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+SHOWN = 12
+"""How many of the things that there are an error names."""
 
 
 def clean(text: object) -> str:
@@ -283,7 +287,7 @@ class NotebookFailed(VastbenchError):
 
 
 class StudyFailed(VastbenchError):
-    """Every run of the study was made, and none passed."""
+    """Every run of a study, a report or a notebook was made, and none passed."""
 
     exit_code = 10
     cause = "study_failed"
@@ -331,6 +335,22 @@ class LeaseNotClosed(VastbenchError):
 
     exit_code = 8
     cause = "lease_not_closed"
+
+
+def nothing_selected(place: object, what: str = "", kinds: str = "", there: Mapping[Any, int] | None = None) -> NotFound:
+    """The error for a selection without a run: there is none ``what`` (in words) in ``place``.
+
+    It says what is ``there``: how many runs have each value, and in ``kinds`` what these values are called.
+    """
+    if not there:
+        return NotFound(f"There is no run in {place}.", hint="Make one: vastbench run; or name another place.")
+    return NotFound(f"There is no run {what} in {place}.", hint=f"{kinds} there: {tally(there)}.")
+
+
+def tally(there: Mapping[Any, int]) -> str:
+    """Values with how many runs have each, and how many values more there are: ``RTX 4090 (300 runs), H100 (1 run)``."""
+    shown = [f"{value} ({number} run{'' if number == 1 else 's'})" for value, number in there.items()]
+    return ", ".join(shown[:SHOWN]) + (f" and {len(shown) - SHOWN} more" if len(shown) > SHOWN else "")
 
 
 def exit_code_of(cause: str) -> int:

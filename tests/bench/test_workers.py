@@ -23,7 +23,7 @@ from vastbench.io.tables import load
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import StoppingRule
-from vastbench.record.study import EndedBy, Study
+from vastbench.record.study import EndedBy, Study, require_passed
 from vastbench.render.text import stopping_text
 from vastbench.store import Store
 
@@ -213,6 +213,20 @@ def test_a_study_in_which_nothing_passes_has_failed(tmp_path):
     error = study.shortfall()
     assert isinstance(error, StudyFailed)
     assert "2 × boot_failed" in error.message
+
+
+def test_runs_of_which_none_passed_are_refused_with_how_they_ended_and_why():
+    slow, broken = (replace(made(i, {}), id=str(i), outcome=Outcome.FAILED, cause="boot_failed") for i in range(2))
+    cut = replace(slow, outcome=Outcome.CENSORED, cause="deadline", detail="It was loading after 600 s.")
+    with pytest.raises(StudyFailed, match=r"None of the 3 runs passed: 2 failed \(boot_failed\), 1 censored") as refused:
+        require_passed([slow, broken, cut])
+    assert refused.value.message.endswith("The last one: It was loading after 600 s.")
+    assert "require_passed" in refused.value.hint
+    with pytest.raises(StudyFailed, match=r"The only run did not pass: 1 censored \(deadline\)"):
+        require_passed([cut])
+    with pytest.raises(StudyFailed, match="No run was made"):
+        require_passed([])
+    require_passed([slow, replace(slow, outcome=Outcome.PASSED, cause=""), cut])
 
 
 def test_an_instance_that_is_not_confirmed_gone_ends_the_study(tmp_path, monkeypatch):
@@ -469,7 +483,7 @@ def test_the_command_line_makes_a_study_and_says_what_comes_next(tmp_path):
     shown = json.loads(again.stdout)
     assert (shown["made"], shown["passed"], shown["repeats"]) == (2, 2, 2)
     assert len(json.loads(call("runs", "--study", "cli", "--json").stdout)) == 2
-    assert call("runs", "--study", "none", "--json").stdout.strip() == "[]"
+    assert call("runs", "--study", "none", "--json").returncode == 2
     refused = call(*wanted[:4], "2", *wanted[5:], "--disk", "30")
     assert refused.returncode == 2
     assert "disk_gb" in refused.stderr

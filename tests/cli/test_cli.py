@@ -13,6 +13,7 @@ import pytest
 
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process
 from vastbench.bundled import shared
+from vastbench.io.files import read_run
 from vastbench.record.lease import LeaseRow
 from vastbench.store import Store
 
@@ -321,6 +322,53 @@ def test_unknown_and_unfit_notebook_parameters_are_refused(call):
 )
 def test_what_is_not_there_is_named(call, words):
     expect(call(*words), 2)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs", "--study", "x"],
+        ["runs", "--study", "x", "--json"],
+        ["export", "x.parquet", "--study", "x"],
+        ["export", "x.json", "--study", "x"],
+        ["report", "--study", "x"],
+        ["report", "--study", "x", "--data", "runs.json"],
+        ["plan", "--target-width", "15%", "--study", "x"],
+        ["compare", "x", "study:first"],
+        ["compare", "study:x", "first"],
+        ["compare", "a", "b", "--by", "gpu", "--study", "x"],
+        ["study", "--resume", "--name", "x"],
+    ],
+    ids=" ".join,
+)
+def test_a_study_without_a_run_is_an_error_that_says_which_studies_there_are(call, tmp_path, words):
+    (tmp_path / "runs.json").write_text(json.dumps([read_run(SEED).to_dict() | {"study": "first"}]))
+    assert call("import", "runs.json").returncode == 0
+    done = call(*words)
+    expect(done, 2, "'x'", "Studies there: first (1 run).")
+    assert done.stdout == ""
+
+
+def test_a_gpu_without_a_price_is_an_error_that_says_which_there_are(call):
+    expect(call("prices", "--gpu", "H999"), 2, "'H999'", "A100 SXM", "RTX 4090")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "x.parquet"],
+        ["report", "--data", "runs.sqlite"],
+        ["plan", "--target-width", "15%", "--from", "runs.sqlite"],
+        ["compare", "runs.sqlite", "default-300"],
+        ["runs", "--study", "x"],
+        ["show"],
+    ],
+    ids=" ".join,
+)
+def test_a_store_without_a_run_is_an_error_where_runs_are_needed(call, tmp_path, words):
+    Store(tmp_path / "runs.sqlite").close()
+    expect(call(*words), 2, "There is no run", "runs.sqlite", "Make one: vastbench run")
+    assert not list(tmp_path.glob("x.*"))
 
 
 def test_doctor_checks_everything_and_names_the_isolation(call):

@@ -170,7 +170,7 @@ def test_programs_get_null_for_what_is_missing(call):
         (
             ("before", "nothing"),
             NotFound,
-            "no file, data set or study 'nothing'. There is no run.*Its studies: before, fragile, slow",
+            "no file, data set or study 'nothing'. There is no run.*Studies there: before .30 runs",
         ),
         (("before", "slow-0"), NotFound, "no file, data set or study 'slow-0'. Several runs have an id"),
         (("before", "study:nothing"), NotFound, "no run of a study 'nothing'"),

@@ -231,8 +231,32 @@ def test_a_record_holds_no_number_that_is_none(tmp_path, field):
 def test_one_study_can_be_asked_for_and_a_missing_one_is_named(tmp_path):
     export(phases_table([RUN, OTHER]), tmp_path / "a.parquet")
     assert load(tmp_path / "a.parquet", study="second")["run"].unique().tolist() == ["other"]
-    with pytest.raises(NotFound, match="third"):
+    with pytest.raises(NotFound, match=r"'third' in .*a.parquet. Studies there: no study \(1 run\), second \(1 run\)\."):
         load(tmp_path / "a.parquet", study="third")
+
+
+def test_one_gpu_can_be_asked_for_and_a_missing_one_is_named(tmp_path):
+    no_offer = replace(OTHER, resources={})
+    other = replace(OTHER, id="a100", resources=OTHER.resources | {"gpu_name": "A100"})
+    export(phases_table([RUN, no_offer, other]), tmp_path / "a.parquet")
+    assert load(tmp_path / "a.parquet", gpu="A100")["run"].unique().tolist() == ["a100"]
+    with pytest.raises(
+        NotFound, match=r"on 'H100' in .*GPUs there: RTX 4090 .1 run., unknown .1 run., A100 .1 run."
+    ) as missing:
+        load(tmp_path / "a.parquet", gpu="H100")
+    assert missing.value.exit_code == 2
+    with pytest.raises(NotFound, match=r"on 'RTX 4090' in the study 'second' in .*GPUs there: "):
+        load(tmp_path / "a.parquet", study="second", gpu="RTX 4090")
+
+
+def test_a_place_without_a_run_is_an_error_unless_another_has_one(tmp_path):
+    export(phases_table([]), tmp_path / "none.parquet")
+    export_runs([], tmp_path / "none.json")
+    Store(tmp_path / "none.sqlite").close()
+    for name in ("none.parquet", "none.json", "none.sqlite"):
+        with pytest.raises(NotFound, match=f"There is no run in .*{name}. Make one: vastbench run"):
+            load(tmp_path / name)
+    assert len(load(tmp_path / "none.parquet", None)) == len(load())
 
 
 def test_the_published_run_has_a_name():

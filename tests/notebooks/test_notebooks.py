@@ -21,7 +21,7 @@ from tests.formulas import formulas, shown_as_formulas
 from tests.hostile.test_escaping import hostile_run
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
-from vastbench.errors import NotFound, UsageError
+from vastbench.errors import NotebookFailed, NotFound, UsageError
 from vastbench.io.files import read_run
 from vastbench.io.tables import export
 from vastbench.notebooks.running import check_parameters, run_notebook
@@ -38,7 +38,7 @@ FAILED = replace(
     SEED, id="failed", outcome=Outcome.FAILED, cause="boot_failed", phases=SEED.phases[:2], cost=Cost(), total_s=9.0
 )
 KILLED = replace(SEED, id="killed", outcome=Outcome.CENSORED, cause="killed", phases=(), cost=Cost(), total_s=None)
-STORIES = {"no run": [], "one run": [SEED], "no success": [FAILED, replace(FAILED, id="too")], "one killed": [KILLED]}
+STORIES = {"one run": [SEED], "no success": [FAILED, replace(FAILED, id="too")], "one killed": [KILLED]}
 
 each_of = pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
 
@@ -162,9 +162,6 @@ def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monke
     export(phases_table(STORIES[story]), tmp_path / "runs.parquet")
     texts = told(path, monkeypatch, data=str(tmp_path / "runs.parquet"))
     assert not any(re.search(r"\bnan\b", text) for text in texts)
-    if story == "no run" and path in ASKING:
-        answer = texts[next(i for i, source in enumerate(sources(path)) if "_answer(" in source)]
-        assert answer == "There is no run in the data, so there is no number."
 
 
 @each_of
@@ -184,10 +181,38 @@ def test_what_a_notebook_displays_is_no_formula_whatever_the_words(path, tmp_pat
         assert shown_as_formulas(data) == [], result
 
 
+@each_of
+def test_data_without_a_run_are_an_error(path, tmp_path, monkeypatch):
+    export(phases_table([]), tmp_path / "runs.parquet")
+    with pytest.raises(NotFound, match=r"There is no run in .*runs\.parquet\. Make one"):
+        told(path, monkeypatch, data=str(tmp_path / "runs.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"study": "nowhere"}, r"of a study 'nowhere' in default-300\. Studies there: default-300 \(300 runs\)"),
+        ({"gpu": "H100"}, r"on 'H100' in default-300\. GPUs there: RTX 4090 \(300 runs\)"),
+    ],
+    ids=["study", "gpu"],
+)
 @pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
-def test_an_unknown_study_is_named(path, monkeypatch):
-    with pytest.raises(NotFound, match="'nowhere' in default-300"):
-        told(path, monkeypatch, study="nowhere")
+def test_a_selection_without_a_run_is_an_error_that_says_what_there_is(path, chosen, said, monkeypatch):
+    with pytest.raises(NotFound, match=said):
+        told(path, monkeypatch, **chosen)
+
+
+def test_a_notebook_that_rents_fails_after_its_tables_when_no_run_passed(tmp_path):
+    asked = {"gpu_name": "RTX4090", "repeats": 2, "store": str(tmp_path / "runs.sqlite")}
+    with pytest.raises(NotebookFailed, match=r"StudyFailed: None of the 2 runs passed: 2 failed \(no_offer\)") as failed:
+        run_notebook(RENTING[0], asked, tmp_path / "strict")
+    assert "No offer for 1 × RTX4090" in failed.value.message
+    assert "require_passed" in failed.value.message
+    (kept,) = (tmp_path / "strict").glob("*.ipynb")
+    cells = [cell for cell in nbformat.read(kept, as_version=4).cells if cell.cell_type == "code"]
+    assert "StudyFailed" in str(cells[-1].outputs)
+    assert any("no_offer" in output.get("data", {}).get("text/html", "") for cell in cells for output in cell.outputs)
+    run_notebook(RENTING[0], asked | {"require_passed": False}, tmp_path / "lenient")
 
 
 @pytest.mark.parametrize("path", ANALYSING, ids=lambda path: path.stem)

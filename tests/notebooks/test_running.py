@@ -135,7 +135,8 @@ def test_notebooks_that_rent_are_committed_without_outputs(path):
             assert cell.execution_count is None
 
 
-def test_a_stopped_notebook_gets_the_time_that_its_clean_up_needs(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_stopped_notebook_gets_the_time_that_its_clean_up_needs_and_ends_with_130(tmp_path, number):
     begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
     made = nbformat.v4.new_notebook()
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -144,11 +145,13 @@ def test_a_stopped_notebook_gets_the_time_that_its_clean_up_needs(tmp_path):
     made.cells = [nbformat.v4.new_code_cell(work)]
     nbformat.write(made, tmp_path / "slow.ipynb")
     command = [sys.executable, "-m", "papermill", "--engine", "vastbench", "--no-progress-bar", "slow.ipynb", "out.ipynb"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         for _ in range(300):
             if begun.exists() or process.poll() is not None:
                 break
             time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) != 0
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait(60) == 130, said
+    assert "out.ipynb. Open leases, if any: vastbench doctor" in said
     assert cleaned.exists()

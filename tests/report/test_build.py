@@ -257,6 +257,12 @@ def test_a_study_brings_what_it_was_asked_for_also_when_it_has_no_run(tmp_path):
         of_places([tmp_path / "runs.sqlite"], "second")
 
 
+@pytest.mark.usefixtures("without_charts")
+def test_a_report_without_a_run_has_no_notebook(tmp_path, notebook):
+    index = build_report(Source(phases_table([])), tmp_path / "out", notebooks=[notebook("broken", "1 / 0")])
+    assert not any("notebooks/" in file["path"] for file in read_model(index)["files"])
+
+
 def test_runs_of_one_study_give_the_report_its_name():
     phases = phases_table([replace(SEED, study="first")])
     assert of_places([shared("data/runs") / "2026-01-02-rtx4090.json"]).study is None

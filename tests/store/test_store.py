@@ -208,6 +208,23 @@ def test_the_runs_of_a_study_can_be_asked_for(store):
     store.save_run(replace(read_run(SEED), id="a", study="s"))
     store.save_run(replace(read_run(SEED), id="b"))
     assert [run.id for run in store.runs(study="s")] == ["a"]
+    store.open_study("begun", scenario="integration", repeats=3, conditions={})
+    there = "Studies there: begun (0 runs), no study (1 run), s (1 run)."
+    for ask in (lambda: store.runs(study="x"), lambda: store.study("x")):
+        with pytest.raises(NotFound, match="study 'x' in") as missing:
+            ask()
+        assert missing.value.hint == there
+
+
+def test_a_run_that_is_not_there_is_named_with_those_that_are(store):
+    with pytest.raises(NotFound, match=r"no run 'x' in .* Make one: vastbench run"):
+        store.run("x")
+    for number in range(7):
+        store.save_run(replace(read_run(SEED), id=f"run-{number}"))
+    with pytest.raises(NotFound, match=r"no run 'x' in .* The newest runs there: run-6, run-5, run-4, run-3, run-2. "):
+        store.run("x")
+    with pytest.raises(NotFound, match=r"Several runs have an id that begins with 'run' in .* Two of them: run-0, run-1. "):
+        store.run("run")
 
 
 def test_a_study_is_written_down_once_and_may_grow(store):

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vastbench.errors import SchemaError
+from vastbench.errors import SchemaError, nothing_selected
 from vastbench.record.cost import Cost
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import LARGEST
@@ -174,6 +174,23 @@ def _check_times(found: pd.DataFrame) -> None:
                 f"The column {name!r} holds {wrong.iloc[0]}, which is not a valid {what}.",
                 hint="Export the table with vastbench.",
             )
+
+
+SELECTED = {"study": ("of a study", "Studies"), "gpu": ("on", "GPUs")}
+"""How a run is said to have a value of a column that runs are selected by, and what its values are called."""
+
+
+def only(phases: pd.DataFrame, name: str, value: str | None, place: str) -> pd.DataFrame:
+    """The runs of ``phases`` that have this ``value`` of a column of ``SELECTED``; for None, all.
+
+    Raises NotFound when there is none; it says which values there are in ``place``.
+    """
+    chosen = phases if value is None else phases[phases[name] == value]
+    if chosen.empty:
+        words, kinds = SELECTED[name]
+        values = phases.loc[phases["phase"] == PhaseName.TOTAL, name].fillna("unknown").replace("", "no study")
+        raise nothing_selected(place, f"{words} {value!r}", kinds, values.value_counts().to_dict())
+    return chosen
 
 
 def runs_table(phases: pd.DataFrame) -> pd.DataFrame:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vastbench.cli.app import JsonOption, StoreOption, app, open_store, print_json
+from vastbench.cli.app import JsonOption, StoreOption, app, nothing_stored_yet, open_store, print_json
 from vastbench.errors import ArtefactsFound, NotFound
 
 if TYPE_CHECKING:
@@ -76,14 +77,12 @@ def _study(name: str, store: str | None) -> list[Run]:
     """The runs of the study of that name in the store; none for a file, and where no store is."""
     if Path(name).is_file():
         return []
-    try:
-        with open_store(store, made=False) as opened:
-            found: list[Run] = opened.runs(study=name)
-            return found[::-1]
-    except NotFound:
-        if store:
-            raise
+    if nothing_stored_yet(store):
         return []
+    with open_store(store, made=False) as opened, suppress(NotFound):
+        found: list[Run] = opened.runs(study=name)
+        return found[::-1]
+    return []
 
 
 def _print(name: str, timings: pd.DataFrame, found: list[Artefact], applied: list[str], silent: dict[str, str]) -> None:

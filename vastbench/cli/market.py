@@ -72,7 +72,8 @@ def prices(
     table = listed(file)
     shown = table if gpu is None else table[table["gpu_name"].str.contains(gpu, case=False, regex=False)]
     if shown.empty:
-        raise NotFound(f"There is no GPU {gpu!r} in the table.", hint="`vastbench prices` lists what is there.")
+        names = ", ".join(sorted(set(table["gpu_name"])))
+        raise NotFound(f"There is no GPU {gpu!r} in the table.", hint=f"GPUs there: {names}.")
     if check:
         # A row's peers are all rows, whatever is shown.
         found = doubts(table, today=datetime.now(UTC).date())

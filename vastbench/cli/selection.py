@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vastbench.cli.app import nothing_stored_yet, open_store
-from vastbench.errors import NotFound, UsageError
+from vastbench.errors import NotFound, UsageError, tally
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 FILES = frozenset({".parquet", ".csv", ".json", ".sqlite", ".db"})
 """A name that ends so is that of a file, and of nothing in the store."""
-
-SHOWN = 12
 
 
 def named(name: str, store: str | None) -> pd.DataFrame:
@@ -80,22 +78,22 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
         try:
             return load(name, store=store)
         except NotFound:
-            if Path(name).suffix in FILES or "://" in name or nothing_stored_yet(store):
+            if Path(name).suffix in FILES or "://" in name or Path(name).exists() or nothing_stored_yet(store):
                 raise
     with open_store(store, made=False) as opened:
         wanted = rest if kind else name
         if kind == "run":
             return phases_table([opened.run(wanted)])
-        if kind and (runs := opened.runs(study=wanted)):
-            return phases_table(reversed(runs))
-        studies = sorted(study.name for study in opened.studies())
-        hint = f"Its studies: {', '.join(studies[:SHOWN]) or 'none'}. Its runs: vastbench runs."
-        if kind == "study":
-            raise NotFound(f"There is no run of a study {wanted!r} in {opened.place}.", hint=hint)
         try:
-            return phases_table([opened.run(wanted)])
-        except NotFound as missing:
-            raise NotFound(f"There is no file, data set or study {wanted!r}. {missing.message}", hint=hint) from None
+            return phases_table(reversed(opened.runs(study=wanted)))
+        except NotFound as no_study:
+            if kind == "study":
+                raise
+            try:
+                return phases_table([opened.run(wanted)])
+            except NotFound as missing:
+                what = f"There is no file, data set or study {wanted!r}. {missing.message}"
+                raise NotFound(what, hint=f"{no_study.hint} {missing.hint}") from None
 
 
 def _with_values(by: str, source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, pd.Series]:
@@ -126,7 +124,5 @@ def _value(text: str, by: str, values: pd.Series) -> str:
     fits = [value for value in known if value == text] or [value for value in known if text.casefold() in value.casefold()]
     if len(fits) == 1:
         return fits[0]
-    listed = ", ".join(f"{value} ({n})" for value, n in counts.head(SHOWN).items()) or "none"
-    more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
     what = f"There is no {by} {text!r}." if not fits else f"{text!r} may be {len(fits)} values of {by}."
-    raise NotFound(what, hint=f"There are: {listed}{more}.")
+    raise NotFound(what, hint=f"There are: {tally(dict(counts)) or 'none'}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, nothing_stored_yet, open_store, print_json, print_table
-from vastbench.errors import Interrupted, SettingsError, UsageError, clean
+from vastbench.errors import Interrupted, NotFound, SettingsError, UsageError, clean, nothing_selected
 from vastbench.record.document import run_to_dict
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def runs(
         print_json([run_to_dict(one) for one in found])
         return
     if not found:
-        of = f" of a study {study!r}" if study else ""
-        print(f"No runs{of}{where or ' yet'}. Make one: vastbench run")
+        print(f"No runs{where or ' yet'}. Make one: vastbench run")
         return
     rows = [
         [
@@ -155,15 +154,14 @@ def export(
     if (suffix := out.suffix.lower()) not in {".parquet", ".csv", ".json"}:
         raise SettingsError(f"{out.name!r} is no .parquet, .csv or .json.", hint="For example: vastbench export runs.parquet")
     from vastbench.analysis.frames import phases_table
-    from vastbench.errors import NotFound
     from vastbench.io.tables import export as write_table
     from vastbench.io.tables import export_runs
 
     with open_store(store, made=False) as opened:
         found = opened.runs(study=study)[::-1]
         place = opened.place
-    if study is not None and not found:
-        raise NotFound(f"There is no run of a study {study!r} in {place}.", hint="`vastbench studies` lists what is there.")
+    if not found:
+        raise nothing_selected(place)
     if suffix == ".json":
         export_runs(found, out)
     else:
@@ -197,7 +195,10 @@ def report(
         source = of_places(data, study)
     else:
         with open_store(store, made=False) as opened:
-            source = of_study(opened.study(study)) if study else of_runs(opened.runs()[::-1])
+            try:
+                source = of_study(opened.study(study)) if study else of_runs(opened.runs()[::-1])
+            except NotFound:  # its runs may have been imported
+                source = of_runs(opened.runs(study=study)[::-1])
             source = replace(source, pending=pending_in(opened))
     try:
         index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.frames import COLUMNS, SCHEMA, conformed, phases_table
+from vastbench.analysis.frames import COLUMNS, SCHEMA, conformed, only, phases_table
 from vastbench.bundled import shared
-from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError, clean
+from vastbench.errors import SHOWN, NotFound, SchemaError, SettingsError, UsageError, clean
 from vastbench.io.files import read_runs
 from vastbench.record.document import run_to_dict
 from vastbench.record.plain import dumps
@@ -27,18 +27,18 @@ SCHEMA_KEY = b"vastbench_schema"
 NEVER_MISSING = ("study", "cause", "detail")
 """Columns of words in which nothing means none: in a CSV file an empty cell could be either."""
 
-SHOWN = 12
 
-
-def load(*places: str | Path | None, study: str | None = None, store: str | Path | None = None) -> pd.DataFrame:
+def load(
+    *places: str | Path | None, study: str | None = None, gpu: str | None = None, store: str | Path | None = None
+) -> pd.DataFrame:
     """The tidy frame (:data:`~vastbench.analysis.frames.COLUMNS`) of everything in ``places``, no run twice.
 
     A place is a file, a database URL or a name. What a file holds decides how it is read: a table as Parquet or CSV, runs as
     JSON, a store. A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in
     ``store``; only where there is none, the data set of that name that comes with vastbench. ``study`` keeps the runs of one
-    study. No place, or None, is the study in that store, or the sample data set. Raises NotFound for a place or a study that
-    is not there, SchemaError for a table of another version, SettingsError for a file that cannot be read, StoreError for a
-    store that cannot. Nothing is ever made.
+    study, ``gpu`` those that got this GPU. No place, or None, is the study in that store, or the sample data set. Raises
+    NotFound for a place that is not there and when no run is left, saying which ones there are; SchemaError for a table of
+    another version, SettingsError for a file that cannot be read, StoreError for a store that cannot. Nothing is ever made.
     """
     import pandas as pd
 
@@ -48,11 +48,9 @@ def load(*places: str | Path | None, study: str | None = None, store: str | Path
         # A run may lie in several places; its rows are kept where they were read first.
         owner = pd.Series([i for i, f in enumerate(frames) for _ in range(len(f))], index=frame.index)
         frame = frame[owner == owner.groupby(frame["run"]).transform("min")]
-    if study is not None:
-        frame = frame[frame["study"] == study]
-        if frame.empty:
-            where = ", ".join(str(place or SAMPLE) for place in places or (None,))
-            raise NotFound(f"There is no run of a study {study!r} in {where}.", hint=_there_is(store))
+    where = ", ".join(str(place or SAMPLE) for place in places or (None,))
+    frame = only(frame, "study", study, where)
+    frame = only(frame, "gpu", gpu, where if study is None else f"the study {study!r} in {where}")
     return frame.reset_index(drop=True)
 
 
@@ -110,23 +108,29 @@ def _load(place: str | Path | None, study: str | None, store: str | Path | None)
     raise NotFound(f"There is no {str(place)!r}: no file, study or data set has that name.", hint=_there_is(store))
 
 
-def _from_store(place: str | Path, study: str | None = None) -> pd.DataFrame:
+def _from_store(place: str | Path) -> pd.DataFrame:
     from vastbench.store import Store
 
     with Store.existing(place) as store:
-        return phases_table(reversed(store.runs(study=study)))
+        return phases_table(reversed(store.runs()))
 
 
 def _runs_of(study: str, store: str | Path | None) -> pd.DataFrame:
     """The runs of a study in ``store``, or in the default one, which need not be there; an empty frame when it has none."""
     from vastbench.settings import default_store
+    from vastbench.store import Store
 
     try:
-        return _from_store(store or default_store(), study)
+        opened = Store.existing(store or default_store())
     except NotFound:
         if store is not None:
             raise
         return phases_table([])
+    with opened:
+        try:
+            return phases_table(reversed(opened.runs(study=study)))
+        except NotFound:
+            return phases_table([])
 
 
 def _there_is(store: str | Path | None) -> str:

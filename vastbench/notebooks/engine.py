@@ -2,16 +2,21 @@
 
 ``papermill --engine vastbench``: SIGTERM, SIGINT and SIGHUP interrupt the running cell instead of orphaning its kernel; the
 kernel gets the time that destroying and confirming an instance needs, and a second signal does not cut it short; the saved
-metadata say which cell was stopped. Registered as an entry point of the group ``papermill.engine``.
+metadata say which cell was stopped, and papermill ends with exit code 130. Registered as an entry point of the group
+``papermill.engine``.
 """
 
+import logging
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 
-from vastbench.interrupts import STOPPING, raising
+from vastbench.errors import Interrupted
+from vastbench.interrupts import STOPPING, interruption_in, raising
 from vastbench.rental.lease import CONFIRM_DEADLINE_S
+
+log = logging.getLogger(__name__)
 
 SHUTDOWN_WAIT_S = 2 * (CONFIRM_DEADLINE_S + 60)
 """Real seconds that a stopped kernel may take to unwind. jupyter_client sends SIGTERM after half of it, SIGKILL at its end."""
@@ -22,7 +27,10 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, kernel_name: str, **kwargs: Any) -> Any:
-        """Run the notebook; on any way out but success, mark the cell that was stopped and leave the later ones pending."""
+        """Run the notebook; on any way out but success, mark the cell that was stopped and leave the later ones pending.
+
+        Raises SystemExit with code 130 when a signal stopped it: papermill's command makes exit code 1 of a KeyboardInterrupt.
+        """
         managers: list[AsyncKernelManager] = []
 
         class Manager(AsyncKernelManager):
@@ -43,9 +51,13 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
         try:
             with raising(KeyboardInterrupt(), *STOPPING, first=be_patient):
                 return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
-        except BaseException:
+        except BaseException as error:
             _mark_stopped(nb_man)
-            raise
+            if interruption_in(error) is None:
+                raise
+            kept = f"What was executed is kept: {nb_man.output_path}. " if nb_man.output_path else ""
+            log.info("The notebook was stopped by a signal. %sOpen leases, if any: vastbench doctor", kept)
+            raise SystemExit(Interrupted.exit_code) from error
 
 
 def _mark_stopped(nb_man: NotebookExecutionManager) -> None:

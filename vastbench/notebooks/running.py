@@ -61,10 +61,10 @@ def run_notebook(
         )
     except PapermillExecutionError as error:
         raise NotebookFailed(
-            f"Cell {error.cell_index + 1} of {notebook.name} raised {error.ename}: {error.evalue[:300].rstrip('.')}.",
+            f"Cell {error.cell_index + 1} of {notebook.name} raised {error.ename}: {error.evalue[:800].rstrip('.')}.",
             hint=f"The executed notebook is kept: {executed}",
         ) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # the second by our engine
         raise Interrupted(
             f"{notebook.name} was stopped.",
             hint=f"What was executed is kept: {executed}. Open leases, if any: vastbench doctor",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -109,6 +109,24 @@ class Study(Shown):
             "spent_usd": self.spent_usd,
             "runs": [run.id for run in self.runs],
         }
+
+
+def require_passed(runs: Sequence[Run]) -> None:
+    """Raise StudyFailed when none of ``runs`` passed, as there is nothing then that figures could rest on.
+
+    It says how they ended, why, and what to do next.
+    """
+    if any(run.outcome is Outcome.PASSED for run in runs):
+        return
+    if not runs:
+        raise StudyFailed("No run was made, so none passed.", hint="Ask for at least one.")
+    ends = Counter(f"{run.outcome} ({run.cause})" for run in runs).most_common()
+    said = ", ".join(f"{number} {end}" for end, number in ends)
+    none = "The only run did not pass" if len(runs) == 1 else f"None of the {len(runs)} runs passed"
+    raise StudyFailed(
+        f"{none}: {said}. The last one: {runs[-1].detail}",
+        hint="Run it again with other parameters, or set require_passed to False to look at such runs.",
+    )
 
 
 def check_plan(name: str, repeats: int = 1, workers: int = 1) -> None:

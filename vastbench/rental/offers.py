@@ -36,6 +36,6 @@ def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines:
         raise NoOffer(
             f"No offer for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk at or below "
             f"${conditions.max_usd_per_hour:g}/h: {len(offers)} were found, {len(without_machines)} machines tried already.",
-            hint="Raise --max-price, choose another --gpu, or look at `vastbench offers`.",
+            hint="Allow a higher price, choose another GPU, or look at `vastbench offers`.",
         )
     return min(fits, key=lambda offer: (offer.usd_per_hour(conditions.disk_gb), offer.id))

@@ -151,6 +151,8 @@ def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list
     with ThreadPoolExecutor(1) as beside, log.step("notebooks executed"):
         # The notebooks have processes of their own, and this one is free for the charts meanwhile.
         drawing = beside.submit(_model, source, folder, log)
+        # Of no run there is nothing that a notebook could say.
+        paths = () if source.phases.empty else paths
         notebooks = execute_all(folder / "notebooks", paths, lambda done: log.note(_told(done), done.seconds))
         model = drawing.result()
     model["files"] = _files(folder, notebooks)

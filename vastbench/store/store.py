@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
+from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError, nothing_selected
 from vastbench.owner import ENDED_BEAT, State, state_of
 from vastbench.record.cost import Cost
 from vastbench.record.lease import Announcement, LeaseRow
@@ -22,6 +22,9 @@ from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of,
 from vastbench.store.transactions import Transactions
 
 log = logging.getLogger(__name__)
+
+NAMED = 5
+"""How many runs an error names for one that is not there."""
 
 
 class Store(Transactions):
@@ -105,15 +108,20 @@ class Store(Transactions):
         exact = [run for run in found if run.id == name]
         if len(exact or found) != 1:
             problem = "There is no run" if not found else "Several runs have an id that begins with"
-            raise NotFound(f"{problem} {name!r} in {self.place}.", hint="`vastbench runs` lists them.")
+            ids = ", ".join(run.id for run in found or self.runs(limit=NAMED))
+            hint = f"{'Two of them' if found else 'The newest runs there'}: {ids}. `vastbench runs` lists them."
+            raise NotFound(f"{problem} {name!r} in {self.place}.", hint=hint if ids else "Make one: vastbench run")
         return (exact or found)[0]
 
     def runs(self, *, limit: int | None = None, study: str | None = None) -> list[Run]:
-        """The newest runs first, at most ``limit``; with ``study``, those of one study."""
+        """The newest runs first, at most ``limit``; with ``study``, those of one study. Raises NotFound when it has none."""
         query = sa.select(tables.runs).order_by(tables.runs.c.started_at.desc(), tables.runs.c.id.desc()).limit(limit)
         if study is not None:
             query = query.where(tables.runs.c.study == study)
-        return self._read(lambda connection: _whole(connection, query))
+        found = self._read(lambda connection: _whole(connection, query))
+        if study is not None and not found:
+            raise self._no_study(study)
+        return found
 
     def costs(self, study: str) -> dict[str, Cost]:
         """What each stored run of ``study`` cost, by its id; without reading the runs."""
@@ -184,8 +192,18 @@ class Store(Transactions):
         """The study of that name with its runs, oldest first; of imported runs it is what they tell. Raises NotFound."""
         found = [study for study in self._studies(name) if study.name == name]
         if not found:
-            raise NotFound(f"There is no study {name!r} in {self.place}.", hint="`vastbench studies` lists what is there.")
+            raise NotFound(f"There is no study {name!r} in {self.place}.", hint=self._no_study(name).hint)
         return found[0]
+
+    def _no_study(self, name: str) -> NotFound:
+        runs = sa.select(tables.runs.c.study, sa.func.count()).group_by(tables.runs.c.study).order_by(tables.runs.c.study)
+        begun = sa.select(tables.studies.c.name).order_by(tables.studies.c.name)
+
+        def count(connection: sa.Connection) -> dict[str, int]:
+            there = dict.fromkeys(connection.execute(begun).scalars(), 0)
+            return there | {study or "no study": number for study, number in connection.execute(runs)}
+
+        return nothing_selected(self.place, f"of a study {name!r}", "Studies", self._read(count))
 
     def studies(self) -> list[Study]:
         """All studies with their runs, newest first."""

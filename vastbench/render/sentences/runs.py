@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vastbench.analysis.frames import phases_table
+from vastbench.record.phases import Outcome
 from vastbench.record.run import Run
 from vastbench.render.sentences.basis import NO_RUN, source
 from vastbench.render.text import verdict
@@ -13,15 +14,16 @@ from vastbench.render.wording import counted, escaped
 
 def last_answer(runs: Sequence[Run], *, of: int | None = None) -> str:
     """How the last of ``runs`` went, in bold, and which runs are shown: the last ones ``of`` so many in the data, or, for None,
-    those made now.
+    those made now; and how many of several passed.
     """
     if not runs:
         return NO_RUN
     first, stop, rest = verdict(runs[-1]).strip().partition(". ")
     answer = f"**{escaped(first + stop.strip())}** {escaped(rest)}".strip()
-    return (
-        f"{answer} {source(phases_table(runs[-1:]))} {_shown(len(runs), of)} This is run {escaped(runs[-1].id)}, the last one."
-    )
+    good = sum(run.outcome is Outcome.PASSED for run in runs)
+    passed = "" if len(runs) == 1 else f" {good} of these {len(runs)} passed."
+    shown = f"{_shown(len(runs), of)}{passed}"
+    return f"{answer} {source(phases_table(runs[-1:]))} {shown} This is run {escaped(runs[-1].id)}, the last one."
 
 
 def _shown(number: int, of: int | None) -> str:
