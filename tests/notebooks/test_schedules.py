@@ -142,7 +142,7 @@ def test_every_command_of_a_sample_exists_with_its_options(sample, live, checkou
     assert re.fullmatch(r"[\w.-]{1,80}", study["name"])
     assert study["store"] == report["store"]
     assert study["repeats"] == 12
-    assert (study["live"], study["yes"], study["budget"]) == ((True, True, 2) if live else (False, False, None))
+    assert (study["live"], study["yes"], study["budget_usd"]) == ((True, True, 2) if live else (False, False, None))
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 8, 9, 10, 11, 130])

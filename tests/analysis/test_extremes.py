@@ -28,7 +28,7 @@ from vastbench.io.tables import export, load
 from vastbench.io.timings import read
 from vastbench.record import plain
 from vastbench.record.cost import Cost
-from vastbench.record.document import run_from_dict
+from vastbench.record.document import run_from_dict, run_to_dict
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import LARGEST, quotient
 from vastbench.record.phases import PhaseName as P
@@ -135,7 +135,7 @@ def test_no_run_says_or_sends_or_keeps_a_number_that_is_none(tmp_path_factory, s
         for run in some:
             said(run_text(run), run_text(run, beside=some[0]), run_html(run))
             assert strictly(body_of(*run_event(run), datetime.now(UTC)))["type"].startswith("run.")
-            assert strictly(plain.dumps(run.to_dict()))["id"] == run.id
+            assert strictly(plain.dumps(run_to_dict(run)))["id"] == run.id
             store.save_run(run)
         assert [said(str(run)) for run in store.runs()]
 
@@ -189,7 +189,7 @@ SEED = "2026-01-02-rtx4090"
 @pytest.mark.parametrize("value", [1e308, math.inf, math.nan, 1e-308])
 @pytest.mark.parametrize("place", ["total_s", "origin", "cost.gpu_usd"])
 def test_a_record_of_a_run_is_refused_by_the_fields_name(value, place):
-    record = made(1, {P.CREATE: 1.0}).to_dict()
+    record = run_to_dict(made(1, {P.CREATE: 1.0}))
     name, _, inner = place.partition(".")
     record[name] = {**record[name], inner: value} if inner else value
     with pytest.raises(SettingsError, match="not JSON" if not math.isfinite(value) else inner or name):
