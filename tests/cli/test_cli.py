@@ -14,6 +14,7 @@ import pytest
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
+from vastbench.record.document import run_to_dict
 from vastbench.record.lease import LeaseRow
 from vastbench.store import Store
 
@@ -342,7 +343,7 @@ def test_what_is_not_there_is_named(call, words):
     ids=" ".join,
 )
 def test_a_study_without_a_run_is_an_error_that_says_which_studies_there_are(call, tmp_path, words):
-    (tmp_path / "runs.json").write_text(json.dumps([read_run(SEED).to_dict() | {"study": "first"}]))
+    (tmp_path / "runs.json").write_text(json.dumps([run_to_dict(read_run(SEED)) | {"study": "first"}]))
     assert call("import", "runs.json").returncode == 0
     done = call(*words)
     expect(done, 2, "'x'", "Studies there: first (1 run).")
