@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import signal
+import socket
 import sys
 import threading
 import time
@@ -123,6 +124,25 @@ def test_orders_that_overtake_one_another_and_are_under_way(orders, kind):
                 for one in given:
                     one.exception()  # an emulator that is closing hangs up
         assert ended.failure is None
+
+
+def test_clients_that_connect_while_it_closes():
+    def knock(port, kept):
+        while True:
+            try:
+                kept.append(socket.create_connection(("127.0.0.1", port)))
+            except OSError:
+                return
+
+    for _ in range(5):
+        kept = []
+        with Emulator("seed", speed=500) as emulator, ThreadPoolExecutor(4) as pool:
+            port = int(emulator.url.rpartition(":")[2])
+            for _ in range(4):
+                pool.submit(knock, port, kept)
+            emulator.stop()
+        for one in kept:
+            one.close()
 
 
 @pytest.mark.parametrize("end", ["stop", "destroy"])

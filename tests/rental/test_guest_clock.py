@@ -192,8 +192,7 @@ def test_the_start_script_keeps_its_timeline_in_every_shell(tmp_path, shell):
     config.write_text(f"# here\nPort {listening.getsockname()[1]}\nPermitRootLogin yes\n")
     script = timeline(line, 20).replace("/etc/ssh/sshd_config", str(config))
     env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    with listening:
-        running = subprocess.Popen([*shell, "-c", f"{script}\nwait"], env=env)
+    with listening, subprocess.Popen([*shell, "-c", f"{script}\nwait"], env=env) as running:
         kept = tmp_path / ".vastbench/timeline"
         while not kept.exists() or "key_installed" not in kept.read_text():
             time.sleep(0.02)

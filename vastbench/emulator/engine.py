@@ -139,6 +139,9 @@ class Engine:
             server.should_exit = True
             ended.cancel()
             await asyncio.wait({serving, ended})
+            # uvicorn looks only once for what is connected: one that was being accepted then is still there.
+            for connection in server.server_state.connections:
+                connection.transport.abort()
             await market.close()
         serving.result()
 
