@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from papermill import inspect_notebook
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from vastbench.bench.bench import Bench
 from vastbench.cli import app
 from vastbench.cli.options import Market
+from vastbench.errors import NotFound
 from vastbench.record.conditions import Conditions
 
 COMMANDS = get_command(app).commands
@@ -39,3 +41,11 @@ def test_the_notebook_that_rents_has_the_same_words_and_defaults():
 def test_a_bench_has_the_defaults_of_the_command_line():
     takes = inspect.signature(Bench.__init__).parameters
     assert {one.name: takes[one.name].default for one in fields(Market)} == {one.name: one.default for one in fields(Market)}
+
+
+def test_scenarios_are_listed_with_their_phases_and_found_by_name():
+    done = CliRunner().invoke(app, ["scenarios"])
+    assert done.output.startswith("integration: ")
+    assert "\n  wait running\n    allocate\n" in done.output
+    with pytest.raises(NotFound, match="Did you mean integration"):
+        CliRunner().invoke(app, ["run", "integraton"], catch_exceptions=False)

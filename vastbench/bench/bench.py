@@ -34,8 +34,8 @@ from vastbench.rental.budget import Budget, worst_usd
 from vastbench.rental.lease import Account, certainly_not_created
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
-from vastbench.scenarios.drill import run_scenario
-from vastbench.scenarios.integration import INTEGRATION
+from vastbench.scenarios import find_scenario
+from vastbench.scenarios.drill import Scenario, run_scenario
 from vastbench.settings import Settings, default_store, is_loopback
 from vastbench.store import Store
 from vastbench.store.database import check_file, url_of
@@ -46,6 +46,9 @@ from vastbench.webhooks import Notifier
 
 log = logging.getLogger(__name__)
 
+
+INTEGRATION = "integration"
+"""The scenario that runs unless another is named."""
 
 CLOSING = frozenset({PhaseName.DESTROY, PhaseName.CONFIRM, PhaseName.REMOVE_KEY})
 """The phases that a run goes through even when the bench is stopped: they give back what was taken."""
@@ -204,14 +207,21 @@ class Bench:
         self.clock.stopping.set()
         self._watch.close()
 
-    def open_study(self, repeats: int, conditions: Conditions | None = None, *, stopping: StoppingRule | None = None) -> Study:
+    def open_study(
+        self,
+        repeats: int,
+        conditions: Conditions | None = None,
+        *,
+        scenario: str = INTEGRATION,
+        stopping: StoppingRule | None = None,
+    ) -> Study:
         """Write this bench's study down, or go on with the one that is there; its runs are made by ``run_study``.
 
         ``repeats`` are the most that it makes, if it is ``stopping`` on a rule. The rule may change from launch to launch:
         its interval holds whenever the study stops.
 
         Raises UsageError when the bench has no study, for an unfit number of repeats, and when the study was begun under
-        other conditions.
+        other conditions or of another scenario; NotFound for an unknown scenario.
         """
         if not self.study:
             raise UsageError("The bench was opened without a study.", hint='Give it one: Bench(study="NAME").')
@@ -219,7 +229,7 @@ class Bench:
         known = {"profile": None} if self.live else self._profile_conditions()
         return self.store.open_study(
             self.study,
-            scenario=INTEGRATION.name,
+            scenario=find_scenario(scenario).name,
             repeats=repeats,
             conditions=asked | {"source": self.source} | known,
             stopping=stopping,
@@ -237,17 +247,20 @@ class Bench:
             run_id = new_run_id()
             if not self.store.announce_run(study.name, run_id, self._provisioner.owner):
                 return None
-            return self._run(run_id, conditions, listener, study.name)
+            return self._run(find_scenario(study.scenario), run_id, conditions, listener, study.name)
 
-    def run(self, conditions: Conditions | None = None, listener: Listener | None = None) -> Run:
-        """Make one integration run and store it. May be called from many threads at once.
+    def run(
+        self, conditions: Conditions | None = None, listener: Listener | None = None, *, scenario: str = INTEGRATION
+    ) -> Run:
+        """Make one run of ``scenario`` and store it. May be called from many threads at once.
 
         ``listener`` hears of every phase (see :class:`~vastbench.record.recorder.Recorder`). A run that fails is returned, not
         raised; an interruption is stored and then raised again. Raises LeaseNotClosed, and rents nothing, once a run of this
-        bench could not show that its instance is gone; Interrupted, and rents nothing, once the bench is being closed.
+        bench could not show that its instance is gone; Interrupted, and rents nothing, once the bench is being closed;
+        NotFound for an unknown scenario.
         """
         with self._under_way_here():
-            return self._run(new_run_id(), conditions or Conditions(), listener)
+            return self._run(find_scenario(scenario), new_run_id(), conditions or Conditions(), listener)
 
     @contextmanager
     def _under_way_here(self) -> Iterator[None]:
@@ -264,7 +277,7 @@ class Bench:
                 self._under_way.discard(threading.get_ident())
                 self._idle.notify_all()
 
-    def _run(self, run_id: str, conditions: Conditions, listener: Listener | None, study: str = "") -> Run:
+    def _run(self, scenario: Scenario, run_id: str, conditions: Conditions, listener: Listener | None, study: str = "") -> Run:
         def heard(name: PhaseName, phase: Phase | None) -> None:
             if phase is None and name not in CLOSING and self.clock.stopping.is_set():
                 raise Interrupted("The bench was stopped.")
@@ -273,7 +286,7 @@ class Bench:
 
         self._made.add(run_id)
         recorder = Recorder(self.clock, heard)
-        run, error = run_scenario(INTEGRATION, self._provisioner, recorder, conditions, run_id=run_id, source=self.source)
+        run, error = run_scenario(scenario, self._provisioner, recorder, conditions, run_id=run_id, source=self.source)
         with shield():  # what was measured must reach the store
             known = run.conditions | self._conditions()
             run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 @app.command()
 @options
-def run(conditions: Conditions, market: Market, yes: Yes = False, as_json: JsonOption = False) -> None:
+def run(
+    scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", help="See: vastbench scenarios.")] = "integration",
+    *,
+    conditions: Conditions,
+    market: Market,
+    yes: Yes = False,
+    as_json: JsonOption = False,
+) -> None:
     """Rent one GPU, reach it over SSH, check it, destroy it; time every phase with its bounds.
 
     Free, on the emulator: vastbench run --profile cached --seed 1
@@ -29,12 +36,14 @@ def run(conditions: Conditions, market: Market, yes: Yes = False, as_json: JsonO
     Live, spending money: vastbench run --live --budget 0.25
     """
     from vastbench.render.progress import for_stderr
+    from vastbench.scenarios import find_scenario
 
+    find_scenario(scenario)
     with market.bench() as bench:
         if market.live:
             _agree(bench, conditions, ask=not yes)
         with for_stderr() as listener:
-            done = bench.run(conditions, listener)
+            done = bench.run(conditions, listener, scenario=scenario)
         if as_json:
             print_json(run_to_dict(done))
         else:
@@ -49,6 +58,7 @@ def study(
     context: typer.Context,
     *,
     name: Annotated[str, typer.Option("--name", help="The study's name; an unfinished study of that name goes on.")],
+    scenario: Annotated[str, typer.Option("--scenario", help="What is repeated; see: vastbench scenarios.")] = "integration",
     repeats: Annotated[
         Optional[int],  # noqa: UP045 (typer reads it at run time)
         typer.Option(
@@ -95,6 +105,7 @@ def study(
     if resume:
         there = _to_resume(context, name, market)
         wanted, stopping, conditions = there.repeats, there.stopping, Conditions.of(there.conditions)
+        scenario = there.scenario
         if not _given(context, "profile"):  # a profile of the user's own is a file that only they know
             market = replace(market, profile=there.conditions.get("profile") or market.profile)
     else:
@@ -104,7 +115,7 @@ def study(
     bench = market.bench(name)
     try:
         with bench:
-            found = bench.open_study(wanted, conditions, stopping=stopping)
+            found = bench.open_study(wanted, conditions, scenario=scenario, stopping=stopping)
             missing = found.wanted - len(found.made)
             if missing <= 0:
                 print(f"The study {name} is complete: no run was made.", file=sys.stderr)
@@ -130,7 +141,7 @@ def study(
 
 
 OF_THE_STUDY = {
-    **{name: f"--{name.replace('_', '-')}" for name in ("repeats", "stop_width", "stop_quantile", "stop_of")},
+    **{name: f"--{name.replace('_', '-')}" for name in ("scenario", "repeats", "stop_width", "stop_quantile", "stop_of")},
     **{one.name: one.metadata["option"] for one in fields(Conditions)},
 }
 """The options of a study that --resume takes from the study itself."""
