@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         "report",
         "bench",
+        "scenarios",
         "notebooks",
         "rental",
         "render",

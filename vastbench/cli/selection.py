@@ -58,14 +58,15 @@ def stored(opened: Store, name: str) -> Run | Study:
 
     Raises NotFound.
     """
-    if name != "last" and not opened.has_run(name):
-        with suppress(NotFound):
-            return opened.study(name)
+    if name == "last" or opened.has_run(name):
+        return opened.run(name)
+    with suppress(NotFound):
+        return opened.study(name)
     try:
         return opened.run(name)
     except NotFound as missing:
         message = missing.message.replace("There is no run ", "There is no run or study ")
-        raise NotFound(message, hint="`vastbench runs` and `vastbench studies` list them.") from None
+        raise NotFound(message, hint=f"{missing.hint} Its studies: vastbench studies") from None
 
 
 def _one(name: str, store: str | None) -> pd.DataFrame:
