@@ -38,7 +38,9 @@ class Machine:
         self.commands: list[str] = []
         self._live: list[socket.socket] = []
         self._listener: asyncio.Task[None] | None = None
-        self.port = _free_port()
+        # Bound and not listening, it refuses connections, and nobody else takes the port while the machine is closed.
+        self._reserved = _bound(0)
+        self.port = self._reserved.getsockname()[1]
         self._loop = asyncio.new_event_loop()
         self._children: list[asyncio.subprocess.Process] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -76,6 +78,7 @@ class Machine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._reserved.close()
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -88,9 +91,7 @@ class Machine:
                 await self._listener
             self._listener = None
         elif behaviour != "closed" and self._listener is None:
-            listener = socket.socket()
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self.port))
+            listener = _bound(self.port)
             listener.listen(64)
             listener.setblocking(False)
             self._listener = self._loop.create_task(self._accept(listener))
@@ -287,10 +288,11 @@ def deaf_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _bound(port: int) -> socket.socket:
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    return sock
 
 
 def _reset(sock: socket.socket) -> None:
