@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vastbench.cli.app import JsonOption, StoreOption, app, nothing_stored_yet, open_store, print_json
+from vastbench.cli.app import JsonOption, StoreOption, app, open_store, print_json
 from vastbench.errors import ArtefactsFound, NotFound
 
 if TYPE_CHECKING:
@@ -77,9 +77,13 @@ def _study(name: str, store: str | None) -> list[Run]:
     """The runs of the study of that name in the store; none for a file, and where no store is."""
     if Path(name).is_file():
         return []
-    if nothing_stored_yet(store):
+    try:
+        opened = open_store(store, made=False)
+    except NotFound:
+        if store:
+            raise
         return []
-    with open_store(store, made=False) as opened, suppress(NotFound):
+    with opened, suppress(NotFound):
         found: list[Run] = opened.runs(study=name)
         return found[::-1]
     return []

@@ -49,7 +49,10 @@ def load(
         owner = pd.Series([i for i, f in enumerate(frames) for _ in range(len(f))], index=frame.index)
         frame = frame[owner == owner.groupby(frame["run"]).transform("min")]
     where = ", ".join(str(place or SAMPLE) for place in places or (None,))
-    frame = only(frame, "study", study, where)
+    try:
+        frame = only(frame, "study", study, where)
+    except NotFound as missing:
+        raise NotFound(missing.message, hint=f"{missing.hint} {_there_is(store)}") from None
     frame = only(frame, "gpu", gpu, where if study is None else f"the study {study!r} in {where}")
     return frame.reset_index(drop=True)
 
