@@ -89,9 +89,9 @@ SYMPTOMS = {
 @pytest.mark.parametrize("behaviour", SYMPTOMS)
 def test_what_a_booting_machine_shows_is_counted_and_tried_again_until_it_works(behaviour, machine, wait, monkeypatch):
     """Every symptom that can be made on loopback."""
-    monkeypatch.setattr("vastbench.clock.MIN_SOCKET_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(probing, "BANNER_S", 0.3)
-    monkeypatch.setattr(probing, "EXCHANGE_S", 0.5)
+    if "silen" in behaviour:  # only there: under load a short limit ends what would have worked
+        monkeypatch.setattr(probing, "BANNER_S", 0.6)
+        monkeypatch.setattr(probing, "EXCHANGE_S", 0.6)
     monkeypatch.setattr(probing, "REST_AFTER_HANDSHAKE_S", 0.4)
     booting = machine(behaviour)
     booting.play((behaviour, 0.8), ("ready", 0))
