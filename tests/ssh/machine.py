@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import asyncssh
 
+from vastbench.emulator.sshd import HeldPort
 from vastbench.ssh.transport import Endpoint
 
 BEFORE_SSH = ("closed", "close", "reset", "silent", "garbage", "http", "ssh1", "banner then silence", "banner then close")
@@ -38,9 +39,8 @@ class Machine:
         self.commands: list[str] = []
         self._live: list[socket.socket] = []
         self._listener: asyncio.Task[None] | None = None
-        # Bound and not listening, it refuses connections, and nobody else takes the port while the machine is closed.
-        self._reserved = _bound(0)
-        self.port = self._reserved.getsockname()[1]
+        self._held = HeldPort()  # while it is closed, nobody else may take it
+        self.port = self._held.number
         self._loop = asyncio.new_event_loop()
         self._children: list[asyncio.subprocess.Process] = []
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -75,10 +75,10 @@ class Machine:
 
     def stop(self) -> None:
         self._wait(self._shut())
+        self._held.release()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._reserved.close()
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -90,20 +90,17 @@ class Machine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
             self._listener = None
+            self._held.refuse()
         elif behaviour != "closed" and self._listener is None:
-            listener = _bound(self.port)
-            listener.listen(64)
-            listener.setblocking(False)
-            self._listener = self._loop.create_task(self._accept(listener))
+            self._listener = self._loop.create_task(self._accept(self._held.listen()))
 
     async def _accept(self, listener: socket.socket) -> None:
-        with listener:
-            while True:
-                sock, _ = await self._loop.sock_accept(listener)
-                self.accepted.append(time.monotonic())
-                task = self._loop.create_task(self._serve(sock, self.behaviour, len(self.accepted)))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+        while True:
+            sock, _ = await self._loop.sock_accept(listener)
+            self.accepted.append(time.monotonic())
+            task = self._loop.create_task(self._serve(sock, self.behaviour, len(self.accepted)))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, sock: socket.socket, behaviour: str, number: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -286,13 +283,6 @@ def deaf_port() -> Iterator[int]:
             filler.connect_ex(listener.getsockname())
         time.sleep(0.05)
         yield listener.getsockname()[1]
-
-
-def _bound(port: int) -> socket.socket:
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
-    return sock
 
 
 def _reset(sock: socket.socket) -> None:
