@@ -9,10 +9,11 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from tests.clocks import HandClock
 from tests.vast.market import FAST, KEY, Script, client, page
-from vastbench.clock import Clock
 from vastbench.errors import ApiRedirected, ApiUnreachable, ApiUnreadable, RateLimited, Refused, SettingsError
 from vastbench.vast.api import VastApi
+from vastbench.vast.limits import JITTER_S
 from vastbench.vast.models import CreateRequest
 
 REQUEST = CreateRequest("ubuntu", 10, "run-1")
@@ -92,18 +93,17 @@ def test_a_create_is_sent_once_whatever_happens(failure):
 def test_a_named_waiting_time_is_kept_and_lies_outside_of_sent_and_received():
     told = []
     script = Script(httpx.Response(429, headers={"Retry-After": "40"}), page())
-    answer = client(script, observe=told.append).list_instances()
-    assert told[1].sent - told[0].received >= 40
+    answer = client(script, HandClock(1000), observe=told.append).list_instances()
+    assert told[1].sent - told[0].received == pytest.approx(40)
     assert answer.sent == told[1].sent
-    assert answer.queued_s > 0  # the rest of it passed before it was tried again
+    assert answer.queued_s == pytest.approx(40)
 
 
 def test_waiting_for_the_limiter_lies_outside_of_sent_and_received():
-    clock = Clock(100)
-    api = client(Script(page()), clock)
+    api = client(Script(page()), HandClock())
     first, second = api.list_instances(), api.list_instances()
-    assert second.sent - first.sent >= 1.0
-    assert second.queued_s > 0
+    assert second.sent - first.sent == pytest.approx(1.0 + JITTER_S)
+    assert second.queued_s == pytest.approx(1.0 + JITTER_S)
     assert second.sent >= first.received
 
 
