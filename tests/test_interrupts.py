@@ -190,9 +190,17 @@ def test_a_clean_environment_holds_no_key(tmp_path):
     assert not [name for name in clean_environment(tmp_path) if name.startswith("VAST")]
 
 
+AS_FROM_A_TERMINAL = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 def test_a_closed_terminal_destroys_the_instance_too(tmp_path):
-    with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--speed", SPEED) as environment:
-        command = [VASTBENCH, "run", "--live", "--budget", "9", "--yes", "--store", str(tmp_path / "runs.sqlite")]
+    slow = tmp_path / "slow.toml"  # so that the run is under way for certain when it is signalled
+    boot = 'running = { kind = "fixed", value = 400, basis = "assumption" }'
+    slow.write_text(f'extends = "{certain(tmp_path)}"\nabout = "A slow boot"\n[boot]\n{boot}\n')
+    with emulator_process(tmp_path, "--profile", str(slow), "--speed", SPEED) as environment:
+        run = [VASTBENCH, "run", "--live", "--budget", "9", "--yes", "--store", str(tmp_path / "runs.sqlite")]
+        # Whoever runs this suite under nohup ignores SIGHUP, and so would every process from here on.
+        command = [sys.executable, "-c", AS_FROM_A_TERMINAL, *run]
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             assert held_within(60, tmp_path / "runs.sqlite")
             process.send_signal(signal.SIGHUP)
