@@ -27,6 +27,7 @@ from vastbench.record.conditions import Conditions
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import Run
+from vastbench.scenarios.integration import CREATE_FILE, INTEGRATION, VERIFY_FILE
 
 PERIOD_S = 10.0
 DEADLINE_S = 600.0
@@ -72,8 +73,8 @@ class SeedMethod:
         assert seen is not None
         ready = wait_ssh(self._ssh, seen, self._clock, running, deadline_s=DEADLINE_S)
         self._note(PhaseName.WAIT_SSH, running, ready)
-        self._commands(PhaseName.CREATE_FILE, seen, "mkdir -p /workspace", "echo test > /workspace/test.txt")
-        self._commands(PhaseName.VERIFY_FILE, seen, "cat /workspace/test.txt")
+        self._commands(CREATE_FILE, seen, "mkdir -p /workspace", "echo test > /workspace/test.txt")
+        self._commands(VERIFY_FILE, seen, "cat /workspace/test.txt")
         for command in ("nvidia-smi", "df -h"):  # the published run did not time these two
             self._ssh.run(seen, command)
         gone = destroy(self._way, instance, self._clock)
@@ -84,24 +85,24 @@ class SeedMethod:
         run = Run(f"seed-method-{number}", "integration", Outcome.PASSED, started_at, "emulator", phases, origin=began)
         return replace(run, total_s=total, resources=resources)
 
-    def _call(self, name: PhaseName, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, name: str, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         sent = self._clock.now()
         reply = self._http.request(method, path, json=body).raise_for_status()
         self._note(name, Moment.exact(sent), Moment.exact(self._clock.now()))
         answer: dict[str, Any] = reply.json()
         return answer
 
-    def _commands(self, name: PhaseName, seen: dict[str, Any], *commands: str) -> None:
+    def _commands(self, name: str, seen: dict[str, Any], *commands: str) -> None:
         begin = self._clock.now()
         for command in commands:
             done = self._ssh.run(seen, command)
             if done is None or done.returncode != 0:
                 raise SystemExit(f"{command!r} failed on the emulated machine: {done.stderr if done else 'no answer'}")
-        if name is PhaseName.VERIFY_FILE and done is not None and done.stdout.strip() != "test":
+        if name == VERIFY_FILE and done is not None and done.stdout.strip() != "test":
             raise SystemExit(f"The file holds {done.stdout!r}.")
         self._note(name, Moment.exact(begin), Moment.exact(self._clock.now()))
 
-    def _note(self, name: PhaseName, start: Moment, end: Moment) -> None:
+    def _note(self, name: str, start: Moment, end: Moment) -> None:
         self._phases.append(Phase(name, start, end))
 
 
@@ -118,10 +119,10 @@ def beside_truth(run: Run, events: list[dict[str, Any]]) -> Made:
     for event in events:
         if event["instance"] == run.resources["instance_id"]:
             truth.setdefault(event.get("status", event["event"]), event["s"])
-    ends = {name: phase.end.upper for name in PhaseName if (phase := run.phase(name)) is not None}
+    ends = {name: phase.end.upper for name in INTEGRATION.timeline if (phase := run.phase(name)) is not None}
     return Made(
         run,
-        ends[PhaseName.VERIFY_FILE],
+        ends[VERIFY_FILE],
         run.origin + ends[PhaseName.WAIT_RUNNING] - truth["running"],
         run.origin + ends[PhaseName.WAIT_SSH] - truth["ssh_ready"],
         truth["ssh_ready"] - truth["create_effective"],

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.analysis.made import TOP_LEVEL
 from tests.fleet import bench
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
-from vastbench.analysis.frames import TOP_LEVEL
 from vastbench.bundled import shared
 from vastbench.clock import Clock
 from vastbench.errors import Interrupted

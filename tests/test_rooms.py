@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 import vastbench
+from tests.profiles import certain
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
+from vastbench.record.phases import renting, returning
+from vastbench.scenarios.integration import INTEGRATION
 
 PACKAGE = Path(vastbench.__file__).parent
 MODULES = {
@@ -45,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record", "bundled"},
     "bench": {"scenarios", "rental", "webhooks", "analysis", "store", "vast", "record", "emulator", "owner", "interrupts"}
     | {"settings", "clock"},
-    "scenarios": {"rental", "analysis", "vast", "ssh", "record"},
+    "scenarios": {"rental", "vast", "ssh", "record", "interrupts"},
     "notebooks": {"rental", "interrupts", "bundled"},
     "rental": {"store", "vast", "ssh", "record", "owner", "interrupts", "settings", "clock"},
     "render": {"analysis", "artefacts", "survival", "record"},
@@ -222,3 +225,23 @@ def test_the_official_client_is_never_imported():
 
 def test_a_module_is_read_in_one_sitting():
     assert [module for module, source in SOURCES.items() if source.count("\n") > 600] == []
+
+
+def test_only_its_own_file_names_a_scenario_and_its_phases():
+    own = {*INTEGRATION.timeline} - {*renting(), *returning()} | {INTEGRATION.name}
+    # The registry, and the shape of the published run, which is a report of that one scenario.
+    may = {"vastbench.scenarios", "vastbench.scenarios.integration", "vastbench.io.seed"}
+    for name, path in MODULES.items():
+        if name not in may:
+            words = {node.value for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Constant)}
+            assert not own & words, name
+
+
+def test_the_drill_of_the_architecture_page_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", HOUSE.read_text("utf-8"), re.DOTALL)
+    drill = tmp_path / "drill.py"
+    drill.write_text(code + "\nfrom vastbench.cli import main\nmain()\n", encoding="utf-8")
+    words = ["run", "python", "--profile", str(certain(tmp_path)), "--speed", "40", "--store", str(tmp_path / "runs.sqlite")]
+    done = subprocess.run([sys.executable, drill, *words], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"start Python +\d", done.stdout)

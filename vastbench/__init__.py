@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from vastbench.record.shown import before_showing
 
 if TYPE_CHECKING:
+    from vastbench.analysis.attempts import pool as pool
     from vastbench.analysis.frames import phases_table as phases_table
     from vastbench.analysis.frames import runs_from as runs_from
     from vastbench.analysis.frames import runs_table as runs_table
@@ -75,6 +76,7 @@ _PLACES = {
     "phase_distributions": ("vastbench.charts", "phase_distributions"),
     "phase_shares": ("vastbench.charts", "phase_shares"),
     "phase_waterfall": ("vastbench.charts", "phase_waterfall"),
+    "pool": ("vastbench.analysis.attempts", "pool"),
     "poll_timeline": ("vastbench.charts", "poll_timeline"),
     "provider_costs": ("vastbench.charts", "provider_costs"),
     "runs_over_time": ("vastbench.charts", "runs_over_time"),
@@ -103,6 +105,7 @@ __all__ = [
     "phase_waterfall",
     "phases_table",
     "poll_timeline",
+    "pool",
     "provider_costs",
     "require_passed",
     "run_notebook",

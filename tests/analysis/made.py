@@ -4,8 +4,13 @@ from vastbench.record.cost import Cost
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import Attempt, Run
+from vastbench.scenarios.integration import INTEGRATION
 
 PASSED, FAILED, CENSORED = Outcome
+
+
+TOP_LEVEL = [name for name, parent in INTEGRATION.timeline.items() if parent is None]
+"""The rows of an integration run that add up to its total."""
 
 
 def made(

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from tests.analysis.made import CENSORED, FAILED, made
+from tests.analysis.made import CENSORED, FAILED, TOP_LEVEL, made
 from vastbench.analysis.bottleneck import SHARE_COLUMNS, WHAT_IF_COLUMNS, shares, what_if
-from vastbench.analysis.frames import TOP_LEVEL, phases_table
+from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
 from vastbench.record.phases import PhaseName

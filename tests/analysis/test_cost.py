@@ -1,17 +1,18 @@
 """The three meters, their bounds, and what is not known."""
 
 import math
+from dataclasses import fields
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.analysis.made import CENSORED, made
-from vastbench.analysis.cost import COST_COLUMNS, METERS, cost_summary, run_cost
+from vastbench.analysis.cost import COST_COLUMNS, METERS, cost_summary
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
-from vastbench.record.cost import Cost
+from vastbench.record.cost import Cost, Rates, Usage, cost_of
 from vastbench.record.moments import Moment
 from vastbench.record.phases import PhaseName
 
@@ -20,7 +21,10 @@ RUNNING, DESTROYED = Moment.between(62.5, 72.77, "poll"), Moment.between(98.5, 9
 
 def cost(**changes):
     plain = {"usd_per_hour": 0.36, "total_s": 100.0, "running": RUNNING, "created": Moment.exact(0), "destroyed": DESTROYED}
-    return run_cost(**(plain | changes))
+    known = plain | changes
+    rates = {one.name for one in fields(Rates)}
+    used = Usage(**{name: value for name, value in known.items() if name not in rates})
+    return cost_of(used, Rates(**{name: value for name, value in known.items() if name in rates}))
 
 
 def test_the_gpu_is_paid_only_while_running():

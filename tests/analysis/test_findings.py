@@ -103,8 +103,8 @@ def test_each_cause_of_failure_is_an_issue_of_its_own():
 
 def test_an_instance_that_was_not_seen_to_be_gone_is_an_issue():
     assert found([ours(1)])["destroyed"].kind is Kind.WORKS
-    finding = found([ours(1), SEED])["destroyed"]
-    assert (finding.kind, finding.figures["open"]) == (Kind.ISSUE, 1)
+    finding = found([replace(SEED, id="other"), SEED])["destroyed"]
+    assert (finding.kind, finding.figures["open"]) == (Kind.ISSUE, 2)
 
 
 def test_runs_that_we_ended_and_creates_without_an_answer_count_as_not_gone():

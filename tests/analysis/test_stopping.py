@@ -284,7 +284,6 @@ def test_a_rule_survives_being_written_down():
         {"width": 0.0},
         {"width": 15},
         {"width": 0.1, "quantile": 1.0},
-        {"width": 0.1, "quantity": "x"},
     ],
 )
 def test_an_impossible_rule_is_refused(rule):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from vastbench.bench.launches import launch_seed, metered_at_most_usd, record_killed_runs, spent_at_most_usd
+from vastbench.bench.launches import launch_seed, record_killed_runs, spent_at_most_usd
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
 from vastbench.owner import owner
@@ -84,9 +84,9 @@ def test_the_first_sitting_has_the_seed_itself_and_no_later_one_draws_the_same()
 
 
 def test_the_meters_bound_is_that_of_the_gpu_with_the_rest_or_the_naive_cost():
-    assert metered_at_most_usd(Cost(gpu_usd=0.01, gpu_upper_usd=0.02, storage_usd=0.001, naive_usd=0.5)) == 0.021
-    assert metered_at_most_usd(Cost(naive_usd=0.5)) == 0.5
-    assert metered_at_most_usd(Cost()) is None
+    assert Cost(gpu_usd=0.01, gpu_upper_usd=0.02, storage_usd=0.001, naive_usd=0.5).at_most_usd == 0.021
+    assert Cost(naive_usd=0.5).at_most_usd == 0.5
+    assert Cost().at_most_usd is None
 
 
 def test_money_spent_is_the_upper_bound_of_the_meters_or_the_worst_of_the_leases():

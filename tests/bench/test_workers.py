@@ -1,5 +1,6 @@
 """A study makes its repeats, whatever stops it, and says truly how far it came."""
 
+import itertools
 import json
 import os
 import re
@@ -284,12 +285,27 @@ WORKERS = 3
 
 
 def measured(folder, rule, repeats=40, *, there=0, **settings):
-    """One launch of the study ``precise`` that may stop on ``rule``; ``there`` are earlier runs, each on its machine."""
+    """One launch of the study ``precise`` that may stop on ``rule``; ``there`` are earlier runs, each on its machine.
+
+    Its runs are stored as runs are, and take what they are told to: on a busy machine a real one takes any time.
+    """
     with bench(folder, profile=certain(folder), speed=SPEED, study="precise") as opened:
         study = opened.open_study(repeats, stopping=rule)
-        for i in range(there):
-            run = made(i, {PhaseName.WAIT_RUNNING: 20.0 + i, PhaseName.WAIT_SSH: 4.0})
-            opened.store.save_run(replace(run, study="precise", resources={"machine_id": i}))
+        numbers, lock = itertools.count(len(study.runs)), threading.Lock()
+
+        def store_next(study, _listener=None):
+            with lock:
+                number = next(numbers)
+                run = made(number, {PhaseName.WAIT_RUNNING: 20.0 + number % 8, PhaseName.WAIT_SSH: 4.0})
+                run = replace(run, study=study.name, resources={"machine_id": number})
+                if not opened.store.announce_run(study.name, run.id, {}):
+                    return None
+                opened.store.save_run(run)
+                return run
+
+        opened.run_next = store_next
+        for _ in range(there):
+            store_next(study)
         return run_study(opened, study, workers=WORKERS, **settings)
 
 

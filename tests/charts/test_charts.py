@@ -42,8 +42,8 @@ TYPICAL = {
     P.CREATE: 1.0,
     P.WAIT_RUNNING: 80.0,
     P.WAIT_SSH: 8.0,
-    P.CREATE_FILE: 0.5,
-    P.VERIFY_FILE: 0.4,
+    "create file": 0.5,
+    "verify file": 0.4,
     P.DESTROY: 0.6,
     P.CONFIRM: 5.0,
 }

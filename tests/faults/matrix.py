@@ -21,12 +21,11 @@ from vastbench.emulator.faults import FAULTS
 from vastbench.errors import ApiError, Interrupted, VastbenchError
 from vastbench.owner import owner
 from vastbench.record.conditions import Conditions
-from vastbench.record.recorder import Recorder
 from vastbench.record.run import Run
 from vastbench.rental.lease import CONFIRM_DEADLINE_S, Account
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import reap
-from vastbench.scenarios.drill import run_scenario
+from vastbench.scenarios.drill import Drill, run_scenario
 from vastbench.scenarios.integration import INTEGRATION
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
@@ -38,7 +37,7 @@ Case = tuple[Mapping[str, float], int]
 SPEED = 60
 CONDITIONS = Conditions(boot_deadline_s=360, ssh_deadline_s=360)
 
-LONGEST_S = CONDITIONS.lifetime_s + CONFIRM_DEADLINE_S
+LONGEST_S = CONDITIONS.lifetime_s(INTEGRATION.work_s) + CONFIRM_DEADLINE_S
 """Clock seconds after which a run must have ended, whatever goes wrong: its lease's lifetime, and closing it."""
 
 HUNG_S = 2 * LONGEST_S
@@ -129,8 +128,7 @@ def make(faults: Mapping[str, float], seed: int, logs: Logs) -> Result:
 
 
 def _run(provisioner: Provisioner) -> tuple[Run, BaseException | None]:
-    recorder = Recorder(provisioner.account.clock)
-    return run_scenario(INTEGRATION, provisioner, recorder, CONDITIONS, run_id="run-1", source="emulator")
+    return run_scenario(Drill(INTEGRATION, provisioner, CONDITIONS, "run-1"), source="emulator")
 
 
 def _within(limit_s: float, work: Callable[[], tuple[Run, BaseException | None]]) -> tuple[Run | None, BaseException | None]:

@@ -14,6 +14,7 @@ from tests.profiles import certain
 from vastbench.bench.bench import Bench
 from vastbench.emulator import Emulator
 from vastbench.record.phases import PhaseName
+from vastbench.scenarios.integration import VERIFY_FILE
 
 MODULES = sorted(Path(vastbench.__file__).parent.rglob("*.py"))
 LOADERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "jsonpickle"}
@@ -74,7 +75,7 @@ def test_an_emulated_instance_listens_on_loopback_only(tmp_path):
     seen = []
 
     def tell(name, phase):
-        if name is PhaseName.FIRST_COMMAND or name is PhaseName.VERIFY_FILE:
+        if name in (PhaseName.FIRST_COMMAND, VERIFY_FILE):
             seen.append(listening())
 
     with Bench(profile=certain(tmp_path), seed=4, speed=40, store=tmp_path / "runs.sqlite") as bench:

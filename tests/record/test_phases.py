@@ -111,8 +111,8 @@ def test_a_listener_hears_of_begin_and_end():
 
 def test_retries_are_attempts_of_their_own():
     recorder = Recorder(Clock())
-    for attempt in (1, 2):
-        recorder.attempt = attempt
+    for _ in range(2):
+        recorder.begin_attempt()
         with recorder.phase(PhaseName.CREATE):
             pass
     assert [p.attempt for p in recorder.phases] == [1, 2]

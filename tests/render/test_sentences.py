@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from vastbench.analysis.attempts import pool
 from vastbench.analysis.bottleneck import what_if
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.providers import compare, same_gpu, seed_ratios
@@ -221,14 +222,14 @@ def test_foreign_strings_cannot_format_or_break_a_table():
         SEED, id=HOSTILE, cause=HOSTILE, outcome=Outcome.FAILED, source="emulator", conditions={"profile": HOSTILE}, phases=()
     )
     good = replace(SEED, id=HOSTILE + "2", resources=SEED.resources | {"gpu_name": HOSTILE})
-    frame = phases_table([run, good])
+    frame = pool(phases_table([run, good]))
     texts = [sentence(frame) for sentence in OF_PHASES] + [sentences.provider_costs(compare(PRICES, frame))]
     for text in texts:
         assert not re.search(r"(?<!\\)[|<>$`]|(?<!\\)\*A|\x1b", without_spans(text)), text
 
 
 def test_every_number_is_finite_over_mixed_runs():
-    frame = phases_table([*runs(7), failed("a", "deadline"), replace(SEED, id="live", source="live")])
+    frame = pool(phases_table([*runs(7), failed("a", "deadline"), replace(SEED, id="live", source="live")]))
     assert all(math.isfinite(float(n)) for sentence in OF_PHASES for n in numbers(sentence(frame)))
     assert not any("nan" in sentence(frame) or "None" in sentence(frame) for sentence in OF_PHASES)
     assert isinstance(frame, pd.DataFrame)

@@ -19,6 +19,7 @@ from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome
 from vastbench.rental.budget import Budget, worst_usd
 from vastbench.rental.offers import choose, query
+from vastbench.scenarios.integration import INTEGRATION
 
 SPEED = 60
 NOW = datetime(2026, 11, 23, 18, 0, tzinfo=UTC)
@@ -156,7 +157,7 @@ def live(vast, tmp_path, monkeypatch):
 
 def worst_of_a_run(opened):
     offer = choose(opened.api.search_offers(query(CONDITIONS)).value, CONDITIONS)
-    return CONDITIONS.worst_case_usd(offer.usd_per_hour(CONDITIONS.disk_gb))
+    return INTEGRATION.worst_case_usd(CONDITIONS, offer.usd_per_hour(CONDITIONS.disk_gb))
 
 
 def created(vast):
@@ -226,7 +227,7 @@ def dearer(folder, monkeypatch, **settings):
 
 def test_a_contract_that_costs_more_than_was_allowed_is_given_back_at_once(tmp_path, monkeypatch):
     with dearer(tmp_path, monkeypatch, budget_usd=9) as (vast, opened):
-        price = worst_of_a_run(opened) / CONDITIONS.worst_case_usd(1)
+        price = worst_of_a_run(opened) / INTEGRATION.worst_case_usd(CONDITIONS, 1)
         run = opened.run(replace(CONDITIONS, max_usd_per_hour=price * 1.2))
         assert (run.outcome, run.cause) == (Outcome.FAILED, "price")
         assert f"at most ${price * 1.2:g}/h were allowed" in run.detail

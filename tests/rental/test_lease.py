@@ -15,11 +15,10 @@ from vastbench.errors import Interrupted, LeaseNotClosed, RateLimited, Refused, 
 from vastbench.interrupts import interruption_in
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.record.recorder import Recorder
 from vastbench.rental.boot import vanished
 from vastbench.rental.lease import Account, certainly_not_created
 from vastbench.rental.provisioner import Provisioner
-from vastbench.scenarios.drill import run_scenario
+from vastbench.scenarios.drill import Drill, run_scenario
 from vastbench.scenarios.integration import INTEGRATION
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
@@ -82,8 +81,7 @@ def market(tmp_path, *, fault=None, journal_fails_at=None):
         provisioner = Provisioner(Account(api, watch, journal, clock))
 
         def run(listener=None):
-            recorder = Recorder(clock, listener)
-            return run_scenario(INTEGRATION, provisioner, recorder, Conditions(), run_id="run-1", source="emulator")[0]
+            return run_scenario(Drill(INTEGRATION, provisioner, Conditions(), "run-1", listener), source="emulator")[0]
 
         yield run, lambda: listed(vast), store.leases
         watch.close()

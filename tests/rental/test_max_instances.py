@@ -61,7 +61,7 @@ def test_a_run_waits_for_a_place_and_goes_on_when_one_is_free(live):
 
 
 def test_a_run_that_gets_no_place_ends_with_what_is_open_and_what_to_do(live, vast, monkeypatch):
-    monkeypatch.setattr(conditions, "CLOSING_RESERVE_S", 10.0)
+    monkeypatch.setattr(conditions, "CLOSING_RESERVE_S", -50.0)
     take_the_place(live)
     before = len(vast.events)
     run = live.run(Conditions(boot_deadline_s=1, ssh_deadline_s=1))

@@ -1,19 +1,63 @@
-"""Which runs of a tidy frame count: those that ended by themselves, and those that passed."""
+"""Which runs of a tidy frame count: those of one kind that ended by themselves, and those that passed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vastbench.record.phases import Outcome
+from vastbench.analysis.frames import in_words
+from vastbench.errors import UsageError, tally
+from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.run import STOPPED_BY_US
 
 if TYPE_CHECKING:
     import pandas as pd
 
+KIND = ("scenario", "source", "scale")
+"""Columns of the tidy frame in which runs must agree to be one sample: what was done, where, and on which clock."""
+
+POOLED = "pooled"
+"""The attribute of a frame whose runs were pooled on purpose."""
+
+
+def pool(phases: pd.DataFrame) -> pd.DataFrame:
+    """The same runs, to be taken for one sample although they differ in scenario, source or clock scale.
+
+    Summaries, findings, comparisons and reports refuse such runs otherwise, because their figures would describe none of them.
+    The mark is an attribute of the frame: selecting rows keeps it, joining it with other frames may not.
+    """
+    pooled = phases.copy()
+    pooled.attrs[POOLED] = True
+    return pooled
+
+
+def of_one_kind(phases: pd.DataFrame) -> pd.DataFrame:
+    """``phases`` itself. Raises UsageError when its runs differ in one of ``KIND`` and were not pooled on purpose."""
+    mixed = [name for name in KIND if name in phases and _differ(phases[name])]
+    if mixed and not phases.attrs.get(POOLED):
+        runs = phases.loc[phases["phase"] == PhaseName.TOTAL, mixed].dropna().astype(object)
+        counts = {kind: len(those) for kind, those in runs.groupby(mixed, sort=False)}
+        words = [" and ".join(f"{name} {in_words(value)}" for name, value in zip(mixed, kind, strict=True)) for kind in counts]
+        kinds = dict(zip(words, counts.values(), strict=True))
+        name, value = mixed[0], in_words(next(iter(counts))[0])
+        raise UsageError(
+            f"The runs differ in {' and '.join(mixed)}, and so are not one sample: {tally(kinds)}.",
+            hint=f"Choose one kind: where={{{name!r}: {value!r}}}, on the command line --where {name}={value}. "
+            "Or pool them on purpose: vastbench.pool(phases), --pool.",
+        )
+    return phases
+
+
+def _differ(values: pd.Series) -> bool:
+    known = values.dropna()  # a run that died has told no scale
+    return bool(len(known) and (known != known.iloc[0]).any())
+
 
 def attempted(phases: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the runs that ended by themselves, whatever their outcome: all but those ``STOPPED_BY_US``."""
-    return phases[~phases["cause"].isin(STOPPED_BY_US)]
+    """The rows of the runs that ended by themselves, whatever their outcome: all but those ``STOPPED_BY_US``.
+
+    Raises UsageError like :func:`of_one_kind`.
+    """
+    return phases[~of_one_kind(phases)["cause"].isin(STOPPED_BY_US)]
 
 
 def passed(phases: pd.DataFrame) -> pd.DataFrame:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import passed
-from vastbench.analysis.frames import TOP_LEVEL, column, seconds_table
+from vastbench.analysis.attempts import of_one_kind, passed
+from vastbench.analysis.frames import column, seconds_table, top_level
 from vastbench.analysis.survival.clusters import cluster_bootstrap, numbered, repeated
 from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.record.numbers import SMALLEST, quotient
@@ -133,13 +133,13 @@ def _parts(phases: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     import numpy as np
 
     # No more columns than these: the others are text, whose copies would take most of the time and memory.
-    needed = phases[["run", "run_outcome", "phase", "parent", "final", "seconds", "machine"]]
+    needed = of_one_kind(phases)[["run", "run_outcome", "phase", "parent", "final", "seconds", "machine"]]
     rows = passed(needed)
     machine = rows.loc[rows["phase"] == PhaseName.TOTAL, "machine"].to_numpy(dtype=float, na_value=np.nan)
     runs = seconds_table(rows)
     whole = runs["unattributed_s"].notna().to_numpy()
     runs, machine = runs[whole], machine[whole]
-    names = {column(name): str(name) for name in TOP_LEVEL} | {"retries_s": RETRIES}
+    names = {column(name): name for name in top_level(rows)} | {"retries_s": RETRIES}
     had = [name for name in names if runs[name].notna().any()]
     parts = runs[[*had, column(PhaseName.UNATTRIBUTED)]].fillna(0.0)
     return parts.rename(columns=names | {column(PhaseName.UNATTRIBUTED): str(PhaseName.UNATTRIBUTED)}), machine

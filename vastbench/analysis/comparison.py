@@ -141,7 +141,7 @@ def compare(
             f"A margin of {margin} and a confidence of {confidence} cannot both be.",
             hint="Give a margin between 0 and 1, for example 0.1, and a confidence between 0.5 and 1, for example 0.95.",
         )
-    strange = [name for name in quantities if name not in (USEFUL, *PhaseName)]
+    strange = [name for name in quantities if name not in {USEFUL, *PhaseName, *a["phase"], *b["phase"]}]
     if strange or not quantities:
         raise UsageError(f"There is no quantity {(strange or [''])[0]!r}.", hint=f"Choose {USEFUL!r} or a phase.")
     if shared := sorted(set(a["run"]) & set(b["run"])):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def durations(phases: pd.DataFrame, phase: PhaseName) -> Durations:
+def durations(phases: pd.DataFrame, phase: str) -> Durations:
     """How long ``phase`` took in the attempted runs of the tidy frame that reached it, in its last try of each.
 
     A try that passed lies in (``lower_s``, ``upper_s``]; a total is exact. A try that a deadline cut off is above its
@@ -50,7 +50,7 @@ def durations_of(tries: pd.DataFrame, *, waited: bool = False) -> Durations:
 
 
 def curve_table(
-    phases: pd.DataFrame, phase: PhaseName, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1
+    phases: pd.DataFrame, phase: str, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1
 ) -> pd.DataFrame:
     """The table of :func:`curve_steps` for the tries of ``phase``; see :func:`durations`."""
     return curve_steps(durations(phases, phase), confidence=confidence, resamples=resamples, seed=seed)

@@ -11,24 +11,26 @@ are added to the phases of each run: ``total``, the parent of the top-level phas
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vastbench.errors import SchemaError, nothing_selected
+from vastbench.errors import NotFound, SchemaError, did_you_mean, nothing_selected
 from vastbench.record.cost import Cost
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import LARGEST
-from vastbench.record.phases import PARENTS, Outcome, Phase, PhaseName
+from vastbench.record.phases import COMPUTED, PARENTS, Outcome, Phase, PhaseName
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 2
-"""The version of the tidy frame's columns; files carry it. 2: ``queued_s``, ``client_version``, the phase ``reporting lag``."""
+SCHEMA = 3
+"""The version of the tidy frame's columns; files carry it. 3: ``ready``. 2: ``queued_s``, ``client_version``."""
 
-TOP_LEVEL = tuple(n for n in PhaseName if n not in PARENTS and n not in (PhaseName.UNATTRIBUTED, PhaseName.TOTAL))
-"""The phases whose seconds, with ``unattributed``, add up to the total, in the order in which they pass."""
+READABLE = (2, 3)
+"""The schemas that :func:`conformed` takes."""
+
+LONGEST_PHASE = 80
+"""Characters in the name of a phase."""
 
 
 class Column(NamedTuple):
@@ -44,6 +46,7 @@ RUN_COLUMNS = {
     "run": Column("str", "the run's id"),
     "study": Column("str", "the study that it belongs to, empty for none"),
     "scenario": Column("str", "the drill"),
+    "ready": Column("str", "the phase at whose end the run was useful"),
     "source": Column("str", "emulator, live or import"),
     "profile": Column("str", "the emulator's behaviour, missing for live and imported runs"),
     "run_outcome": Column("str", "how the run ended: passed, failed or censored"),
@@ -59,7 +62,7 @@ RUN_COLUMNS = {
     "offer": Column("Int64", "the offer that was rented"),
     "machine": Column("Int64", "the machine behind it"),
     "instance": Column("Int64", "the instance that it became"),
-    "attempts": Column("int64", "tries inside the run"),
+    "attempts": Column("int64", "tries inside the run, without the first of each further machine"),
     "usd_per_hour": Column("float64", "the whole hourly price, GPU and disk"),
     "gpu_usd": Column("float64", "GPU meter: price × seconds running"),
     "gpu_lower_usd": Column("float64", "the least that it can be, from the bounds of the moments"),
@@ -92,9 +95,40 @@ PHASE_COLUMNS = {
 COLUMNS = RUN_COLUMNS | PHASE_COLUMNS
 
 
-def column(name: PhaseName) -> str:
-    """The column of a phase in :func:`runs_table`: its words joined by underscores, and the unit."""
-    return str(name).replace(" ", "_") + "_s"
+def column(name: str) -> str:
+    """The column of a phase in :func:`runs_table`: its words joined by underscores, and the unit.
+
+    >>> column("standby: wait running")
+    'standby_wait_running_s'
+    """
+    return "_".join(name.replace(":", " ").split()) + "_s"
+
+
+def top_level(phases: pd.DataFrame) -> list[str]:
+    """The phases of a tidy frame whose seconds, with ``unattributed``, add up to the total, in the order in which they pass.
+
+    Those that every scenario shares always, the others after the phase that they follow in the runs.
+    """
+    order = [str(name) for name in PhaseName if name not in PARENTS and name not in COMPUTED]
+    top = phases.loc[(phases["parent"] == PhaseName.TOTAL) & (phases["phase"] != PhaseName.UNATTRIBUTED), ["run", "phase"]]
+    top = top.assign(after=top.groupby("run", sort=False)["phase"].shift())
+    pairs = top[["after", "phase"]].drop_duplicates().astype(object).fillna("").to_numpy().tolist()
+    while pending := [pair for pair in pairs if pair[1] not in order]:
+        after, name = next((pair for pair in pending if pair[0] in order), pending[0])
+        order.insert(order.index(after) + 1 if after in order else len(order) if after else 0, name)
+    return order
+
+
+def timeline(phases: pd.DataFrame) -> dict[str, str | None]:
+    """The phases that a tidy frame holds, each with its parent: in order of time, children after their parent, total last."""
+    firsts = phases.drop_duplicates("phase")
+    parents: dict[str, str] = dict(zip(firsts["phase"], firsts["parent"], strict=True))
+    known = {str(name): place for place, name in enumerate(PhaseName)}
+    inside = sorted((one for one in parents if one not in COMPUTED), key=lambda one: known.get(one, len(known)))
+    order: list[str] = []
+    for top in (*top_level(phases), PhaseName.UNATTRIBUTED, PhaseName.TOTAL):
+        order += [one for one in (top, *(child for child in inside if parents[child] == top)) if one in parents]
+    return {one: None if one == PhaseName.TOTAL else parents[one] for one in order}
 
 
 def phases_table(runs: Iterable[Run]) -> pd.DataFrame:
@@ -111,12 +145,15 @@ def phases_table(runs: Iterable[Run]) -> pd.DataFrame:
 def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     """``frame`` with exactly the columns and dtypes of the schema.
 
-    Raises SchemaError when a column is missing, holds what is not of its type, names an unknown phase or outcome, or holds a
-    time that cannot be; when a run lacks its ``total`` row or has two; or when not exactly one row per run and phase is final.
+    Raises SchemaError when a column is missing, holds what is not of its type, names an unknown outcome or no phase, or a
+    parent without a row, or holds a time that cannot be; when a run lacks its ``total`` row or has two; or when not exactly one
+    row per run and phase is final.
     """
     import pandas as pd
 
     shown_as_text()
+    if "ready" not in frame.columns:  # schema 2: the one scenario of then
+        frame = frame.assign(ready=str(PhaseName.WAIT_SSH))
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise SchemaError(
@@ -130,11 +167,16 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
         found = frame[list(COLUMNS)].astype({name: column.dtype for name, column in COLUMNS.items()})
     except (TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"A column does not hold its type: {error}.", hint="Export the table with vastbench.") from None
-    words: dict[str, type[StrEnum]] = {"phase": PhaseName, "outcome": Outcome, "run_outcome": Outcome}
-    for name, known in words.items():
-        strange = sorted(set(found[name].dropna().unique()) - {str(word) for word in known})
+    outcomes = {str(word) for word in Outcome}
+    for name in ("phase", "outcome", "run_outcome"):
+        words = set(found[name].dropna().unique())
+        strange = sorted(
+            word for word in words if not (0 < len(word) <= LONGEST_PHASE if name == "phase" else word in outcomes)
+        )
         if strange or found[name].isna().any():
             raise SchemaError(f"The column {name!r} holds {(strange or ['nothing'])[0]!r}.", hint="Use a newer vastbench.")
+    if orphaned := sorted(set(found["parent"].dropna().unique()) - {*found["phase"], str(PhaseName.TOTAL)}):
+        raise SchemaError(f"The table lacks the phase {orphaned[0]!r}, of which others are a part.", hint="Export it again.")
     totals = found.loc[found["phase"] == PhaseName.TOTAL, "run"]
     if totals.duplicated().any() or len(totals) != found["run"].nunique(dropna=False):
         raise SchemaError("A run has no row `total`, or several.", hint="Export the table with vastbench.")
@@ -177,20 +219,29 @@ def _check_times(found: pd.DataFrame) -> None:
 
 
 SELECTED = {"study": ("of a study", "Studies"), "gpu": ("on", "GPUs")}
-"""How a run is said to have a value of a column that runs are selected by, and what its values are called."""
+"""How a run is said to have a value of a column that runs are often selected by, and what its values are called."""
 
 
-def only(phases: pd.DataFrame, name: str, value: str | None, place: str) -> pd.DataFrame:
-    """The runs of ``phases`` that have this ``value`` of a column of ``SELECTED``; for None, all.
+def only(phases: pd.DataFrame, name: str, value: str | float | None, place: str) -> pd.DataFrame:
+    """The runs of ``phases`` that have this ``value`` of the column ``name``, which is written like it; for None, all.
 
-    Raises NotFound when there is none; it says which values there are in ``place``.
+    Raises NotFound for a column of no run, and when no run is left; it says which values there are in ``place``.
     """
-    chosen = phases if value is None else phases[phases[name] == value]
+    if name not in RUN_COLUMNS:
+        close = did_you_mean(name, RUN_COLUMNS)
+        raise NotFound(f"There is no column {name!r}.", hint=f"{close}Columns: {', '.join(RUN_COLUMNS)}.")
+    alike = [one for one in phases[name].dropna().unique() if in_words(one) == in_words(value)]
+    chosen = phases if value is None else phases[phases[name].isin(alike)]
     if chosen.empty:
-        words, kinds = SELECTED[name]
+        words, kinds = SELECTED.get(name, (f"whose {name} is", f"Values of {name}"))
         values = phases.loc[phases["phase"] == PhaseName.TOTAL, name].fillna("unknown").replace("", "no study")
         raise nothing_selected(place, f"{words} {value!r}", kinds, values.value_counts().to_dict())
     return chosen
+
+
+def in_words(value: object) -> str:
+    """A value of a column as users write it: ``20`` for 20.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def runs_table(phases: pd.DataFrame) -> pd.DataFrame:
@@ -209,11 +260,11 @@ def seconds_table(phases: pd.DataFrame) -> pd.DataFrame:
     totals = phases.loc[phases["phase"] == PhaseName.TOTAL, ["run", "seconds"]].set_index("run")["seconds"]
     top = phases.loc[phases["parent"] == PhaseName.TOTAL, ["run", "phase", "final", "seconds"]]
     final = top[top["final"]].pivot(index="run", columns="phase", values="seconds")
-    names = [str(name) for name in (*TOP_LEVEL, PhaseName.UNATTRIBUTED)]
+    names = [*top_level(phases), str(PhaseName.UNATTRIBUTED)]
     seconds = final.reindex(index=totals.index, columns=names).astype("float64")
-    seconds.columns = [column(PhaseName(name)) for name in names]
+    seconds.columns = [column(name) for name in names]
     retries = top[~top["final"]].groupby("run")["seconds"].sum().reindex(totals.index, fill_value=0.0)
-    seconds.insert(len(TOP_LEVEL), "retries_s", retries)
+    seconds.insert(len(names) - 1, "retries_s", retries)
     seconds["total_s"] = totals
     return seconds
 
@@ -229,6 +280,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "run": run.id,
         "study": run.study,
         "scenario": run.scenario,
+        "ready": str(run.ready),
         "source": run.source,
         "profile": run.conditions.get("profile"),
         "run_outcome": str(run.outcome),
@@ -244,7 +296,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "offer": got.get("offer_id"),
         "machine": got.get("machine_id"),
         "instance": got.get("instance_id"),
-        "attempts": len(run.attempts),
+        "attempts": max(len(run.attempts) - len(run.rented) + 1, min(len(run.attempts), 1)),
         "usd_per_hour": got.get("usd_per_hour"),
         "gpu_usd": cost.gpu_usd,
         "gpu_lower_usd": cost.gpu_lower_usd,
@@ -279,7 +331,7 @@ def _of_phases(run: Run) -> list[dict[str, Any]]:
         }
         for phase in run.phases
     ]
-    rest = next((row.seconds for row in run.rows() if row.name is PhaseName.UNATTRIBUTED), None)
+    rest = next((row.seconds for row in run.rows() if row.name == PhaseName.UNATTRIBUTED), None)
     whole: dict[str, Any] = {"attempt": 0, "final": True, "lower_s": None, "upper_s": None, "queued_s": 0.0} | dict.fromkeys(
         _EDGES
     )
@@ -310,6 +362,7 @@ def _run(table: pd.DataFrame) -> Run:
         started_at=known["started_at"].isoformat(),
         source=known["source"],
         study=known["study"],
+        ready=known["ready"],
         phases=tuple(_phase(row) for row in rows if row["end_lower_s"] is not None),
         attempts=tuple(
             Attempt(number, outcome if number == known["attempts"] else Outcome.FAILED)
@@ -340,4 +393,5 @@ def _phase(row: dict[str, Any]) -> Phase:
     start = Moment.between(row["start_lower_s"], row["start_s"], "table")
     end = Moment.between(row["end_lower_s"], row["end_upper_s"], "table")
     known = (Outcome(row["outcome"]), row["attempt"])
-    return Phase(PhaseName(row["phase"]), start, end, *known, queued_s=row["queued_s"] or 0.0)
+    parent = None if row["parent"] == PhaseName.TOTAL else row["parent"]
+    return Phase(row["phase"], start, end, *known, queued_s=row["queued_s"] or 0.0, parent=parent)

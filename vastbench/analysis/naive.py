@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted
-from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.phases import Outcome
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +15,7 @@ PERIODS_S = (2.0, 10.0)
 """Seconds between two looks of pollers that are common."""
 
 
-def known_durations(phases: pd.DataFrame, phase: PhaseName) -> tuple[np.ndarray, np.ndarray]:
+def known_durations(phases: pd.DataFrame, phase: str) -> tuple[np.ndarray, np.ndarray]:
     """The bounds, in seconds, of the last tries of ``phase`` in the attempted runs of the tidy frame ``phases`` that ended."""
     rows = attempted(phases)
     rows = rows[(rows["phase"] == phase) & rows["final"] & (rows["outcome"] == Outcome.PASSED)]

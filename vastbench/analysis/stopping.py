@@ -112,7 +112,7 @@ def observations(phases: pd.DataFrame, quantity: str = USEFUL) -> Durations:
     never came, also when it failed after its first command.
     """
     ordered = phases.sort_values(["started_at", "run"], kind="stable")
-    return _until_useful(ordered) if quantity == USEFUL else durations(ordered, PhaseName(quantity))
+    return _until_useful(ordered) if quantity == USEFUL else durations(ordered, quantity)
 
 
 def _until_useful(phases: pd.DataFrame) -> Durations:
@@ -121,7 +121,7 @@ def _until_useful(phases: pd.DataFrame) -> Durations:
     rows = attempted(phases)
     rows = rows[rows["final"]]
     runs = rows[rows["phase"] == PhaseName.TOTAL].set_index("run")
-    seen = rows[rows["phase"] == PhaseName.WAIT_SSH].set_index("run").reindex(runs.index)
+    seen = rows[rows["phase"] == rows["ready"]].set_index("run").reindex(runs.index)
     waited = rows[rows["outcome"] == Outcome.CENSORED].groupby("run")["end_lower_s"].max().reindex(runs.index).fillna(0.0)
     came = (runs["run_outcome"] == Outcome.PASSED) & seen["end_upper_s"].notna()
     beyond = np.where(runs["run_outcome"] == Outcome.CENSORED, waited, np.inf)

@@ -9,12 +9,13 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import attempted, passed
+from vastbench.analysis.attempts import attempted, of_one_kind, passed
 from vastbench.analysis.durations import durations_of
+from vastbench.analysis.frames import timeline
 from vastbench.analysis.survival.clusters import design
 from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.survival.quantiles import quantile_estimate, quantile_estimates
-from vastbench.record.phases import PARENTS, Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.run import STOPPED_BY_US
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ SUMMARY_COLUMNS = {
     "method": "str",
 }
 
-USED = ["phase", "final", "cause", "outcome", "seconds", "lower_s", "upper_s", "machine"]
+USED = ["run", "phase", "parent", "final", "cause", "outcome", "seconds", "lower_s", "upper_s", "machine"]
 """The columns of the tidy frame that :func:`phase_summary` needs: the others are not worth moving a million rows of."""
 
 
@@ -97,13 +98,10 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
-    last = attempted(phases[USED])
+    last = attempted(of_one_kind(phases)[USED])
     tries = {str(name): rows for name, rows in last[last["final"]].groupby("phase", sort=False)}
     rows = [
-        {"phase": str(name), "parent": None if name is PhaseName.TOTAL else str(PARENTS.get(name, PhaseName.TOTAL))}
-        | _described(tries[str(name)])
-        for name in PhaseName
-        if str(name) in tries
+        {"phase": name, "parent": parent} | _described(tries[name]) for name, parent in timeline(last).items() if name in tries
     ]
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)).astype(SUMMARY_COLUMNS)
 

@@ -18,24 +18,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vastbench.bench.launches import launch_seed, metered_at_most_usd, record_killed_runs, spent_at_most_usd
+from vastbench.bench.launches import launch_seed, record_killed_runs, spent_at_most_usd
 from vastbench.clock import EMULATED_SPEED, Clock
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, NoOffer, SettingsError, UsageError
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, UsageError, did_you_mean
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
 from vastbench.record.lease import LeaseRow
-from vastbench.record.phases import Phase, PhaseName
-from vastbench.record.recorder import Listener, Recorder
+from vastbench.record.phases import Phase, PhaseName, returning
+from vastbench.record.recorder import Listener
 from vastbench.record.run import Run
-from vastbench.record.stopping import StoppingRule
+from vastbench.record.stopping import USEFUL, StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
-from vastbench.rental.lease import Account, certainly_not_created
+from vastbench.rental.lease import Account
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
 from vastbench.scenarios import find_scenario
-from vastbench.scenarios.drill import Scenario, run_scenario
+from vastbench.scenarios.drill import Drill, Scenario, run_scenario
 from vastbench.settings import Settings, default_store, is_loopback
 from vastbench.store import Store
 from vastbench.store.database import check_file, url_of
@@ -45,13 +45,6 @@ from vastbench.vast.watch import Watch
 from vastbench.webhooks import Notifier
 
 log = logging.getLogger(__name__)
-
-
-INTEGRATION = "integration"
-"""The scenario that runs unless another is named."""
-
-CLOSING = frozenset({PhaseName.DESTROY, PhaseName.CONFIRM, PhaseName.REMOVE_KEY})
-"""The phases that a run goes through even when the bench is stopped: they give back what was taken."""
 
 
 class Bench:
@@ -212,7 +205,7 @@ class Bench:
         repeats: int,
         conditions: Conditions | None = None,
         *,
-        scenario: str = INTEGRATION,
+        scenario: str | None = None,
         stopping: StoppingRule | None = None,
     ) -> Study:
         """Write this bench's study down, or go on with the one that is there; its runs are made by ``run_study``.
@@ -225,11 +218,17 @@ class Bench:
         """
         if not self.study:
             raise UsageError("The bench was opened without a study.", hint='Give it one: Bench(study="NAME").')
+        drill = find_scenario(scenario)
+        if stopping and stopping.quantity not in (USEFUL, PhaseName.TOTAL, *drill.timeline):
+            raise UsageError(
+                f"There is no quantity {stopping.quantity!r}.",
+                hint=f"{did_you_mean(stopping.quantity, drill.timeline)}Choose {USEFUL!r} or a phase of vastbench scenarios.",
+            )
         asked = (conditions or Conditions()).to_dict()
         known = {"profile": None} if self.live else self._profile_conditions()
         return self.store.open_study(
             self.study,
-            scenario=find_scenario(scenario).name,
+            scenario=drill.name,
             repeats=repeats,
             conditions=asked | {"source": self.source} | known,
             stopping=stopping,
@@ -250,7 +249,7 @@ class Bench:
             return self._run(find_scenario(study.scenario), run_id, conditions, listener, study.name)
 
     def run(
-        self, conditions: Conditions | None = None, listener: Listener | None = None, *, scenario: str = INTEGRATION
+        self, conditions: Conditions | None = None, listener: Listener | None = None, *, scenario: str | None = None
     ) -> Run:
         """Make one run of ``scenario`` and store it. May be called from many threads at once.
 
@@ -278,20 +277,23 @@ class Bench:
                 self._idle.notify_all()
 
     def _run(self, scenario: Scenario, run_id: str, conditions: Conditions, listener: Listener | None, study: str = "") -> Run:
-        def heard(name: PhaseName, phase: Phase | None) -> None:
-            if phase is None and name not in CLOSING and self.clock.stopping.is_set():
+        def heard(name: str, phase: Phase | None) -> None:
+            if phase is None and name not in closing and self.clock.stopping.is_set():
                 raise Interrupted("The bench was stopped.")
             if listener:
                 listener(name, phase)
 
+        closing = {name for machine in scenario.machines for name in returning(machine)}
         self._made.add(run_id)
-        recorder = Recorder(self.clock, heard)
-        run, error = run_scenario(scenario, self._provisioner, recorder, conditions, run_id=run_id, source=self.source)
+        drill = Drill(scenario, self._provisioner, conditions, run_id, heard)
+        run, error = run_scenario(drill, source=self.source)
         with shield():  # what was measured must reach the store
             known = run.conditions | self._conditions()
             run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())
             if self._provisioner.budget is not None:
-                self._provisioner.budget.settle(run_id, _spent(run, error))
+                self._provisioner.budget.settle(
+                    run_id, None if isinstance(error, LeaseNotClosed) else drill.at_most_usd(run.total_s)
+                )
             if isinstance(error, LeaseNotClosed):
                 self._leaked = error.message
             if error is not None:
@@ -325,7 +327,7 @@ class Bench:
         metered: dict[str, float | None] = {}
         if self.study:
             metered = {one.run_id: None for one in self.store.unfinished(self.study)}
-            metered |= {run_id: metered_at_most_usd(cost) for run_id, cost in self.store.costs(self.study).items()}
+            metered |= {run_id: cost.at_most_usd for run_id, cost in self.store.costs(self.study).items()}
         theirs = {run_id: known for run_id, known in metered.items() if run_id not in self._made}
         of_study = spent_at_most_usd(theirs, self.store.leases() if theirs else [], speed=self.clock.speed)
         others = [row for row in self._open_elsewhere() if row.run_id not in theirs]
@@ -364,16 +366,6 @@ class Bench:
             "client_version": version("vastbench"),
             "host": os.uname().nodename,
         }
-
-
-def _spent(run: Run, error: BaseException | None) -> float | None:
-    """What a run cost at most, as far as it can be known: None when an instance may have run unseen."""
-    if isinstance(error, LeaseNotClosed):
-        return None
-    if run.resources.get("instance_id") is None:
-        nothing_rented = isinstance(error, (NoOffer, BudgetRefused)) or (error is not None and certainly_not_created(error))
-        return 0.0 if nothing_rented else None
-    return metered_at_most_usd(run.cost)
 
 
 def new_run_id() -> str:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from vastbench.errors import StoreError
 from vastbench.owner import State, state_of
-from vastbench.record.cost import Cost
 from vastbench.record.lease import Announcement, LeaseRow
 from vastbench.record.phases import Outcome
 from vastbench.record.run import KILLED, Run
@@ -88,10 +87,3 @@ def spent_at_most_usd(metered: Mapping[str, float | None], leases: list[LeaseRow
         still_open = any(lease.state != "closed" for lease in mine)
         total += worst if known is None else max(known, worst) if still_open else known
     return total
-
-
-def metered_at_most_usd(cost: Cost) -> float | None:
-    """The upper bound of what a run's meters say, in USD; None for a run that has no cost."""
-    if cost.gpu_upper_usd is None:
-        return cost.naive_usd
-    return cost.gpu_upper_usd + (cost.storage_usd or 0.0) + (cost.transfer_usd or 0.0)

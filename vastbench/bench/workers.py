@@ -30,7 +30,7 @@ from vastbench.errors import (
     UsageError,
 )
 from vastbench.interrupts import shield
-from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.phases import Outcome, Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.run import STOPPED_BY_US, Run
 from vastbench.record.study import EndedBy, Study, StudyListener, StudyProgress, WorkerStatus, check_plan
@@ -178,7 +178,7 @@ class Workers:
             self._tell(place, None)
 
     def _hears(self, place: int, number: int) -> Listener:
-        def listen(name: PhaseName, phase: Phase | None) -> None:
+        def listen(name: str, phase: Phase | None) -> None:
             if phase is None:
                 self._tell(place, WorkerStatus(number, name, self._bench.clock.now()))
 

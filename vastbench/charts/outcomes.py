@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.frames import TOP_LEVEL, column, runs_table
+from vastbench.analysis.frames import column, runs_table, top_level
 from vastbench.analysis.summary import attempted, outcomes
 from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.charts import style
@@ -22,7 +22,6 @@ LOOKS = ((style.BLUE, ""), (style.ORANGE, ""), (style.PURPLE, "\\\\\\\\"))
 WORTH_NAMING = 0.02
 """A phase with less than this share of all time is drawn with the other short ones."""
 OTHERS, RETRIES, UNATTRIBUTED, NOT_ENDED = "other phases", "retries", str(PhaseName.UNATTRIBUTED), "not ended"
-TOP_NAMES = frozenset(str(name) for name in TOP_LEVEL)
 FACES = {
     OTHERS: (style.PALE, ""),
     RETRIES: (style.BLACK, ""),
@@ -50,7 +49,7 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     runs = runs_table(phases).sort_values("started_at", kind="stable", ignore_index=True)
     failed = int((runs["run_outcome"] != Outcome.PASSED).sum())
     title = f"Time per run, in order of start (n = {style.counted(len(runs), 'run')}, {failed:,} not passed)"
-    parts = _parts(runs)
+    parts = _parts(runs, top_level(phases))
     if parts.empty:
         return style.nothing(ax, title, "There is no run with a known duration in the table.")
     ax = style.axes(ax, 3.8)
@@ -64,7 +63,7 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         part = PolyCollection(list(columns), facecolor=face, edgecolor=edge, linewidth=0.3, hatch=hatch, label=name)
         part.set_rasterized(n > MANY)
         ax.add_collection(part)
-        if name in TOP_NAMES:
+        if name in top_level(phases):
             bounded |= _bounds(ax, phases, runs["run"], name, x, base)
         base = top
     cut = _cut(runs, base)
@@ -120,11 +119,11 @@ def _cut(runs: pd.DataFrame, top: NDArray[np.float64]) -> float:
     return longest * 1.08
 
 
-def _parts(runs: pd.DataFrame) -> pd.DataFrame:
+def _parts(runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Seconds per run and part of its column, bottom first; what a run does not have takes no height."""
     import pandas as pd
 
-    top = runs[[column(name) for name in TOP_LEVEL]].set_axis([str(name) for name in TOP_LEVEL], axis=1).fillna(0.0)
+    top = runs[[column(name) for name in names]].set_axis(names, axis=1).fillna(0.0)
     share = top.sum() / max(float(top.to_numpy().sum()), 1e-9)
     named = set(share[share > WORTH_NAMING].nlargest(len(LOOKS) if len(runs) <= THIN else len(LOOKS) - 1).index)
     parts = top[[name for name in top if name in named]].copy()

@@ -5,22 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.frames import TOP_LEVEL
+from vastbench.analysis.frames import timeline
 from vastbench.analysis.summary import attempted, phase_summary
 from vastbench.charts import style
 from vastbench.charts.strip import CROWDED, EXACT_S, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
-from vastbench.record.phases import PARENTS, Outcome, PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-PHASE_ORDER = tuple(
-    name
-    for top in (*TOP_LEVEL, PhaseName.UNATTRIBUTED, PhaseName.TOTAL)
-    for name in (top, *(child for child, parent in PARENTS.items() if parent is top))
-)
-"""Every phase in order of time, children after their parent."""
 
 
 def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -62,7 +55,7 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     for place, row in enumerate(records):
         text = f"{row['seconds']:.1f} s" if place in ended.index else f"{row['outcome']} after {row['lower_s']:.1f} s"
         style.after(ax, row["end_upper_s"] if place in ended.index else row["end_lower_s"], place, text)
-    tried_again = bool(top["attempt"].max() > 1)
+    tried_again = bool(top["phase"].duplicated().any())
     style.rows(ax, [f"{row['phase']} (try {row['attempt']})" if tried_again else row["phase"] for row in records])
     ax.margins(x=0.16)
     ax.set_xlim(left=0)
@@ -91,7 +84,8 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
     n = runs["run"].nunique()
     title = f"Seconds per phase, every run drawn (n = {style.counted(n, 'attempted run')}{style.stopped(phases)})"
     last = runs.assign(inside=offsets(runs["run"]))[runs["final"]]
-    names = [name for name in PHASE_ORDER if name in set(last["phase"])]
+    parents = timeline(last)
+    names = [*parents]
     sample = last[(last["outcome"] == Outcome.PASSED) & last["seconds"].notna()]
     if not names or not n:
         return style.nothing(ax, title, "There is no attempted run in the table: no duration to show.")
@@ -118,7 +112,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
         _draw_beside(ax, row, of_others, left)
         unfinished = int((last["phase"] == name).sum()) - len(of_phase)
         style.beside(ax, row, _counted(of_phase["seconds"], unfinished, medians[name]))
-    style.rows(ax, [("   " if name in PARENTS else "") + str(name) for name in names])
+    style.rows(ax, [("" if parent in (None, PhaseName.TOTAL) else "   ") + name for name, parent in parents.items()])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     return style.finish(ax, title, x=_key(style.seconds(runs), n, begun, others))
 

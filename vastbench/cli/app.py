@@ -46,6 +46,11 @@ Seed = Annotated[Optional[int], typer.Option("--seed", help="Repeat the same emu
 Speed = Annotated[float, typer.Option("--speed", help="Emulated seconds per real second; 1 is real time.")]
 Disk = Annotated[float, typer.Option("--disk", help="Disk in GB, at least 8.")]
 OfStudy = Annotated[Optional[str], typer.Option("--study", help="Only the runs of this study.")]  # noqa: UP045
+Where = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--where", metavar="COLUMN=VALUE", help="Only runs with that value of a column of the table: scale=20."),
+]
+Pool = Annotated[bool, typer.Option("--pool", help="Take runs of several scenarios, sources or scales for one sample.")]
 Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulator's log of the truth to this file.")]  # noqa: UP045
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")]
 

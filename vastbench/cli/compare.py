@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, print_json, print_table, share
+from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, print_table, share
 from vastbench.errors import SettingsError
 from vastbench.record.plain import plain
 
@@ -42,6 +42,8 @@ def compare(
         float, typer.Option("--margin", parser=share, metavar="SHARE", help="What difference does not matter.")
     ] = "10%",  # type: ignore[assignment]
     confidence: Annotated[float, typer.Option("--confidence", parser=share, metavar="SHARE", help="How sure to be.")] = "95%",  # type: ignore[assignment]
+    where: Where = None,
+    pool: Pool = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -55,7 +57,7 @@ def compare(
     Or: vastbench compare Vietnam Spain --by region --from default-300
     """
     from vastbench.analysis.comparison import compare as compared
-    from vastbench.cli.selection import chosen, named
+    from vastbench.cli.selection import chosen, named, narrowed
 
     if by:
         column, value_a, value_b, group_a, group_b = chosen(a, b, by=by, source=source, study=study, store=store)
@@ -67,6 +69,7 @@ def compare(
     else:
         column, names = "", (a, b)
         group_a, group_b = (named(name, store) for name in (a, b))
+    group_a, group_b = (narrowed(group, where, pooled=pool) for group in (group_a, group_b))
     found = compared(
         group_a, group_b, _quantities(phase, all_phases, group_a, group_b), margin=margin, confidence=confidence, by=column
     )
@@ -84,6 +87,7 @@ def compare(
 
 def _quantities(phase: Sequence[str] | None, all_phases: bool, a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
     """What was asked for first, then with ``all_phases`` each phase that runs of both groups reached."""
+    from vastbench.analysis.frames import timeline
     from vastbench.record.phases import PhaseName
     from vastbench.record.stopping import USEFUL
 
@@ -91,7 +95,7 @@ def _quantities(phase: Sequence[str] | None, all_phases: bool, a: pd.DataFrame, 
     if not all_phases:
         return first
     reached = set(a["phase"]) & set(b["phase"]) - {PhaseName.UNATTRIBUTED}
-    return first + [str(name) for name in PhaseName if name in reached and name not in first]
+    return first + [name for name in timeline(a) if name in reached and name not in first]
 
 
 def _show(found: Comparison, names: tuple[str, str]) -> None:

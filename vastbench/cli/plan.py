@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, print_json, print_table, share
+from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, print_table, share
 from vastbench.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def plan(
         typer.Option("--from", metavar="FILE", help="Runs to plan from: a file, a store, a study, a data set."),
     ] = None,
     study: OfStudy = None,
+    where: Where = None,
+    pool: Pool = False,
     store: StoreOption = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="How many runs at once.")] = 4,
     price: Annotated[Optional[float], typer.Option("--price", help="USD per hour instead of the runs' own prices.")] = None,  # noqa: UP045
@@ -48,8 +50,10 @@ def plan(
     """
     from vastbench.analysis.plan import plan as planned
     from vastbench.bench.workers import APART_S
+    from vastbench.cli.selection import narrowed
 
     phases, place = _runs(source, study, store)
+    phases = narrowed(phases, where, pooled=pool)
     made = planned(
         phases,
         target_width,

@@ -17,12 +17,16 @@ from vastbench.record.document import run_to_dict
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
     from vastbench.record.study import Study
+    from vastbench.scenarios.drill import Scenario
 
 
 @app.command()
 @options
 def run(
-    scenario: Annotated[str, typer.Argument(metavar="[SCENARIO]", help="See: vastbench scenarios.")] = "integration",
+    scenario: Annotated[
+        Optional[str],  # noqa: UP045 (typer reads it at run time)
+        typer.Argument(metavar="[SCENARIO]", help="See: vastbench scenarios. By default, the first of them."),
+    ] = None,
     *,
     conditions: Conditions,
     market: Market,
@@ -38,10 +42,10 @@ def run(
     from vastbench.render.progress import for_stderr
     from vastbench.scenarios import find_scenario
 
-    find_scenario(scenario)
+    drill = find_scenario(scenario)
     with market.bench() as bench:
         if market.live:
-            _agree(bench, conditions, ask=not yes)
+            _agree(bench, drill, conditions, ask=not yes)
         with for_stderr() as listener:
             done = bench.run(conditions, listener, scenario=scenario)
         if as_json:
@@ -58,7 +62,10 @@ def study(
     context: typer.Context,
     *,
     name: Annotated[str, typer.Option("--name", help="The study's name; an unfinished study of that name goes on.")],
-    scenario: Annotated[str, typer.Option("--scenario", help="What is repeated; see: vastbench scenarios.")] = "integration",
+    scenario: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--scenario", help="What is repeated; see: vastbench scenarios. By default, the first of them."),
+    ] = None,
     repeats: Annotated[
         Optional[int],  # noqa: UP045 (typer reads it at run time)
         typer.Option(
@@ -101,6 +108,7 @@ def study(
     from vastbench.record.study import check_plan
     from vastbench.render.progress import study_for_stderr
     from vastbench.render.text import stopping_text, study_text
+    from vastbench.scenarios import find_scenario
 
     if resume:
         there = _to_resume(context, name, market)
@@ -121,7 +129,7 @@ def study(
                 print(f"The study {name} is complete: no run was made.", file=sys.stderr)
             else:
                 if market.live:
-                    _agree(bench, conditions, runs=missing, ask=not yes)
+                    _agree(bench, find_scenario(found.scenario), conditions, runs=missing, ask=not yes)
                 with study_for_stderr() as listener:
                     found = run_study(bench, found, workers=workers, listener=listener, minutes=stop_after)
             if as_json:
@@ -169,7 +177,7 @@ def _to_resume(context: typer.Context, name: str, market: Market) -> Study:
     return there
 
 
-def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) -> None:
+def _agree(bench: Bench, scenario: Scenario, conditions: Conditions, *, ask: bool, runs: int = 1) -> None:
     """Offer to close what dead processes left, show what live runs cost, and ask once.
 
     Raises BudgetRefused when not even one fits or nobody can be asked, LeaseNotClosed when something left over stays.
@@ -181,12 +189,14 @@ def _agree(bench: Bench, conditions: Conditions, *, ask: bool, runs: int = 1) ->
     offer_left_over(bench, ask=ask)
     offer = choose(bench.api.search_offers(query(conditions)).value, conditions)
     price = offer.usd_per_hour(conditions.disk_gb)
-    worst = conditions.worst_case_usd(price)
+    worst, machines = scenario.worst_case_usd(conditions, price), len(scenario.machines)
+    each = f" for each of {machines} machines" if machines > 1 else ""
     budget = (bench.budget_usd or 0.0) - bench.spent_usd
     several = "a run" if runs == 1 else f"{runs} runs"
     print(
-        f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at ${price:.4f}/h: about ${runs * price * 120 / 3600:.4f} for "
-        f"{several} of two minutes, at most ${runs * worst:.4f} if every deadline is reached. Budget: ${budget:.4f}.",
+        f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at ${price:.4f}/h{each}: "
+        f"about ${machines * runs * price * 120 / 3600:.4f} for {several} of two minutes, "
+        f"at most ${runs * worst:.4f} if every deadline is reached. Budget: ${budget:.4f}.",
         file=sys.stderr,
     )
     if worst > budget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,22 @@ def named(name: str, store: str | None) -> pd.DataFrame:
     for other in frames[1:]:
         frame = pd.concat([frame, other[~other["run"].isin(frame["run"])]], ignore_index=True)
     return frame
+
+
+def narrowed(phases: pd.DataFrame, where: Sequence[str] | None, *, pooled: bool) -> pd.DataFrame:
+    """The runs of the tidy frame with all values of ``where``, written COLUMN=VALUE; ``pooled``: as one sample, on purpose.
+
+    Raises UsageError for what is not written so, NotFound where no run is left.
+    """
+    from vastbench.analysis.attempts import pool
+    from vastbench.analysis.frames import only
+
+    for one in where or ():
+        column, sign, value = one.partition("=")
+        if not sign:
+            raise UsageError(f"--where {one!r} names no value.", hint="Write it COLUMN=VALUE, for example --where scale=20.")
+        phases = only(phases, column.strip(), value.strip(), "what was named")
+    return pool(phases) if pooled else phases
 
 
 def chosen(
@@ -99,7 +116,7 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
 
 def _with_values(by: str, source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, pd.Series]:
     """The tidy frame, and the value of the column of each run as text."""
-    from vastbench.analysis.frames import RUN_COLUMNS
+    from vastbench.analysis.frames import RUN_COLUMNS, in_words
     from vastbench.io.tables import load
     from vastbench.record.phases import PhaseName
 
@@ -112,11 +129,7 @@ def _with_values(by: str, source: str | None, study: str | None, store: str | No
             source = str(opened.place)
     phases = load(source, study=study)
     values = phases[phases["phase"] == PhaseName.TOTAL].set_index("run")[by]
-    return phases, values.dropna().map(_text)
-
-
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return phases, values.dropna().map(in_words)
 
 
 def _value(text: str, by: str, values: pd.Series) -> str:

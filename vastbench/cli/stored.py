@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, nothing_stored_yet, open_store, print_json, print_table
+from vastbench.cli.app import (
+    JsonOption,
+    OfStudy,
+    Pool,
+    StoreOption,
+    Where,
+    app,
+    nothing_stored_yet,
+    open_store,
+    print_json,
+    print_table,
+)
 from vastbench.errors import Interrupted, NotFound, SettingsError, UsageError, clean, nothing_selected
 from vastbench.record.document import run_to_dict
 
@@ -179,12 +190,15 @@ def report(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--data", metavar="FILE", help="Files (Parquet, CSV, JSON), stores, studies, or data sets of ours."),
     ] = None,
+    where: Where = None,
+    pool: Pool = False,
     store: StoreOption = None,
 ) -> None:
     """Make a report of stored runs: a page, a text and data, with charts and executed notebooks. It rents nothing.
 
     Exit code 0: some runs passed and none is missing; 10: none passed; 11: runs are missing; 9: a notebook failed.
     """
+    from vastbench.cli.selection import narrowed
     from vastbench.render.wording import plain
     from vastbench.report.build import build_report, of_places, of_runs, of_study, read_model, shortfall
     from vastbench.store.outbox import pending_in
@@ -200,6 +214,7 @@ def report(
             except NotFound:  # its runs may have been imported
                 source = of_runs(opened.runs(study=study)[::-1])
             source = replace(source, pending=pending_in(opened))
+    source = replace(source, phases=narrowed(source.phases, where, pooled=pool))
     try:
         index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
     except Interrupted as stopped:

@@ -15,13 +15,12 @@ from vastbench.errors import SettingsError, clean
 @app.command()
 def scenarios() -> None:
     """List the scenarios, what each finds out, and its phases in order."""
-    from vastbench.record.phases import PARENTS
     from vastbench.scenarios import SCENARIOS
 
     for one in SCENARIOS.values():
         print(f"{one.name}: {one.about}")
-        for name in one.timeline:
-            print(f"  {'  ' * (name in PARENTS)}{name}")
+        for name, parent in one.timeline.items():
+            print(f"  {'  ' * bool(parent)}{name}{'  ← useful' if name == one.ready else ''}")
 
 
 @app.command()

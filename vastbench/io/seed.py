@@ -12,19 +12,22 @@ import json
 from datetime import datetime
 from typing import Any
 
-from vastbench.analysis.cost import run_cost
+from vastbench.record.cost import Rates, Usage, cost_of
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import measurable
 from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import Attempt, Run
+
+CREATE_FILE, VERIFY_FILE = "create file", "verify file"
+"""Phases that the shape names; it is one scenario's report."""
 
 KEYS = {
     PhaseName.SEARCH: "search_offers_sec",
     PhaseName.CREATE: "create_instance_sec",
     PhaseName.WAIT_RUNNING: "wait_running_sec",
     PhaseName.WAIT_SSH: "wait_ssh_sec",
-    PhaseName.CREATE_FILE: "create_file_sec",
-    PhaseName.VERIFY_FILE: "verify_file_sec",
+    CREATE_FILE: "create_file_sec",
+    VERIFY_FILE: "verify_file_sec",
     PhaseName.DESTROY: "destroy_sec",
 }
 SOURCE = "file"
@@ -68,12 +71,16 @@ def run_from_seed(plain: dict[str, Any]) -> Run:
         },
         ssh={"used": "proxy", "host": ssh["host"], "port": ssh["port"], "endpoints": []},
         validation={**validation, "test_name": plain["test_name"]},
-        cost=run_cost(
-            usd_per_hour=price,
-            total_s=total,
-            running=running.end if running else None,
-            created=create.end if create else None,
-            destroyed=Moment.between(destroy.start.upper, destroy.end.upper, SOURCE) if destroy and destroy.end.seen else None,
+        cost=cost_of(
+            Usage(
+                total,
+                created=create.end if create else None,
+                running=running.end if running else None,
+                destroyed=Moment.between(destroy.start.upper, destroy.end.upper, SOURCE)
+                if destroy and destroy.end.seen
+                else None,
+            ),
+            Rates(price),
         ),
         instrument={
             "clock_speed": 1.0,
@@ -88,7 +95,7 @@ def run_from_seed(plain: dict[str, Any]) -> Run:
 def seed_from_run(run: Run) -> dict[str, Any]:
     """A run in the seed's shape; what the run does not know is null."""
     file = run.validation.get("file") or {}
-    created = run.validation.get("file_created", run.seconds(PhaseName.CREATE_FILE) is not None)
+    created = run.validation.get("file_created", run.seconds(CREATE_FILE) is not None)
     record: dict[str, Any] = {
         "test_name": run.validation.get("test_name", f"vastbench_{run.scenario}"),
         "timestamp": run.started_at,
@@ -116,7 +123,7 @@ def seed_from_run(run: Run) -> dict[str, Any]:
     return record | logs
 
 
-def _phases(seconds: dict[PhaseName, float], total: float, plain: dict[str, Any]) -> tuple[Phase, ...]:
+def _phases(seconds: dict[str, float], total: float, plain: dict[str, Any]) -> tuple[Phase, ...]:
     """The seven phases in a row; destroy at the very end, so that the unreported time lies before it."""
     phases: list[Phase] = []
     at = 0.0

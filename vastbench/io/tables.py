@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.frames import COLUMNS, SCHEMA, conformed, only, phases_table
+from vastbench.analysis.attempts import POOLED, pool
+from vastbench.analysis.frames import COLUMNS, READABLE, SCHEMA, conformed, only, phases_table
 from vastbench.bundled import shared
 from vastbench.errors import SHOWN, NotFound, SchemaError, SettingsError, UsageError, clean
 from vastbench.io.files import read_runs
@@ -24,21 +25,28 @@ SAMPLE = "default-300"
 
 SCHEMA_KEY = b"vastbench_schema"
 
+POOLED_KEY = b"vastbench_pooled"
+
 NEVER_MISSING = ("study", "cause", "detail")
 """Columns of words in which nothing means none: in a CSV file an empty cell could be either."""
 
 
 def load(
-    *places: str | Path | None, study: str | None = None, gpu: str | None = None, store: str | Path | None = None
+    *places: str | Path | None,
+    study: str | None = None,
+    gpu: str | None = None,
+    where: Mapping[str, str | float] | None = None,
+    store: str | Path | None = None,
 ) -> pd.DataFrame:
     """The tidy frame (:data:`~vastbench.analysis.frames.COLUMNS`) of everything in ``places``, no run twice.
 
     A place is a file, a database URL or a name. What a file holds decides how it is read: a table as Parquet or CSV, runs as
     JSON, a store. A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in
     ``store``; only where there is none, the data set of that name that comes with vastbench. ``study`` keeps the runs of one
-    study, ``gpu`` those that got this GPU. No place, or None, is the study in that store, or the sample data set. Raises
-    NotFound for a place that is not there and when no run is left, saying which ones there are; SchemaError for a table of
-    another version, SettingsError for a file that cannot be read, StoreError for a store that cannot. Nothing is ever made.
+    study, ``gpu`` those that got this GPU, ``where`` those with these values of columns of a run, such as ``{"scale": 20}``. No
+    place, or None, is the study in that store, or the sample data set. Raises NotFound for a place that is not there and when
+    no run is left, saying which ones there are; SchemaError for a table of another version, SettingsError for a file that
+    cannot be read, StoreError for a store that cannot. Nothing is ever made.
     """
     import pandas as pd
 
@@ -48,12 +56,14 @@ def load(
         # A run may lie in several places; its rows are kept where they were read first.
         owner = pd.Series([i for i, f in enumerate(frames) for _ in range(len(f))], index=frame.index)
         frame = frame[owner == owner.groupby(frame["run"]).transform("min")]
-    where = ", ".join(str(place or SAMPLE) for place in places or (None,))
+    found_in = ", ".join(str(place or SAMPLE) for place in places or (None,))
     try:
-        frame = only(frame, "study", study, where)
+        frame = only(frame, "study", study, found_in)
     except NotFound as missing:
         raise NotFound(missing.message, hint=f"{missing.hint} {_there_is(store)}") from None
-    frame = only(frame, "gpu", gpu, where if study is None else f"the study {study!r} in {where}")
+    found_in = found_in if study is None else f"the study {study!r} in {found_in}"
+    for name, value in ({"gpu": gpu} | dict(where or {})).items():
+        frame = only(frame, name, value, found_in)
     return frame.reset_index(drop=True)
 
 
@@ -68,7 +78,8 @@ def export(frame: pd.DataFrame, path: Path) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata((table.schema.metadata or {}) | {SCHEMA_KEY: str(SCHEMA).encode()})
+    pooled = {POOLED_KEY: b"on purpose"} if frame.attrs.get(POOLED) else {}
+    table = table.replace_schema_metadata((table.schema.metadata or {}) | {SCHEMA_KEY: str(SCHEMA).encode()} | pooled)
     return _write(path, lambda target: pq.write_table(table, target, compression="zstd"))
 
 
@@ -217,9 +228,9 @@ def _from_parquet(path: Path) -> pd.DataFrame:
         reason = str(error).splitlines()[0].rstrip(".")
         raise SettingsError(f"{str(path)!r} is not a readable Parquet file: {reason}.", hint="Export it again.") from None
     version = (table.schema.metadata or {}).get(SCHEMA_KEY, b"").decode(errors="replace")
-    if version != str(SCHEMA):
+    if version not in map(str, READABLE):
         raise SchemaError(
-            f"{str(path)!r} has schema {version or 'unknown'}; this vastbench reads schema {SCHEMA}.",
+            f"{str(path)!r} has schema {version or 'unknown'}; this vastbench reads schemas up to {SCHEMA}.",
             hint="Export it again with this vastbench, or read it with the one that wrote it.",
         )
     nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
@@ -232,4 +243,5 @@ def _from_parquet(path: Path) -> pd.DataFrame:
     except (pa.ArrowException, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise SchemaError(f"{str(path)!r} is no table of runs: {reason}.", hint="Export it again with vastbench.") from None
-    return _naming(path, lambda: conformed(frame))
+    frame = _naming(path, lambda: conformed(frame))
+    return pool(frame) if POOLED_KEY in (table.schema.metadata or {}) else frame

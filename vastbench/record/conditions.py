@@ -11,8 +11,8 @@ from vastbench.errors import UsageError
 AHEAD_S = 180.0
 """Clock seconds that the deadline lies ahead of a living run."""
 
-CLOSING_RESERVE_S = 300.0
-"""Clock seconds beyond the deadlines that a lease may last: for the work itself and for destroying."""
+CLOSING_RESERVE_S = 240.0
+"""Clock seconds beyond the deadlines and the scenario's work that a lease may last: for destroying."""
 
 
 def asked(default: Any, option: str, about: str, low: float | None = None, high: float | None = None) -> Any:
@@ -60,19 +60,14 @@ class Conditions:
         if not self.image or any(c.isspace() for c in self.image):
             raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
 
-    @property
-    def lifetime_s(self) -> float:
-        """The longest that an instance of this run may be needed, in clock seconds."""
-        return self.boot_deadline_s + self.ssh_deadline_s + CLOSING_RESERVE_S
+    def lifetime_s(self, work_s: float) -> float:
+        """The longest that an instance may be needed, in clock seconds, on which the scenario works for ``work_s``."""
+        return self.boot_deadline_s + self.ssh_deadline_s + work_s + CLOSING_RESERVE_S
 
     @property
     def unattended_s(self) -> float:
         """How long an instance may live, in clock seconds, whose owner was not heard of since it was created."""
         return self.boot_deadline_s + self.ssh_deadline_s + AHEAD_S
-
-    def worst_case_usd(self, usd_per_hour: float | None = None) -> float:
-        """What one run costs at most: the whole hourly price over the whole lifetime."""
-        return (self.max_usd_per_hour if usd_per_hour is None else usd_per_hour) * self.lifetime_s / 3600
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Conditions:

@@ -2,6 +2,7 @@
 
 Format history (``FORMAT``), newest first:
 
+4. ``ready``: the phase at whose end the run is useful; phases may have any name, and their ``parent`` counts.
 3. ``guest``: what the instance's own clock said; phases may have ``queued_s``.
 2. ``study``: the study that the run belongs to.
 1. The first one.
@@ -18,20 +19,20 @@ from vastbench.errors import SettingsError
 from vastbench.record.cost import Cost
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import measurable
-from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.phases import COMPUTED, Outcome, Phase
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
-FORMAT = 3
+FORMAT = 4
 
 
-READABLE = (1, 2, 3)
+READABLE = (1, 2, 3, 4)
 
 
 def _phase_to_dict(phase: Phase) -> dict[str, Any]:
     upper = phase.upper if math.isfinite(phase.upper) else None
     return {
-        "name": str(phase.name),
-        "parent": str(phase.parent) if phase.parent else None,
+        "name": phase.name,
+        "parent": phase.parent,
         "attempt": phase.attempt,
         "outcome": str(phase.outcome),
         "seconds": phase.seconds,
@@ -109,13 +110,14 @@ def run_from_dict(plain: dict[str, Any]) -> Run:
     try:
         phases = tuple(
             Phase(
-                PhaseName(p["name"]),
+                str(p["name"]),
                 Moment(**p["start"]),
                 Moment(**p["end"]),
                 Outcome(p["outcome"]),
                 int(p["attempt"]),
                 str(p["detail"]),
                 float(p.get("queued_s", 0.0)),
+                p["parent"],
             )
             for p in plain["phases"]
         )
@@ -157,8 +159,8 @@ def _check_values(run: Run) -> None:
     if run.total_s is not None and run.total_s < 0:
         raise _no_run(f"'total_s' is {run.total_s}, a negative time")
     for number, phase in enumerate(run.phases):
-        if phase.name in (PhaseName.UNATTRIBUTED, PhaseName.TOTAL):
-            raise _no_run(f"'phases.{number}.name' is {str(phase.name)!r}, which is computed and never recorded")
+        if phase.name in COMPUTED:
+            raise _no_run(f"'phases.{number}.name' is {phase.name!r}, which is computed and never recorded")
         if phase.seconds is not None and phase.seconds < -ROUNDING_S:
             raise _no_run(f"'phases.{number}' ends {-phase.seconds:g} s before it starts")
 

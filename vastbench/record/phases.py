@@ -1,7 +1,7 @@
-"""Phases and the tree that they make.
+"""Phases, and the tree that they make.
 
-The timeline of an integration run, in clock seconds. Each phase ends where the text says and begins where the one before it
-ended, unless it says otherwise::
+Every scenario rents and gives back machines, whose phases are these, in clock seconds. Each ends where the text says and begins
+where the one before it ended, unless it says otherwise::
 
     register SSH key    request sent          → acknowledged                    (ours; the account must know the key first)
     search offers       request sent          → offers read
@@ -15,18 +15,19 @@ ended, unless it says otherwise::
       banner              port                → SSH identification read
       login               banner              → key accepted
       first command       login               → exit 0
-    check GPU           command sent          → nvidia-smi names the GPU that was rented
-    create file         command sent          → written, synced, exit 0
-    verify file         command sent          → SHA-256 equal
+    …                   the scenario's own work
     destroy instance    delete sent           → acknowledged
     confirm destroyed   acknowledged          → GET by id says null and every page of the list lacks it
     remove SSH key      request sent          → acknowledged                    (ours)
     unattributed        whatever the rows above leave of the total (queueing for rate limits, retries)
+
+Where a run rents several machines, each but the first has a name, and its phases carry it: ``standby: wait running``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -35,7 +36,10 @@ from vastbench.record.numbers import quotient
 
 
 class PhaseName(StrEnum):
-    """Every phase that reports, charts, the store and the notebooks may name, in the seed's words where it had them."""
+    """The phases that every scenario shares, in their order, and the two rows that are computed and never recorded.
+
+    A scenario names those of its own work itself, so the name of a phase is any text.
+    """
 
     REGISTER_KEY = "register SSH key"
     SEARCH = "search offers"
@@ -49,15 +53,15 @@ class PhaseName(StrEnum):
     BANNER = "banner"
     LOGIN = "login"
     FIRST_COMMAND = "first command"
-    CHECK_GPU = "check GPU"
-    CREATE_FILE = "create file"
-    VERIFY_FILE = "verify file"
     DESTROY = "destroy instance"
     CONFIRM = "confirm destroyed"
     REMOVE_KEY = "remove SSH key"
     UNATTRIBUTED = "unattributed"
     TOTAL = "total"
 
+
+COMPUTED = frozenset({PhaseName.UNATTRIBUTED, PhaseName.TOTAL})
+"""Rows of tables that no run records."""
 
 PARENTS: dict[PhaseName, PhaseName] = {
     PhaseName.ALLOCATE: PhaseName.WAIT_RUNNING,
@@ -68,7 +72,36 @@ PARENTS: dict[PhaseName, PhaseName] = {
     PhaseName.LOGIN: PhaseName.WAIT_SSH,
     PhaseName.FIRST_COMMAND: PhaseName.WAIT_SSH,
 }
-"""Which phase each indented phase of the timeline belongs to; all others are top-level rows."""
+"""Which phase each indented phase above belongs to; the others are top-level rows."""
+
+Timeline = Mapping[str, str | None]
+"""The names of a scenario's phases in their order, each with the phase that it is a part of; None at the top level."""
+
+_RETURNING = (PhaseName.DESTROY, PhaseName.CONFIRM, PhaseName.REMOVE_KEY)
+
+
+def of_machine(machine: str, phase: str) -> str:
+    """The name of a shared phase of that machine; the machine without a name leaves it as it is.
+
+    >>> of_machine("standby", "wait running")
+    'standby: wait running'
+    """
+    return f"{machine}: {phase}" if machine else str(phase)
+
+
+def renting(machine: str = "") -> Timeline:
+    """The phases from registering the key until a machine runs commands."""
+    return _shared(machine, (one for one in PhaseName if one not in COMPUTED and one not in _RETURNING))
+
+
+def returning(machine: str = "") -> Timeline:
+    """The phases in which a machine is given back."""
+    return _shared(machine, _RETURNING)
+
+
+def _shared(machine: str, phases: Iterable[PhaseName]) -> Timeline:
+    parents = {one: PARENTS.get(one) for one in phases}
+    return {of_machine(machine, one): parent and of_machine(machine, parent) for one, parent in parents.items()}
 
 
 class Outcome(StrEnum):
@@ -83,22 +116,24 @@ class Outcome(StrEnum):
 class Phase:
     """One step of a scenario, from one moment to another, within one attempt.
 
-    ``detail`` is one short line of evidence (an exit status, the last status seen); never a secret. ``queued_s``: clock seconds
-    before its end that it stood in a queue of our own (for a place to shake hands in): the instrument's time, not the phase's.
+    ``parent``: the name of the phase that it is a part of, None for one of the top level. ``detail`` is one short line of
+    evidence (an exit status, the last status seen); never a secret. ``queued_s``: clock seconds before its end that it stood in
+    a queue of our own (for a place to shake hands in): the instrument's time, not the phase's.
     """
 
-    name: PhaseName
+    name: str
     start: Moment
     end: Moment
     outcome: Outcome = Outcome.PASSED
     attempt: int = 1
     detail: str = ""
     queued_s: float = 0.0
+    parent: str | None = None
 
-    @property
-    def parent(self) -> PhaseName | None:
-        """The phase that this one is a part of."""
-        return PARENTS.get(self.name)
+    def __post_init__(self) -> None:
+        """A phase that every scenario shares knows what it is a part of."""
+        if self.parent is None and self.name in PARENTS:
+            object.__setattr__(self, "parent", PARENTS[PhaseName(self.name)])
 
     @property
     def seconds(self) -> float | None:
@@ -123,7 +158,7 @@ class Phase:
 class Row:
     """One row of a run's tree. ``share`` is the part of the total, 0–1; missing values are None, never 0."""
 
-    name: PhaseName
+    name: str
     depth: int
     seconds: float | None
     lower: float | None
@@ -138,9 +173,9 @@ class Row:
 def tree(phases: list[Phase], total: float | None) -> list[Row]:
     """The rows of a run's tree, in order of time, children under their parents, with what is unattributed at the end.
 
-    Top-level seconds, ``unattributed`` included, add up to ``total`` whenever the last try of every phase has seconds; what
-    an earlier try waited in vain is unattributed. The bottleneck is the longest top-level phase, and unknown when one of them
-    has no end: that one may be it.
+    Top-level seconds, ``unattributed`` included, add up to ``total`` whenever the last try of every phase has seconds, and by
+    more than it where phases passed at the same time; what an earlier try waited in vain is unattributed. The bottleneck is the
+    longest top-level phase, and unknown when one of them has no end: that one may be it.
     """
     top = [p for p in phases if p.parent is None]
     last = {p.name: p for p in top}
@@ -150,13 +185,22 @@ def tree(phases: list[Phase], total: float | None) -> list[Row]:
     rows: list[Row] = []
     for phase in top:
         rows.append(_row(phase, 0, total, bottleneck=phase is longest))
-        inside = [c for c in phases if c.parent is phase.name and c.attempt == phase.attempt]
+        inside = [c for c in phases if c.parent == phase.name and c.attempt == phase.attempt]
         rows.extend(_row(child, 1, total) for child in inside)
     if total is not None and whole:
-        rest = total - sum(p.seconds or 0.0 for p in finished)
+        rest = total - sum(p.seconds or 0.0 for p in finished) + _overlap(finished)
         share = _share(rest, total)
         rows.append(Row(PhaseName.UNATTRIBUTED, 0, rest, None, None, share, Outcome.PASSED, 0))
     return rows
+
+
+def _overlap(phases: list[Phase]) -> float:
+    """The seconds that passed in more than one of ``phases``, as often as they did beyond once."""
+    overlap, reached = 0.0, -math.inf
+    for start, end in sorted((p.start.upper, p.end.upper) for p in phases):
+        overlap += max(0.0, min(end, reached) - start)
+        reached = max(reached, end)
+    return overlap
 
 
 def _share(seconds: float, total: float | None) -> float | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, replace
 
 from vastbench.clock import Clock
 from vastbench.errors import BudgetRefused, DeadlineExceeded, Interrupted, VastbenchError
 from vastbench.record.moments import Moment
-from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.phases import Outcome, Phase, Timeline, of_machine, renting, returning
 
-Listener = Callable[[PhaseName, Phase | None], None]
+Listener = Callable[[str, Phase | None], None]
 """Hears of a phase's begin (phase None) and of its end."""
 
 
@@ -22,25 +24,40 @@ class Recorder:
     An exception that it raises ends the phase like any other.
     """
 
-    def __init__(self, clock: Clock, listener: Listener | None = None) -> None:
-        """Start the run's clock now."""
+    def __init__(self, clock: Clock, listener: Listener | None = None, timeline: Timeline | None = None) -> None:
+        """Start the run's clock now. ``timeline``: the phases that there may be; by default, those of renting alone."""
         self.clock = clock
+        self.machine = ""
         self.attempt = 1
         self.phases: list[Phase] = []
         self.started = clock.now()
-        self.ended: float | None = None
+        self._timeline = {**renting(), **returning()} if timeline is None else timeline
         self._listener = listener
+        self._numbers = itertools.count(1)
+
+    def of_machine(self, machine: str) -> Recorder:
+        """A recorder of one machine's part of this run: its phases carry the machine's name, its attempts are its own."""
+        if not machine:
+            return self
+        one = copy(self)
+        one.machine = machine
+        return one
+
+    def begin_attempt(self) -> None:
+        """Number what follows as another attempt to rent; no other of the run, on whatever machine, has its number."""
+        self.attempt = next(self._numbers)
 
     def add(self, phase: Phase) -> Phase:
-        """Keep a finished phase under the current attempt and tell the listener."""
-        kept = replace(phase, attempt=self.attempt)
+        """Keep a finished phase under the current attempt and tell the listener. Raises KeyError for one of no timeline."""
+        name = of_machine(self.machine, phase.name)
+        kept = replace(phase, name=name, attempt=self.attempt, parent=self._timeline[name])
         self.phases.append(kept)
         if self._listener:
             self._listener(kept.name, kept)
         return kept
 
     @contextmanager
-    def phase(self, name: PhaseName, start: Moment | None = None) -> Iterator[Open]:
+    def phase(self, name: str, start: Moment | None = None) -> Iterator[Open]:
         """Time a phase: the body sets ``.start`` and ``.end``; what it leaves unset is now.
 
         When the body raises, the phase is kept all the same: censored for a deadline or an interruption, failed for anything
@@ -50,7 +67,7 @@ class Recorder:
         entered = Moment.exact(self.clock.now())
         try:
             if self._listener:
-                self._listener(name, None)
+                self._listener(of_machine(self.machine, name), None)
             yield opened
         except BaseException as error:
             last = opened.last_negative if opened.last_negative is not None else self.clock.now()
@@ -62,9 +79,8 @@ class Recorder:
         self.add(Phase(name, opened.start or entered, end, opened.outcome, detail=opened.detail, queued_s=opened.queued_s))
 
     def finish(self) -> float:
-        """Stop the run's clock; the total in clock seconds."""
-        self.ended = self.clock.now()
-        return self.ended - self.started
+        """The run's total until now, in clock seconds."""
+        return self.clock.now() - self.started
 
 
 @dataclass(slots=True)

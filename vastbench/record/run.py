@@ -41,12 +41,13 @@ class Attempt:
 class Run(Shown):
     """One execution of a scenario.
 
-    ``total_s``: clock seconds from start to end (None for a run that never ended by itself and was not timed).
-    ``source``: ``emulator``, ``live`` or ``import``. ``study``: the study that it belongs to, empty for none.
-    ``conditions``: what was asked for (GPU, image, disk in GB, profile, seed …). ``resources``: what was got (offer, machine,
-    price in USD per hour, region …). ``ssh``: endpoints and what each showed. ``validation``: the checks and their results.
-    ``instrument``: poll period, polls, 429s, latencies, clock speed, client version, host. ``guest``: what the instance's own
-    clock said of its start, and whether that can be trusted; empty when it was not read.
+    ``total_s``: clock seconds from start to end (None for a run that never ended by itself and was not timed). ``ready``: the
+    phase at whose end the run had what it was made for; with it the scenario is useful. ``source``: ``emulator``, ``live`` or
+    ``import``. ``study``: the study that it belongs to, empty for none. ``conditions``: what was asked for (GPU, image, disk in
+    GB, profile, seed …). ``resources``: what was got (offer, machine, price in USD per hour, region …) as its first machine;
+    the others, whole, are in ``machines``. ``ssh``: endpoints and what each showed. ``validation``: the checks and their
+    results. ``instrument``: poll period, polls, 429s, latencies, clock speed, client version, host. ``guest``: what the
+    instance's own clock said of its start, and whether that can be trusted; empty when it was not read.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Run(Shown):
     total_s: float | None = None
     origin: float = 0.0
     study: str = ""
+    ready: str = PhaseName.WAIT_SSH
     conditions: dict[str, Any] = field(default_factory=dict)
     resources: dict[str, Any] = field(default_factory=dict)
     ssh: dict[str, Any] = field(default_factory=dict)
@@ -75,12 +77,21 @@ class Run(Shown):
         date = datetime.fromisoformat(self.started_at)
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
-    def phase(self, name: PhaseName) -> Phase | None:
+    @property
+    def rented(self) -> list[dict[str, Any]]:
+        """What was got of each machine, the first one's without the others."""
+        others = self.resources.get("machines", [])
+        return [
+            {name: one for name, one in self.resources.items() if name != "machines"},
+            *(one["resources"] for one in others),
+        ]
+
+    def phase(self, name: str) -> Phase | None:
         """The phase of that name in the last attempt that has one."""
-        found = [p for p in self.phases if p.name is name]
+        found = [p for p in self.phases if p.name == name]
         return found[-1] if found else None
 
-    def seconds(self, name: PhaseName) -> float | None:
+    def seconds(self, name: str) -> float | None:
         """What the user waited in that phase, in clock seconds; None when it is missing or was not finished."""
         phase = self.phase(name)
         return phase.seconds if phase else None

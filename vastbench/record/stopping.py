@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from vastbench.errors import UsageError
-from vastbench.record.phases import PhaseName
 
 USEFUL = "time until useful"
-"""What a rule is about unless a phase is named: seconds from a run's start until a command has ended on its machine."""
+"""What a rule is about unless a phase is named: seconds from a run's start until the end of its scenario's ready phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +29,6 @@ class StoppingRule:
         for name, value in (("width", self.width), ("quantile", self.quantile), ("confidence", self.confidence)):
             if not (isinstance(value, float) and 0 < value < 1):
                 raise UsageError(f"The {name} to stop at is {value!r}.", hint="Give a share between 0 and 1, for example 0.15.")
-        if self.quantity not in (USEFUL, *PhaseName):
-            raise UsageError(f"There is no quantity {self.quantity!r}.", hint=f"Choose {USEFUL!r} or a phase.")
 
     def to_dict(self) -> dict[str, Any]:
         """The rule, ready for JSON."""

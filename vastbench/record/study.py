@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from vastbench.errors import StudyFailed, StudyIncomplete, UsageError, VastbenchError
-from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.phases import Outcome
 from vastbench.record.run import STOPPED_BY_US, Run
 from vastbench.record.shown import Shown
 from vastbench.record.stopping import StoppingRule
@@ -145,7 +145,7 @@ class WorkerStatus:
     """What a worker is doing: the number of its run (from 1), the phase, and the clock reading since when."""
 
     run: int
-    phase: PhaseName
+    phase: str
     since: float
 
 

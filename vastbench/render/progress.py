@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from vastbench.errors import clean
-from vastbench.record.phases import Phase, PhaseName
+from vastbench.record.phases import Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.study import StudyListener, StudyProgress
 from vastbench.render.text import seconds_text, usd_text
@@ -26,7 +26,7 @@ def _ended(phase: Phase) -> str:
 def plain(stream: TextIO, prefix: str = "") -> Listener:
     """Plain lines: one when a phase begins, one when it ends."""
 
-    def listen(name: PhaseName, phase: Phase | None) -> None:
+    def listen(name: str, phase: Phase | None) -> None:
         if phase is None:
             print(f"{prefix}{name} …", file=stream, flush=True)
         elif phase.parent is None:
@@ -50,7 +50,7 @@ def terminal() -> Iterator[Listener]:
     ) as progress:
         task = progress.add_task("starting")
 
-        def listen(name: PhaseName, phase: Phase | None) -> None:
+        def listen(name: str, phase: Phase | None) -> None:
             if phase is None:
                 progress.reset(task, description=str(name))
             elif phase.parent is None:
@@ -73,7 +73,7 @@ def notebook(prefix: str = "") -> Listener:
     """One display that always shows the latest phase; the saved notebook keeps one line."""
     show = _notebook_line(f"{prefix}starting")
 
-    def listen(name: PhaseName, phase: Phase | None) -> None:
+    def listen(name: str, phase: Phase | None) -> None:
         if phase is None or phase.parent is None:
             show(prefix + (f"{name} …" if phase is None else _ended(phase)))
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from vastbench.errors import clean
-from vastbench.record.phases import PARENTS, Outcome, PhaseName, Row
+from vastbench.record.phases import Outcome, PhaseName, Row
 from vastbench.record.run import Run
 from vastbench.render.wording import usd
 
@@ -96,10 +96,10 @@ def study_phases(study: Study) -> list[tuple[str, int, str, str]]:
     from vastbench.analysis.frames import phases_table
     from vastbench.analysis.summary import phase_summary
 
-    depths = {str(name): int(name in PARENTS) for name in PhaseName}
     summary = phase_summary(phases_table(study.made))
-    columns = (summary["phase"], summary["median_s"], summary["n"])
-    return [(name, depths[name], seconds_text(median), str(n)) for name, median, n in zip(*columns, strict=True)]
+    depths = summary["parent"].notna() & (summary["parent"] != PhaseName.TOTAL)
+    columns = (summary["phase"], depths, summary["median_s"], summary["n"])
+    return [(name, int(deep), seconds_text(median), str(n)) for name, deep, median, n in zip(*columns, strict=True)]
 
 
 def conditions_text(study: Study) -> str:
@@ -147,7 +147,7 @@ def stopping_text(study: Study) -> str:
 
 def verdict(run: Run) -> str:
     """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost."""
-    ready = run.phase(PhaseName.FIRST_COMMAND) or run.phase(PhaseName.WAIT_SSH)
+    ready = run.phase(run.ready)
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
         after = f"{run.outcome} ({clean(run.cause)}) after {seconds_text(run.total_s)} s"

@@ -12,7 +12,7 @@ from vastbench.rental.label import read_label
 
 
 class Budget:
-    """What all runs together may cost, in USD: what is spent, and for each run under way its worst case. Thread-safe.
+    """What all runs together may cost, in USD: what is spent, and for each machine under way its worst case. Thread-safe.
 
     ``others`` says, each time before something is rented, what everybody else has spent of it and may still spend.
     """
@@ -22,7 +22,7 @@ class Budget:
         self.limit_usd = limit_usd
         self.spent_usd = spent_usd
         self._others = others
-        self._reserved: dict[str, float] = {}
+        self._reserved: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
 
     @property
@@ -30,11 +30,15 @@ class Budget:
         """What is spent, and what others have taken; without what is set aside for our own runs under way."""
         return self.spent_usd + self._others()
 
-    def reserve(self, run_id: str, worst_usd: float) -> None:
-        """Set ``worst_usd`` aside for a run. Raises BudgetRefused, and sets nothing aside, when that is too much."""
+    def reserve(self, run_id: str, worst_usd: float, *, machine: str = "") -> None:
+        """Set ``worst_usd`` aside for one machine of a run, instead of what was set aside for it before.
+
+        Raises BudgetRefused, and changes nothing, when that is too much.
+        """
         others_usd = self._others()
         with self._lock:
-            taken = self.spent_usd + others_usd + sum(usd for other, usd in self._reserved.items() if other != run_id)
+            mine = (run_id, machine)
+            taken = self.spent_usd + others_usd + sum(usd for other, usd in self._reserved.items() if other != mine)
             if taken + worst_usd > self.limit_usd:
                 left_over = f", ${others_usd:.4f} of it by others or for their open leases" if others_usd else ""
                 raise BudgetRefused(
@@ -42,12 +46,12 @@ class Budget:
                     f"${taken:.4f} of the budget of ${self.limit_usd:.4f} is spent or set aside{left_over}.",
                     hint="Raise --budget, lower --max-price, shorten the deadlines, or close what is left: vastbench reap.",
                 )
-            self._reserved[run_id] = worst_usd
+            self._reserved[mine] = worst_usd
 
     def settle(self, run_id: str, usd: float | None) -> None:
         """Turn what was set aside for a run into what it cost; all of it when that is not known (``usd`` None)."""
         with self._lock:
-            reserved = self._reserved.pop(run_id, 0.0)
+            reserved = sum(self._reserved.pop(one) for one in list(self._reserved) if one[0] == run_id)
             self.spent_usd += reserved if usd is None else usd
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from vastbench.errors import (
     ApiError,
+    BudgetRefused,
     DeadlineExceeded,
+    Interrupted,
     OfferGone,
     PriceRose,
     RateLimited,
@@ -65,16 +67,24 @@ PRICE_SLACK = 1.001
 class Rental:
     """One machine that a run wants, and everything that was seen of it on the way: what a failed run still shows.
 
-    ``recorder``, ``run_id``, ``conditions``: the run's. ``key``: lets us in. All else is filled in as the rental goes on.
+    ``recorder``: of this machine's phases. ``run_id``, ``conditions``: the run's. ``work_s``: clock seconds that the scenario
+    may work on it. ``key``: lets us in. ``taken``: the ids of the machines that the run chose, each with whom it was for; no
+    two of a run are the same.
+    ``cancelled``: once set, nothing more is created for it. ``unclear``: a create may have made an instance that nobody found.
+    All else is filled in as the rental goes on.
     """
 
     recorder: Recorder
     run_id: str
     conditions: Conditions
+    work_s: float
     key: RunKey
+    taken: dict[int, str] = field(default_factory=dict)
+    cancelled: threading.Event = field(default_factory=threading.Event)
     offers_found: int = 0
     offer: Offer | None = None
     lease: Lease | None = None
+    unclear: bool = False
     usd_per_hour: float | None = None
     following: Following | None = None
     running: Moment | None = None
@@ -82,6 +92,22 @@ class Rental:
     used: Endpoint | None = None
     attempts: list[Attempt] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def lifetime_s(self) -> float:
+        """The longest that its instance may be needed, in clock seconds."""
+        return self.conditions.lifetime_s(self.work_s)
+
+    def check_wanted(self) -> None:
+        """Raise Interrupted once it is cancelled."""
+        if self.cancelled.is_set():
+            raise Interrupted("Not wanted any more: another machine of the run failed.")
+
+    def cancel(self) -> None:
+        """Create nothing more for it, and destroy what it has; whoever waits for that sees it vanish."""
+        self.cancelled.set()
+        if self.lease is not None:
+            self.lease.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +156,14 @@ class Provisioner:
         Phases are recorded from registering the key to confirming the destruction.
         """
         conditions, clock = rental.conditions, self.account.clock
+        rental.recorder.begin_attempt()
         with ExitStack() as stack:
             stack.enter_context(self._registered(rental))
             lease, terms = self._lease(stack, rental)
             # Followed no longer than needed: nothing but the boot is learnt from the list.
             with self.account.watch.follow(lease.instance_id, since=lease.created.lower) as following:
                 rental.following = following
+                rental.check_wanted()
                 self._attach(lease.instance_id, rental)
                 running, instance = wait_running(
                     rental.recorder,
@@ -153,7 +181,7 @@ class Provisioner:
                 raise
             rental.probes, rental.used = ready.probes, ready.session.endpoint
             stack.callback(ready.session.close)
-            last = terms.deadline + timedelta(seconds=clock.real_s(conditions.lifetime_s - conditions.unattended_s))
+            last = terms.deadline + timedelta(seconds=clock.real_s(rental.lifetime_s - conditions.unattended_s))
             stack.enter_context(extending_deadline(lease, ready.session, clock, terms.deadline, last))
             yield Machine(terms.offer, lease, running, ready)
 
@@ -206,9 +234,8 @@ class Provisioner:
         """Search and create until a create goes through; each clear refusal costs one attempt."""
         clock, conditions = self.account.clock, rental.conditions
         tried: set[int] = set()
-        number, give_up = 1, clock.now() + conditions.lifetime_s
+        tries, give_up = 1, clock.now() + rental.lifetime_s
         while True:
-            rental.recorder.attempt = number
             offer = self._search(rental, tried)
             try:
                 terms = self._terms(rental, offer)
@@ -220,23 +247,33 @@ class Provisioner:
                 clock.rest(PLACE_REST_S)
                 continue
             except BaseException as error:
+                rental.unclear = not (isinstance(error, BudgetRefused) or certainly_not_created(error))
                 rental.attempts.append(
-                    Attempt(number, outcome_of(error), offer.id, offer.machine_id, None, cause_of(error), summary_of(error))
+                    Attempt(
+                        rental.recorder.attempt,
+                        outcome_of(error),
+                        offer.id,
+                        offer.machine_id,
+                        cause=cause_of(error),
+                        detail=summary_of(error),
+                    )
                 )
                 # Only after a clear no can another create not make a second instance.
                 if (
                     not isinstance(error, (OfferGone, RateLimited))
                     or not certainly_not_created(error)
-                    or number == conditions.attempts
+                    or tries == conditions.attempts
                 ):
                     raise
                 if isinstance(error, RateLimited):
                     clock.rest(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))
                 else:
                     tried.add(offer.machine_id or 0)
-                number += 1
+                tries += 1
+                rental.recorder.begin_attempt()
                 continue
             rental.lease = lease
+            number = rental.recorder.attempt
             rental.attempts.append(Attempt(number, Outcome.PASSED, offer.id, offer.machine_id, lease.instance_id))
             return lease, terms
 
@@ -248,15 +285,19 @@ class Provisioner:
             rental.offers_found = len(found.value)
             with self._choosing:
                 free = [offer for offer in found.value if offer.id not in self._chosen]
-                chosen = rental.offer = choose(free, rental.conditions, without_machines=tried)
+                mine = rental.recorder.machine
+                others = {machine_id for machine_id, whose in rental.taken.items() if whose != mine}
+                chosen = rental.offer = choose(free, rental.conditions, without_machines=tried | others)
                 self._chosen.add(chosen.id)
+                if chosen.machine_id is not None:
+                    rental.taken[chosen.machine_id] = mine
         return chosen
 
     def _terms(self, rental: Rental, offer: Offer) -> Terms:
         conditions, real_s, opened = rental.conditions, self.account.clock.real_s, datetime.now(UTC)
         unattended_real_s = max(real_s(conditions.unattended_s), SHORTEST_S)
         deadline = opened + timedelta(seconds=unattended_real_s)
-        last = opened + timedelta(seconds=max(real_s(conditions.lifetime_s), SHORTEST_S))
+        last = opened + timedelta(seconds=max(real_s(rental.lifetime_s), SHORTEST_S))
         request = CreateRequest(
             image=conditions.image,
             disk_gb=conditions.disk_gb,
@@ -276,6 +317,7 @@ class Provisioner:
 
     def _hold(self, rental: Rental, terms: Terms) -> AbstractContextManager[Lease]:
         def reserve() -> None:
+            rental.check_wanted()
             self._reserve(rental, terms.usd_per_hour)
 
         reserve()  # and again when the lease is written down, so that two processes that ask at once see each other's
@@ -283,7 +325,8 @@ class Provisioner:
 
     def _reserve(self, rental: Rental, usd_per_hour: float) -> None:
         if self.budget is not None:
-            self.budget.reserve(rental.run_id, rental.conditions.worst_case_usd(usd_per_hour))
+            worst_usd = usd_per_hour * rental.lifetime_s / 3600
+            self.budget.reserve(rental.run_id, worst_usd, machine=rental.recorder.machine)
 
     def _attach(self, instance_id: int, rental: Rental) -> None:
         """Attach the key to the instance as well: the account's key may reach it late, or never."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.phases import Outcome
 from vastbench.record.phases import Row as Timed
 from vastbench.render.findings import cell
 from vastbench.render.text import bounds_text
@@ -207,4 +207,4 @@ def tree(median_run: dict[str, Any]) -> str:
 def bounds(row: Row) -> str:
     """The bounds of a row of a phase tree, as everywhere."""
     edges = (row["seconds"], row["lower_s"], row["upper_s"], row["share"])
-    return bounds_text(Timed(PhaseName(row["phase"]), row["depth"], *edges, Outcome(row["outcome"]), row["attempt"]))
+    return bounds_text(Timed(row["phase"], row["depth"], *edges, Outcome(row["outcome"]), row["attempt"]))

@@ -5,15 +5,16 @@ from vastbench.scenarios.drill import Scenario
 from vastbench.scenarios.integration import INTEGRATION
 
 SCENARIOS = {one.name: one for one in (INTEGRATION,)}
-"""Every scenario that there is."""
+"""Every scenario that there is; the first is the one that runs unless another is named."""
 
 
-def find_scenario(name: str) -> Scenario:
-    """The scenario of that name. Raises NotFound, which says which ones there are.
+def find_scenario(name: str | None = None) -> Scenario:
+    """The scenario of that name, by default the first. Raises NotFound, which says which ones there are.
 
-    >>> find_scenario("integration").name
-    'integration'
+    >>> find_scenario().name == next(iter(SCENARIOS))
+    True
     """
+    name = next(iter(SCENARIOS)) if name is None else name
     if name not in SCENARIOS:
         raise NotFound(
             f"There is no scenario {name!r}.", hint=f"{did_you_mean(name, SCENARIOS)}Scenarios: {', '.join(SCENARIOS)}."

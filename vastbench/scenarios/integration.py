@@ -11,31 +11,47 @@ from typing import Any
 
 from vastbench.errors import CheckFailed, CommandFailed
 from vastbench.record.moments import Moment
-from vastbench.record.phases import PhaseName
+from vastbench.record.phases import PhaseName, renting, returning
 from vastbench.record.recorder import Open
-from vastbench.scenarios.drill import Scenario, Work
+from vastbench.scenarios.drill import Drill, Scenario
 from vastbench.ssh.session import Session
+from vastbench.vast.models import Offer
 
 FILE_BYTES = 64 * 1024
 GPU_QUERY = "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader"
 
 
-def work(on: Work) -> None:
-    """Check the GPU, write a file of random content, and check its hash. Raises CheckFailed and what SSH raises."""
-    offer, session = on.machine.offer, on.machine.session
-    with on.recorder.phase(PhaseName.CHECK_GPU) as phase:
-        on.checks["gpu"] = _check_gpu(session, offer.gpu_name or "", offer.num_gpus or 1, phase)
+CHECK_GPU = "check GPU"
+"""Command sent → nvidia-smi names the GPU that was rented."""
+
+CREATE_FILE = "create file"
+"""Command sent → written, synced, exit 0."""
+
+VERIFY_FILE = "verify file"
+"""Command sent → SHA-256 equal."""
+
+
+def run(drill: Drill) -> None:
+    """Rent a machine, check its GPU, write a file of random content, check its hash. Raises CheckFailed and what SSH raises."""
+    with drill.rent() as machine:
+        work(drill, machine.offer, machine.session)
+
+
+def work(drill: Drill, offer: Offer, session: Session) -> None:
+    """The checks on a machine that runs commands."""
+    with drill.recorder.phase(CHECK_GPU) as phase:
+        drill.checks["gpu"] = _check_gpu(session, offer.gpu_name or "", offer.num_gpus or 1, phase)
     content = os.urandom(FILE_BYTES)
     quoted = shlex.quote(f"/workspace/vastbench-{os.urandom(4).hex()}.bin")
-    on.bytes_down = len(content)
-    with on.recorder.phase(PhaseName.CREATE_FILE) as phase:
+    drill.bytes_down = len(content)
+    with drill.recorder.phase(CREATE_FILE) as phase:
         done = session.run(f"mkdir -p /workspace && cat > {quoted} && sync {quoted}", stdin=content)
         phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
-    with on.recorder.phase(PhaseName.VERIFY_FILE) as phase:
+    with drill.recorder.phase(VERIFY_FILE) as phase:
         done = session.run(f"sha256sum {quoted}")
         phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
         expected, found = hashlib.sha256(content).hexdigest(), done.stdout.split(maxsplit=1)[:1]
-        on.checks["file"] = {"bytes": len(content), "sha256": expected, "matches": found == [expected]}
+        drill.checks["file"] = {"phase": CREATE_FILE, "bytes": len(content), "sha256": expected, "matches": found == [expected]}
         if found != [expected]:
             raise CheckFailed(
                 f"The file read back has SHA-256 {''.join(found)[:64] or '(nothing)'}, not {expected}.",
@@ -74,6 +90,8 @@ def same_gpu(offered: str, reported: str) -> bool:
 INTEGRATION = Scenario(
     "integration",
     "until a rented GPU runs commands, and until it is gone again; checks the GPU and a file",
-    tuple(name for name in PhaseName if name not in (PhaseName.UNATTRIBUTED, PhaseName.TOTAL)),
-    work,
+    {**renting(), CHECK_GPU: None, CREATE_FILE: None, VERIFY_FILE: None, **returning()},
+    ready=PhaseName.WAIT_SSH,
+    work_s=60.0,
+    run=run,
 )

@@ -9,14 +9,14 @@ import sqlalchemy as sa
 
 from vastbench.record.cost import Cost
 from vastbench.record.moments import Moment
-from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.phases import Outcome, Phase
 from vastbench.record.run import Attempt, Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import EndedBy, Study
 from vastbench.store import tables
 
 READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
-NAMED = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin", "study")
+NAMED = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin", "study", "ready")
 DOCUMENTS = ("conditions", "resources", "ssh", "validation", "guest")
 ENDING = "ending"
 """Where a study's document of conditions keeps when it may end and which rule ended it."""
@@ -60,7 +60,7 @@ def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, Any]:
         "position": position,
         "attempt": phase.attempt,
         "name": str(phase.name),
-        "parent": str(phase.parent) if phase.parent else None,
+        "parent": phase.parent and str(phase.parent),
         "outcome": str(phase.outcome),
         "seconds": phase.seconds,
         "lower": phase.lower,
@@ -93,8 +93,8 @@ def _phase(row: sa.RowMapping) -> Phase:
         no_sent, no_received, yes_sent, yes_received = (row[f"{edge}_{reading}"] for reading in READINGS)
         return Moment(no_sent, no_received, yes_sent, yes_received, row[f"{edge}_source"])
 
-    known = (Outcome(row["outcome"]), row["attempt"], row["detail"], row["queued_s"])
-    return Phase(PhaseName(row["name"]), moment("start"), moment("end"), *known)
+    known = (Outcome(row["outcome"]), row["attempt"], row["detail"], row["queued_s"], row["parent"])
+    return Phase(row["name"], moment("start"), moment("end"), *known)
 
 
 def _attempt(row: sa.RowMapping) -> Attempt:

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.phases import Outcome
 
 if TYPE_CHECKING:
     from vastbench.record.lease import LeaseRow
@@ -42,7 +42,7 @@ def body_of(event: Event, data: Mapping[str, Any], at: datetime) -> str:
 def run_event(run: Run) -> tuple[Event, dict[str, Any]]:
     """``run.finished`` for a run that passed, ``run.failed`` for any other, censored ones included."""
     passed = run.outcome is Outcome.PASSED
-    ready = run.phase(PhaseName.FIRST_COMMAND) or run.phase(PhaseName.WAIT_SSH)
+    ready = run.phase(run.ready)
     data = {
         "run": run.id,
         "study": run.study or None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.bottleneck import shares
-from vastbench.analysis.frames import TOP_LEVEL, runs_table
+from vastbench.analysis.bottleneck import RETRIES, shares
+from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted, passed, phase_summary
 from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.analysis.useful import until_useful
@@ -192,6 +192,6 @@ def top_row(phases: pd.DataFrame) -> pd.Series[Any]:
 
 def _halved(what_if: pd.DataFrame, most: int) -> list[pd.Series[Any]]:
     """The rows of the phases whose halving would save most."""
-    real = what_if["phase"].isin([str(name) for name in TOP_LEVEL])
+    real = ~what_if["phase"].isin([RETRIES, PhaseName.UNATTRIBUTED])
     best = what_if[real & (what_if["factor"] == 0.5)].nlargest(most, "saved_s")
     return [best.iloc[i] for i in range(len(best))]
