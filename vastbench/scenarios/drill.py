@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -88,33 +88,43 @@ class Drill:
     def rent_all(self) -> Iterator[tuple[Machine, ...]]:
         """All machines of the scenario at the same time, in the order of their names; else like :meth:`rent`.
 
-        When one cannot be had, the others are given back at once and its error is raised.
+        When one cannot be had, the others are given back at once and its error is raised; one that was waiting for SSH then
+        ends that wait with its deadline.
         """
         rentals = [self._rental(machine) for machine in self.scenario.machines]
-        contexts = [self.provisioner.rent(one) for one in rentals]
         with ExitStack() as stack:
-            with ThreadPoolExecutor(len(rentals), "vastbench-rent") as pool:
-                first: BaseException | None = None
-                entering = [pool.submit(one.__enter__) for one in contexts]
-                try:
-                    ended, _ = wait(entering, return_when=FIRST_EXCEPTION)
-                    first = next((error for one in ended if (error := one.exception())), None)
-                finally:
-                    with shield():
-                        for one, rental in zip(entering, rentals, strict=True):
-                            if not one.done():
-                                rental.cancel()
-                        wait(entering)
-                        for one, context in zip(entering, contexts, strict=True):
-                            if one.exception() is None:
-                                stack.push(context)
-            leaked = next((error for one in entering if isinstance(error := one.exception(), LeaseNotClosed)), None)
-            if error := leaked or first:
-                raise error
-            machines = tuple(one.result() for one in entering)
+            machines = self._enter_all(stack, rentals)
             yield machines
             for rental, rented in zip(rentals, machines, strict=True):
                 self._ask_guest(rental.recorder.machine, rented)
+
+    def _enter_all(self, stack: ExitStack, rentals: list[Rental]) -> tuple[Machine, ...]:
+        """Rent all at once, each in a thread; whatever was rented is given back by ``stack``. Raises the first error."""
+        contexts = [self.provisioner.rent(one) for one in rentals]
+        first: BaseException | None = None
+        with ThreadPoolExecutor(2 * len(rentals), "vastbench-rent") as pool:
+            entering = [pool.submit(one.__enter__) for one in contexts]
+            try:
+                ended, _ = wait(entering, return_when=FIRST_EXCEPTION)
+                first = next((error for one in ended if (error := one.exception())), None)
+            except BaseException:
+                self.recorder.clock.stopping.set()  # an interruption: the threads that still wait must hear of it, too
+                raise
+            finally:
+                with shield():
+                    # In threads of their own: one that cannot be closed must not keep the others.
+                    cancelling = [
+                        pool.submit(rental.cancel) for one, rental in zip(entering, rentals, strict=True) if not one.done()
+                    ]
+                    everything: list[Future[Any]] = [*entering, *cancelling]
+                    wait(everything)
+                    for one, context in zip(entering, contexts, strict=True):
+                        if one.exception() is None:
+                            stack.push(context)
+        errors = [error for one in everything if (error := one.exception())]
+        if errors:
+            raise next((error for error in errors if isinstance(error, LeaseNotClosed)), first or errors[0])
+        return tuple(one.result() for one in entering)
 
     def record(self, error: BaseException | None, *, started_at: str, source: str) -> Run:
         """The run's record, when it has ended: by ``error``, or passed."""
