@@ -125,6 +125,13 @@ def test_when_one_machine_cannot_be_had_the_other_is_given_back_at_once(tmp_path
         assert opened.store.leases(open_only=True) == []
 
 
+def test_a_run_whose_machines_may_not_exist_at_once_rents_none(tmp_path):
+    with bench(tmp_path, profile=certain(tmp_path), seed=4, speed=SPEED, max_instances=1) as opened:
+        run = opened.run(CONDITIONS, scenario="pair")
+        assert (run.cause, run.attempts) == ("budget", ())
+        assert "--max-instances 2" in run.detail
+
+
 ONE_RUN = """
 import tests.scenarios.pair
 from vastbench.cli import main

@@ -34,6 +34,7 @@ from vastbench.record.phases import Outcome, Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.run import STOPPED_BY_US, Run
 from vastbench.record.study import EndedBy, Study, StudyListener, StudyProgress, WorkerStatus, check_plan
+from vastbench.scenarios import find_scenario
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
@@ -73,7 +74,9 @@ def run_study(
     ended_by = EndedBy.PRECISION if settled.precise else None
     if ended_by is None:
         bench.store.end_study(study.name, None)
-        workers = min(workers, bench.max_instances or workers)
+        if bench.max_instances:
+            # Runs that each hold one machine and wait for another's place would wait for each other.
+            workers = max(1, min(workers, bench.max_instances // len(find_scenario(study.scenario).machines)))
         crew = Workers(bench, study, workers, listener or (lambda _: None), settled, minutes)
         crew.work()
         ended_by = crew.ended_by

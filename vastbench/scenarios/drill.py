@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from vastbench.errors import LeaseNotClosed
+from vastbench.errors import LeaseNotClosed, TooManyInstances
 from vastbench.interrupts import shield
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import Cost, Rates, Usage, cost_of
@@ -89,8 +89,14 @@ class Drill:
         """All machines of the scenario at the same time, in the order of their names; else like :meth:`rent`.
 
         When one cannot be had, the others are given back at once and its error is raised; one that was waiting for SSH then
-        ends that wait with its deadline.
+        ends that wait with its deadline. Raises TooManyInstances, and rents nothing, where so many may not exist at once.
         """
+        count, most = len(self.scenario.machines), self.provisioner.max_instances
+        if most is not None and count > most:
+            raise TooManyInstances(
+                f"The scenario {self.scenario.name} rents {count} machines at once, and at most {most} may exist.",
+                hint=f"Allow them: --max-instances {count}, or max_instances={count}.",
+            )
         rentals = [self._rental(machine) for machine in self.scenario.machines]
         with ExitStack() as stack:
             machines = self._enter_all(stack, rentals)
