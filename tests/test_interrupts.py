@@ -77,7 +77,7 @@ def signalled(tmp_path_factory):
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
 @pytest.mark.parametrize("phase", PHASES, ids=str)
-def test_a_signal_in_any_phase_ends_the_command_with_130_a_stored_run_and_closed_leases(signalled, phase, number):
+def test_a_signal_in_any_phase_ends_with_130_a_stored_run_closed_leases(signalled, phase, number):
     code, runs, leases, said = signalled[0][phase, number]
     assert code == 130, said
     assert "Traceback" not in said
@@ -124,13 +124,13 @@ def test_an_exception_in_any_phase_fails_the_run_and_closes_its_lease(exceptions
     assert {lease.state for lease in leases if lease.run_id == run.id} <= {"closed"}
 
 
-def test_after_all_those_exceptions_the_marketplace_lists_no_instance_and_no_key_of_ours(exceptions):
+def test_after_all_those_exceptions_no_instance_and_no_key_is_left(exceptions):
     instances, keys = exceptions[1]
     assert instances == []
     assert len(keys) <= 2  # a removal that was broken off as it began or ended
 
 
-def test_two_signals_to_papermill_destroy_the_instance_and_the_saved_notebook_says_so(tmp_path):
+def test_two_signals_to_papermill_destroy_the_instance_and_are_noted(tmp_path):
     with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--seed", "5", "--speed", "4") as environment:
         notebook = shared("notebooks") / "01-integration-test.ipynb"
         out = tmp_path / "executed.ipynb"

@@ -80,7 +80,7 @@ def test_machines_that_are_not_named_are_counted_apart():
     assert found["effective_n"] == pytest.approx(8.0)
 
 
-def test_only_runs_that_reached_a_phase_count_for_it_but_all_for_being_useful():
+def test_a_phase_counts_the_runs_that_reached_it_and_useful_counts_all():
     runs = [*(booted(i, wait) for i, wait in enumerate(WAITS)), vain(20), vain(21)]
     assert row(runs, P.WAIT_SSH)["n"] == 8
     assert row(runs, USEFUL)["n"] == 10

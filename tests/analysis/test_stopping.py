@@ -56,7 +56,7 @@ def test_at_other_confidences_too():
     assert ever_wrong(0.5, 300, 0.99) <= 0.01
 
 
-def test_the_interval_for_a_fixed_number_errs_far_more_often_when_one_looks():
+def test_the_fixed_n_interval_errs_far_more_often_with_repeated_checks():
     """Which is why a study does not stop on it."""
     alive, wrong = np.ones(1), 0.0
     for n in range(1, 301):
@@ -71,7 +71,7 @@ def test_the_interval_for_a_fixed_number_errs_far_more_often_when_one_looks():
 
 
 @pytest.mark.parametrize(("n", "p"), [(9, 0.5), (40, 0.5), (60, 0.9)])
-def test_the_ranks_are_where_the_mixture_has_not_yet_outweighed_the_binomial(n, p):
+def test_ranks_are_allowed_where_mixture_over_binomial_is_below_the_limit(n, p):
     k = np.arange(n + 1)
     allowed = k[betabinom.pmf(k, n, MIXING * p, MIXING * (1 - p)) / binom.pmf(k, n, p) < 20]
     assert ranks(n, p) == (allowed[0], allowed[-1])
@@ -199,7 +199,7 @@ def test_runs_on_one_machine_are_worth_nothing_for_others():
     assert quantile_sequence(upper, upper, machine=np.zeros(30)) == (-INF, INF)
 
 
-def test_machines_that_make_all_the_difference_are_worth_less_than_one_run_each():
+def test_effective_n_is_at_most_one_per_machine_that_decides_everything():
     upper = np.repeat(np.linspace(60, 100, 20), 10)
     assert 15 < worth(upper, np.repeat(np.arange(20), 10), 0.5) <= 20
 

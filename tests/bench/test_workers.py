@@ -319,7 +319,7 @@ def enough(rule, runs):
     raise AssertionError("the rule is not met")
 
 
-def test_a_study_ends_when_it_knows_enough_and_goes_on_only_for_a_stricter_rule(tmp_path):
+def test_a_study_ends_when_it_is_precise_and_resumes_for_a_stricter_rule(tmp_path):
     loose = StoppingRule(0.9)
     study = measured(tmp_path, loose, there=8)
     assert study.ended_by is EndedBy.PRECISION
@@ -430,7 +430,7 @@ def test_a_stopped_study_goes_on_without_losing_or_repeating_a_run(tmp_path, num
     assert load(tmp_path / "runs.sqlite")["run"].nunique() == len(after.runs)
 
 
-def test_an_interruption_is_raised_only_when_every_run_is_stored_and_every_lease_closed(tmp_path):
+def test_an_interruption_is_raised_after_runs_are_stored_and_leases_closed(tmp_path):
     asked = []
 
     def stop(progress):

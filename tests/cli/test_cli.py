@@ -342,7 +342,7 @@ def test_what_is_not_there_is_named(call, words):
     ],
     ids=" ".join,
 )
-def test_a_study_without_a_run_is_an_error_that_says_which_studies_there_are(call, tmp_path, words):
+def test_a_study_without_runs_is_an_error_that_lists_the_studies(call, tmp_path, words):
     (tmp_path / "runs.json").write_text(json.dumps([run_to_dict(read_run(SEED)) | {"study": "first"}]))
     assert call("import", "runs.json").returncode == 0
     done = call(*words)

@@ -262,7 +262,7 @@ def test_a_watch_outlives_a_marketplace_and_a_store_that_cannot_be_read(here, mo
 # Commands that rent
 
 
-def test_a_run_refuses_to_rent_beside_what_is_left_over_when_nobody_can_be_asked(here):
+def test_a_run_refuses_to_rent_beside_leftovers_if_it_cannot_ask_anybody(here):
     label = leave(here)
     before = state(here)
     with pytest.raises(UsageError, match="standard input is no terminal"):
@@ -306,7 +306,7 @@ def until(found, what, seconds=40.0):
     return value
 
 
-def test_a_watch_closes_what_a_killed_study_leaves_and_the_same_command_makes_it_whole(tmp_path):
+def test_a_watch_closes_a_killed_studys_leases_and_a_rerun_completes_it(tmp_path):
     path = tmp_path / "runs.sqlite"
     with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--seed", "4", "--speed", str(SPEED)) as environment:
         known = {"env": environment | {"VASTBENCH_STORE": str(path)}, "text": True, "stderr": subprocess.PIPE}

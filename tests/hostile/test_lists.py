@@ -69,7 +69,7 @@ def test_the_list_is_an_error_not_an_empty_list(failure):
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-def test_a_second_page_that_fails_makes_the_list_an_error_not_a_shorter_list(failure):
+def test_a_failed_second_page_is_an_error_and_not_a_shorter_list(failure):
     first = page({"id": 1}, token="t1", total=2)
 
     def answer(request):
