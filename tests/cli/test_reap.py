@@ -62,8 +62,9 @@ def here(shared, tmp_path, monkeypatch):
     """A marketplace that the environment names, and a store."""
     with place(tmp_path, *shared, monkeypatch) as opened:
         yield opened
-    for one in shared[1].list_instances().value:
-        shared[1].destroy_instance(one.id)
+    _, api = shared
+    for one in api.list_instances().value:
+        api.destroy_instance(one.id)
 
 
 def call(*words):
@@ -276,13 +277,14 @@ def test_a_run_refuses_to_rent_beside_leftovers_if_it_cannot_ask_anybody(here):
 
 
 def test_with_yes_a_run_closes_what_is_left_over_before_it_rents(here, shared):
+    vast, _ = shared
     label = leave(here)
     (instance_id,) = here.listed()
     done = call("run", "--live", "--budget", "1", "--yes", "--json")
     assert f"{label}: destroyed" in done.stderr
     assert json.loads(done.stdout)["outcome"] == "passed"
-    (gone,) = (one["s"] for one in shared[0].events if (one["event"], one["instance"]) == ("gone", instance_id))
-    (made,) = (one["s"] for one in shared[0].events if one["event"] == "create_effective" and one["instance"] > instance_id)
+    (gone,) = (one["s"] for one in vast.events if (one["event"], one["instance"]) == ("gone", instance_id))
+    (made,) = (one["s"] for one in vast.events if one["event"] == "create_effective" and one["instance"] > instance_id)
     assert gone < made
     assert here.listed() == []
 
