@@ -223,7 +223,7 @@ def test_the_official_client_is_never_imported():
     assert [module for module, source in SOURCES.items() if "vastai" in libraries(source)] == []
 
 
-def test_a_module_is_read_in_one_sitting():
+def test_a_module_is_short_enough_to_read_at_once():
     assert [module for module, source in SOURCES.items() if source.count("\n") > 600] == []
 
 

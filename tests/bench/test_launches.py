@@ -104,11 +104,11 @@ def test_an_open_lease_counts_at_its_worst_whatever_its_run_has_metered():
     assert spent_at_most_usd({"r1": 0.021, "r2": None}, [leaked, theirs], speed=1) == pytest.approx(2 * 0.2 * 0.5)
 
 
-def test_two_sittings_that_begin_at_once_have_different_numbers(store):
+def test_two_launches_that_begin_at_once_have_different_numbers(store):
     assert [store.begin_launch("s"), store.begin_launch("s"), store.begin_launch("other")] == [0, 1, 0]
 
 
-def test_a_run_that_was_stored_while_it_was_being_buried_is_left_as_it_is(store, dead, monkeypatch):
+def test_a_run_stored_while_it_is_recorded_as_killed_stays_as_it_is(store, dead, monkeypatch):
     study = store.study("s")
     store.announce_run("s", "r1", dead)
     announced = store.unfinished("s")

@@ -217,7 +217,7 @@ def beat(store, whose, *, ago_s):
         connection.execute(sa.text("UPDATE owners SET beat_at = :then WHERE id = :id"), {"then": then, "id": whose["id"]})
 
 
-def test_a_run_elsewhere_is_buried_once_its_owner_was_silent_for_too_long(store):
+def test_a_run_elsewhere_is_recorded_as_killed_when_its_owner_is_silent(store):
     silent, heard, mute = (owner() | ELSEWHERE for _ in range(3))
     beat(store, silent, ago_s=SILENCE_S + 60)
     beat(store, heard, ago_s=SILENCE_S - 60)

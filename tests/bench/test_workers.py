@@ -184,7 +184,7 @@ def test_a_bench_makes_runs_of_its_own_study_only(first):
 # What ends a study early
 
 
-def test_the_budget_ends_a_study_and_counts_what_earlier_sittings_spent(tmp_path):
+def test_the_budget_ends_a_study_and_counts_what_earlier_launches_spent(tmp_path):
     conditions = Conditions(boot_deadline_s=60, ssh_deadline_s=30)
     spent = sit(tmp_path, 2, conditions=conditions)
     with bench(tmp_path, profile=certain(tmp_path), speed=SPEED, study="s", budget_usd=0.001) as opened:

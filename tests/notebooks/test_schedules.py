@@ -159,7 +159,7 @@ def test_a_notebook_that_fails_is_seen(sample, checkout):
     assert run_all(sample, checkout, report=9) == 9
 
 
-def test_a_second_sitting_under_cron_ends_at_the_lock(checkout):
+def test_a_second_launch_under_cron_ends_at_the_lock(checkout):
     (checkout / "vastbench/out").mkdir()
     lock = checkout / "vastbench/out/nightly.lock"
     with subprocess.Popen(["flock", str(lock), "sh", "-c", "echo held; read line"], stdin=-1, stdout=-1) as other:

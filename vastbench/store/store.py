@@ -16,7 +16,7 @@ from vastbench.record.lease import Announcement, LeaseRow
 from vastbench.record.run import KILLED, STOPPED_BY_US, Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import EndedBy, Study, check_plan
-from vastbench.store import tables, unsaved
+from vastbench.store import pending_runs, tables
 from vastbench.store.database import serialised
 from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, study_of_runs, with_ending, without_ending
 from vastbench.store.transactions import Transactions
@@ -72,7 +72,7 @@ class Store(Transactions):
         try:
             self.save_run(run)
         except StoreError as error:
-            path = unsaved.keep(run, self._engine.url, because=error)
+            path = pending_runs.keep(run, self._engine.url, because=error)
             raise StoreError(
                 f"{error.message} The run {run.id} is kept in {path}.",
                 hint=f"{error.hint} The next command on this store takes the run in.",
@@ -85,7 +85,7 @@ class Store(Transactions):
         in a warning.
         """
         taken = []
-        for path, run in unsaved.kept(self._engine.url):
+        for path, run in pending_runs.kept(self._engine.url):
             try:
                 if not self._is_finished(run.id):
                     self.save_run(run)

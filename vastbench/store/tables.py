@@ -118,7 +118,7 @@ studies = sa.Table(
 sittings = sa.Table(
     "sittings",
     metadata,
-    # No foreign key: the emulator of a study's first sitting needs its seed before the study is opened.
+    # No foreign key: the emulator of a study's first launch needs its seed before the study is opened.
     sa.Column("study", sa.String(80), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("started_at", sa.String(40), nullable=False),

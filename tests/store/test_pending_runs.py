@@ -15,7 +15,7 @@ from vastbench.errors import StoreError
 from vastbench.io.files import read_run
 from vastbench.record.document import run_to_dict
 from vastbench.store import Store
-from vastbench.store.unsaved import folders_of
+from vastbench.store.pending_runs import folders_of
 
 RUN = read_run(SEED)
 
