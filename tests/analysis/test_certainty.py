@@ -1,4 +1,4 @@
-"""How sure the figures are: quantiles of all attempted runs, what never ended, what repeats on a machine are worth."""
+"""How sure the figures are: quantiles of all attempted runs, what never ended, the effective n."""
 
 import math
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_few_runs_have_a_value_and_no_interval():
     assert math.isnan(found["p90_s"])
 
 
-def test_repeats_on_machines_that_differ_are_worth_one_run_each():
+def test_repeats_on_machines_that_differ_count_as_one_run_each():
     alike = [booted(10 * m + i, 50.0 + 10.0 * m, machine=m) for m in range(8) for i in range(10)]
     found = row(alike)
     assert (found["machines"], found["unnamed"]) == (8, 0)
