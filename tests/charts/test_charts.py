@@ -87,7 +87,7 @@ FRAMES = {
 
 
 def a_run(phases: pd.DataFrame) -> Run:
-    """The first run of the frame, with what its record says of its looks: those of the published run for that one."""
+    """The first run of the frame, with what its record says of its polls: those of the published run for that one."""
     run = (runs_from(first_run(phases)) or [replace(PUBLISHED, phases=(), instrument={})])[0]
     return PUBLISHED if run.id == PUBLISHED.id else run
 
@@ -514,7 +514,7 @@ def test_the_published_polls_are_ticks_with_their_answers():
     begun = PUBLISHED.phase(P.WAIT_RUNNING).start.upper
     ticks = sorted(x for line in ax.lines if line.get_marker() == "|" for x in line.get_xdata())
     assert ticks == pytest.approx([begun + s for s in (0.0, 10.7, 21.0, 31.3, 41.7, 52.1, 62.5, 72.77)])
-    assert all(words in said(ax) for words in ("no status (2)", "loading (5)", "running (1)", "n = 8 looks"))
+    assert all(words in said(ax) for words in ("no status (2)", "loading (5)", "running (1)", "n = 8 polls"))
 
 
 def test_a_moments_bar_spans_its_bounds():

@@ -240,23 +240,23 @@ def test_a_watch_must_be_agreed_to(here, words):
 @pytest.mark.parametrize("error", [ApiUnreadable("faked"), StoreError("faked")])
 def test_a_watch_outlives_a_marketplace_and_a_store_that_cannot_be_read(here, monkeypatch, error):
     label = leave(here)
-    looks, reap = [], command._reap
+    polls, reap = [], command._reap
 
     def look(*settings):
-        looks.append(None)
-        if len(looks) == 1:
+        polls.append(None)
+        if len(polls) == 1:
             raise error
         return reap(*settings)
 
     def rest(_):
-        if len(looks) == 2:
+        if len(polls) == 2:
             raise Interrupted("enough (faked)")
 
     monkeypatch.setattr(command, "_reap", look)
     monkeypatch.setattr(command, "time", SimpleNamespace(sleep=rest))
     with pytest.raises(Interrupted):
         call("reap", "--live", "--yes", "--watch")
-    assert len(looks) == 2
+    assert len(polls) == 2
     assert [(row.label, row.verdict) for row in here.store.leases()] == [(label, "destroyed")]
 
 

@@ -194,11 +194,11 @@ def test_a_list_that_cannot_be_read_is_never_taken_for_an_empty_one(tmp_path):
 
 
 def test_a_list_that_lags_behind_the_create_does_not_fail_the_run(tmp_path):
-    looks = []
+    polls = []
 
     def fault(request, _send):
-        if request.method == "GET" and request.url.path == "/api/v1/instances/" and len(looks) < 2:
-            looks.append(request)
+        if request.method == "GET" and request.url.path == "/api/v1/instances/" and len(polls) < 2:
+            polls.append(request)
             return refuse(200, b'{"success": true, "instances": [], "total_instances": 0, "next_token": null}')
         return None
 

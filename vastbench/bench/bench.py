@@ -172,7 +172,7 @@ class Bench:
             for lease in list(self._provisioner.account.held):
                 stack.callback(lease.close)
         if self._leaked and (isinstance(error, (Interrupted, KeyboardInterrupt)) or (self.live and error is None)):
-            raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` looks again, and closes it.") from error
+            raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` checks again, and closes it.") from error
 
     def _name_what_is_open(self) -> None:
         mine = self._owner["id"]

@@ -56,7 +56,7 @@ LONGEST_REST_S = 60.0
 PLACE_REST_S = 5.0
 """Clock seconds between two tries to open a lease while as many as allowed are open."""
 
-GONE_LOOKS, GONE_REST_S = 3, 3.0
+GONE_POLLS, GONE_REST_S = 3, 3.0
 """How often an instance whose SSH failed is asked about, and the clock seconds in between."""
 
 PRICE_SLACK = 1.001
@@ -200,8 +200,8 @@ class Provisioner:
 
     def _is_gone(self, instance_id: int) -> bool:
         """Whether the marketplace says so, which it may do a little later than the machine falls silent."""
-        for look in range(GONE_LOOKS):
-            if look:
+        for poll in range(GONE_POLLS):
+            if poll:
                 self.account.clock.rest(GONE_REST_S)
             with suppress(ApiError):
                 if self.account.api.get_instance(instance_id).value is None:

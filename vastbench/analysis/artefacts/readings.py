@@ -16,7 +16,7 @@ SURE = 0.003
 RARE = 0.001
 """A coincidence less likely than this is none."""
 COVERED = 0.8
-"""Bounds of this part of a step declare it; they can be a little narrower where the next look came early."""
+"""Bounds of this part of a step declare it; they can be a little narrower where the next poll came early."""
 NARROW = 0.25
 """A spread wider than this part of the poll period is not called far below it."""
 SAME = 0.005

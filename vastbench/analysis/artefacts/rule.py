@@ -25,7 +25,7 @@ COLUMNS = {
     "parent": "the phase that it is a part of, missing or `total` for those that add up to the total",
     "final": "false for the phase of an earlier try, which is no sample of the phase",
     "outcome": "passed, failed or censored; missing where nothing is said",
-    "poll_period_s": "seconds between two looks at what ended the phase; missing where it was not polled",
+    "poll_period_s": "seconds between two polls for what ended the phase; missing where it was not polled",
     "timeout_s": "the deadline of the phase",
     "machine": "the host",
     "bytes": "bytes moved in the phase",
