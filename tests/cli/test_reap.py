@@ -165,7 +165,7 @@ def test_with_nothing_left_over_it_says_so_and_asks_nobody(here):
 def test_where_nobody_can_be_asked_nothing_is_destroyed(here):
     label = leave(here)
     before = state(here)
-    with pytest.raises(UsageError, match="standard input is no terminal") as refused:
+    with pytest.raises(UsageError, match="standard input is not a terminal") as refused:
         call("reap", "--live")
     assert refused.value.exit_code == 2
     assert "--yes" in refused.value.hint
@@ -266,11 +266,11 @@ def test_a_watch_outlives_a_marketplace_and_a_store_that_cannot_be_read(here, mo
 def test_a_run_refuses_to_rent_beside_leftovers_if_it_cannot_ask_anybody(here):
     label = leave(here)
     before = state(here)
-    with pytest.raises(UsageError, match="standard input is no terminal"):
+    with pytest.raises(UsageError, match="standard input is not a terminal"):
         call("run", "--live", "--budget", "1")
     assert state(here) == before
     assert here.store.runs() == []
-    with pytest.raises(UsageError, match="standard input is no terminal"):
+    with pytest.raises(UsageError, match="standard input is not a terminal"):
         call("study", "--name", "s", "--live", "--budget", "1", "--repeats", "1")
     assert state(here) == before
     assert here.store.leases()[0].label == label
@@ -292,7 +292,7 @@ def test_with_yes_a_run_closes_what_is_left_over_before_it_rents(here, shared):
 def test_what_belongs_to_the_living_keeps_nobody_from_renting(here):
     mine = here.label()
     here.lease(mine, owner(), instance_id=here.rent(mine), deadline=timedelta(minutes=1))
-    with pytest.raises(BudgetRefused, match="standard input is no terminal"):  # it asks whether to rent, not to destroy
+    with pytest.raises(BudgetRefused, match="standard input is not a terminal"):  # it asks whether to rent, not to destroy
         call("run", "--live", "--budget", "9")
     assert len(here.listed()) == 1
 

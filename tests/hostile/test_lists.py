@@ -41,7 +41,7 @@ FAILURES = {
     "instances twice": (200, '{"instances": [{"id": 1}], "total_instances": 0, "instances": []}'),
     "more instances than rows": (200, EMPTY | {"total_instances": 3}),
     "a next_token that loops": (200, page(token="again")),
-    "a next_token that is no text": (200, EMPTY | {"next_token": {"after": 1}}),
+    "a next_token that is not text": (200, EMPTY | {"next_token": {"after": 1}}),
     "a page of HTML": (200, "<html>maintenance</html>"),
     "an empty body": (200, ""),
     "null": (200, "null"),

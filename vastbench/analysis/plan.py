@@ -165,7 +165,7 @@ def plan(
 def _why_not(seen: Durations, quantity: str, quantile: float, floor: float, width: float) -> str:
     never = 1 - seen.ended.mean()
     if math.isinf(floor):
-        return f"{never:.1%} of the runs did not end {quantity}, so that its {quantile:g}-quantile is above what was waited"
+        return f"{never:.1%} of the runs never finished {quantity}, so that its {quantile:g}-quantile is above what was waited"
     if floor >= width:
         return f"the bounds of the polls alone leave {floor:.1%}, however many runs are made"
     return ""

@@ -76,7 +76,7 @@ class Bench:
 
         Raises BudgetRefused for a live bench without a budget and for one that is not positive, NotFound for a profile that is
         not there, SettingsError for other unusable settings, StoreError for a place that no store can have, UsageError for a
-        study's name or a number that is none.
+        study's name or a number that is invalid.
         """
         from vastbench.emulator.profile import load
 

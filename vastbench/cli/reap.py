@@ -113,7 +113,7 @@ def _agree(to_close: list[Finding]) -> bool:
         price = "" if one.usd_per_hour is None else f", ${one.usd_per_hour:.4f}/h"
         print(f"  {clean(one.label)}: instance {one.instance_id or 'unknown'}{price}: {clean(one.why)}", file=sys.stderr)
     if not sys.stdin.isatty():
-        raise UsageError("Nobody can be asked: standard input is no terminal.", hint="Add --yes for unattended use.")
+        raise UsageError("Cannot ask: standard input is not a terminal.", hint="Add --yes for unattended use.")
     return typer.confirm("Destroy?", err=True, default=True)
 
 

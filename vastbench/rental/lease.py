@@ -35,7 +35,7 @@ from vastbench.vast.watch import SHORTEST_PERIOD_S, Watch
 log = logging.getLogger(__name__)
 
 LISTED_WITHIN_S = 60.0
-"""Clock seconds that the list may lag behind a create: so long the label of one that named no instance is looked for."""
+"""Clock seconds for which a create's label is searched when its answer named no instance: the list may lag behind."""
 
 NOT_CREATED: dict[str, frozenset[int]] = {
     # documented for PUT /asks/{id}/ (API reference of the marketplace)
@@ -242,7 +242,7 @@ class Lease:
         try:
             return self.account.api.get_instance(instance_id).value
         except ApiError as error:
-            raise self._not_closed(f"nobody can tell whether instance {instance_id} is ours: {error}") from error
+            raise self._not_closed(f"it is unknown whether instance {instance_id} is ours: {error}") from error
 
     def _be(self, instance_id: int) -> None:
         """Take ``instance_id`` for ours, because it is proven to be."""

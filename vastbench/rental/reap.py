@@ -127,7 +127,7 @@ def reap(
                 on_finding(finding)
         if dry_run:
             return [*decided.values(), *early]
-        if not early:  # nothing is, or somebody else has closed it
+        if not early:  # none is too early, or another process has closed it
             _remove_keys(api, store)
             return list(decided.values())
         clock.rest(REST_S)
@@ -172,14 +172,14 @@ class _Reaper:
         if row.url != self.api.url:
             return left(f"it is on {row.url}: set VAST_URL to that")
         if theirs is not None and self.account is None:
-            return left(f"it is of the account {theirs}, and this key may not say which account it is of", "unknown")
+            return left(f"it belongs to account {theirs}, and this key may not read which account it belongs to", "unknown")
         if theirs is not None and theirs != self.account:
-            return left(f"it is of the account {theirs}, and this key of {self.account}")
+            return left(f"it belongs to account {theirs}, and this key to {self.account}")
         state, whose = state_of(row.owner, beats, now), _named(row.owner)
         if state is State.LIVING:
             return left(f"its owner lives: {whose}")
         if state is State.UNKNOWN and datetime.fromisoformat(row.deadline_at) >= now:
-            return left(f"nobody here can tell whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
+            return left(f"it is unknown whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
         why = f"{whose} has ended" if state is State.ENDED else "its deadline is over"
         same = [one.id for one in listed if one.label == row.label]
         if row.instance_id is not None:
@@ -204,7 +204,7 @@ class _Reaper:
         whose = "this store's, which has lost it" if label.mark == self.store.mark else "another store's"
         until = label.deadline + timedelta(seconds=SILENCE_S)
         if until > datetime.now(UTC):
-            # Nobody here can tell whether its owner lives; after its last deadline none can.
+            # Whether its owner lives is unknown; after its last deadline no owner does.
             why = f"its lease is {whose}: it may be needed until {until:%Y-%m-%dT%H:%M:%S}Z"
             return Finding(str(label), one.id, "left", why)
         row = LeaseRow(

@@ -42,7 +42,7 @@ class Store(Transactions):
     def save_run(self, run: Run) -> None:
         """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten.
 
-        Except one that was taken for killed: then its process was not dead but unheard, and here is what it measured.
+        Except one recorded as killed: its process was alive but unheard, and this is what it measured.
         """
         instrument = dict(run.instrument)
         known = {"clock_speed": instrument.get("clock_speed", 1.0), "poll_period_s": instrument.get("poll_period_s")}
@@ -81,7 +81,7 @@ class Store(Transactions):
     def take_in_pending_runs(self) -> list[str]:
         """Store the runs that :meth:`save_run_or_keep` kept in files, and remove the files; the ids of those stored.
 
-        A run that is there already is only removed. A file that is no run, or whose run is refused again, is left and named
+        A run that is there already is only removed. A file without a run, or whose run is refused again, is left and named
         in a warning.
         """
         taken = []
@@ -129,7 +129,7 @@ class Store(Transactions):
         return self._read(lambda connection: {row.id: Cost(**row.cost) for row in connection.execute(query)})
 
     def _is_finished(self, run_id: str) -> bool:
-        """Whether a run of exactly this id is there with what it measured, and not as one that was taken for killed."""
+        """Whether a run of exactly this id is there with what it measured, and not only as killed."""
         finished = _is_run(run_id).where(tables.runs.c.cause != KILLED)
         return self._read(lambda connection: connection.execute(finished).first()) is not None
 

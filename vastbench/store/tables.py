@@ -137,7 +137,7 @@ study_runs = sa.Table(
 owners = sa.Table(
     "owners",
     metadata,
-    # No foreign key: a lease outlives whoever held it. `beat_at` is the last sign of life, by the owner's own clock.
+    # No foreign key: a lease outlives its owner. `beat_at` is the last sign of life, by the owner's own clock.
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("beat_at", sa.String(40), nullable=False),
 )

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MOST_STEPS = 1000
-"""More steps of a curve than this nobody can see."""
+"""More steps of a curve cannot be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: 
 def plateau(found: Durations, confidence: float = CONFIDENCE) -> tuple[int, int, float, float]:
     """How many durations did not end, of how many, and the exact interval of that share, 0–1 (NaN of none).
 
-    A share and never a time: whether what a deadline cut off would have ended later, nobody saw.
+    A share and never a time: whether those that a deadline cut off would have ended later is unknown.
     """
     n, never = len(found), int((~found.ended).sum())
     return never, n, *proportion_interval(never, n, confidence)
