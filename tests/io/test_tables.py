@@ -94,9 +94,9 @@ def test_a_file_is_read_by_what_it_holds_whatever_its_name(tmp_path, form, name)
         (b"run,phase,seconds\n1,boot,3\n", "lacks 40 columns.*vastbench check"),
         (b'{"a": 1', "not JSON"),
         (b'{"a": 1}\n{"a": 2}\n', "not JSON"),
-        (bytes(range(256)) * 9, "not a table of runs.*unpack"),
-        ("run,study".encode("utf-16"), "not a table of runs"),
-        (gzip.compress(b"run,phase", mtime=0), "not a table of runs.*unpack"),
+        (bytes(range(256)) * 9, "no table of runs.*unpack"),
+        ("run,study".encode("utf-16"), "no table of runs"),
+        (gzip.compress(b"run,phase", mtime=0), "no table of runs.*unpack"),
         (b"PAR1 and no more", "not a readable Parquet"),
     ],
 )
