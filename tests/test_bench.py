@@ -37,7 +37,7 @@ def _empty_environment(monkeypatch, tmp_path):
         ({"max_instances": "two"}, UsageError, "At most 'two' instances"),
         ({"study": "no name"}, UsageError, "no name"),
         ({"store": "folder"}, StoreError, "folder is a folder"),
-        ({"store": "broken.toml"}, StoreError, "broken.toml is no store"),
+        ({"store": "broken.toml"}, StoreError, "broken.toml is not a store"),
         ({"store": "mysql://host/runs"}, StoreError, "'mysql'"),
         ({"truth": "nowhere/truth.jsonl"}, SettingsError, "nowhere/truth.jsonl"),
         ({"api_key_file": "nowhere"}, SettingsError, "nowhere"),

@@ -55,7 +55,7 @@ def table_rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if line.startswith("│")]
 
 
-def test_the_benchmark_of_fidelity_compares_every_way_to_look_with_the_truth(side_by_side):
+def test_the_fidelity_benchmark_compares_every_poller_with_the_truth(side_by_side):
     rows = table_rows(side_by_side["fidelity"])
     moments = [cells for cells in rows if len(cells) == 10]
     ours = [cells for cells in moments if cells[0] == "vastbench"]

@@ -38,7 +38,7 @@ def listed(environment) -> list[int]:
 
 @pytest.fixture(scope="module")
 def signalled(tmp_path_factory):
-    """Runs of the command line, each signalled as one of its phases begins: {(phase, signal): (exit code, run, stderr)}."""
+    """Runs of the command line, signalled as a phase begins: {(phase, signal): (exit code, runs, leases, stderr)}."""
     home = tmp_path_factory.mktemp("signals")
     Store(home / "empty.sqlite").close()
 
@@ -77,8 +77,9 @@ def signalled(tmp_path_factory):
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
 @pytest.mark.parametrize("phase", PHASES, ids=str)
-def test_a_signal_in_any_phase_ends_the_command_with_130_a_stored_run_and_closed_leases(signalled, phase, number):
-    code, runs, leases, said = signalled[0][phase, number]
+def test_a_signal_in_any_phase_ends_with_130_a_stored_run_closed_leases(signalled, phase, number):
+    done, _ = signalled
+    code, runs, leases, said = done[phase, number]
     assert code == 130, said
     assert "Traceback" not in said
     (run,) = runs
@@ -91,7 +92,8 @@ def test_a_signal_in_any_phase_ends_the_command_with_130_a_stored_run_and_closed
 
 
 def test_after_all_those_signals_the_marketplace_lists_no_instance(signalled):
-    assert signalled[1] == [[]] * LANES
+    _, left = signalled
+    assert left == [[]] * LANES
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +126,13 @@ def test_an_exception_in_any_phase_fails_the_run_and_closes_its_lease(exceptions
     assert {lease.state for lease in leases if lease.run_id == run.id} <= {"closed"}
 
 
-def test_after_all_those_exceptions_the_marketplace_lists_no_instance_and_no_key_of_ours(exceptions):
-    instances, keys = exceptions[1]
+def test_after_all_those_exceptions_no_instance_and_no_key_is_left(exceptions):
+    _, (instances, keys), _ = exceptions
     assert instances == []
     assert len(keys) <= 2  # a removal that was broken off as it began or ended
 
 
-def test_two_signals_to_papermill_destroy_the_instance_and_the_saved_notebook_says_so(tmp_path):
+def test_two_signals_to_papermill_destroy_the_instance_and_are_noted(tmp_path):
     with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--seed", "5", "--speed", "4") as environment:
         notebook = shared("notebooks") / "01-integration-test.ipynb"
         out = tmp_path / "executed.ipynb"

@@ -1,4 +1,7 @@
-"""The names that an analyst finds after ``vastbench.`` and Tab."""
+"""The names that an analyst finds after ``vastbench.`` and Tab, and those of the tests."""
+
+import ast
+from pathlib import Path
 
 from jupyter_client.manager import start_new_kernel
 
@@ -20,3 +23,9 @@ def test_tab_in_a_notebook_shows_them():
         client.stop_channels()
         manager.shutdown_kernel(now=True)
     assert sorted(match.removeprefix(".") for match in matches) == sorted(vastbench.__all__)
+
+
+def test_a_test_name_has_at_most_70_characters():
+    files = Path(__file__).parent.rglob("*.py")
+    functions = (node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef))
+    assert [node.name for node in functions if node.name.startswith("test_") and len(node.name) > 70] == []

@@ -48,7 +48,7 @@ def test_a_process_has_ended_when_it_is_gone_or_another_one_has_its_number(dead)
     assert has_ended(owner() | {"process_start": "1"})
 
 
-def test_another_boot_may_be_another_machine_of_the_same_name_so_that_signs_of_life_decide():
+def test_another_boot_id_may_be_another_machine_so_signs_of_life_decide():
     other, now = owner() | {"boot_id": "another"}, datetime.now(UTC)
     assert not has_ended(other)
     assert state_of(other, {other["id"]: now.isoformat()}, now) is State.LIVING
@@ -151,7 +151,7 @@ def test_an_owner_elsewhere_that_never_gave_a_sign_stays_unknown(dead):
 # Giving signs of life
 
 
-def test_the_first_sign_is_given_before_the_block_and_more_follow_until_its_end(monkeypatch):
+def test_the_first_sign_of_life_comes_before_the_block_and_more_follow(monkeypatch):
     monkeypatch.setattr(owners, "BEAT_S", 0.005)
     given, third = [], threading.Event()
 

@@ -201,7 +201,7 @@ print(summary.phase_summary(phases).set_index("phase").loc["wait running", "medi
 """
 
 
-def test_an_analyst_with_a_parquet_file_needs_neither_client_nor_store_nor_emulator(tmp_path):
+def test_a_parquet_file_is_analysed_without_client_store_or_emulator(tmp_path):
     file, figure = tmp_path / "runs.parquet", tmp_path / "waterfall.png"
     phases_table([read_run(shared("data/runs") / "2026-01-02-rtx4090.json")]).to_parquet(file)
     kept = {"vastbench", "charts", "record", "clock", "errors", *ANALYSIS}
@@ -223,7 +223,7 @@ def test_the_official_client_is_never_imported():
     assert [module for module, source in SOURCES.items() if "vastai" in libraries(source)] == []
 
 
-def test_a_module_is_read_in_one_sitting():
+def test_a_module_is_short_enough_to_read_at_once():
     assert [module for module, source in SOURCES.items() if source.count("\n") > 600] == []
 
 

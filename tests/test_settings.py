@@ -21,7 +21,7 @@ def test_the_default_is_the_real_marketplace_without_a_key():
         settings.require_key()
 
 
-def test_a_key_file_wins_over_the_environment_which_wins_over_the_official_client_s_files(monkeypatch, tmp_path):
+def test_a_key_file_wins_over_the_environment_and_that_over_official_files(monkeypatch, tmp_path):
     official = tmp_path / "config" / "vastai" / "vast_api_key"
     official.parent.mkdir(parents=True)
     official.write_text("from-official\n")

@@ -12,7 +12,7 @@
     ├── StoreError                 the store cannot be opened, read or written               exit 3
     ├── ApiError                   the marketplace said no, or nothing                       exit 4
     │   ├── ApiUnreachable         no connection, timeout, dropped connection
-    │   ├── ApiUnreadable          an answer that is no JSON object of the expected form
+    │   ├── ApiUnreadable          an answer that is not a JSON object of the expected form
     │   ├── ApiRedirected          a 3xx answer (never followed)
     │   ├── KeyRejected            the API key is missing, wrong or not allowed
     │   ├── RateLimited            429 after the allowed retries, or the search quota
@@ -39,7 +39,7 @@
     Interrupted                    SIGINT or SIGTERM                                         exit 130
                                    (beside the tree: no ``except Exception`` on the way may swallow it)
 
-Three exit codes are no errors but the verdicts of ``vastbench compare A B``: 12 when B is faster, 13 when it is slower, and 14
+Three exit codes are verdicts, not errors, of ``vastbench compare A B``: 12 when B is faster, 13 when it is slower, and 14
 when there are not enough runs to tell; 0 is equivalent.
 
 Every message says what happened and with which value; ``hint`` says what to do next. No message ever holds the API key or a
@@ -160,7 +160,7 @@ class ApiUnreachable(ApiError):
 
 
 class ApiUnreadable(ApiError):
-    """An answer that is no JSON of the expected form. What it would have said is unknown, never "nothing"."""
+    """An answer that is not JSON of the expected form. What it would have said is unknown, never "nothing"."""
 
 
 class ApiRedirected(ApiError):

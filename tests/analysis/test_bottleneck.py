@@ -85,7 +85,7 @@ def test_shares_are_the_means_and_covariances_of_the_textbook():
         assert row["variance_share_trimmed"] == pytest.approx(statistics.covariance(few, rest) / statistics.variance(rest))
 
 
-def test_the_seed_run_spends_three_quarters_of_its_time_waiting_for_running():
+def test_the_seed_run_waits_for_running_three_quarters_of_its_time():
     found = shares(phases_table([RUN])).set_index("phase")
     assert found.loc["wait running", "mean_share"] == pytest.approx(0.735, abs=5e-4)
     assert found.loc["wait SSH", "mean_share"] == pytest.approx(0.125, abs=5e-4)
@@ -116,7 +116,7 @@ def test_a_phase_that_does_not_vary_has_no_correlation():
     assert found.loc["wait running", "variance_share"] == pytest.approx(1)
 
 
-def test_a_phase_that_is_short_when_the_total_is_long_has_a_negative_share_of_the_variance():
+def test_a_phase_that_is_shorter_in_long_runs_has_a_negative_share():
     found = shares(phases_table([made(i, {SEARCH: 5.0 - i, RUNNING: 10.0 + 3 * i}) for i in range(5)])).set_index("phase")
     assert found["variance_share"].to_dict() == pytest.approx(
         {"search offers": -0.5, "wait running": 1.5, "retries": 0.0, "unattributed": 0.0}
@@ -145,7 +145,7 @@ def test_only_runs_that_passed_and_add_up_are_counted():
     assert set(what_if(phases)["n"]) == {1}
 
 
-def test_a_run_that_passed_without_a_total_adds_up_to_nothing_and_is_left_out():
+def test_a_passed_run_without_a_total_is_left_out_of_the_shares():
     untimed = replace(made(2, {RUNNING: 500.0}), total_s=None)
     assert shares(phases_table([made(1, {RUNNING: 50.0}), untimed]))["n"].tolist() == [1, 1, 1]
 

@@ -1,4 +1,4 @@
-"""How sure the figures are: quantiles of all attempted runs, what never ended, what repeats on a machine are worth."""
+"""How sure the figures are: quantiles of all attempted runs, what never ended, the effective n."""
 
 import math
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_few_runs_have_a_value_and_no_interval():
     assert math.isnan(found["p90_s"])
 
 
-def test_repeats_on_machines_that_differ_are_worth_one_run_each():
+def test_repeats_on_machines_that_differ_count_as_one_run_each():
     alike = [booted(10 * m + i, 50.0 + 10.0 * m, machine=m) for m in range(8) for i in range(10)]
     found = row(alike)
     assert (found["machines"], found["unnamed"]) == (8, 0)
@@ -80,7 +80,7 @@ def test_machines_that_are_not_named_are_counted_apart():
     assert found["effective_n"] == pytest.approx(8.0)
 
 
-def test_only_runs_that_reached_a_phase_count_for_it_but_all_for_being_useful():
+def test_a_phase_counts_the_runs_that_reached_it_and_useful_counts_all():
     runs = [*(booted(i, wait) for i, wait in enumerate(WAITS)), vain(20), vain(21)]
     assert row(runs, P.WAIT_SSH)["n"] == 8
     assert row(runs, USEFUL)["n"] == 10

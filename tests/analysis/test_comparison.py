@@ -81,18 +81,18 @@ def test_it_is_found_in_most_draws_and_equal_groups_are_told_apart_in_few():
     assert sum(told(rng, 1.5, 30) == "slower" for _ in range(60)) >= 54
 
 
-def test_equal_groups_are_told_apart_in_few_draws_also_when_machines_repeat():
+def test_equal_groups_are_rarely_called_different_on_repeated_machines():
     rng = np.random.default_rng(12)
     assert sum(told(rng, 1, 30, machines=6) in ("slower", "faster") for _ in range(200)) <= 10
 
 
-def test_groups_that_differ_by_the_margin_are_called_equivalent_in_few_draws():
+def test_groups_that_differ_by_the_margin_are_rarely_called_equivalent():
     """The risk of a wrong *equivalent* is at most 5 % for a ratio at the margin, 1.1."""
     rng = np.random.default_rng(13)
     assert sum(told(rng, 1.1, 60, spread=0.15) == "equivalent" for _ in range(200)) <= 10
 
 
-def test_what_is_the_same_within_the_margin_is_equivalent_and_within_less_it_is_not():
+def test_groups_are_equivalent_within_a_wide_margin_and_not_a_narrow_one():
     rng = np.random.default_rng(5)
     a, b = drawn(rng, 1, 100, spread=0.1), drawn(rng, 1, 100, spread=0.1, first=200)
     assert compare(a, b, margin=0.1).verdict == Verdict.EQUIVALENT

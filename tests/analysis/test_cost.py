@@ -35,7 +35,7 @@ def test_the_naive_figure_is_wall_clock_times_price():
     assert cost().naive_usd == pytest.approx(0.01)
 
 
-def test_storage_is_paid_from_creation_until_destroyed_by_a_month_of_720_hours():
+def test_storage_is_paid_from_creation_until_destroyed_by_720_hour_months():
     assert cost(storage_usd_per_gb_month=0.72, disk_gb=10).storage_usd == pytest.approx(98.98 / 3600 * 0.01)
 
 
@@ -50,7 +50,7 @@ def test_a_meter_whose_readings_are_missing_is_missing(changes):
     assert cost(**changes).total_usd is None
 
 
-def test_an_instance_never_seen_running_costs_no_gpu_but_may_have_run_since_the_last_look():
+def test_an_instance_never_seen_running_may_have_run_since_the_last_poll():
     found = cost(running=Moment.between(90.0, None, "poll"))
     assert (found.gpu_usd, found.gpu_lower_usd) == (0.0, 0.0)
     assert found.gpu_upper_usd == pytest.approx((98.98 - 90.0) * 0.0001)
@@ -80,7 +80,7 @@ def test_a_success_costs_what_the_failures_cost_too():
     assert found.to_dict() == {"n": 3, "total_usd": 9.0, "per_run_usd": 3.0, "median_usd": 2.0, "per_success_usd": 4.5}
 
 
-def test_all_meters_are_the_sum_of_the_three_and_the_naive_figure_stands_apart():
+def test_all_meters_is_the_sum_of_three_and_the_naive_figure_stays_apart():
     found = meters(spent(1, 1.0), spent(2, 2.0, cause="deadline"))
     assert found.index.tolist() == ["gpu", "storage", "transfer", "all meters", "naive"]
     assert found.loc["all meters", ["n", "total_usd", "per_run_usd"]].tolist() == [2, 3.75, 1.875]
@@ -94,7 +94,7 @@ def test_a_meter_that_is_not_known_is_not_taken_for_0():
     assert found.loc["all meters", ["n", "per_run_usd"]].tolist() == [1, 3.375]
 
 
-def test_the_storage_of_a_run_whose_gpu_meter_is_unknown_was_paid_all_the_same():
+def test_storage_counts_also_for_a_run_whose_gpu_meter_is_unknown():
     found = meters(spent(1, 3.0), spent(2, None, cause="deadline"))
     assert found.loc["all meters", ["total_usd", "per_success_usd"]].tolist() == [3.75, 3.75]
 

@@ -107,7 +107,7 @@ def test_an_instance_that_was_not_seen_to_be_gone_is_an_issue():
     assert (finding.kind, finding.figures["open"]) == (Kind.ISSUE, 2)
 
 
-def test_runs_that_we_ended_and_creates_without_an_answer_count_as_not_gone():
+def test_stopped_runs_and_unanswered_creates_count_as_not_destroyed():
     killed = ours(2, outcome=Outcome.CENSORED, cause="killed", phases=(), total_s=None)
     unclear = ours(3, outcome=Outcome.FAILED, cause="lease_not_closed", phases=(), total_s=None, resources={})
     for run in (killed, unclear):

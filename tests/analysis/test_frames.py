@@ -125,6 +125,6 @@ def test_a_table_of_another_form_is_refused_by_name(spoil, names):
         conformed(spoil(phases_table([RUN])))
 
 
-def test_what_is_unattributed_may_be_less_than_nothing_where_phases_overlap():
+def test_the_unattributed_time_may_be_negative_where_phases_overlap():
     run = replace(RUN, total_s=RUN.total_s - 5.0)
     assert runs_table(phases_table([run]))["unattributed_s"].tolist() == pytest.approx([-0.79])

@@ -37,7 +37,7 @@ def test_ours_is_the_first_row_with_place_and_date(published):
     assert (ours["usd_per_hour"], ours["ratio_per_hour"], ours["ratio_per_gb_hour"]) == (0.1689, 1, 1)
 
 
-def test_a_run_elsewhere_costs_the_other_price_for_the_same_billable_seconds(published):
+def test_a_run_elsewhere_costs_its_price_for_the_same_billable_seconds(published):
     assert published["usd_per_run"].iloc[0] == pytest.approx(0.1689 * BILLABLE_S / 3600)
     assert published["usd_per_run"].iloc[0] == pytest.approx(0.001096, abs=1e-6)
     aws = published[(published["instance_type"] == "g5.xlarge") & (published["region"] == "us-west-2")].iloc[0]

@@ -18,7 +18,7 @@ def test_the_bootstrap_intervals_of_a_skewed_mean_are_those_of_r(method, publish
     assert tuple(found.confidence_interval) == pytest.approx(published, rel=0.006)
 
 
-def test_the_remissions_under_6_mp_have_the_log_log_interval_of_the_textbooks():
+def test_the_6_mp_remissions_have_the_log_log_interval_of_the_textbooks():
     lower, upper = read(LEUKAEMIA["6-MP"])
     ended = np.isfinite(upper)
     survival = ecdf(CensoredData(uncensored=upper[ended], right=lower[~ended])).sf

@@ -15,6 +15,7 @@ from tests.analysis.made import CENSORED, FAILED, made
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import (
     MIXING,
+    effective_n_at,
     interval,
     joined,
     met,
@@ -22,7 +23,6 @@ from vastbench.analysis.stopping import (
     quantile_sequence,
     ranks,
     relative_width,
-    worth,
 )
 from vastbench.analysis.survival.durations import Durations
 from vastbench.errors import UsageError
@@ -56,7 +56,7 @@ def test_at_other_confidences_too():
     assert ever_wrong(0.5, 300, 0.99) <= 0.01
 
 
-def test_the_interval_for_a_fixed_number_errs_far_more_often_when_one_looks():
+def test_the_fixed_n_interval_errs_far_more_often_with_repeated_checks():
     """Which is why a study does not stop on it."""
     alive, wrong = np.ones(1), 0.0
     for n in range(1, 301):
@@ -71,7 +71,7 @@ def test_the_interval_for_a_fixed_number_errs_far_more_often_when_one_looks():
 
 
 @pytest.mark.parametrize(("n", "p"), [(9, 0.5), (40, 0.5), (60, 0.9)])
-def test_the_ranks_are_where_the_mixture_has_not_yet_outweighed_the_binomial(n, p):
+def test_ranks_are_allowed_where_mixture_over_binomial_is_below_the_limit(n, p):
     k = np.arange(n + 1)
     allowed = k[betabinom.pmf(k, n, MIXING * p, MIXING * (1 - p)) / binom.pmf(k, n, p) < 20]
     assert ranks(n, p) == (allowed[0], allowed[-1])
@@ -149,7 +149,7 @@ def test_a_run_speaks_of_the_time_until_useful_as_it_ended():
     )
     assert seen.lower.tolist() == [66.0, 650.0, INF, INF]
     assert seen.upper.tolist() == [68.0, INF, INF, INF]
-    assert worth(seen.upper, seen.machine, 0.5) == 4.0  # no machine is known, so none is the same
+    assert effective_n_at(seen.upper, seen.machine, 0.5) == 4.0  # no machine is known, so none is the same
 
 
 def test_a_phase_is_spoken_of_by_the_runs_that_reached_it():
@@ -184,41 +184,46 @@ def test_observations_join_and_keep_their_machines():
     np.testing.assert_equal(joined(nowhere, one).machine, [math.nan, math.nan, math.nan, 7])
 
 
-# What repeats are worth
+# The effective n of repeats
 
 
-def test_runs_on_machines_of_their_own_are_worth_themselves():
+def test_effective_n_is_n_for_runs_on_machines_of_their_own():
     upper = np.linspace(60, 100, 30)
-    assert worth(upper, None, 0.5) == worth(upper, np.arange(30), 0.5) == worth(upper, np.full(30, np.nan), 0.5) == 30.0
-    assert worth(np.zeros(0), None, 0.5) == 0.0
+    assert (
+        effective_n_at(upper, None, 0.5)
+        == effective_n_at(upper, np.arange(30), 0.5)
+        == effective_n_at(upper, np.full(30, np.nan), 0.5)
+        == 30.0
+    )
+    assert effective_n_at(np.zeros(0), None, 0.5) == 0.0
 
 
-def test_runs_on_one_machine_are_worth_nothing_for_others():
+def test_effective_n_is_0_for_runs_on_one_machine():
     upper = np.linspace(60, 100, 30)
-    assert worth(upper, np.zeros(30), 0.5) == 0.0
+    assert effective_n_at(upper, np.zeros(30), 0.5) == 0.0
     assert quantile_sequence(upper, upper, machine=np.zeros(30)) == (-INF, INF)
 
 
-def test_machines_that_make_all_the_difference_are_worth_less_than_one_run_each():
+def test_effective_n_is_at_most_one_per_machine_that_decides_everything():
     upper = np.repeat(np.linspace(60, 100, 20), 10)
-    assert 15 < worth(upper, np.repeat(np.arange(20), 10), 0.5) <= 20
+    assert 15 < effective_n_at(upper, np.repeat(np.arange(20), 10), 0.5) <= 20
 
 
 def test_machines_that_make_none_cost_little():
     upper = np.random.default_rng(2).permutation(np.linspace(60, 100, 200))
-    assert 100 < worth(upper, np.arange(200) % 20, 0.5) <= 200
+    assert 100 < effective_n_at(upper, np.arange(200) % 20, 0.5) <= 200
 
 
-def test_a_machine_that_gives_most_runs_makes_the_others_worth_less():
+def test_one_machine_with_most_of_the_runs_lowers_the_effective_n():
     upper = np.random.default_rng(3).permutation(np.linspace(60, 100, 200))
     alike, uneven = np.arange(200) % 20, np.maximum(np.arange(200) % 40 - 20, 0)
-    assert worth(upper, uneven, 0.5) < 0.75 * worth(upper, alike, 0.5)
+    assert effective_n_at(upper, uneven, 0.5) < 0.75 * effective_n_at(upper, alike, 0.5)
 
 
-def test_the_interval_of_repeats_is_that_of_as_many_runs_as_they_are_worth():
-    # Ten runs on each of twenty machines, all alike on one: the shares are those of the worth, the values those of the runs.
+def test_the_interval_of_repeats_uses_the_effective_n():
+    # Ten runs on each of twenty machines, all alike on one: the shares are of the effective n, the values of the runs.
     upper, machine = np.repeat(np.linspace(60, 100, 20), 10), np.repeat(np.arange(20), 10)
-    size = worth(upper, machine, 0.5)
+    size = effective_n_at(upper, machine, 0.5)
     k = np.linspace(0, size, 201)
     allowed = np.flatnonzero(np.exp(betaln(2 + k, 2 + size - k) - betaln(2, 2)) * 2**size < 20)
     assert quantile_sequence(upper, upper, machine=machine) == (upper[allowed[0] - 1], upper[allowed[-1]])

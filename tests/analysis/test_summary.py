@@ -48,7 +48,7 @@ def of(phases: pd.DataFrame, name: PhaseName) -> pd.Series:
     return phase_summary(phases).set_index("phase").loc[str(name)]
 
 
-def test_outcomes_count_every_attempted_run_once_passed_first_then_the_most_frequent():
+def test_outcomes_count_every_attempted_run_once_and_passed_comes_first():
     runs = [refused(1), timed_out(2), timed_out(3), good(4, 50.0)]
     found = outcomes(phases_table(runs))
     assert found[["outcome", "cause", "runs"]].values.tolist() == [
@@ -66,7 +66,7 @@ def test_a_rate_carries_its_exact_interval():
     assert found["rate_low"] == pytest.approx(1 - 0.2471, abs=1e-4)
 
 
-def test_that_none_passed_is_a_row_with_a_rate_of_0_and_how_high_it_may_still_be():
+def test_without_a_pass_the_rate_is_0_and_its_upper_bound_is_shown():
     first, second = outcomes(phases_table([timed_out(n) for n in range(13)])).to_dict("records")
     assert (first["outcome"], first["runs"], first["rate"], first["rate_low"]) == ("passed", 0, 0, 0)
     assert first["rate_high"] == pytest.approx(0.2471, abs=1e-4)
@@ -116,7 +116,7 @@ def test_no_interval_is_given_that_does_not_exist_and_no_p90_without_one(n, medi
         assert math.isfinite(row[column]) is exists, column
 
 
-def test_a_try_that_was_cut_off_or_failed_is_one_of_the_longest_in_the_medians():
+def test_a_censored_or_failed_attempt_is_among_the_longest_in_the_medians():
     phases = phases_table([good(1, 50.0), good(2, 60.0), good(3, 70.0), timed_out(4), failed(5)])
     row = of(phases, RUNNING)
     assert (row["n"], row["unfinished"]) == (3, 2)
@@ -138,7 +138,7 @@ def test_where_half_did_not_end_there_is_no_median():
     assert math.isfinite(of(phases_table([good(1, 50.0), good(2, 60.0), timed_out(3)]), RUNNING)["median_s"])
 
 
-def test_an_interval_is_open_above_when_the_tries_that_did_not_end_reach_into_it():
+def test_an_interval_has_no_upper_end_when_unfinished_attempts_are_in_it():
     runs = [*[good(n, 50.0 + n) for n in range(8)], timed_out(8), failed(9), failed(10)]
     row = of(phases_table(runs), RUNNING)
     assert row["median_s"] == 55.0
@@ -146,7 +146,7 @@ def test_an_interval_is_open_above_when_the_tries_that_did_not_end_reach_into_it
     assert row["median_high_s"] == math.inf
 
 
-def test_one_machine_alone_has_no_interval_and_many_tries_on_few_machines_a_wide_one():
+def test_one_machine_has_no_interval_and_a_few_machines_have_a_wide_one():
     def on(*machines: int) -> pd.Series:
         runs = [good(number, 50.0 + 10 * machine + number % 3) for number, machine in enumerate(machines)]
         phases = phases_table(runs)

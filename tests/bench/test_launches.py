@@ -74,7 +74,7 @@ def test_only_leases_in_emulators_that_died_are_closed(store, dead):
     assert closed["inside"].closed_at
 
 
-def test_the_first_sitting_has_the_seed_itself_and_no_later_one_draws_the_same():
+def test_the_first_launch_has_the_seed_and_later_launches_draw_anew():
     assert launch_seed(7, 0) == 7
     later = [launch_seed(7, number) for number in range(1, 500)]
     assert len({7, *later}) == 500
@@ -83,13 +83,13 @@ def test_the_first_sitting_has_the_seed_itself_and_no_later_one_draws_the_same()
     assert launch_seed(None, 3) is None
 
 
-def test_the_meters_bound_is_that_of_the_gpu_with_the_rest_or_the_naive_cost():
+def test_the_upper_bound_is_that_of_the_meters_or_the_naive_cost():
     assert Cost(gpu_usd=0.01, gpu_upper_usd=0.02, storage_usd=0.001, naive_usd=0.5).at_most_usd == 0.021
     assert Cost(naive_usd=0.5).at_most_usd == 0.5
     assert Cost().at_most_usd is None
 
 
-def test_money_spent_is_the_upper_bound_of_the_meters_or_the_worst_of_the_leases():
+def test_money_spent_is_the_meters_upper_bound_or_the_leases_worst_case():
     closed = {"state": "closed", "closed_at": "2026-01-01T00:30:00+00:00"}
     never = lease("vb-2", {}, verdict="never created", **closed)
     leases = [lease("vb-1", {}, verdict="destroyed", **closed), never]  # half an hour at 0.2 $/h, four times as fast
@@ -104,11 +104,11 @@ def test_an_open_lease_counts_at_its_worst_whatever_its_run_has_metered():
     assert spent_at_most_usd({"r1": 0.021, "r2": None}, [leaked, theirs], speed=1) == pytest.approx(2 * 0.2 * 0.5)
 
 
-def test_two_sittings_that_begin_at_once_have_different_numbers(store):
+def test_two_launches_that_begin_at_once_have_different_numbers(store):
     assert [store.begin_launch("s"), store.begin_launch("s"), store.begin_launch("other")] == [0, 1, 0]
 
 
-def test_a_run_that_was_stored_while_it_was_being_buried_is_left_as_it_is(store, dead, monkeypatch):
+def test_a_run_stored_while_it_is_recorded_as_killed_stays_as_it_is(store, dead, monkeypatch):
     study = store.study("s")
     store.announce_run("s", "r1", dead)
     announced = store.unfinished("s")

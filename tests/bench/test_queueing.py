@@ -42,7 +42,7 @@ def queued_run(tmp_path_factory):
     return run, stored
 
 
-def test_queueing_for_a_handshake_is_kept_out_of_the_wait_and_shown_as_unattributed(queued_run):
+def test_queueing_for_a_handshake_is_unattributed_and_not_in_the_wait(queued_run):
     run, _ = queued_run
     wait, login = run.phase(PhaseName.WAIT_SSH), run.phase(PhaseName.LOGIN)
     assert wait.queued_s == login.queued_s > HELD_S / 2
@@ -63,13 +63,13 @@ def test_store_and_table_keep_it(queued_run):
     assert again.seconds(PhaseName.WAIT_SSH) == pytest.approx(run.seconds(PhaseName.WAIT_SSH))
 
 
-def test_the_looks_at_the_status_are_kept_with_the_run_and_end_with_the_boot(queued_run):
+def test_the_status_polls_are_stored_with_the_run_and_end_with_the_boot(queued_run):
     run, stored = queued_run
-    looks = run.instrument["sightings"]
+    polls = run.instrument["sightings"]
     running = run.phase(PhaseName.WAIT_RUNNING).end
-    assert looks[-1]["status"] == "running"
-    assert looks[-1]["first"] == [running.yes_sent, running.yes_received]
-    assert looks[-2]["last"] == [running.no_sent, running.no_received]
-    assert sum(spell["polls"] for spell in looks) == run.instrument["polls"]
-    assert looks[-1]["last"][1] < run.phase(PhaseName.WAIT_SSH).end.upper
-    assert stored.instrument["sightings"] == looks
+    assert polls[-1]["status"] == "running"
+    assert polls[-1]["first"] == [running.yes_sent, running.yes_received]
+    assert polls[-2]["last"] == [running.no_sent, running.no_received]
+    assert sum(spell["polls"] for spell in polls) == run.instrument["polls"]
+    assert polls[-1]["last"][1] < run.phase(PhaseName.WAIT_SSH).end.upper
+    assert stored.instrument["sightings"] == polls

@@ -62,7 +62,7 @@ def stored(folder):
         return store.study("s")
 
 
-def test_it_goes_on_under_the_stored_conditions_and_repeats_and_loses_no_run(half, monkeypatch):
+def test_it_resumes_with_the_stored_conditions_and_repeats_and_every_run(half, monkeypatch):
     (before,) = stored(half).runs
     done = resume(half, "--profile", certain(half), "--json")
     assert json.loads(done.stdout)["made"] == 2
@@ -172,7 +172,7 @@ def kept(store, run):
         connection.execute(sa.text("ALTER TABLE phases_away RENAME TO phases"))
 
 
-def test_a_run_that_waits_in_a_file_is_taken_in_before_the_killed_are_buried(store, tmp_path):
+def test_a_pending_run_is_taken_in_before_killed_runs_are_recorded(store, tmp_path):
     run = announced(store, "kept", dead())
     announced(store, "lost", dead())
     kept(store, run)
@@ -191,7 +191,7 @@ def test_a_run_taken_for_killed_is_replaced_by_what_it_measured(store):
     assert store.study("s").made == (run,)
 
 
-def test_a_run_taken_for_killed_is_replaced_by_the_one_that_waits_in_a_file_too(store):
+def test_a_pending_run_replaces_the_one_that_was_recorded_as_killed(store):
     run = announced(store, "unheard", dead())
     kept(store, run)
     record_killed_runs(store, store.study("s"))
@@ -217,7 +217,7 @@ def beat(store, whose, *, ago_s):
         connection.execute(sa.text("UPDATE owners SET beat_at = :then WHERE id = :id"), {"then": then, "id": whose["id"]})
 
 
-def test_a_run_elsewhere_is_buried_once_its_owner_was_silent_for_too_long(store):
+def test_a_run_elsewhere_is_recorded_as_killed_when_its_owner_is_silent(store):
     silent, heard, mute = (owner() | ELSEWHERE for _ in range(3))
     beat(store, silent, ago_s=SILENCE_S + 60)
     beat(store, heard, ago_s=SILENCE_S - 60)

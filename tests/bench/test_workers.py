@@ -10,7 +10,9 @@ import subprocess
 import threading
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -26,7 +28,7 @@ from vastbench.io.tables import load
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import StoppingRule
-from vastbench.record.study import EndedBy, Study, require_passed
+from vastbench.record.study import EndedBy, Study, StudyProgress, require_passed
 from vastbench.render.text import stopping_text
 from vastbench.store import Store
 
@@ -45,9 +47,17 @@ def stored(folder) -> Store:
     return Store(folder / "runs.sqlite")
 
 
+class First(NamedTuple):
+    """A study of six runs by three workers. ``stored``: whether each run was in the store when it was said to end."""
+
+    folder: Path
+    study: Study
+    progress: list[StudyProgress]
+    stored: list[bool]
+
+
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
-    """A study of six runs by three workers, what its listener heard, and what was stored when each run was said to end."""
     folder = tmp_path_factory.mktemp("study")
     heard, landed = [], []
 
@@ -57,17 +67,17 @@ def first(tmp_path_factory):
             with stored(folder) as store:
                 landed.append(store.has_run(progress.ended.id))
 
-    return folder, sit(folder, 6, listener=listen), heard, landed
+    return First(folder, sit(folder, 6, listener=listen), heard, landed)
 
 
 def test_a_study_makes_its_repeats(first):
-    folder, study, _, _ = first
+    study = first.study
     assert len(study.made) == len(study.runs) == study.passed == 6
     assert {run.study for run in study.runs} == {"s"}
     assert len({run.id for run in study.runs}) == 6
     assert study.shortfall() is None
     assert study.ended_by is EndedBy.REPEATS
-    with stored(folder) as store:
+    with stored(first.folder) as store:
         assert store.study("s") == study
         assert store.studies() == [study]
         assert store.unfinished("s") == []
@@ -75,30 +85,30 @@ def test_a_study_makes_its_repeats(first):
 
 
 def test_every_run_is_stored_before_it_is_said_to_have_ended(first):
-    assert first[3] == [True] * 6
+    assert first.stored == [True] * 6
 
 
 def test_runs_begin_apart_so_that_none_queues_for_its_turn(first):
     rests = []
     clock = SimpleNamespace(speed=1.0, stopping=threading.Event(), now=lambda: 0.0, rest=rests.append)
     bench = SimpleNamespace(clock=clock, run_next=lambda *_: None, stop=clock.stopping.set)
-    study = replace(first[1], runs=(), repeats=6)
+    study = replace(first.study, runs=(), repeats=6)
     Workers(bench, study, 3, lambda _: None, StoppingMonitor(None, ()), None).work()
     assert sorted(rests) == [0, APART_S, 2 * APART_S]  # three workers, which would otherwise begin at once
 
 
 def test_workers_share_the_limits_and_are_never_refused(first):
-    assert [run.instrument["api"]["rate_limited"] for run in first[1].runs] == [0] * 6
+    assert [run.instrument["api"]["rate_limited"] for run in first.study.runs] == [0] * 6
 
 
 def test_progress_counts_up_to_the_end_and_knows_what_every_worker_does(first):
-    _, study, heard, _ = first
+    heard = first.progress
     assert [progress.made for progress in heard if progress.ended] == [1, 2, 3, 4, 5, 6]
     assert [progress.made for progress in heard] == sorted(progress.made for progress in heard)
     assert {progress.left_s is None for progress in heard if progress.made == 0} == {True}
     assert all(progress.left_s is not None for progress in heard if progress.made)
     assert heard[-1].left_s == 0
-    assert heard[-1].spent_usd == pytest.approx(study.spent_usd)
+    assert heard[-1].spent_usd == pytest.approx(first.study.spent_usd)
     assert set(heard[-1].workers) == {None}
     seen = {(doing.run, doing.phase) for progress in heard for doing in progress.workers if doing}
     assert {run for run, _ in seen} == {1, 2, 3, 4, 5, 6}
@@ -107,16 +117,14 @@ def test_progress_counts_up_to_the_end_and_knows_what_every_worker_does(first):
 
 
 def test_a_complete_study_makes_nothing(first):
-    folder, study, _, _ = first
-    assert sit(folder, 6) == study
+    assert sit(first.folder, 6) == first.study
 
 
 def test_a_study_that_wants_more_makes_only_those_and_draws_anew(first, tmp_path):
-    _, study, _, _ = first
-    shutil.copytree(first[0], tmp_path, dirs_exist_ok=True)
+    shutil.copytree(first.folder, tmp_path, dirs_exist_ok=True)
     longer = sit(tmp_path, 8)
     assert len(longer.made) == 8
-    assert longer.runs[:6] == study.runs
+    assert longer.runs[:6] == first.study.runs
     seeds = Counter(run.conditions["seed"] for run in longer.runs)
     assert seeds[1] == 6
     assert sorted(seeds.values()) == [2, 6]
@@ -133,12 +141,12 @@ def test_a_study_that_wants_more_makes_only_those_and_draws_anew(first, tmp_path
 )
 def test_other_conditions_are_another_study(first, changed, words):
     with pytest.raises(UsageError) as caught:
-        sit(first[0], 6, **changed)
+        sit(first.folder, 6, **changed)
     assert all(word in caught.value.message for word in words), caught.value.message
 
 
 def test_an_edited_profile_is_another_study_under_the_same_name(first, tmp_path):
-    shutil.copytree(first[0], tmp_path, dirs_exist_ok=True)
+    shutil.copytree(first.folder, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "certain.toml"
     file.write_text(file.read_text().replace("value = 15,", "value = 16,"))
     with pytest.raises(UsageError, match="profile_hash"):
@@ -146,7 +154,7 @@ def test_an_edited_profile_is_another_study_under_the_same_name(first, tmp_path)
 
 
 def test_the_number_of_workers_and_the_seed_may_change(first):
-    assert len(sit(first[0], 6, workers=1, seed=99).made) == 6
+    assert len(sit(first.folder, 6, workers=1, seed=99).made) == 6
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "ä", "x" * 81])
@@ -169,14 +177,14 @@ def test_a_bench_without_a_study_opens_none(tmp_path):
 
 
 def test_a_bench_makes_runs_of_its_own_study_only(first):
-    with bench(first[0], profile=certain(first[0]), study="other") as opened, pytest.raises(UsageError, match="other"):
-        opened.run_next(first[1])
+    with bench(first.folder, profile=certain(first.folder), study="other") as opened, pytest.raises(UsageError, match="other"):
+        opened.run_next(first.study)
 
 
 # What ends a study early
 
 
-def test_the_budget_ends_a_study_and_counts_what_earlier_sittings_spent(tmp_path):
+def test_the_budget_ends_a_study_and_counts_what_earlier_launches_spent(tmp_path):
     conditions = Conditions(boot_deadline_s=60, ssh_deadline_s=30)
     spent = sit(tmp_path, 2, conditions=conditions)
     with bench(tmp_path, profile=certain(tmp_path), speed=SPEED, study="s", budget_usd=0.001) as opened:
@@ -319,7 +327,7 @@ def enough(rule, runs):
     raise AssertionError("the rule is not met")
 
 
-def test_a_study_ends_when_it_knows_enough_and_goes_on_only_for_a_stricter_rule(tmp_path):
+def test_a_study_ends_when_it_is_precise_and_resumes_for_a_stricter_rule(tmp_path):
     loose = StoppingRule(0.9)
     study = measured(tmp_path, loose, there=8)
     assert study.ended_by is EndedBy.PRECISION
@@ -353,7 +361,7 @@ def test_a_study_of_too_few_runs_has_no_interval_and_says_so(tmp_path):
 def test_runs_that_take_long_are_not_overtaken_in_the_rules_eyes(first):
     """Quick runs have ended while the first is under way: the rule has seen none of them."""
     settled = StoppingMonitor(StoppingRule(0.9), ())
-    quick = [replace(first[1].runs[0], resources={"machine_id": number}) for number in range(20)]
+    quick = [replace(first.study.runs[0], resources={"machine_id": number}) for number in range(20)]
     for number in range(2, 20):
         settled.add(number, quick[number])
     assert not settled.precise
@@ -430,7 +438,7 @@ def test_a_stopped_study_goes_on_without_losing_or_repeating_a_run(tmp_path, num
     assert load(tmp_path / "runs.sqlite")["run"].nunique() == len(after.runs)
 
 
-def test_an_interruption_is_raised_only_when_every_run_is_stored_and_every_lease_closed(tmp_path):
+def test_an_interruption_is_raised_after_runs_are_stored_and_leases_closed(tmp_path):
     asked = []
 
     def stop(progress):
@@ -463,9 +471,8 @@ def test_an_interruption_does_not_hide_an_instance_that_may_still_exist(tmp_path
 
 
 def test_a_study_cannot_be_made_smaller_than_it_is(first):
-    folder, *_ = first
     with pytest.raises(UsageError, match="6 runs already"):
-        sit(folder, 3)
+        sit(first.folder, 3)
 
 
 def leases_of(folder):
@@ -477,7 +484,7 @@ def leases_of(folder):
 
 
 def test_a_study_shows_its_counts_and_medians(first):
-    study = first[1]
+    study = first.study
     text = str(study)
     assert "6 of 6 runs made · 6 passed" in text
     row = re.search(r"wait running +([\d.]+) +(\d+)", text)
@@ -495,8 +502,8 @@ def test_an_empty_study_shows_no_number_that_it_does_not_have():
 
 
 def test_foreign_words_cannot_leave_their_place(first):
-    run = replace(first[1].runs[0], outcome=Outcome.FAILED, cause="<b>\x1b[2J")
-    study = replace(first[1], runs=(run,))
+    run = replace(first.study.runs[0], outcome=Outcome.FAILED, cause="<b>\x1b[2J")
+    study = replace(first.study, runs=(run,))
     assert "<b>\x1b" not in study._repr_html_()
     assert "&lt;b&gt;" in study._repr_html_()
     assert "\x1b" not in str(study)

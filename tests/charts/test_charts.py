@@ -87,7 +87,7 @@ FRAMES = {
 
 
 def a_run(phases: pd.DataFrame) -> Run:
-    """The first run of the frame, with what its record says of its looks: those of the published run for that one."""
+    """The first run of the frame, with what its record says of its polls: those of the published run for that one."""
     run = (runs_from(first_run(phases)) or [replace(PUBLISHED, phases=(), instrument={})])[0]
     return PUBLISHED if run.id == PUBLISHED.id else run
 
@@ -197,7 +197,7 @@ def test_no_text_leaves_the_figure_or_covers_another(chart, frame):
 
 @every_chart
 @every_frame
-def test_the_title_says_n_and_an_axis_the_unit_or_a_sentence_what_is_missing(chart, frame):
+def test_the_title_has_n_and_an_axis_has_a_unit_or_says_what_is_missing(chart, frame):
     seen = drawn(chart, frame)
     assert "n = " in seen.title
     assert any(unit in seen.labels for unit in ("second", "%", "USD")) or any(words.endswith(".") for words in seen.words)
@@ -269,7 +269,7 @@ def test_the_waterfalls_whiskers_are_the_bounds_of_the_ends():
         assert drawn[place] == pytest.approx([top.loc[place, "end_lower_s"], top.loc[place, "end_upper_s"]])
 
 
-def test_the_waterfall_hatches_what_did_not_end_up_to_where_it_was_last_seen():
+def test_the_waterfall_hatches_an_unfinished_phase_up_to_its_last_poll():
     ax = charts.phase_waterfall(FRAMES["one failed run"])
     (bar,) = [patch for patch in ax.patches if patch.get_hatch()]
     assert bar.get_width() == pytest.approx(600.0)
@@ -450,7 +450,7 @@ def between(corners: np.ndarray, x: float) -> tuple[float, float]:
     return min(heights), max(heights)
 
 
-def test_a_curve_lies_between_the_shares_that_had_surely_and_possibly_ended():
+def test_a_curves_area_lies_between_the_surely_and_the_possibly_ended():
     ax = charts.boot_curves(SEED)
     running = SEED.set_index("phase").loc["wait running"]
     (area,) = areas(ax, curves.AREA)
@@ -500,7 +500,7 @@ def test_what_a_poller_would_have_reported_is_drawn_as_it_is_simulated():
     assert "simulated" in ax.get_title("left")
 
 
-def test_the_truth_lies_between_the_shares_past_their_upper_and_their_lower_bounds():
+def test_the_true_curve_lies_between_those_of_the_upper_and_lower_bounds():
     phases = FRAMES["12 runs"]
     (area,) = areas(charts.naive_beside_honest(phases), curves.AREA)
     rows = phases[(phases["phase"] == "wait running") & (phases["outcome"] == "passed") & phases["final"]]
@@ -514,7 +514,7 @@ def test_the_published_polls_are_ticks_with_their_answers():
     begun = PUBLISHED.phase(P.WAIT_RUNNING).start.upper
     ticks = sorted(x for line in ax.lines if line.get_marker() == "|" for x in line.get_xdata())
     assert ticks == pytest.approx([begun + s for s in (0.0, 10.7, 21.0, 31.3, 41.7, 52.1, 62.5, 72.77)])
-    assert all(words in said(ax) for words in ("no status (2)", "loading (5)", "running (1)", "n = 8 looks"))
+    assert all(words in said(ax) for words in ("no status (2)", "loading (5)", "running (1)", "n = 8 polls"))
 
 
 def test_a_moments_bar_spans_its_bounds():
@@ -533,7 +533,7 @@ SIGHTINGS = [
 TOLD = {"no_sent": 50.0, "no_received": 50.0, "yes_sent": 50.04, "yes_received": 50.04, "source": "guest"}
 
 
-def test_our_own_looks_and_the_instances_clock_are_drawn_where_they_can_be_trusted():
+def test_our_own_polls_and_a_trusted_guest_clock_are_drawn():
     run = replace(made(0, {P.WAIT_RUNNING: 54.3, P.WAIT_SSH: 5.0}), instrument={"sightings": SIGHTINGS, "poll_period_s": 1.0})
     ax = charts.poll_timeline(replace(run, guest={"trusted": True, "moments": {"container_started": TOLD}}))
     assert points(ax, "|") == 54

@@ -120,7 +120,7 @@ def test_the_published_run_is_read_as_reported_with_its_status_log():
     assert answers == [at for at, _ in plain["poll_log"]["answers"]]
 
 
-def test_the_published_run_says_the_same_from_the_file_from_a_store_and_from_an_export(tmp_path):
+def test_the_published_run_has_the_same_findings_from_every_format(tmp_path):
     run = read_run(SEED)
     with Store(tmp_path / "runs.sqlite") as store:
         store.save_run(run)
@@ -139,7 +139,7 @@ def test_vastbenchs_own_table_is_read_by_its_name():
 
 
 @pytest.mark.parametrize("name", ["dumont-cloud", "cloud-gpu-shopper"])
-def test_the_timings_that_others_published_are_read_and_come_with_their_source(name):
+def test_the_published_timings_of_others_are_read_with_their_source(name):
     table = read(name)
     assert len(table) > 10
     raw = pd.read_csv(shared("data/published") / f"{name}.csv")
@@ -165,8 +165,8 @@ def test_the_timings_that_others_published_are_read_and_come_with_their_source(n
         ("run,phase,seconds,seconds\n1,boot,1,2\n", "'seconds' 2 times"),
         ("run,phase,seconds,duration_ms\n1,boot,1,2\n", "2 columns of durations"),
         ("run,machine,host,boot_s\n1,a,b,2\n", "several columns for 'machine'"),
-        ("run,phase,seconds\n1,boot\n", "no readable CSV"),
-        ("run,phase,seconds\n1,boot,1,2,3\n", "no readable CSV"),
+        ("run,phase,seconds\n1,boot\n", "not a readable CSV"),
+        ("run,phase,seconds\n1,boot,1,2,3\n", "not a readable CSV"),
         ("run,phase,seconds,timeout_s\n1,boot,1,never\n", "'never' in the column 'timeout_s'"),
     ],
 )
@@ -189,7 +189,7 @@ def test_a_csv_that_is_no_table_of_timings_is_refused_by_what_is_wrong(tmp_path,
         ('{"boot": "soon"}', "'soon'"),
         ('{"boot": true}', "'True'"),
         ('{"boot": 1e400}', "'inf'"),
-        ('{"boot": ' + "9" * 400 + "}", "no finite number"),
+        ('{"boot": ' + "9" * 400 + "}", "not a finite number"),
         ('{"boot": Infinity}', "'inf'"),
         ('{"timings": {}}', "no column of times"),
         ('{"timings": {"boot_sec": "x"}}', "'x'"),
@@ -209,7 +209,7 @@ def test_a_file_that_would_fill_the_memory_is_refused_unread(tmp_path):
         read(tmp_path / "a.csv")
 
 
-def test_a_file_of_another_kind_and_one_that_is_not_there_are_refused_by_name(tmp_path):
+def test_an_unsupported_file_and_a_missing_file_are_refused_by_name(tmp_path):
     with pytest.raises(SettingsError, match=r"a\.xlsx"):
         read(written(tmp_path, "a.xlsx", "x"))
     with pytest.raises(NotFound, match=r"nowhere\.csv"):
@@ -313,7 +313,7 @@ def test_long_and_wide_tables_of_the_same_times_are_the_same_timings(tmp_path, v
 # The command
 
 
-def test_the_command_finds_the_grid_the_remainder_and_the_missing_hash_of_the_published_run(check):
+def test_the_command_finds_all_three_artefacts_of_the_published_run(check):
     done = check(SEED, "--json")
     assert done.returncode == 15
     (report,) = json.loads(done.stdout)

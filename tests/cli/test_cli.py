@@ -283,7 +283,7 @@ def test_a_csv_is_a_table_wherever_runs_are_named(call, tmp_path):
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     for words in (("compare", "notes.csv", "runs.csv"), ("plan", "--target-width", "15%", "--from", "notes.csv")):
         expect(call(*words), 2, "'notes.csv': The table lacks 43 columns")
-    expect(call("runs", "--store", "runs.csv"), 3, "The file runs.csv is no store")
+    expect(call("runs", "--store", "runs.csv"), 3, "The file runs.csv is not a store")
     expect(call("export", "runs.xlsx"), 2, "no .parquet, .csv or .json")
 
 
@@ -342,7 +342,7 @@ def test_what_is_not_there_is_named(call, words):
     ],
     ids=" ".join,
 )
-def test_a_study_without_a_run_is_an_error_that_says_which_studies_there_are(call, tmp_path, words):
+def test_a_study_without_runs_is_an_error_that_lists_the_studies(call, tmp_path, words):
     (tmp_path / "runs.json").write_text(json.dumps([run_to_dict(read_run(SEED)) | {"study": "first"}]))
     assert call("import", "runs.json").returncode == 0
     done = call(*words)

@@ -62,8 +62,9 @@ def here(shared, tmp_path, monkeypatch):
     """A marketplace that the environment names, and a store."""
     with place(tmp_path, *shared, monkeypatch) as opened:
         yield opened
-    for one in shared[1].list_instances().value:
-        shared[1].destroy_instance(one.id)
+    _, api = shared
+    for one in api.list_instances().value:
+        api.destroy_instance(one.id)
 
 
 def call(*words):
@@ -164,7 +165,7 @@ def test_with_nothing_left_over_it_says_so_and_asks_nobody(here):
 def test_where_nobody_can_be_asked_nothing_is_destroyed(here):
     label = leave(here)
     before = state(here)
-    with pytest.raises(UsageError, match="standard input is no terminal") as refused:
+    with pytest.raises(UsageError, match="standard input is not a terminal") as refused:
         call("reap", "--live")
     assert refused.value.exit_code == 2
     assert "--yes" in refused.value.hint
@@ -239,50 +240,51 @@ def test_a_watch_must_be_agreed_to(here, words):
 @pytest.mark.parametrize("error", [ApiUnreadable("faked"), StoreError("faked")])
 def test_a_watch_outlives_a_marketplace_and_a_store_that_cannot_be_read(here, monkeypatch, error):
     label = leave(here)
-    looks, reap = [], command._reap
+    polls, reap = [], command._reap
 
     def look(*settings):
-        looks.append(None)
-        if len(looks) == 1:
+        polls.append(None)
+        if len(polls) == 1:
             raise error
         return reap(*settings)
 
     def rest(_):
-        if len(looks) == 2:
+        if len(polls) == 2:
             raise Interrupted("enough (faked)")
 
     monkeypatch.setattr(command, "_reap", look)
     monkeypatch.setattr(command, "time", SimpleNamespace(sleep=rest))
     with pytest.raises(Interrupted):
         call("reap", "--live", "--yes", "--watch")
-    assert len(looks) == 2
+    assert len(polls) == 2
     assert [(row.label, row.verdict) for row in here.store.leases()] == [(label, "destroyed")]
 
 
 # Commands that rent
 
 
-def test_a_run_refuses_to_rent_beside_what_is_left_over_when_nobody_can_be_asked(here):
+def test_a_run_refuses_to_rent_beside_leftovers_if_it_cannot_ask_anybody(here):
     label = leave(here)
     before = state(here)
-    with pytest.raises(UsageError, match="standard input is no terminal"):
+    with pytest.raises(UsageError, match="standard input is not a terminal"):
         call("run", "--live", "--budget", "1")
     assert state(here) == before
     assert here.store.runs() == []
-    with pytest.raises(UsageError, match="standard input is no terminal"):
+    with pytest.raises(UsageError, match="standard input is not a terminal"):
         call("study", "--name", "s", "--live", "--budget", "1", "--repeats", "1")
     assert state(here) == before
     assert here.store.leases()[0].label == label
 
 
 def test_with_yes_a_run_closes_what_is_left_over_before_it_rents(here, shared):
+    vast, _ = shared
     label = leave(here)
     (instance_id,) = here.listed()
     done = call("run", "--live", "--budget", "1", "--yes", "--json")
     assert f"{label}: destroyed" in done.stderr
     assert json.loads(done.stdout)["outcome"] == "passed"
-    (gone,) = (one["s"] for one in shared[0].events if (one["event"], one["instance"]) == ("gone", instance_id))
-    (made,) = (one["s"] for one in shared[0].events if one["event"] == "create_effective" and one["instance"] > instance_id)
+    (gone,) = (one["s"] for one in vast.events if (one["event"], one["instance"]) == ("gone", instance_id))
+    (made,) = (one["s"] for one in vast.events if one["event"] == "create_effective" and one["instance"] > instance_id)
     assert gone < made
     assert here.listed() == []
 
@@ -290,7 +292,7 @@ def test_with_yes_a_run_closes_what_is_left_over_before_it_rents(here, shared):
 def test_what_belongs_to_the_living_keeps_nobody_from_renting(here):
     mine = here.label()
     here.lease(mine, owner(), instance_id=here.rent(mine), deadline=timedelta(minutes=1))
-    with pytest.raises(BudgetRefused, match="standard input is no terminal"):  # it asks whether to rent, not to destroy
+    with pytest.raises(BudgetRefused, match="standard input is not a terminal"):  # it asks whether to rent, not to destroy
         call("run", "--live", "--budget", "9")
     assert len(here.listed()) == 1
 
@@ -306,7 +308,7 @@ def until(found, what, seconds=40.0):
     return value
 
 
-def test_a_watch_closes_what_a_killed_study_leaves_and_the_same_command_makes_it_whole(tmp_path):
+def test_a_watch_closes_a_killed_studys_leases_and_a_rerun_completes_it(tmp_path):
     path = tmp_path / "runs.sqlite"
     with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--seed", "4", "--speed", str(SPEED)) as environment:
         known = {"env": environment | {"VASTBENCH_STORE": str(path)}, "text": True, "stderr": subprocess.PIPE}

@@ -33,7 +33,7 @@ def test_the_slashless_routes_of_the_official_client_answer(api: Api, path: str)
 
 
 @pytest.mark.parametrize("path", ["/api/v1/instances", "/api/v0/instances/900"])
-def test_a_missing_slash_redirects_with_a_body_that_parses_and_lacks_the_instances(api: Api, path: str) -> None:
+def test_a_missing_slash_redirects_with_json_that_lacks_the_instances(api: Api, path: str) -> None:
     reply = api("GET", path)
     assert reply.status_code == 301
     assert "instances" not in reply.json()

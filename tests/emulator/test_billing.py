@@ -5,7 +5,7 @@ from vastbench.emulator.billing import GIB, Meter, Rates, charge
 RATES = Rates(gpu=0.3, storage=0.01, up=0.02, down=0.01)
 
 
-def test_storage_is_billed_from_creation_and_the_gpu_only_between_start_and_stop() -> None:
+def test_storage_is_billed_from_creation_and_the_gpu_while_it_runs() -> None:
     meter = Meter(100.0)
     meter.start_gpu(170.0, 0.3)
     meter.stop_gpu(200.0)

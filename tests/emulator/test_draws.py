@@ -37,7 +37,7 @@ def test_a_mixture_draws_its_parts_by_weight() -> None:
     assert 0.08 < values.count(5) / len(values) < 0.12
 
 
-def test_a_machine_keeps_the_share_of_the_variance_that_the_profile_gives_it() -> None:
+def test_each_machine_has_the_share_of_the_variance_set_in_the_profile() -> None:
     pairs = [[math.log(Stream(7, "running", 2 * m + r, machine=m).draw(SHARED)) for r in (0, 1)] for m in range(3000)]
     first, second = zip(*pairs, strict=True)
     assert abs(statistics.correlation(first, second) - 0.6) < 0.05

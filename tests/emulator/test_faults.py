@@ -72,7 +72,7 @@ def test_names_may_carry_a_probability_and_have_one_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("text", ["nonsense", "502=2", "502=-0.1", "502=many", "502=nan", "502=", "=1"])
-def test_an_unknown_fault_or_probability_is_refused_with_the_way_to_the_known_ones(text: str) -> None:
+def test_an_unknown_fault_or_probability_is_refused_with_a_hint(text: str) -> None:
     with pytest.raises(UsageError, match=r"fault") as caught:
         parsed([text])
     if not text.startswith("502"):
@@ -91,7 +91,7 @@ def test_an_emulator_refuses_an_unknown_fault_before_it_starts() -> None:
         Emulator("seed", faults={"nonsense": 1})
 
 
-def test_the_same_seed_strikes_the_same_things_and_one_fault_does_not_move_another() -> None:
+def test_the_same_seed_gives_the_same_faults_and_faults_are_independent() -> None:
     def struck(chosen: dict[str, float], seed: int = 7) -> list[bool]:
         faults = Faults(chosen, seed)
         answers = []
@@ -518,7 +518,7 @@ def test_charges_come_late(faulty: Any) -> None:
 # The instance's own key
 
 
-def test_an_instances_own_key_may_read_start_stop_and_destroy_it_and_nothing_else(faulty: Any) -> None:
+def test_an_instances_own_key_may_only_read_start_stop_and_destroy_it(faulty: Any) -> None:
     with faulty() as api:
         made = [rent(api).json() for _ in range(2)]
         own, other = made[0]["new_contract"], made[1]["new_contract"]

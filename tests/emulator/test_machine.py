@@ -51,7 +51,7 @@ def test_a_machine_without_direct_access_has_one_port():
     run(scenario())
 
 
-def test_opening_is_written_to_the_truth_log_within_the_bounds_of_the_system_call():
+def test_the_truth_log_brackets_the_system_call_that_opens_ssh():
     truth = TruthLog(1.0)
 
     async def scenario():
@@ -122,7 +122,7 @@ def test_a_key_that_arrives_late_works_on_the_connection_that_was_refused():
     run(scenario())
 
 
-def test_a_key_taken_away_is_refused_at_once_and_a_line_that_is_no_key_is_logged():
+def test_a_removed_key_is_refused_at_once_and_an_invalid_line_is_logged():
     async def scenario():
         async with booted(BEST) as machine:
             machine.authorize(["not a key"])

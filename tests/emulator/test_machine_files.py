@@ -114,7 +114,7 @@ def test_no_path_leads_out_of_the_machine(kind, way):
 
 
 @every_kind
-def test_a_link_to_a_file_of_the_host_leads_to_the_machines_own_file_of_that_name(kind):
+def test_a_link_to_a_host_file_leads_to_the_machines_own_file(kind):
     async def scenario():
         async with files(kind) as (_, ssh, sftp):
             await ssh.run("ln -s /etc/passwd /workspace/users; ln -s loop /workspace/loop")
@@ -243,7 +243,7 @@ def test_ssh_l_forwards_to_the_loopback():
     run(scenario())
 
 
-def test_accepted_keys_stand_in_the_machines_own_file_from_when_the_truth_log_says():
+def test_accepted_keys_are_in_the_machines_file_when_the_truth_log_says_so():
     truth = TruthLog(1.0)
 
     async def scenario():

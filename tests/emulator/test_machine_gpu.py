@@ -76,7 +76,7 @@ def test_the_list_names_every_gpu():
     ]
 
 
-def test_the_table_is_as_wide_as_the_real_one_and_names_driver_cuda_and_gpu():
+def test_the_table_has_the_real_width_and_names_driver_cuda_and_gpu():
     code, told = smi(gpu_count=2)
     lines = told.splitlines()
     assert code == 0

@@ -52,7 +52,7 @@ def test_storage_is_priced_by_the_month_of_720_hours(api: Api) -> None:
     assert offer["dph_total"] == pytest.approx(offer["dph_base"] + offer["storage_cost"] / 10)
 
 
-def test_an_instance_goes_from_null_over_loading_to_running_and_has_ports_only_then(api: Api) -> None:
+def test_an_instance_goes_from_null_to_loading_to_running_then_has_ports(api: Api) -> None:
     instance = api.create(label="mine")
     seen: list[Any] = []
     while not seen or seen[-1] != "running":
@@ -181,7 +181,7 @@ def test_a_losing_bid_is_an_error_that_names_the_instance_it_left(api: Api) -> N
     assert row["intended_status"] == "stopped"
 
 
-def test_an_account_key_opens_a_new_instance_and_an_attached_one_an_existing_instance(api: Api, emulator: Emulator) -> None:
+def test_an_account_key_opens_new_instances_and_an_attached_key_its_own(api: Api, emulator: Emulator) -> None:
     early, late = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
     texts = [key.export_public_key().decode().strip() for key in (early, late)]
     kept = api("POST", "/api/v0/ssh/", json={"ssh_key": texts[0]}).json()["key"]["id"]

@@ -219,7 +219,7 @@ def test_what_an_instance_writes_belongs_to_its_own_host_user(kind):
 
 
 @needs_root
-def test_in_plain_folders_the_neighbours_and_the_hosts_files_are_closed_by_the_users_rights():
+def test_plain_folders_protect_neighbours_and_host_files_by_user_rights():
     async def scenario():
         async with connected(PLAIN, id=901) as (first, one), connected(PLAIN, id=902) as (_, two):
             await one.run("echo treasure > /workspace/neighbour")
@@ -232,7 +232,7 @@ def test_in_plain_folders_the_neighbours_and_the_hosts_files_are_closed_by_the_u
     run(scenario())
 
 
-def test_the_guests_environment_file_cannot_inject_code_into_host_processes():
+def test_the_guests_environment_file_cannot_change_host_processes():
     """A preload that the guest puts into its environment acts, if at all, inside."""
 
     async def scenario():

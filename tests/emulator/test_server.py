@@ -56,7 +56,7 @@ def test_a_wrong_setting_is_named_before_it_starts(wrong, error, said) -> None:
         Emulator(**wrong)
 
 
-def test_stop_is_idempotent_and_a_stopped_emulator_starts_again_with_a_new_key() -> None:
+def test_stop_is_idempotent_and_a_new_start_has_a_new_key() -> None:
     emulator = Emulator("seed", speed=500)
     first = emulator.start().api_key
     emulator.stop()

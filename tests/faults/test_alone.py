@@ -27,12 +27,12 @@ def results() -> list[Result]:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_run_ends_with_a_cause_that_the_fault_explains_and_nothing_is_left(results: list[Result], name: str) -> None:
+def test_the_run_ends_with_the_cause_of_its_fault_and_leaves_nothing(results: list[Result], name: str) -> None:
     (result,) = [one for one in results if one.faults == (name,) and one.seed == 1]
     assert wrong(result) == []
 
 
-def test_the_referee_sees_an_instance_that_cannot_be_ended_and_the_run_says_so(results: list[Result]) -> None:
+def test_an_instance_that_cannot_be_destroyed_is_seen_and_reported(results: list[Result]) -> None:
     (result,) = [one for one in results if one.seed == 0]
     assert result.ended == "lease_not_closed"
     assert result.alive == 1
@@ -60,6 +60,6 @@ def test_the_referee_sees_a_key_in_the_log_of(logger: str) -> None:
     assert all(place.endswith(f"the log of {logger}") for place in places)
 
 
-def test_a_matrix_leaves_the_logging_and_the_keys_of_its_process_as_they_were(results: list[Result]) -> None:
+def test_a_matrix_restores_the_logging_and_the_keys_of_its_process(results: list[Result]) -> None:
     assert logging.root.level != logging.DEBUG
     assert RunKey.generate().pkey != RunKey.generate().pkey

@@ -137,9 +137,7 @@ def test_a_create_that_a_gateway_repeats_leaves_no_instance(market, tmp_path, mo
     ],
     ids=lambda answer: f"{answer[0]} {next(iter(answer[1].values()))}",
 )
-def test_whatever_a_gateway_answers_after_the_create_took_effect_no_instance_is_left(
-    market, tmp_path, monkeypatch, answer, lag_s
-):
+def test_no_gateway_answer_after_an_effective_create_leaves_an_instance(market, tmp_path, monkeypatch, answer, lag_s):
     def made_and_refused(call):
         call.send()
         return answer[0], json.dumps(answer[1]).encode()
@@ -204,7 +202,7 @@ def test_two_labels_that_change_places_cost_nobody_an_instance(market, tmp_path,
         assert [row.verdict for row in store.leases()] == ["destroyed"]
 
 
-def test_two_labels_that_change_places_in_every_answer_destroy_nothing_and_are_told_of(market, tmp_path, monkeypatch):
+def test_labels_swapped_in_every_answer_destroy_nothing_and_are_reported(market, tmp_path, monkeypatch):
     meddling = Between(change=swapped(market.stranger))
     ours = []
 
@@ -225,7 +223,7 @@ def test_two_labels_that_change_places_in_every_answer_destroy_nothing_and_are_t
         assert nobody_lost_anything(market, store) == set()
 
 
-def test_after_a_lost_answer_labels_that_change_places_destroy_nothing_and_are_told_of(market, tmp_path, monkeypatch):
+def test_labels_swapped_after_a_lost_answer_destroy_nothing(market, tmp_path, monkeypatch):
     def lost(call):
         call.send()
         return 502, b"bad gateway"

@@ -129,7 +129,7 @@ def test_fragments_for_notebooks_have_the_same_elements_whatever_the_words(word)
         assert drives_a_terminal(made) == []
 
 
-def test_the_markdown_report_renders_to_the_same_elements_whatever_the_words(models):
+def test_hostile_words_do_not_change_the_elements_of_the_markdown_report(models):
     render = mistune.create_markdown(escape=False, plugins=["table", "strikethrough"])
     hostile, benign = (markdown_text(one) for one in models)
     assert Structure(render(hostile)).found == Structure(render(benign)).found
@@ -183,7 +183,7 @@ def test_an_executed_notebook_stays_in_its_folder_whatever_its_name(name, tmp_pa
 
 
 @pytest.mark.parametrize("word", WORDS.values(), ids=WORDS)
-def test_the_command_that_lists_offers_gives_terminals_text_only_and_programs_the_word_itself(word, capsys, monkeypatch):
+def test_listed_offers_are_escaped_for_terminals_and_verbatim_for_programs(word, capsys, monkeypatch):
     rows = [listed(gpu_name=words, geolocation=words, verification="verified", rentable=True) for words in (BENIGN, word)]
     monkeypatch.setattr(market, "open_market", lambda *_: client(Script({"success": True, "offers": rows})))
     market.offers()

@@ -85,7 +85,7 @@ def rent_and_leave(api: VastApi, clock: Leaping, store: Store, label: str) -> No
 
 @settings(settings.get_profile("hostile"), max_examples=max(10, EXAMPLES // 4))  # each waits for minutes by its clock
 @given(data=st.data())
-def test_whatever_is_answered_no_instance_is_left_without_an_open_lease_and_none_after_a_reap(store, data):
+def test_no_answer_leaves_an_instance_without_an_open_lease(store, data):
     market, clock, label = Marketplace(), Leaping(), new_label(store)
     with api_on(market, clock, data, hostile_calls=data.draw(st.sampled_from([1, 2, 5, 12]))) as api:
         rent_and_leave(api, clock, store, label)

@@ -41,7 +41,7 @@ FAILURES = {
     "instances twice": (200, '{"instances": [{"id": 1}], "total_instances": 0, "instances": []}'),
     "more instances than rows": (200, EMPTY | {"total_instances": 3}),
     "a next_token that loops": (200, page(token="again")),
-    "a next_token that is no text": (200, EMPTY | {"next_token": {"after": 1}}),
+    "a next_token that is not text": (200, EMPTY | {"next_token": {"after": 1}}),
     "a page of HTML": (200, "<html>maintenance</html>"),
     "an empty body": (200, ""),
     "null": (200, "null"),
@@ -69,7 +69,7 @@ def test_the_list_is_an_error_not_an_empty_list(failure):
 
 
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
-def test_a_second_page_that_fails_makes_the_list_an_error_not_a_shorter_list(failure):
+def test_a_failed_second_page_is_an_error_and_not_a_shorter_list(failure):
     first = page({"id": 1}, token="t1", total=2)
 
     def answer(request):

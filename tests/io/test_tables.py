@@ -127,7 +127,7 @@ def test_a_store_that_is_open_here_keeps_its_locks_when_it_is_loaded(tmp_path):
         assert "database is locked" in alone.stderr
 
 
-def test_a_name_means_a_study_of_the_default_store_and_only_then_a_data_set(default_store):
+def test_a_name_is_first_a_study_of_the_default_store_then_a_data_set(default_store):
     assert load("2026-01-02-rtx4090")["run"].unique().tolist() == [RUN.id]
     saved(default_store, OTHER, replace(OTHER, id="first", study="first"), replace(OTHER, id="x", study="2026-01-02-rtx4090"))
     assert load("first")["run"].unique().tolist() == ["first"]
@@ -136,7 +136,7 @@ def test_a_name_means_a_study_of_the_default_store_and_only_then_a_data_set(defa
     assert load("first", "second")["run"].unique().tolist() == ["first", "other"]
 
 
-def test_a_study_without_a_place_is_one_of_the_default_store_or_of_the_sample(default_store):
+def test_a_study_name_alone_means_the_default_store_or_the_sample(default_store):
     assert load(study="default-300")["run"].nunique() == 300
     saved(default_store, OTHER, replace(OTHER, id="mine", study="default-300"))
     assert load(study="second")["run"].unique().tolist() == ["other"]
@@ -292,7 +292,7 @@ def test_a_store_can_be_named_by_its_url(tmp_path):
         ("postgresql+pg8000://me:secret@host/runs", "driver is not installed.*pg8000"),
     ],
 )
-def test_a_url_that_leads_to_no_database_is_a_store_error_without_the_password(url, names):
+def test_a_url_without_a_database_is_a_store_error_without_the_password(url, names):
     with pytest.raises(StoreError, match=names) as refused:
         load(url)
     assert "secret" not in str(refused.value)

@@ -28,7 +28,7 @@ def test_a_table_of_an_earlier_version_shows_the_same_figures(name, store):
     assert vastbench.runs_table(phases)["cost_usd"].sum() == pytest.approx(EXPECTED[name]["cost_usd"])
 
 
-def test_the_runs_and_the_study_of_an_earlier_store_show_themselves_as_before(store):
+def test_the_runs_and_the_study_of_an_earlier_store_print_as_before(store):
     with Store.existing(store) as opened:
         assert {run.id: str(run) for run in opened.runs()} == EXPECTED["runs"]
         assert str(opened.study("old")) == EXPECTED["study"]

@@ -40,7 +40,7 @@ def states(path):
     return [fate["status"] for fate in metadata if fate and "status" in fate]
 
 
-def test_it_can_be_called_through_any_executor_and_echoes_nothing_by_default(notebook, tmp_path):
+def test_it_runs_in_any_executor_and_prints_nothing_by_default(notebook, tmp_path):
     with ProcessPoolExecutor(1) as pool:
         result = pool.submit(run_notebook, notebook, {"number": "7"}, tmp_path / "out").result(timeout=60)
     assert isinstance(result, RunResult)
@@ -50,7 +50,7 @@ def test_it_can_be_called_through_any_executor_and_echoes_nothing_by_default(not
     assert set(states(result.path)) == {"completed"}
 
 
-def test_a_failing_cell_is_named_and_the_notebook_kept_with_the_truth_in_it(notebook, tmp_path):
+def test_a_failing_cell_is_named_and_the_notebook_is_kept_with_the_error(notebook, tmp_path):
     with pytest.raises(NotebookFailed, match=r"Cell 3 .* AssertionError: told to") as caught:
         run_notebook(notebook, {"fail": True}, tmp_path)
     kept = next(tmp_path.glob("odd_name*.ipynb"))
@@ -136,7 +136,7 @@ def test_notebooks_that_rent_are_committed_without_outputs(path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_stopped_notebook_gets_the_time_that_its_clean_up_needs_and_ends_with_130(tmp_path, number):
+def test_a_stopped_notebook_has_time_to_clean_up_and_ends_with_130(tmp_path, number):
     begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
     made = nbformat.v4.new_notebook()
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}

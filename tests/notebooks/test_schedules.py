@@ -147,7 +147,7 @@ def test_every_command_of_a_sample_exists_with_its_options(sample, live, checkou
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 8, 9, 10, 11, 130])
 @pytest.mark.parametrize("sample", SHELL_SAMPLES)
-def test_a_report_is_made_where_there_is_something_to_say_and_the_code_goes_on(sample, code, checkout):
+def test_a_report_is_made_after_the_codes_that_have_results_to_show(sample, code, checkout):
     # The report of a study with 10 or 11 ends with the same code.
     seen = run_all(sample, checkout, study=code, report=code if code in REPORTED else 0)
     assert [words[0] for words in called(checkout)] == (["study", "report"] if code in REPORTED else ["study"])
@@ -159,7 +159,7 @@ def test_a_notebook_that_fails_is_seen(sample, checkout):
     assert run_all(sample, checkout, report=9) == 9
 
 
-def test_a_second_sitting_under_cron_ends_at_the_lock(checkout):
+def test_a_second_launch_under_cron_ends_at_the_lock(checkout):
     (checkout / "vastbench/out").mkdir()
     lock = checkout / "vastbench/out/nightly.lock"
     with subprocess.Popen(["flock", str(lock), "sh", "-c", "echo held; read line"], stdin=-1, stdout=-1) as other:
@@ -185,7 +185,7 @@ def test_systemd_and_airflow_try_the_same_codes_again():
     assert names["LOOK_FIRST"] == {int(code) for code in prevented.split()}
 
 
-def test_the_guide_explains_every_code_that_a_study_or_a_report_can_end_with():
+def test_the_guide_explains_every_exit_code_of_study_and_report():
     explained = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", GUIDE, re.MULTILINE) for code in row.split(",")}
     ours = (errors.VastbenchError, errors.UsageError, errors.StoreError, errors.ApiError, errors.LeaseNotClosed)
     theirs = (errors.NotebookFailed, errors.StudyFailed, errors.StudyIncomplete, errors.Interrupted)

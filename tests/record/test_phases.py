@@ -32,7 +32,7 @@ class SteppingClock(Clock):
         return self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
 
 
-def test_a_polled_moment_lies_between_the_last_no_asked_and_the_first_yes_read():
+def test_a_polled_moment_lies_between_the_last_no_and_the_first_yes():
     moment = Moment(62.2, 62.5, 72.4, 72.8, "poll")
     assert (moment.lower, moment.upper, moment.seen) == (62.2, 72.8, True)
 

@@ -309,7 +309,7 @@ def test_one_host_behind_most_runs_is_a_warning():
 def test_a_poller_reads_later_than_the_bounds_allow():
     text = sentences.naive_beside_honest(phases_table(runs(7)))
     assert "**65.2 and 75.8 s**" in text  # 62.15 and 72.77, three seconds later each
-    assert "with a look every 10.0 s" in text
+    assert "with a poll every 10.0 s" in text
 
 
 def test_a_timeline_says_what_its_looks_prove():

@@ -153,7 +153,8 @@ accepts = {{ kind = "fixed", value = 1, basis = "assumption" }}
 
 
 def test_every_tree_adds_up(measured):
-    for run in measured[0]:
+    runs, _ = measured
+    for run in runs:
         tops = [row.seconds for row in run.rows() if row.depth == 0]
         if None not in tops:
             assert sum(tops) == pytest.approx(run.total_s, abs=1e-6)

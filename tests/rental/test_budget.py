@@ -29,7 +29,7 @@ CONDITIONS = Conditions(boot_deadline_s=120, ssh_deadline_s=60)
 # The budget itself
 
 
-def test_the_budget_counts_what_is_under_way_at_its_worst_and_never_an_unknown_cost_as_nothing():
+def test_the_budget_counts_the_worst_case_and_never_an_unknown_cost_as_0():
     budget = Budget(1.0)
     budget.reserve("a", 0.6)
     with pytest.raises(BudgetRefused, match=r"0\.6000"):
@@ -76,7 +76,7 @@ def test_runs_that_ask_at_once_never_get_more_than_there_is():
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 2), st.none() | st.floats(0, 1))))
-def test_runs_that_cost_no_more_than_their_worst_case_never_cost_more_than_the_budget(steps):
+def test_runs_within_their_worst_case_never_cost_more_than_the_budget(steps):
     budget = Budget(2.0)
     for run, usd, share in steps:
         try:
@@ -113,7 +113,7 @@ def dated(price, opened_s, deadline_s, closed_s=None):
         (dated(0.2, -60, 1800, -120), 0.0),  # clocks of two machines
     ],
 )
-def test_a_lease_costs_at_most_its_price_for_as_long_as_its_instance_may_exist(one, usd):
+def test_a_lease_costs_at_most_its_price_while_its_instance_may_exist(one, usd):
     assert worst_usd([one], speed=1, now=NOW) == pytest.approx(usd)
 
 
@@ -123,7 +123,7 @@ leases = st.builds(dated, prices, seconds, seconds, st.none() | seconds)
 
 
 @given(st.lists(leases), st.floats(0.1, 1000), st.floats(1, 10))
-def test_the_worst_case_is_never_negative_and_grows_with_price_speed_and_number(several, speed, factor):
+def test_the_worst_case_grows_with_price_speed_and_number_of_leases(several, speed, factor):
     worst = worst_usd(several, speed=speed, now=NOW)
     assert worst >= 0
     dearer = [replace(one, usd_per_hour=one.usd_per_hour * factor) for one in several]
@@ -180,7 +180,7 @@ def open_elsewhere(opened, *, usd, url=None):
     return one.label
 
 
-def test_a_run_that_does_not_fit_beside_the_open_leases_of_others_is_refused_and_nothing_is_created(vast, live):
+def test_a_run_that_does_not_fit_beside_others_open_leases_creates_nothing(vast, live):
     with live(budget_usd=1) as opened:
         label = open_elsewhere(opened, usd=1 - worst_of_a_run(opened) / 2)
         run = opened.run(CONDITIONS)

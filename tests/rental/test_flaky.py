@@ -1,16 +1,28 @@
 """A marketplace where much goes wrong: every run ends with an outcome and a cause, none hangs, none leaks."""
 
 from collections import Counter
+from typing import NamedTuple
 
 import pytest
 
 from tests.fleet import bench, make_runs
 from vastbench.errors import exit_code_of
 from vastbench.record.conditions import Conditions
+from vastbench.record.lease import LeaseRow
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.run import Run
+from vastbench.vast.models import Instance
 
 RUNS, AT_ONCE, SPEED = 40, 8, 50
 CONDITIONS = Conditions(boot_deadline_s=400, ssh_deadline_s=200)
+
+
+class Flaky(NamedTuple):
+    """The runs, the instances still listed after them, and the leases."""
+
+    runs: list[Run]
+    left: list[Instance]
+    leases: list[LeaseRow]
 
 
 @pytest.fixture(scope="module")
@@ -18,11 +30,11 @@ def flaky(tmp_path_factory):
     with bench(tmp_path_factory.mktemp("flaky"), profile="flaky", seed=3, speed=SPEED) as opened:
         runs = make_runs(opened, RUNS, AT_ONCE, CONDITIONS)
         left = opened.api.list_instances().value
-        return opened, runs, left, opened.store.leases()
+        return Flaky(runs, left, opened.store.leases())
 
 
 def test_every_run_ends_passed_or_failed_or_censored_with_a_cause(flaky):
-    _, runs, _, _ = flaky
+    runs = flaky.runs
     assert len(runs) == RUNS
     for run in runs:
         assert (run.outcome is Outcome.PASSED) == (run.cause == "")
@@ -34,7 +46,7 @@ def test_every_run_ends_passed_or_failed_or_censored_with_a_cause(flaky):
 
 
 def test_no_run_outlasts_its_deadlines(flaky):
-    for run in flaky[1]:
+    for run in flaky.runs:
         for name, deadline in ((PhaseName.WAIT_RUNNING, 400), (PhaseName.WAIT_SSH, 200)):
             phase = run.phase(name)
             if phase is not None and phase.seconds is not None:
@@ -42,16 +54,15 @@ def test_no_run_outlasts_its_deadlines(flaky):
 
 
 def test_nothing_leaks(flaky):
-    _, runs, left, leases = flaky
-    assert left == []
-    still_open = [lease for lease in leases if lease.state != "closed"]
+    assert flaky.left == []
+    still_open = [lease for lease in flaky.leases if lease.state != "closed"]
     assert all(lease.verdict == "unknown" and lease.instance_id is None for lease in still_open), still_open
-    created = {run.resources["instance_id"] for run in runs if run.resources.get("instance_id")}
-    assert created <= {lease.instance_id for lease in leases if lease.verdict in {"destroyed", "already gone"}}
+    created = {run.resources["instance_id"] for run in flaky.runs if run.resources.get("instance_id")}
+    assert created <= {lease.instance_id for lease in flaky.leases if lease.verdict in {"destroyed", "already gone"}}
 
 
 def test_retries_are_attempts_of_their_own(flaky):
-    again = [run for run in flaky[1] if len(run.attempts) > 1]
+    again = [run for run in flaky.runs if len(run.attempts) > 1]
     assert again, "with three offers in ten gone, some run must have tried again"
     for run in again:
         assert [attempt.number for attempt in run.attempts] == list(range(1, len(run.attempts) + 1))

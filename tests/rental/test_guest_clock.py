@@ -59,7 +59,7 @@ def known() -> Known:
     trips=st.lists(st.tuples(st.floats(0, 2), st.floats(0, 2), st.floats(0, 1)), min_size=1, max_size=12),
     drift=st.floats(-DRIFT, DRIFT),
 )
-def test_the_true_offset_lies_within_the_bounds_however_lopsided_the_network(apart, begin, trips, drift):
+def test_the_true_offset_is_within_the_bounds_on_an_asymmetric_network(apart, begin, trips, drift):
     readings, now = [], begin
     for there, back, pause in trips:
         sent, asked, received = now, now + there, now + there + back

@@ -108,7 +108,7 @@ def test_a_journal_that_fails_does_not_keep_the_instance_alive(tmp_path, state):
         assert left() == []
 
 
-def test_a_listener_that_breaks_after_the_create_with_a_journal_that_fails_does_not_either(tmp_path):
+def test_a_broken_listener_and_a_failing_journal_leave_no_instance(tmp_path):
     def break_it(name, phase):
         if name is PhaseName.CREATE and phase is not None:
             raise BrokenPipeError("faked")
@@ -155,7 +155,7 @@ def test_an_error_that_names_a_contract_is_destroyed_too(tmp_path):
         assert leases()[-1].verdict == "destroyed"
 
 
-def test_a_destroy_that_is_never_acknowledged_is_confirmed_but_has_no_duration(tmp_path):
+def test_a_destroy_without_an_answer_is_confirmed_but_has_no_duration(tmp_path):
     def fault(request, send):
         if request.method == "DELETE" and "/instances/" in request.url.path:
             send(request).read()
@@ -171,7 +171,7 @@ def test_a_destroy_that_is_never_acknowledged_is_confirmed_but_has_no_duration(t
         assert leases()[-1].verdict == "destroyed"
 
 
-def test_an_instance_that_outlives_every_destroy_is_reported_and_stays_open(tmp_path):
+def test_an_instance_that_survives_every_destroy_is_reported_as_leaked(tmp_path):
     with market(tmp_path, fault=lambda r, _: refuse(503) if r.method == "DELETE" else None) as (run, left, leases):
         done = run()
         assert done.cause == "lease_not_closed"
@@ -194,11 +194,11 @@ def test_a_list_that_cannot_be_read_is_never_taken_for_an_empty_one(tmp_path):
 
 
 def test_a_list_that_lags_behind_the_create_does_not_fail_the_run(tmp_path):
-    looks = []
+    polls = []
 
     def fault(request, _send):
-        if request.method == "GET" and request.url.path == "/api/v1/instances/" and len(looks) < 2:
-            looks.append(request)
+        if request.method == "GET" and request.url.path == "/api/v1/instances/" and len(polls) < 2:
+            polls.append(request)
             return refuse(200, b'{"success": true, "instances": [], "total_instances": 0, "next_token": null}')
         return None
 
@@ -208,7 +208,7 @@ def test_a_list_that_lags_behind_the_create_does_not_fail_the_run(tmp_path):
         assert left() == []
 
 
-def test_an_instance_has_vanished_when_two_lists_in_a_row_lack_it_after_it_was_listed():
+def test_an_instance_has_vanished_when_two_lists_in_a_row_lack_it():
     def history(*present):
         return [Sighting(float(i), i + 0.5, Instance(id=1) if there else None) for i, there in enumerate(present)]
 

@@ -123,7 +123,7 @@ def test_a_create_whose_answer_nobody_read_is_found_by_its_label(here, dead):
     assert here.listed() == []
 
 
-def test_an_intent_without_an_instance_stays_open_until_no_create_can_be_late(here, dead, monkeypatch):
+def test_an_intent_without_instance_stays_open_while_a_create_can_be_late(here, dead, monkeypatch):
     label = here.lease(here.label(), dead)
     assert here.verdicts(dry_run=True) == {label: "too early"}
     assert here.store.leases()[0].state == "intended"
@@ -157,7 +157,7 @@ def test_a_foreign_instance_is_never_touched(here):
     assert here.listed() == theirs
 
 
-def test_an_owner_on_another_machine_lives_as_long_as_it_gives_signs_of_life(here, dead):
+def test_an_owner_on_another_machine_lives_while_it_gives_signs_of_life(here, dead):
     elsewhere = dead | {"host": "elsewhere"}
     here.store.beat(elsewhere["id"])
     label = here.label()
@@ -202,7 +202,7 @@ def test_where_nobody_can_tell_the_deadline_decides(here, dead):
 
 
 @pytest.mark.parametrize("mark", [None, "0123abcd"])
-def test_an_instance_without_a_lease_is_left_until_its_last_deadline_is_over_and_then_destroyed(here, mark):
+def test_an_instance_without_a_lease_is_destroyed_after_its_last_deadline(here, mark):
     young = here.label("run-1", mark=mark)
     old = here.label("run-2", mark=mark, deadline=-timedelta(minutes=6))
     kept = here.rent(young)
@@ -236,7 +236,7 @@ def test_a_lease_from_the_future_is_not_waited_for_longer_than_any_other(here, d
     assert here.verdicts() == {label: "never created"}
 
 
-def test_an_unlabelled_instance_that_was_there_before_is_nobodys_to_destroy(here, dead):
+def test_an_unlabelled_instance_that_was_there_before_is_not_destroyed(here, dead):
     theirs = here.rent("training")
     here.api.label_instance(theirs, "")
     label = here.lease(here.label(), dead, instance_id=theirs, opened=-timedelta(days=1))
@@ -244,7 +244,7 @@ def test_an_unlabelled_instance_that_was_there_before_is_nobodys_to_destroy(here
     assert here.listed() == [theirs]
 
 
-def test_an_instance_that_is_listed_although_its_lease_was_closed_is_destroyed(here, dead):
+def test_a_listed_instance_whose_lease_was_closed_is_destroyed(here, dead):
     label = here.lease(here.label(), dead)
     here.store.close_lease(label, verdict="never created")
     here.rent(label)
@@ -252,7 +252,7 @@ def test_an_instance_that_is_listed_although_its_lease_was_closed_is_destroyed(h
     assert here.listed() == []
 
 
-def test_a_reaper_does_not_wait_for_a_lease_that_somebody_else_closed_meanwhile(here, dead, monkeypatch):
+def test_a_reaper_does_not_wait_for_a_lease_that_another_process_closed(here, dead, monkeypatch):
     monkeypatch.setattr(reaping, "LATE_CREATE_REAL_S", 60.0)
     label = here.lease(here.label(), dead)
 
@@ -323,7 +323,7 @@ def test_a_list_that_cannot_be_read_closes_nothing(tmp_path, dead):
 
 
 @pytest.mark.parametrize("refusals", [5, 1000])
-def test_calls_that_come_too_fast_are_waited_for_longer_than_other_failures_but_not_for_ever(tmp_path, dead, refusals):
+def test_rate_limits_are_retried_longer_than_other_failures_not_for_ever(tmp_path, dead, refusals):
     left = []
 
     def fault(request, _send):
@@ -358,7 +358,7 @@ def test_an_instance_that_outlives_every_destroy_is_said_to(tmp_path, dead, monk
         assert here.store.leases()[0].state == "held"
 
 
-def test_leases_of_emulators_that_have_ended_are_closed_without_asking_anybody(tmp_path, dead):
+def test_leases_of_stopped_emulators_are_closed_without_any_request(tmp_path, dead):
     with place(tmp_path) as here:
         inside = here.lease(here.label("run-1"), dead | {"emulator": True}, instance_id=1)
         by_hand = here.lease(here.label("run-2"), dead, instance_id=2)

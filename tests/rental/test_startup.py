@@ -74,7 +74,7 @@ def gone(here):
     return here.api.get_instance(here.id).value is None
 
 
-def test_an_instance_that_nobody_looks_after_destroys_itself_with_its_own_key(tmp_path):
+def test_an_abandoned_instance_destroys_itself_with_its_own_key(tmp_path):
     with rented(tmp_path, 2) as here:
         until(lambda: gone(here))
         assert here.api.list_instances().value == []
@@ -168,7 +168,7 @@ def test_the_deadline_of_a_living_run_moves_on_in_the_store_first():
     assert said == ["store", "switch"]
 
 
-def test_a_deadline_that_the_store_cannot_take_is_not_given_to_the_instance():
+def test_a_deadline_that_was_not_stored_is_not_sent_to_the_instance():
     assert set(moved(Kept(StoreError))) == {"store"}
 
 

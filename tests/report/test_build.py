@@ -97,7 +97,7 @@ def test_its_table_is_the_one_that_it_was_made_of(seed_report):
 
 
 @pytest.mark.usefixtures("without_charts")
-def test_a_failing_notebook_is_named_and_kept_and_the_report_of_before_stays(notebook, tmp_path, seed_report):
+def test_a_failing_notebook_is_named_and_the_earlier_report_stays(notebook, tmp_path, seed_report):
     out = shutil.copytree(seed_report.parent, tmp_path / "out")
     before = (out / "report.json").read_text()
     broken, sound = notebook("broken", "1 / 0", "print('never')"), notebook("sound", "print('fine')")

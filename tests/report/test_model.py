@@ -116,7 +116,7 @@ def test_the_detector_runs_over_the_runs_of_a_report(sample):
     assert any(finding["rule"] == "measured" for finding in model_of(made)["findings"])
 
 
-def test_what_repeats_are_worth_and_which_rules_do_not_apply_is_told(model):
+def test_it_names_the_effective_n_and_the_rules_that_do_not_apply(model):
     useful = model["certainty"][0]
     text = plain(markdown_text(model))
     assert f"say as much as {useful['effective_n']:.1f} independent ones" in text
@@ -162,7 +162,7 @@ def test_the_phases_can_be_computed_again(sample, model):
         assert row["median_s"] == approximately(kaplan_meier_quantile(np.concatenate([seconds, failed]), least, 0.5))
         assert row["mean_s"] == approximately(seconds.mean())
         assert (row["min_s"], row["max_s"]) == (seconds.min(), seconds.max())
-        # The interval's levels are about 1/2 ± 0.98/√n; wider for repeats on a machine, which are worth fewer.
+        # The interval's levels are about 1/2 ± 0.98/√n; wider for repeats on a machine, whose effective n is lower.
         near, far = 0.6 / math.sqrt(len(tries)), 1.4 / math.sqrt(row["effective_n"])
         assert np.quantile(tries, 0.5 - far) <= row["median_low_s"] <= np.quantile(tries, 0.5 - near) <= row["median_s"]
         assert row["median_s"] <= np.quantile(tries, 0.5 + near) <= row["median_high_s"] <= np.quantile(tries, 0.5 + far)

@@ -87,7 +87,7 @@ SYMPTOMS = {
 
 
 @pytest.mark.parametrize("behaviour", SYMPTOMS)
-def test_what_a_booting_machine_shows_is_counted_and_tried_again_until_it_works(behaviour, machine, wait, monkeypatch):
+def test_every_symptom_of_a_booting_machine_is_counted_and_tried_again(behaviour, machine, wait, monkeypatch):
     """Every symptom that can be made on loopback."""
     if "silen" in behaviour:  # only there: under load a short limit ends what would have worked
         monkeypatch.setattr(probing, "BANNER_S", 0.6)

@@ -106,7 +106,7 @@ def test_nothing_waits_for_ever(store):
     assert waits == [f"{LOCK_WAIT_S}s", "1min", "1min"]
 
 
-def test_a_run_that_ends_while_the_server_is_away_is_stored_once_when_it_is_back(own_server):
+def test_a_run_that_ends_during_a_server_outage_is_stored_once(own_server):
     with own_server.database() as url, Store(url) as store:
         store.open_study("s", scenario="integration", repeats=3, conditions={})
         store.open_lease(lease())
@@ -237,7 +237,7 @@ def test_a_lock_that_is_not_given_is_tried_again_and_told(store, url, impatient)
 
 @pytest.mark.parametrize("how", ["read", "write", "outbox"])
 @pytest.mark.parametrize("when", ["working", "looking whether it is there"])
-def test_a_signal_while_the_server_works_stops_us_and_is_no_refusal_of_the_store(store, how, when, monkeypatch):
+def test_a_signal_during_a_query_stops_us_and_is_not_a_store_error(store, how, when, monkeypatch):
     """The driver cannot tidy up while it waits for an answer; its complaint about that must not stand for the signal."""
     slow = "SELECT pg_sleep(3)"
     if when != "working":

@@ -58,7 +58,7 @@ def begin_launch(store, number, turn):
     return store.begin_launch("s")
 
 
-def test_no_two_sittings_have_the_same_number(place, at_once):
+def test_no_two_launches_have_the_same_number(place, at_once):
     assert sorted(at_once(place, begin_launch)) == list(range(PROCESSES * TURNS))
 
 

@@ -226,7 +226,7 @@ def test_a_key_is_created_without_its_line_end():
     assert script.body() == {"ssh_key": PUBLIC}
 
 
-def test_a_key_whose_creation_was_not_answered_is_looked_for_before_it_is_created_again():
+def test_a_key_creation_without_an_answer_is_checked_before_a_second_try():
     script = Script(httpx.ReadTimeout("late"), [KEY_ROW])
     assert client(script).create_ssh_key(PUBLIC).value.id == 5
     assert [request.method for request in script.requests] == ["POST", "GET"]

@@ -45,7 +45,7 @@ def raw_server(*replies):
         thread.join(5)
 
 
-def test_the_key_and_the_user_agent_travel_in_headers_and_paths_end_with_a_slash():
+def test_key_and_user_agent_travel_in_headers_and_paths_end_with_a_slash():
     script = Script(page())
     client(script).list_instances()
     (request,) = script.requests
@@ -90,7 +90,7 @@ def test_a_create_is_sent_once_whatever_happens(failure):
     assert len(script.requests) == 1
 
 
-def test_a_named_waiting_time_is_kept_and_lies_outside_of_sent_and_received():
+def test_a_retry_after_time_is_waited_before_the_request_is_sent():
     told = []
     script = Script(httpx.Response(429, headers={"Retry-After": "40"}), page())
     answer = client(script, HandClock(1000), observe=told.append).list_instances()
@@ -131,7 +131,7 @@ def test_a_usage_without_calls_has_no_percentiles():
     assert client(Script(page())).usage.summary()["latency_p95_s"] is None
 
 
-def test_a_connection_cut_in_the_middle_of_an_answer_is_unreachable_and_keeps_the_contract_id():
+def test_a_connection_cut_in_an_answer_is_an_error_that_has_the_contract():
     cut = b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"success": true, "new_contract": 900, "x'
     with raw_server(cut) as api, pytest.raises(ApiUnreachable) as caught:
         api.create_instance(7, REQUEST)

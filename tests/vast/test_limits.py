@@ -78,7 +78,7 @@ def test_without_a_named_time_the_rest_doubles_and_an_answer_ends_it(limiter):
     assert limiter.acquire(LIST) == pytest.approx(3)
 
 
-def test_a_refused_create_pays_its_penalty_and_no_rest_is_longer_than_a_minute(limiter):
+def test_a_refused_create_pays_a_penalty_and_no_rest_is_over_a_minute(limiter):
     limiter.refused(CREATE, 4.5)
     assert limiter.acquire(CREATE) == pytest.approx(12)
     limiter.refused(LIST, 86_400)
@@ -144,7 +144,7 @@ def test_a_caller_that_went_late_is_counted_from_when_it_went():
 
 
 @pytest.mark.timeout(30)
-def test_once_the_clock_is_stopping_nothing_is_rented_and_everything_is_still_destroyed():
+def test_a_stopping_clock_allows_no_create_but_every_destroy():
     clock = Clock(10)
     limiter = Limiter(clock)
     destroy = "DELETE /api/v0/instances/{id}/"

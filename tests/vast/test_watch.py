@@ -87,7 +87,7 @@ def test_polls_keep_the_documented_second_even_if_less_is_asked_for(watch_of):
     assert following.stats.polls <= 21
 
 
-def test_an_instance_that_is_not_listed_yet_is_a_sighting_without_an_instance(watch_of):
+def test_an_instance_that_is_not_listed_yet_gives_an_empty_sighting(watch_of):
     watch, _ = watch_of(page(), page(row("running")))
     with watch.follow(900) as following:
         following.wait_until(running, deadline=soon(), waited_for="running")
@@ -305,7 +305,7 @@ def test_threads_that_look_at_the_same_time_share_one_read():
     assert api.usage.requests <= 2
 
 
-def test_an_error_is_shared_by_those_who_looked_at_the_same_time_and_by_nobody_later():
+def test_an_error_is_shared_by_simultaneous_polls_but_not_by_later_ones():
     watch, script = watching((503, "x"), page(row("running")))
     early = CLOCK.now()
     for _ in range(2):

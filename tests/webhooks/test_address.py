@@ -116,7 +116,7 @@ def config(url, *, allow_private=False):
     return WebhookConfig(1, url, SECRET, (), allow_private, "")
 
 
-def test_a_name_that_led_outside_when_it_was_added_may_not_lead_inside_later(monkeypatch):
+def test_a_name_that_was_public_when_added_may_not_become_private_later(monkeypatch):
     with receiving() as receiver:
         url = receiver.url.replace("http://127.0.0.1", "https://receiver.test")
         leading_to(monkeypatch, "93.184.216.34")
@@ -167,7 +167,7 @@ def certificate(folder):
     return path
 
 
-def test_the_certificate_is_that_of_the_name_though_the_connection_is_to_an_address(tmp_path, monkeypatch):
+def test_the_certificate_is_checked_against_the_name_not_the_address(tmp_path, monkeypatch):
     path = certificate(tmp_path)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(path)

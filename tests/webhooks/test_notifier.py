@@ -100,7 +100,7 @@ def test_a_run_that_fails_is_told_with_its_cause(tmp_path, told):
     assert data["useful_s"] is None
 
 
-def test_a_run_ends_while_its_receiver_still_hangs_and_what_was_not_taken_is_tried_by_the_next_bench(tmp_path, told, place):
+def test_a_hanging_receiver_does_not_delay_a_run_and_is_tried_again_later(tmp_path, told, place):
     with receiving(500, hold=True) as receiver:
         told(receiver.url)
         with on_the_emulator(tmp_path) as opened:

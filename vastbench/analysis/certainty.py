@@ -1,4 +1,4 @@
-"""How sure the figures that matter most are: quantiles of all attempted runs, what never ended, and what repeats are worth."""
+"""How sure the figures that matter most are: quantiles of all attempted runs, what never ended, and the effective n."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> p
 
     Columns: ``n`` attempted runs that reached it, ``ended`` of them with success; ``never_rate`` of the others, with its exact
     interval; ``median_s`` and ``p90_s`` of all n, those that were cut off or failed included, with their 95 % intervals
-    (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, for which repeats on a machine count for what they are
-    worth): missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
+    (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, which uses the effective n where machines repeat):
+    missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
     ``bounds_s``, the median width of what is known of one run; ``unnamed``, how many of those that ended name no machine;
     ``machines``, ``largest_share``, ``icc``, ``design_effect`` and ``effective_n`` of those that ended
     (:class:`~vastbench.analysis.survival.clusters.Design`); ``method``, that of the median. Seconds; rates and shares 0–1.

@@ -3,7 +3,7 @@
 The effect is the ratio of the medians, B ÷ A, over all attempted runs that reached a phase: those that failed or were cut off
 count as longer, see :func:`~vastbench.analysis.durations.durations`. Its interval is put together from those of the two medians
 on the logarithm (the method of variance estimates recovery, Zou and Donner 2008; for medians as Price and Bonett 2002), which
-count repeats on a machine for what they are worth, and vary together where machines are in both groups.
+use the effective n where machines repeat, and vary together where machines are in both groups.
 
 A verdict needs an interval. *Equivalent*: the interval at 1 − 2α lies within the margin (two one-sided tests, Schuirmann 1987).
 *Slower* and *faster*: the interval at 1 − α lies on one side of 1, and the test's p-value, adjusted for the number of phases by
@@ -169,8 +169,8 @@ def effects(
 def success(a: pd.DataFrame, b: pd.DataFrame, confidence: float = CONFIDENCE) -> Success:
     """How much more often the attempted runs of the tidy frame ``b`` passed than those of ``a``.
 
-    The interval is the hybrid score interval (Newcombe 1998, method 10). Runs on one machine count for as many as they are
-    worth (:func:`~vastbench.analysis.survival.clusters.effective_n`); NaN where a group has a single machine with several runs.
+    The interval is the hybrid score interval (Newcombe 1998, method 10). Where machines repeat it uses the effective n
+    (:func:`~vastbench.analysis.survival.clusters.effective_n`); NaN where a group has a single machine with several runs.
     """
     parts = [_passed(frame, confidence) for frame in (a, b)]
     (passed_a, n_a, rate_a, low_a, high_a), (passed_b, n_b, rate_b, low_b, high_b) = parts
@@ -321,9 +321,9 @@ def _passed(phases: pd.DataFrame, confidence: float) -> tuple[int, int, float, f
     n, hits = len(good), int(good.sum())
     if not n:
         return 0, 0, math.nan, math.nan, math.nan
-    rate, worth = hits / n, effective_n(good, runs["machine"].to_numpy(dtype=float, na_value=np.nan), confidence).n
-    if not worth:
+    rate, size = hits / n, effective_n(good, runs["machine"].to_numpy(dtype=float, na_value=np.nan), confidence).n
+    if not size:
         return hits, n, rate, math.nan, math.nan
     z = float(norm.ppf((1 + confidence) / 2))
-    middle, half = rate + z * z / (2 * worth), z * math.sqrt(rate * (1 - rate) / worth + z * z / (4 * worth * worth))
-    return hits, n, rate, max(0.0, (middle - half) / (1 + z * z / worth)), min(1.0, (middle + half) / (1 + z * z / worth))
+    middle, half = rate + z * z / (2 * size), z * math.sqrt(rate * (1 - rate) / size + z * z / (4 * size * size))
+    return hits, n, rate, max(0.0, (middle - half) / (1 + z * z / size)), min(1.0, (middle + half) / (1 + z * z / size))

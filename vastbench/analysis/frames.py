@@ -72,7 +72,7 @@ RUN_COLUMNS = {
     "cost_usd": Column("float64", "the known meters together"),
     "naive_usd": Column("float64", "wall clock × hourly price, as is commonly reported"),
     "scale": Column("float64", "emulated seconds per real second; 1 for real time"),
-    "poll_period_s": Column("float64", "seconds between two looks at the status"),
+    "poll_period_s": Column("float64", "seconds between two polls of the status"),
     "client_version": Column("str", "the vastbench that measured; missing for imported runs"),
 }
 

@@ -1,4 +1,4 @@
-"""What a poller would have reported that takes the look at which it saw an event for the event itself."""
+"""What pollers would have reported that take the poll at which they saw an event for the event itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PERIODS_S = (2.0, 10.0)
-"""Seconds between two looks of pollers that are common."""
+"""Common seconds between two polls."""
 
 
 def known_durations(phases: pd.DataFrame, phase: str) -> tuple[np.ndarray, np.ndarray]:
@@ -24,9 +24,9 @@ def known_durations(phases: pd.DataFrame, phase: str) -> tuple[np.ndarray, np.nd
 
 
 def naive_readings(lower: np.ndarray, upper: np.ndarray, period_s: float, *, seed: int = 1) -> np.ndarray:
-    """Simulated readings, in seconds: what a look every ``period_s`` would have made of durations in (``lower``, ``upper``].
+    """Simulated readings, in seconds: what a poll every ``period_s`` would have made of durations in (``lower``, ``upper``].
 
-    Each duration is drawn evenly from its bounds, and read at the first look at or after its end; the first look falls on a
+    Each duration is drawn evenly from its bounds, and read at the first poll at or after its end; the first poll falls on a
     random part of the period. A reading is therefore half a period too long on average. All draws follow from ``seed``.
     Raises ValueError for a period that is not above 0.
     """

@@ -33,7 +33,7 @@ MOST = 5_000
 """No plan is made for more runs."""
 
 CALLS = 8
-"""Requests of one run besides the looks while it boots: two for the key, search, create, destroy, two to confirm it, and the
+"""Requests of one run besides the polls while it boots: two for the key, search, create, destroy, two to confirm it, and the
 key's removal. Counted on the emulator: 7.5 with a few runs that had to choose again."""
 
 
@@ -42,7 +42,7 @@ class Need:
     """What a study needs until it knows enough: in half of the drawn campaigns, and (``_high``) in nine of ten.
 
     ``runs``, real ``minutes``, ``requests`` to the marketplace, and dollars ``usd``. None where it takes more than 5,000 runs,
-    and for dollars also where no run has a cost, for requests where no run knows how often it looked.
+    and for dollars also where no run has a cost, for requests where no run knows how often it polled.
     """
 
     runs: int | None
@@ -165,7 +165,7 @@ def plan(
 def _why_not(seen: Durations, quantity: str, quantile: float, floor: float, width: float) -> str:
     never = 1 - seen.ended.mean()
     if math.isinf(floor):
-        return f"{never:.1%} of the runs did not end {quantity}, so that its {quantile:g}-quantile is above what was waited"
+        return f"{never:.1%} of the runs never finished {quantity}, so that its {quantile:g}-quantile is above what was waited"
     if floor >= width:
         return f"the bounds of the polls alone leave {floor:.1%}, however many runs are made"
     return ""
@@ -182,15 +182,15 @@ def _of_a_run(phases: pd.DataFrame, workers: int, usd_per_hour: float | None) ->
     waiting = float(waits["seconds"].fillna(waits["lower_s"]).sum()) / len(runs)
     period = float(runs["poll_period_s"].mean())
     widths = (waits["end_upper_s"] - waits["end_lower_s"]).dropna()
-    # The bounds of a look hold the pause and two answers, from one look to the next it is the pause and one.
+    # The bounds of a poll hold the pause and two answers, from one poll to the next it is the pause and one.
     between = (period + max(period, float(widths.median()))) / 2 if len(widths) else period
-    # One stream of looks serves all workers: it rests while none of them waits.
+    # One stream of polls serves all workers: it rests while none of them waits.
     busy = 1 - (1 - min(1.0, waiting / seconds)) ** workers
     return seconds, usd, CALLS + seconds / workers * busy / between
 
 
 def _with_repeats(runs: int | None, machines: int, icc: float, confidence: float) -> int | None:
-    """How many runs on ``machines`` are worth ``runs`` independent ones (see :func:`~vastbench.analysis.stopping.worth`).
+    """How many runs on ``machines`` have an effective n of ``runs`` (see :func:`~vastbench.analysis.stopping.effective_n_at`).
 
     n ÷ (1 + (n ÷ machines − 1) × icc) × (t(∞) ÷ t(machines − 1))² = ``runs``, solved for n; as many on each machine.
     """

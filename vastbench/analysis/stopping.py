@@ -7,7 +7,7 @@ reaches 1/α with a probability of at most α (Ville's inequality; Robbins, Ann.
 it is below 1/α, read as ranks of the ordered sample, are the interval (Howard & Ramdas, Bernoulli 28, 2022, 1704). It holds for
 every distribution, also with ties.
 
-Runs on one machine are not independent, and no such guarantee exists for them: they enter with as many runs as they are worth,
+Runs on one machine are not independent, and no such guarantee exists for them: they enter with their effective n,
 as in every interval of vastbench. ``benchmarks/coverage.py`` counts how often that errs.
 """
 
@@ -58,24 +58,24 @@ def quantile_sequence(
     import numpy as np
 
     lower, upper = check(lower, upper)
-    few, many = ranks(len(upper), p, confidence, worth(upper, machine, p, confidence))
+    few, many = ranks(len(upper), p, confidence, effective_n_at(upper, machine, p, confidence))
     low, high = np.sort(lower), np.sort(upper)
     return (float(low[few - 1]) if few else -math.inf, float(high[many]) if many < high.size else math.inf)
 
 
 @lru_cache(maxsize=16_384)
-def ranks(n: int, p: float, confidence: float = CONFIDENCE, worth: float | None = None) -> tuple[int, int]:
+def ranks(n: int, p: float, confidence: float = CONFIDENCE, effective: float | None = None) -> tuple[int, int]:
     """The least and the greatest number of ``n`` values at or below the ``p``-quantile that the sequence allows.
 
-    They are ``worth`` as many independent values, which need not be a whole number; as many as they are, if unset. Raises
-    ValueError when ``p`` or ``confidence`` is not between 0 and 1.
+    ``effective``: their effective n, which need not be a whole number; ``n`` if unset. Raises ValueError when ``p`` or
+    ``confidence`` is not between 0 and 1.
     """
     if not (0 < p < 1 and 0 < confidence < 1):
         raise ValueError(f"not between 0 and 1: p = {p}, confidence = {confidence}")
     import numpy as np
     from scipy.special import betaln
 
-    size = n if worth is None else worth
+    size = n if effective is None else effective
     below = np.linspace(0, size, n + 1)
     a, b = MIXING * p, MIXING * (1 - p)
     mixture = betaln(a + below, b + size - below) - betaln(a, b)
@@ -83,7 +83,7 @@ def ranks(n: int, p: float, confidence: float = CONFIDENCE, worth: float | None 
     return int(allowed[0]), int(allowed[-1])
 
 
-def worth(upper: np.ndarray, machine: np.ndarray | None, p: float, confidence: float = CONFIDENCE) -> float:
+def effective_n_at(upper: np.ndarray, machine: np.ndarray | None, p: float, confidence: float = CONFIDENCE) -> float:
     """How many independent runs tell as much of the ``p``-quantile as these, of which several may be of one machine.
 
     The :func:`~vastbench.analysis.survival.clusters.effective_n` of the share that ended by the sample's quantile.

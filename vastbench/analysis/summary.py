@@ -88,13 +88,13 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     when half of the tries or more did not end.
 
     Columns, in seconds: ``median_s`` and ``p90_s`` of what the user waited, with their 95 % intervals ``median_low_s`` to
-    ``median_high_s`` (missing where the tries are worth fewer than 6 independent ones) and ``p90_low_s`` to ``p90_high_s``
+    ``median_high_s`` (missing where the effective n is below 6) and ``p90_low_s`` to ``p90_high_s``
     (with ``p90_s`` missing below 36 of them); an upper end is infinite when so many did not end that nothing bounds it.
     ``true_median_low_s`` to ``true_median_high_s`` is the 95 % interval of the median of the duration itself, without what
     polling adds to it: see :func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, for the other intervals too. Of
     those that ended: ``mean_s``, ``min_s``, ``max_s`` and ``bounds_s``, the median width of what is known of one duration:
     ``upper_s`` − ``lower_s``; ``machines``, how many machines they came from, and ``effective_n``, how many independent tries
-    they are worth (:func:`~vastbench.analysis.survival.clusters.design`). ``method`` is how the true median was found.
+    would say as much (:func:`~vastbench.analysis.survival.clusters.design`). ``method`` is how the true median was found.
     """
     import pandas as pd
 

@@ -32,7 +32,7 @@ def until_useful(phases: pd.DataFrame) -> pd.DataFrame:
     waited. Earlier tries of a run count, since the user waited for them. Columns: ``median_s``, of when the user knew it, with
     its 95 % interval ``median_low_s`` to ``median_high_s`` (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`):
     missing when less than half of the runs passed, and the interval below n = 6; ``earliest_median_s``, of the earliest
-    instants that the looks of the same runs allow; ``bounds_s``, of those that passed the median width between the two. All NaN
+    instants that the polls of the same runs allow; ``bounds_s``, of those that passed the median width between the two. All NaN
     for no run.
     """
     import numpy as np

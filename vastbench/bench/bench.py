@@ -76,7 +76,7 @@ class Bench:
 
         Raises BudgetRefused for a live bench without a budget and for one that is not positive, NotFound for a profile that is
         not there, SettingsError for other unusable settings, StoreError for a place that no store can have, UsageError for a
-        study's name or a number that is none.
+        study's name or a number that is invalid.
         """
         from vastbench.emulator.profile import load
 
@@ -172,7 +172,7 @@ class Bench:
             for lease in list(self._provisioner.account.held):
                 stack.callback(lease.close)
         if self._leaked and (isinstance(error, (Interrupted, KeyboardInterrupt)) or (self.live and error is None)):
-            raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` looks again, and closes it.") from error
+            raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` checks again, and closes it.") from error
 
     def _name_what_is_open(self) -> None:
         mine = self._owner["id"]

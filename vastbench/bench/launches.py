@@ -30,7 +30,7 @@ def launch_seed(seed: int | None, number: int) -> int | None:
 def record_killed_runs(store: Store, study: Study) -> list[Run]:
     """Store the announced runs whose process has ended as killed: censored, without phases and without a total.
 
-    Runs of living processes are left alone, and those of which nobody can tell. Returns what was stored.
+    Runs of processes that live, or may live, are left alone. Returns what was stored.
     """
     beats, now = store.beats(), datetime.now(UTC)
     dead = [one for one in store.unfinished(study.name) if state_of(one.owner, beats, now) is State.ENDED]

@@ -104,7 +104,7 @@ def naive_beside_honest(
 
     ``phases`` is the tidy frame. The blue area lies between the share of runs whose upper bound, and of those whose lower
     bound, is past: the truth is inside. The lines are simulated from the same bounds
-    (:func:`~vastbench.analysis.naive.naive_readings`, by ``seed``): readings at the first look after the end, ``periods_s``
+    (:func:`~vastbench.analysis.naive.naive_readings`, by ``seed``): readings at the first poll after the end, ``periods_s``
     apart. Only tries that ended are drawn, as such a poller reports no others.
     """
     import numpy as np

@@ -1,4 +1,4 @@
-"""One run's looks at the marketplace, and the bounds that they gave its moments."""
+"""One run's polls of the marketplace, and the bounds that they gave its moments."""
 
 from __future__ import annotations
 
@@ -23,66 +23,66 @@ MOMENTS = (
     ("a command ran", PhaseName.WAIT_SSH),
     ("gone", PhaseName.CONFIRM),
 )
-"""What is looked for, and the phase that ends with it."""
+"""What is waited for, and the phase that ends with it."""
 READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
 ANSWERS = ((style.PALE, ""), (style.PURPLE, "////"), (style.BLUE, ""), (style.ORANGE, "...."))
 """Colour and hatch of the answers, in the order in which they first came; more share the last."""
 SHORT = 0.11
 """Under an answer that lasted for less than this part of the axis there is no room for its name."""
-MANY_LOOKS = 40
+MANY_POLLS = 40
 
 
-class Looks(NamedTuple):
-    """Looks one after another with the same answer ``status`` (None: no status yet), and when each was answered, in seconds."""
+class Spell(NamedTuple):
+    """Polls one after another with the same answer ``status`` (None: no status yet), and when each was answered, in seconds."""
 
     status: str | None
     at: tuple[float, ...]
 
 
 def poll_timeline(run: Run, ax: Axes | None = None) -> Axes:
-    """The looks at the status of a run, what they answered, and below each moment within the bounds that they gave.
+    """The polls of a run's status, what they answered, and below each moment within the bounds that they gave.
 
-    A tick is a look; of a spell of equal answers a record keeps the first, the last and their number, and those between are
+    A tick is a poll; of a spell of equal answers a record keeps the first, the last and their number, and those between are
     drawn evenly spaced. A bar spans the bounds of a moment, the point at its end is what was read; a diamond is a moment by the
     instance's own clock, where that was read and can be trusted. All in clock seconds since the run's start.
     """
     title = f"Run {style.plain(run.id)}: what was asked, and what that proves"
-    looks, moments = list(_looks(run)), _moments(run)
-    if not looks and not moments:
-        return style.nothing(ax, f"{title} (n = 1 run)", "The run has no look at its status and no moment.")
-    asked = sum(len(look.at) for look in looks)
+    spells, moments = list(_spells(run)), _moments(run)
+    if not spells and not moments:
+        return style.nothing(ax, f"{title} (n = 1 run)", "The run has no poll of its status and no moment.")
+    asked = sum(len(spell.at) for spell in spells)
     period = run.instrument.get("poll_period_s")
-    every = f", {style.number(period)} s apart" if looks and period else ""
+    every = f", {style.number(period)} s apart" if spells and period else ""
     ax = style.axes(ax, 1.5 + 0.3 * len(moments))
-    end = max([moment.upper for _, moment in moments] + [look.at[-1] for look in looks])
-    _draw_looks(ax, looks, end)
+    end = max([moment.upper for _, moment in moments] + [spell.at[-1] for spell in spells])
+    _draw_spells(ax, spells, end)
     for row, (_, moment) in enumerate(moments, 1):
         _draw_moment(ax, row, moment)
-    style.rows(ax, ["looks at the status", *(name for name, _ in moments)])
+    style.rows(ax, ["polls of the status", *(name for name, _ in moments)])
     ax.set_xlim(0, end * 1.06)
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     unit = "emulated seconds" if run.source == "emulator" else "seconds"
-    marks = ["ticks: looks"] if looks else []
+    marks = ["ticks: polls"] if spells else []
     marks.append("bar: bounds of a moment, ● as it was read")
     if any(moment.source == "guest" for _, moment in moments):
         marks.append("◆ by the instance's own clock")
     return style.finish(
         ax,
-        f"{title}\nn = {style.counted(asked, 'look')} at the status of 1 run{every}",
+        f"{title}\nn = {style.counted(asked, 'poll')} of the status of 1 run{every}",
         x=f"{unit} since the start; {', '.join(marks)}",
     )
 
 
-def _looks(run: Run) -> Iterator[Looks]:
-    """The looks at the status that the run's record holds: the client's own, or an imported log of answers."""
+def _spells(run: Run) -> Iterator[Spell]:
+    """The polls of the status that the run's record holds: the client's own, or an imported log of answers."""
     import numpy as np
 
     for spell in run.instrument.get("sightings") or []:
-        yield Looks(spell["status"], tuple(np.linspace(spell["first"][1], spell["last"][1], spell["polls"])))
+        yield Spell(spell["status"], tuple(np.linspace(spell["first"][1], spell["last"][1], spell["polls"])))
     log, wait = run.instrument.get("poll_log"), run.phase(PhaseName.WAIT_RUNNING)
     if log and wait:
         for status, answers in groupby(log["answers"], key=itemgetter(1)):
-            yield Looks(status, tuple(wait.start.upper + elapsed for elapsed, _ in answers))
+            yield Spell(status, tuple(wait.start.upper + elapsed for elapsed, _ in answers))
 
 
 def _moments(run: Run) -> list[tuple[str, Moment]]:
@@ -98,17 +98,17 @@ def _moment(readings: dict[str, Any]) -> Moment:
     return Moment(no_sent, no_received, yes_sent, yes_received, "guest")
 
 
-def _draw_looks(ax: Axes, looks: list[Looks], end: float) -> None:
-    """A band per spell of equal answers with a tick per look, and what was answered under it where there is room."""
+def _draw_spells(ax: Axes, spells: list[Spell], end: float) -> None:
+    """A band per spell of equal answers with a tick per poll, and what was answered under it where there is room."""
     known: dict[str | None, tuple[str, str]] = {}
-    for look in looks:
-        known.setdefault(look.status, ANSWERS[min(len(known), len(ANSWERS) - 1)])
-        face, hatch = known[look.status]
-        begun, ended = look.at[0], look.at[-1]
+    for spell in spells:
+        known.setdefault(spell.status, ANSWERS[min(len(known), len(ANSWERS) - 1)])
+        face, hatch = known[spell.status]
+        begun, ended = spell.at[0], spell.at[-1]
         ax.barh(0, ended - begun, left=begun, height=0.3, color=face, hatch=hatch, edgecolor=style.WHITE, linewidth=0)
-        ax.plot(look.at, [0] * len(look.at), "|", ms=12, mew=1.0 if len(look.at) < MANY_LOOKS else 0.5, color=style.BLACK)
-        name = f"{style.plain(look.status or 'no status', 12)} ({len(look.at):,})"
-        if look is looks[-1] and ended - begun < SHORT * end:
+        ax.plot(spell.at, [0] * len(spell.at), "|", ms=12, mew=1.0 if len(spell.at) < MANY_POLLS else 0.5, color=style.BLACK)
+        name = f"{style.plain(spell.status or 'no status', 12)} ({len(spell.at):,})"
+        if spell is spells[-1] and ended - begun < SHORT * end:
             ax.annotate(name, (ended, 0), xytext=(4, 0), textcoords="offset points", va="center", fontsize=style.TEXT_PT)
         elif ended - begun > SHORT * end:
             ax.text((begun + ended) / 2, 0.4, name, ha="center", va="top", fontsize=style.TEXT_PT)

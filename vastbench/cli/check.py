@@ -1,4 +1,4 @@
-"""The command that looks at timings, ours or anybody's, for what their measurement put into them."""
+"""The command that checks any timings for artefacts of their measurement."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def prices(
     file: Annotated[Optional[Path], typer.Option("--file", help="Another table of the same columns.")] = None,  # noqa: UP045
     as_json: JsonOption = False,
 ) -> None:
-    """List the dated prices of GPU providers that come with vastbench, cheapest GPU first; this asks nobody."""
+    """List the dated prices of GPU providers that come with vastbench, cheapest GPU first; needs no network."""
     from datetime import UTC, datetime
 
     from vastbench.errors import NotFound

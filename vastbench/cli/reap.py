@@ -22,7 +22,7 @@ def reap(
     live: Annotated[bool, typer.Option("--live", help="On the marketplace at VAST_URL.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be closed.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before destroying.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until stopped; needs --yes.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat it until stopped; needs --yes.")] = False,
     every: Annotated[float, typer.Option("--every", min=1, metavar="SECONDS", help="With --watch: how often.")] = 60.0,
     api_key_file: KeyFile = None,
     store: StoreOption = None,
@@ -113,7 +113,7 @@ def _agree(to_close: list[Finding]) -> bool:
         price = "" if one.usd_per_hour is None else f", ${one.usd_per_hour:.4f}/h"
         print(f"  {clean(one.label)}: instance {one.instance_id or 'unknown'}{price}: {clean(one.why)}", file=sys.stderr)
     if not sys.stdin.isatty():
-        raise UsageError("Nobody can be asked: standard input is no terminal.", hint="Add --yes for unattended use.")
+        raise UsageError("Cannot ask: standard input is not a terminal.", hint="Add --yes for unattended use.")
     return typer.confirm("Destroy?", err=True, default=True)
 
 
@@ -129,11 +129,11 @@ def _say_what_needs_live(store: Store, as_json: bool) -> None:
 
     still = store.leases(open_only=True)
     if as_json:
-        why = "whether it is needed is only looked for with --live"
+        why = "only --live checks whether it is needed"
         _show([Finding(row.label, row.instance_id, "left", why, row.usd_per_hour) for row in still], as_json)
     elif still:
         places = ", ".join(sorted({row.url for row in still}))
-        print(f"Open: {counted(len(still), 'lease')} on {places}. To look there: vastbench reap --live")
+        print(f"Open: {counted(len(still), 'lease')} on {places}. To check there: vastbench reap --live")
     else:
         print("No lease is open.")
 

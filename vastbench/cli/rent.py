@@ -207,6 +207,6 @@ def _agree(bench: Bench, scenario: Scenario, conditions: Conditions, *, ask: boo
     if not ask:
         return
     if not sys.stdin.isatty():
-        raise BudgetRefused("Nobody can be asked: standard input is no terminal.", hint="Add --yes for unattended use.")
+        raise BudgetRefused("Cannot ask: standard input is not a terminal.", hint="Add --yes for unattended use.")
     if not typer.confirm("Rent it?", err=True):
         raise BudgetRefused("Not rented: the answer was no.")

@@ -185,7 +185,7 @@ def _rows(place: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
     except OSError as error:
         raise SettingsError(f"{str(place)!r} cannot be read: {error.strerror}.", hint="Name a CSV file.") from None
     except UnicodeDecodeError:
-        raise SettingsError(f"{str(place)!r} is no UTF-8 text.", hint="Save it as CSV in UTF-8.") from None
+        raise SettingsError(f"{str(place)!r} is not UTF-8 text.", hint="Save it as CSV in UTF-8.") from None
     reader = csv.reader(text.splitlines(keepends=True), strict=True)
     try:
         head = next(reader, [])

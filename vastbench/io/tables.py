@@ -242,6 +242,6 @@ def _from_parquet(path: Path) -> pd.DataFrame:
         frame = table.replace_schema_metadata(None).to_pandas()
     except (pa.ArrowException, ValueError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise SchemaError(f"{str(path)!r} is no table of runs: {reason}.", hint="Export it again with vastbench.") from None
+        raise SchemaError(f"{str(path)!r} is not a table of runs: {reason}.", hint="Export it again with vastbench.") from None
     frame = _naming(path, lambda: conformed(frame))
     return pool(frame) if POOLED_KEY in (table.schema.metadata or {}) else frame

@@ -8,8 +8,8 @@ The table's columns are :data:`~vastbench.analysis.artefacts.rule.COLUMNS`. What
   vastbench's own records;
 * vastbench's own Parquet files.
 
-A missing value is an empty cell, null, NaN or a word such as n/a. Anything else that is no number, or one that nobody can
-have measured (infinity, 1e308), is refused by name.
+A missing value is an empty cell, null, NaN or a word such as n/a. Anything else that is not a number, and an impossible
+number (infinity, 1e308), is refused by name.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def read(place: str | Path) -> pd.DataFrame:
     """The timings in a file, or in a data set that comes with vastbench, as a long table.
 
     Raises NotFound where there is no such file, SettingsError for a file that is too large, cannot be read or holds no timings;
-    the message names the file, and the line and column of a value that is no number.
+    the message names the file, and the line and column of a value that is not a number.
     """
     shown_as_text()
     path = _found(Path(place))
@@ -139,7 +139,7 @@ def _found(path: Path) -> Path:
         if known.is_file():
             return known
     if path.exists():
-        raise _refused(path, "is no file", "Name a file of timings.")
+        raise _refused(path, "is not a file", "Name a file of timings.")
     raise NotFound(
         f"There is no {str(path)!r}.", hint="Give a CSV, JSON or Parquet file, a stored run, or a data set in data/."
     )
@@ -166,7 +166,7 @@ def _from_csv(path: Path, content: bytes) -> pd.DataFrame:
         parsing = reader.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         table = reader.read_csv(pa.BufferReader(content), parse_options=parsing, convert_options=as_text)
     except (pa.ArrowException, csv.Error, UnicodeDecodeError) as error:
-        raise _refused(path, f"is no readable CSV: {str(error).splitlines()[0][:200]}", "Check the file.") from None
+        raise _refused(path, f"is not a readable CSV: {str(error).splitlines()[0][:200]}", "Check the file.") from None
     if twice := [name for name in table.column_names if table.column_names.count(name) > 1]:
         raise _refused(path, f"has the column {twice[0]!r} {table.column_names.count(twice[0])} times", "Name each once.")
     return long_table(path, table.to_pandas().astype(object), "line", 2)
@@ -249,7 +249,7 @@ def long_table(place: Path, frame: pd.DataFrame, unit: str, first: int) -> pd.Da
     """The long table of a long or wide one whose cells are text or JSON values.
 
     ``unit`` and ``first`` name a row in messages: ``line`` 2 is the first row of a CSV file. ``attrs["ignored"]`` of the result
-    lists the columns that nobody reads. Raises SettingsError, naming ``place``, when there are no timings or a value is none.
+    lists the unused columns. Raises SettingsError, naming ``place``, without timings and for a value that is not a number.
     """
     names = {column: str(column).strip().lower().replace(" ", "_").replace("-", "_") for column in frame.columns}
     known = {column: target for column, name in names.items() for target, alike in ALIASES.items() if name in alike}
@@ -343,7 +343,7 @@ def _duration(column: Any) -> tuple[str, float] | None:
 
 
 class _Numbers:
-    """Reads a column of numbers, or says in which line of which file one is none."""
+    """Reads a column of numbers, or names the file and line of a value that is not a number."""
 
     def __init__(self, place: Path, unit: str, first: int) -> None:
         self.place, self.unit, self.first = place, unit, first
@@ -353,7 +353,7 @@ class _Numbers:
         import pandas as pd
 
         missing = column.map(_missing)
-        # An integer that no float can hold raises as such; as a text it is only no number.
+        # An integer that no float can hold raises as such; as a text it is merely not a number.
         cells = column.map(lambda value: str(value) if type(value) is int else value)
         numbers = pd.to_numeric(cells.where(~missing), errors="coerce").astype("float64")
         numbers *= factor
@@ -362,6 +362,6 @@ class _Numbers:
             row = int(np.flatnonzero(wrong.to_numpy())[0])
             shown = str(column.iloc[row])[:40]
             where = f"in the column {name!r}, {self.unit} {self.first + row}"
-            reason = f"has {shown!r} {where}, which is no finite number, or beyond {LARGEST:g}"
+            reason = f"has {shown!r} {where}, not a finite number of at most {LARGEST:g}"
             raise _refused(self.place, reason, "Leave a missing value empty.")
         return numbers

@@ -83,7 +83,7 @@ def cost_of(used: Usage, rates: Rates) -> Cost:
 
     A meter whose price or moments are missing is None. The GPU meter's bounds follow from the bounds of ``running`` and
     ``destroyed``; its point value takes the readings that the user saw, so that it is 0 for an instance that was never seen
-    running, with the time since the last look as its upper bound.
+    running, with the time since the last poll as its upper bound.
 
     >>> cost_of(Usage(total_s=100.0), Rates(usd_per_hour=0.36)).naive_usd
     0.01

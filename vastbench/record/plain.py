@@ -1,4 +1,4 @@
-"""JSON that every reader takes: what is missing, or is no finite number, is null; it is written here and nowhere else."""
+"""JSON that every reader takes: what is missing or not finite is null; it is written here and nowhere else."""
 
 import json
 import math

@@ -112,7 +112,7 @@ class Study(Shown):
 
 
 def require_passed(runs: Sequence[Run]) -> None:
-    """Raise StudyFailed when none of ``runs`` passed, as there is nothing then that figures could rest on.
+    """Raise StudyFailed when none of ``runs`` passed, as no figure could rest on them.
 
     It says how they ended, why, and what to do next.
     """

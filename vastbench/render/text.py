@@ -124,14 +124,14 @@ def study_text(study: Study) -> str:
 def stopping_text(study: Study) -> str:
     """What a study's stopping rule looked at, what it found, and what ended the study; empty for a study without one."""
     from vastbench.analysis.frames import phases_table
-    from vastbench.analysis.stopping import interval, observations, relative_width, worth
+    from vastbench.analysis.stopping import effective_n_at, interval, observations, relative_width
 
     rule = study.stopping
     if rule is None:
         return ""
     seen = observations(phases_table(study.made), rule.quantity)
     low, high = interval(rule, seen)
-    independent = worth(seen.upper, seen.machine, rule.quantile, rule.confidence)
+    independent = effective_n_at(seen.upper, seen.machine, rule.quantile, rule.confidence)
     counted = f"{len(seen)} runs" + (f" (effective n {independent:.0f})" if independent < len(seen) else "")
     width = relative_width(low, high)
     found = f"has no interval yet, from {counted}"

@@ -35,7 +35,7 @@ from vastbench.vast.watch import SHORTEST_PERIOD_S, Watch
 log = logging.getLogger(__name__)
 
 LISTED_WITHIN_S = 60.0
-"""Clock seconds that the list may lag behind a create: so long the label of one that named no instance is looked for."""
+"""Clock seconds for which a create's label is searched when its answer named no instance: the list may lag behind."""
 
 NOT_CREATED: dict[str, frozenset[int]] = {
     # documented for PUT /asks/{id}/ (API reference of the marketplace)
@@ -61,7 +61,7 @@ CONFIRM_DEADLINE_S = 180.0
 """How long closing a lease may take before it is reported as leaked or unknown."""
 
 REST_S, LONGEST_REST_S = 2.0, 10.0
-"""Clock seconds to wait after an answer that could not be read, and between two looks for a label: first, and at most."""
+"""Clock seconds to wait after an answer that could not be read, and between two polls for a label: first, and at most."""
 
 CLOCKS_APART_S = 300.0
 """Real seconds by which our clock and the marketplace's may differ."""
@@ -242,7 +242,7 @@ class Lease:
         try:
             return self.account.api.get_instance(instance_id).value
         except ApiError as error:
-            raise self._not_closed(f"nobody can tell whether instance {instance_id} is ours: {error}") from error
+            raise self._not_closed(f"it is unknown whether instance {instance_id} is ours: {error}") from error
 
     def _be(self, instance_id: int) -> None:
         """Take ``instance_id`` for ours, because it is proven to be."""
@@ -273,11 +273,11 @@ class Lease:
         """Wait until every page of the list lacks the instance and GET by id says null."""
         deadline = self.account.clock.now() + CONFIRM_DEADLINE_S
         last_no, repeated, verdict, evidence = since, self.account.clock.now(), "unknown", "no readable answer"
-        look_at = since
+        poll_at = since
         while True:
             try:
-                pages = self.account.watch.poll(look_at)
-                look_at = pages[0].sent + SHORTEST_PERIOD_S
+                pages = self.account.watch.poll(poll_at)
+                poll_at = pages[0].sent + SHORTEST_PERIOD_S
                 seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
                 if not seen:
                     by_id = self.account.api.get_instance(self.instance_id)
@@ -293,7 +293,7 @@ class Lease:
                 else:
                     last_no, verdict, evidence = seen[0][0], "unknown", _denied(listed[0])
             except ApiError as error:
-                look_at = self.account.clock.now() + REST_S
+                poll_at = self.account.clock.now() + REST_S
                 verdict, evidence = "unknown", str(error)
             if self.account.clock.now() > deadline:
                 _note(self.account.journal, self.label, verdict=verdict, note=evidence)
@@ -304,7 +304,7 @@ class Lease:
             if self.account.clock.now() - repeated > REPEAT_DESTROY_S:
                 repeated = self.account.clock.now()
                 self._destroy()
-            self.account.clock.sleep(look_at - self.account.clock.now())
+            self.account.clock.sleep(poll_at - self.account.clock.now())
 
 
 @contextmanager

@@ -56,7 +56,7 @@ LONGEST_REST_S = 60.0
 PLACE_REST_S = 5.0
 """Clock seconds between two tries to open a lease while as many as allowed are open."""
 
-GONE_LOOKS, GONE_REST_S = 3, 3.0
+GONE_POLLS, GONE_REST_S = 3, 3.0
 """How often an instance whose SSH failed is asked about, and the clock seconds in between."""
 
 PRICE_SLACK = 1.001
@@ -68,9 +68,9 @@ class Rental:
     """One machine that a run wants, and everything that was seen of it on the way: what a failed run still shows.
 
     ``recorder``: of this machine's phases. ``run_id``, ``conditions``: the run's. ``work_s``: clock seconds that the scenario
-    may work on it. ``key``: lets us in. ``taken``: the ids of the machines that the run chose, each with whom it was for; no
-    two of a run are the same.
-    ``cancelled``: once set, nothing more is created for it. ``unclear``: a create may have made an instance that nobody found.
+    may work on it. ``key``: lets us in. ``taken``: the ids of the machines that the run chose, each with the
+    machine of the scenario that it is for; no two of a run are the same.
+    ``cancelled``: once set, nothing more is created for it. ``unclear``: a create may have made an instance that was not found.
     All else is filled in as the rental goes on.
     """
 
@@ -104,7 +104,7 @@ class Rental:
             raise Interrupted("Not wanted any more: another machine of the run failed.")
 
     def cancel(self) -> None:
-        """Create nothing more for it, and destroy what it has; whoever waits for that sees it vanish."""
+        """Create nothing more for it, and destroy what it has; those that wait for it see it vanish."""
         self.cancelled.set()
         if self.lease is not None:
             self.lease.close()
@@ -140,7 +140,7 @@ class Provisioner:
         max_instances: int | None = None,
         owner: dict[str, Any] | None = None,
     ) -> None:
-        """Take the account, and whom leases belong to (this process)."""
+        """Take the account, and the owner of its leases (this process)."""
         self.account = account
         self.budget = budget
         self.max_instances = max_instances
@@ -200,8 +200,8 @@ class Provisioner:
 
     def _is_gone(self, instance_id: int) -> bool:
         """Whether the marketplace says so, which it may do a little later than the machine falls silent."""
-        for look in range(GONE_LOOKS):
-            if look:
+        for poll in range(GONE_POLLS):
+            if poll:
                 self.account.clock.rest(GONE_REST_S)
             with suppress(ApiError):
                 if self.account.api.get_instance(instance_id).value is None:

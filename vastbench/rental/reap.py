@@ -53,13 +53,13 @@ LATE_CREATE_S, LATE_CREATE_REAL_S = 120.0, 5.0
 """Clock and real seconds after which a create whose answer nobody read cannot make an instance appear any more."""
 
 REST_S = 5.0
-"""Clock seconds between two looks for an instance that may still appear."""
+"""Clock seconds between two polls for an instance that may still appear."""
 
 TOO_EARLY = "too early"
 """The verdict on a lease whose create may still be late."""
 
-UNREADABLE, FIRST_LOOKS = 10, 3
-"""After so many looks in a row that cannot be read it gives up; and after so many first ones, unless they came too fast."""
+UNREADABLE, FIRST_POLLS = 10, 3
+"""It gives up after so many unreadable polls in a row, or after so many first ones, unless those were rate limited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,17 +106,17 @@ def reap(
     the list cannot be read, a few times in a row: nothing is closed by such a list. Raises StoreError when the store refuses.
     """
     decided: dict[str, Finding] = {}
-    look = _Look(api, watch, store, clock, dry_run, account_of(api), clock.now())
-    unreadable, patience = 0, FIRST_LOOKS
+    reaper = _Reaper(api, watch, store, clock, dry_run, account_of(api), clock.now())
+    unreadable, patience = 0, FIRST_POLLS
     while True:
         try:
-            found = look.at(decided)
+            found = reaper.poll(decided)
         except ApiError as error:
             unreadable += 1
-            # That others call too often passes: it must not keep the first look from those who have something to close.
+            # A rate limit that others caused passes: it must not end a reaper before its first readable poll.
             if unreadable >= (UNREADABLE if isinstance(error, RateLimited) else patience):
                 raise
-            # Two reapers in step would refuse each other their looks for ever.
+            # Two reapers in step would have each other's polls refused for ever.
             clock.rest(REST_S * random.uniform(0.5, 1.5))  # noqa: S311 (no secret)
             continue
         unreadable, patience = 0, UNREADABLE
@@ -127,15 +127,15 @@ def reap(
                 on_finding(finding)
         if dry_run:
             return [*decided.values(), *early]
-        if not early:  # nothing is, or somebody else has closed it
+        if not early:  # none is too early, or another process has closed it
             _remove_keys(api, store)
             return list(decided.values())
         clock.rest(REST_S)
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What a reaper needs for each of its looks: ``account`` is whose key it has, ``began`` its first clock reading."""
+class _Reaper:
+    """What every poll needs: ``account`` is the account of the key, ``began`` the first clock reading."""
 
     api: VastApi
     watch: Watch
@@ -145,8 +145,8 @@ class _Look:
     account: int | None
     began: float
 
-    def at(self, decided: Collection[str]) -> list[Finding]:
-        """One look at everything that is not decided yet, by label."""
+    def poll(self, decided: Collection[str]) -> list[Finding]:
+        """Check everything that is not decided yet, by label."""
         leases = {row.label: row for row in self.store.leases()}
         beats = _beats(self.store, [row for row in leases.values() if row.state != "closed"])
         listed = [one for page in self.watch.poll(self.clock.now()) for one in page.value]
@@ -172,14 +172,14 @@ class _Look:
         if row.url != self.api.url:
             return left(f"it is on {row.url}: set VAST_URL to that")
         if theirs is not None and self.account is None:
-            return left(f"it is of the account {theirs}, and this key may not say which account it is of", "unknown")
+            return left(f"it belongs to account {theirs}, and this key may not read which account it belongs to", "unknown")
         if theirs is not None and theirs != self.account:
-            return left(f"it is of the account {theirs}, and this key of {self.account}")
+            return left(f"it belongs to account {theirs}, and this key to {self.account}")
         state, whose = state_of(row.owner, beats, now), _named(row.owner)
         if state is State.LIVING:
             return left(f"its owner lives: {whose}")
         if state is State.UNKNOWN and datetime.fromisoformat(row.deadline_at) >= now:
-            return left(f"nobody here can tell whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
+            return left(f"it is unknown whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
         why = f"{whose} has ended" if state is State.ENDED else "its deadline is over"
         same = [one.id for one in listed if one.label == row.label]
         if row.instance_id is not None:
@@ -204,7 +204,7 @@ class _Look:
         whose = "this store's, which has lost it" if label.mark == self.store.mark else "another store's"
         until = label.deadline + timedelta(seconds=SILENCE_S)
         if until > datetime.now(UTC):
-            # Nobody here can tell whether its owner lives; after its last deadline none can.
+            # Whether its owner lives is unknown; after its last deadline no owner does.
             why = f"its lease is {whose}: it may be needed until {until:%Y-%m-%dT%H:%M:%S}Z"
             return Finding(str(label), one.id, "left", why)
         row = LeaseRow(

@@ -3,7 +3,7 @@
 The shape's history (``SCHEMA``), newest first:
 
 3. ``pending``: how many notifications were not delivered yet when the report was made.
-2. ``certainty``: a row per quantity with its quantiles of all attempted runs and what repeats on a machine are worth;
+2. ``certainty``: a row per quantity with its quantiles of all attempted runs and the effective n;
    ``machines``: the latter in words; ``artefacts``: what the detector found in the timings, and the rules that could not be
    applied.
 1. The first one: ``schema, made_at, vastbench, study, emulated, conclusion, problems, basis, verdict, counts, failed, trend,

@@ -12,7 +12,7 @@ from pathlib import Path
 from vastbench.errors import UsageError
 
 MARK = "report.json"
-"""What every report holds: a folder without it is none of ours and is not replaced."""
+"""What every report holds: a folder without it is not a report and is not replaced."""
 
 
 @contextmanager

@@ -180,7 +180,7 @@ def instrument(model: dict[str, Any]) -> list[tuple[str, str]]:
         ("source", listed("source")),
         ("profile", listed("profile")),
         ("clock seconds per real second", listed("scale")),
-        ("seconds between two looks at the status", listed("poll_period_s")),
+        ("seconds between two polls of the status", listed("poll_period_s")),
         ("scenario", listed("scenario")),
         ("GPU", listed("gpu")),
         ("GPUs in the instance", listed("num_gpus")),

@@ -201,7 +201,7 @@ class Drill:
         offer, lease, first = rental.offer, rental.lease, rental is self._rentals[0]
         if offer is None or lease is None:
             return Cost()
-        # One that was waited for in vain ran after the last look that said no, if ever.
+        # An instance never seen running ran after the last poll that said no, if ever.
         waited = of_machine(rental.recorder.machine, PhaseName.WAIT_RUNNING)
         running = rental.running or next((one.end for one in self.recorder.phases if one.name == waited), None)
         disk_gb = self.conditions.disk_gb
@@ -296,7 +296,7 @@ def _instrument(rental: Rental) -> dict[str, Any]:
 
 
 def _spell(spell: Spell, origin: float) -> dict[str, Any]:
-    first, last = ([reading - origin for reading in look] for look in (spell.first, spell.last))
+    first, last = ([reading - origin for reading in poll] for poll in (spell.first, spell.last))
     return {"status": spell.status, "polls": spell.polls, "first": first, "last": last}
 
 

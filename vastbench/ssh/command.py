@@ -72,7 +72,7 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
     expired = threading.Event()
 
     def close() -> None:
-        # The other side may be gone, or the connection be closed by whoever no longer waits for us.
+        # The other side may be gone, or another thread may have closed the connection.
         with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
             channel.close()
 

@@ -278,9 +278,9 @@ def _hung_up(sock: socket.socket) -> bool:
     """Whether the other side will send no more, where the system can tell (Linux)."""
     if not hasattr(select, "POLLRDHUP"):
         return False
-    look = select.poll()
-    look.register(sock, select.POLLRDHUP)
-    return bool(look.poll(0))
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _tune(sock: socket.socket) -> None:

@@ -43,8 +43,8 @@ READING = "vastbench_reading"
 def connect(place: str | Path, *, made: bool = True) -> sa.Engine:
     """An engine on ``place`` (a file path or a database URL), migrated to ``HEAD``; with ``made`` False it is there already.
 
-    Raises StoreError when the place cannot be opened or written, is no store, or was made by a newer vastbench; NotFound, and
-    makes nothing, for one that is to be there and is not.
+    Raises StoreError when the place cannot be opened or written, is not a store, or is of a newer vastbench;
+    NotFound, making nothing, when ``made`` is False and it is missing.
     """
     url = check_file(url_of(place))
     sqlite = url.get_backend_name() == "sqlite"
@@ -74,7 +74,7 @@ def connect(place: str | Path, *, made: bool = True) -> sa.Engine:
 
 
 def url_of(place: str | Path) -> sa.URL:
-    """The database URL of ``place``, a file path or already a URL. Raises StoreError for a URL that is none."""
+    """The database URL of ``place``, a file path or already a URL. Raises StoreError for an invalid URL."""
     text = str(place)
     if "://" not in text:
         return sa.URL.create("sqlite", database=str(Path(text).expanduser()))
@@ -100,13 +100,13 @@ def url_of(place: str | Path) -> sa.URL:
 
 
 def check_file(url: sa.URL) -> sa.URL:
-    """``url``, unless it names a folder or a file that is no SQLite database: raises StoreError. Nothing is opened."""
+    """``url``, unless it names a folder or a file that is not a SQLite database: raises StoreError. Nothing is opened."""
     path = Path(_file_of(url))
     if _file_of(url) and path.is_dir():
         raise StoreError(f"The store {path} is a folder.", hint="Name a file in it, such as runs.sqlite.")
     if _file_of(url) and path.is_file() and path.stat().st_size and not is_sqlite(path):
         raise StoreError(
-            f"The file {path} is no store.",
+            f"The file {path} is not a store.",
             hint="Name a store's file. A table of runs is read by vastbench.load, report --data, plan --from and compare.",
         )
     return url
@@ -135,7 +135,7 @@ def _file_of(url: sa.URL) -> str:
 
 
 def _look_for_store(url: sa.URL) -> None:
-    """Raise NotFound unless there is a SQLite file with a store in it. Looking makes no file, and changes nobody else's."""
+    """Raise NotFound unless there is a SQLite file with a store in it. Makes and changes no file."""
     database = url.database or ":memory:"
     if database == ":memory:" or (_file_of(url) and not Path(database).exists()):
         raise _no_store(place_of(url))
@@ -192,7 +192,7 @@ SERVER: dict[str, Any] = {
 
 
 def _make_private(path: Path) -> None:
-    """Make what is missing of the store's folder and file, for nobody but the user; ``-wal`` and ``-shm`` follow the file."""
+    """Make what is missing of the store's folder and file, for the user alone; ``-wal`` and ``-shm`` follow the file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

@@ -142,9 +142,9 @@ class Outbox:
         return len(wanting)
 
     def claim(self, now: datetime) -> Delivery | None:
-        """A delivery whose time has come, claimed for the caller; None when there is none that nobody else has claimed.
+        """A delivery whose time has come, claimed for the caller; None when no unclaimed one is due.
 
-        Those tried least often come first, so that one that no receiver takes holds up no other.
+        Those tried least often come first, so that a failing one does not delay the others.
         """
         free = sa.or_(deliveries.c.claimed_until.is_(None), deliveries.c.claimed_until <= _stamp(now))
         due = sa.and_(deliveries.c.state == PENDING, deliveries.c.next_try_at <= _stamp(now), free)

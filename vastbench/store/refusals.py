@@ -40,7 +40,7 @@ def passes(error: Exception) -> bool:
         # What the low byte leaves out says only why the file is locked.
         return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     state = getattr(error.orig, "sqlstate", None)
-    if state is None:  # nobody said no: there was no connection, or there is none any more
+    if state is None:  # not a refusal: there was no connection, or it is lost
         return error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
     return str(state).startswith(PASSING_STATES)
 

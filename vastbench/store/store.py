@@ -16,7 +16,7 @@ from vastbench.record.lease import Announcement, LeaseRow
 from vastbench.record.run import KILLED, STOPPED_BY_US, Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import EndedBy, Study, check_plan
-from vastbench.store import tables, unsaved
+from vastbench.store import pending_runs, tables
 from vastbench.store.database import serialised
 from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, study_of_runs, with_ending, without_ending
 from vastbench.store.transactions import Transactions
@@ -42,7 +42,7 @@ class Store(Transactions):
     def save_run(self, run: Run) -> None:
         """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten.
 
-        Except one that was taken for killed: then its process was not dead but unheard, and here is what it measured.
+        Except one recorded as killed: its process was alive but unheard, and this is what it measured.
         """
         instrument = dict(run.instrument)
         known = {"clock_speed": instrument.get("clock_speed", 1.0), "poll_period_s": instrument.get("poll_period_s")}
@@ -72,7 +72,7 @@ class Store(Transactions):
         try:
             self.save_run(run)
         except StoreError as error:
-            path = unsaved.keep(run, self._engine.url, because=error)
+            path = pending_runs.keep(run, self._engine.url, because=error)
             raise StoreError(
                 f"{error.message} The run {run.id} is kept in {path}.",
                 hint=f"{error.hint} The next command on this store takes the run in.",
@@ -81,11 +81,11 @@ class Store(Transactions):
     def take_in_pending_runs(self) -> list[str]:
         """Store the runs that :meth:`save_run_or_keep` kept in files, and remove the files; the ids of those stored.
 
-        A run that is there already is only removed. A file that is no run, or whose run is refused again, is left and named
+        A run that is there already is only removed. A file without a run, or whose run is refused again, is left and named
         in a warning.
         """
         taken = []
-        for path, run in unsaved.kept(self._engine.url):
+        for path, run in pending_runs.kept(self._engine.url):
             try:
                 if not self._is_finished(run.id):
                     self.save_run(run)
@@ -129,7 +129,7 @@ class Store(Transactions):
         return self._read(lambda connection: {row.id: Cost(**row.cost) for row in connection.execute(query)})
 
     def _is_finished(self, run_id: str) -> bool:
-        """Whether a run of exactly this id is there with what it measured, and not as one that was taken for killed."""
+        """Whether a run of exactly this id is there with what it measured, and not only as killed."""
         finished = _is_run(run_id).where(tables.runs.c.cause != KILLED)
         return self._read(lambda connection: connection.execute(finished).first()) is not None
 

@@ -118,7 +118,7 @@ studies = sa.Table(
 sittings = sa.Table(
     "sittings",
     metadata,
-    # No foreign key: the emulator of a study's first sitting needs its seed before the study is opened.
+    # No foreign key: the emulator of a study's first launch needs its seed before the study is opened.
     sa.Column("study", sa.String(80), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("started_at", sa.String(40), nullable=False),
@@ -137,7 +137,7 @@ study_runs = sa.Table(
 owners = sa.Table(
     "owners",
     metadata,
-    # No foreign key: a lease outlives whoever held it. `beat_at` is the last sign of life, by the owner's own clock.
+    # No foreign key: a lease outlives its owner. `beat_at` is the last sign of life, by the owner's own clock.
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("beat_at", sa.String(40), nullable=False),
 )

@@ -269,7 +269,7 @@ class VastApi:
             made = self._caller.call("GET", path, params={**params, **({"after_token": token} if token else {})}, tries=tries)
             following = made.value.get("next_token") if isinstance(made.value, dict) else None
             if following is not None and (isinstance(following, bool) or not isinstance(following, str | int)):
-                raise unreadable(made.reply, f"GET {path}", "has a next_token that is no text")
+                raise unreadable(made.reply, f"GET {path}", "has a next_token that is not text")
             yield made
             token = str(following) if following not in (None, "") else None
             if token is None:
@@ -329,10 +329,10 @@ def _says_already(error: ApiError) -> bool:
 
 
 def _public(key: str) -> str:
-    """The line of a public key. Raises UsageError, without showing it, for anything that is none."""
+    """The line of a public key. Raises UsageError, without showing it, for anything else."""
     line = key.strip()
     if "PRIVATE" in line or "\n" in line or not line.startswith(("ssh-", "ecdsa-", "sk-")) or len(line.split()) < 2:
-        raise UsageError("This is no public SSH key.", hint="Give the one line of a .pub file.")
+        raise UsageError("This is not a public SSH key.", hint="Give the one line of a .pub file.")
     return line
 
 

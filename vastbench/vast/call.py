@@ -252,7 +252,7 @@ def checked_url(url: str) -> tuple[str, bool]:
     if parsed.userinfo or parsed.query or parsed.fragment:
         raise SettingsError("The marketplace's URL holds a password, query or fragment.", hint=hint)
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise SettingsError(f"The marketplace's URL is {url!r}, which is no http(s) address.", hint=hint)
+        raise SettingsError(f"The marketplace's URL is {url!r}, not an http(s) address.", hint=hint)
     loopback = _is_loopback(parsed.host)
     if parsed.scheme == "http" and not loopback:
         raise SettingsError(f"The marketplace's URL is {url!r}: over http the API key would travel in clear.", hint=hint)

@@ -37,7 +37,7 @@ _BILLED_HOURS = re.compile(r"([\d.]+) hours? at")
 
 
 def number(value: object) -> float | None:
-    """A number from a number or its text; None for anything else, and for what nobody can have measured: NaN, 1e308."""
+    """A number from a number or its text; None for anything else, and for impossible values: NaN, 1e308."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

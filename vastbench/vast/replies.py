@@ -63,7 +63,7 @@ def read(reply: Reply, endpoint: str) -> Any:
     if reply.status >= 400 or (isinstance(value, dict) and value.get("success") is False):
         raise _refusal(reply, endpoint, code, text)
     if not 200 <= reply.status < 300 or not isinstance(value, dict | list):
-        raise unreadable(reply, endpoint, "is no JSON object")
+        raise unreadable(reply, endpoint, "is not a JSON object")
     return value
 
 
@@ -76,7 +76,7 @@ def unreadable(reply: Reply, endpoint: str, why: str) -> ApiUnreadable:
 
 
 def contract_in(body: bytes) -> int | None:
-    """The contract id that a body shows, even one that was cut off or is no JSON."""
+    """The contract id that a body shows, even one that was cut off or is not JSON."""
     found = _CONTRACT.search(body)
     return int(found[1]) if found else None
 

@@ -269,9 +269,9 @@ class Watch:
                     self._thread = None
                     return
                 self._wake.clear()
-            looked, due = due, self._clock.now() + self.period_s
+            asked, due = due, self._clock.now() + self.period_s
             try:
-                pages = self.poll(looked)
+                pages = self.poll(asked)
             except (ApiUnreachable, ApiUnreadable, RateLimited) as error:
                 if isinstance(error, RateLimited):
                     self.period_s = min(self.period_s * SLOWER, LONGEST_PERIOD_S)

@@ -49,7 +49,7 @@ def resolved(host: str, port: int, *, encrypted: bool, allow_private: bool) -> l
 
     However an address is written (decimal, hexadecimal, shortened), the system's resolver says what it means. Raises Forbidden
     when one of them may not be used: a private one that is not allowed, or one outside this machine without encryption. Raises
-    OSError when there is none.
+    OSError for an unknown host.
     """
     found = socket.getaddrinfo(host.removeprefix("[").removesuffix("]"), port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(ipaddress.ip_address(entry[4][0]) for entry in found))

@@ -67,7 +67,7 @@ class Notifier:
         self._reached: set[float] = set()
 
     def __enter__(self) -> Notifier:
-        """Start the thread, if anybody wants to be told."""
+        """Start the thread if there are receivers."""
         wanted = False
         with self._caught():
             wanted = bool(self._outbox.configs())
@@ -139,7 +139,7 @@ class Notifier:
             self._deliver()
         finally:
             if self._abandoned.is_set():
-                self._store.close()  # whoever opened it has closed it by now, and a late look has opened it again
+                self._store.close()  # its owner has closed it by now, and a late query has opened it again
 
     def _deliver(self) -> None:
         with self._caught():
@@ -174,7 +174,7 @@ class Notifier:
 
     @contextmanager
     def _caught(self) -> Iterator[None]:
-        """Whatever is wrong with notifications is no reason to fail or to stop a run."""
+        """Log any error: a notification never fails or stops a run."""
         try:
             yield
         except Exception as error:  # noqa: BLE001

@@ -52,7 +52,7 @@ class Reply:
 
 
 def check_secret(secret: str) -> str:
-    """``secret``, if it is one of Standard Webhooks: ``whsec_`` and 24 to 64 bytes in base64. Raises UsageError."""
+    """``secret``, if it is a Standard Webhooks secret: ``whsec_`` and 24 to 64 bytes in base64. Raises UsageError."""
     try:
         size = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
     except (binascii.Error, ValueError):
@@ -106,7 +106,7 @@ def deliver_due(
     """Send every delivery whose time has come, one after the other, until there is none or ``stop`` says so.
 
     ``on_delivery`` hears of each with its reply. A receiver that does not answer is left alone for the first gap, so that it
-    holds up nobody. Raises StoreError.
+    delays no other. Raises StoreError.
     """
     configs: dict[int, WebhookConfig] = {}
     while not stop() and (claimed := outbox.claim(now())) is not None:

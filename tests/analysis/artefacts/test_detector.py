@@ -279,7 +279,7 @@ class TestWhereNothingIs:
         runs += [made(90 + i, {P.SEARCH: s / 50}, stopped=P.WAIT_RUNNING, outcome=FAILED) for i, s in enumerate(BOOTS)]
         assert artefacts(timings_of(phases_table(runs))) == []
 
-    def test_an_empty_table_has_no_artefacts_and_no_rule_applies_that_needs_a_column(self):
+    def test_an_empty_table_has_no_artefacts_and_no_rule_that_needs_a_column(self):
         nothing = tree()
         assert artefacts(nothing) == []
         assert artefacts(timings_of(phases_table([]))) == []

@@ -88,7 +88,7 @@ def test_a_machine_that_is_not_known_is_one_of_its_own():
         numbered(np.array([1, 2]), 3)
 
 
-def test_independent_runs_are_worth_their_number_and_a_single_machine_nothing():
+def test_effective_n_is_n_for_independent_runs_and_0_for_one_machine():
     hit = np.arange(20) < 10
     assert effective_n(hit, None, 0.95).n == 20
     assert effective_n(hit, np.arange(20), 0.95).independent
@@ -96,7 +96,7 @@ def test_independent_runs_are_worth_their_number_and_a_single_machine_nothing():
     assert (alone.n, alone.independent) == (0, False)
 
 
-def test_machines_that_decide_everything_are_worth_themselves_and_less_for_being_few():
+def test_effective_n_is_below_the_machines_when_they_decide_everything():
     """All or none of the runs of a machine are hits: of 40 machines 40, less what t(39) is wider than t(399)."""
     hit, machine = np.repeat(np.arange(40) % 2 == 0, 10), np.repeat(np.arange(40), 10)
     found = effective_n(hit, machine, 0.95).n

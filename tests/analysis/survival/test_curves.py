@@ -111,7 +111,7 @@ def likelihood(mass: np.ndarray, inside: np.ndarray) -> float:
 
 @settings(deadline=None, max_examples=150)
 @given(INTERVALS, NEVER)
-def test_whatever_the_intervals_the_masses_add_up_and_the_kuhn_tucker_conditions_hold(bounds, never):
+def test_any_intervals_give_masses_that_add_up_and_meet_kuhn_tucker(bounds, never):
     lower, upper = np.column_stack([bounds, np.array(never, float).reshape(-1, 2).T])
     found = turnbull(lower, upper)
     assert found.mass.min() >= 0
@@ -233,7 +233,7 @@ def test_a_left_end_is_not_included_and_an_exact_time_is():
     assert table(turnbull([4, 5], [9, 5])) == [(5, 5, 1.0)]
 
 
-def test_kaplan_meier_serves_where_the_bounds_are_narrow_against_the_spread():
+def test_kaplan_meier_is_used_where_bounds_are_narrow_beside_the_spread():
     rng = np.random.default_rng(8)
     middle = rng.normal(100, 10, 400)
     spread = float(np.subtract(*np.quantile(middle, [0.75, 0.25])))

@@ -18,7 +18,7 @@ def at_most(k: int, n: int, p: float) -> float:
 
 @settings(deadline=None)
 @given(st.integers(1, 80).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_beyond_a_proportion_s_interval_what_was_seen_has_a_chance_of_2_5_percent_on_either_side(case):
+def test_the_ends_of_a_proportions_interval_leave_2_5_percent_on_each_side(case):
     k, n = case
     low, high = proportion_interval(k, n)
     assert low <= k / n <= high
@@ -46,7 +46,7 @@ def test_a_count_that_cannot_be_is_refused(k, n):
 
 @pytest.mark.parametrize("p", [0.5, 0.9])
 @pytest.mark.parametrize("n", [6, 7, 10, 20, 36, 37, 100, 300])
-def test_a_quantile_lies_outside_its_order_statistics_with_at_most_2_5_percent_on_either_side(n, p):
+def test_the_ends_of_a_quantiles_interval_leave_2_5_percent_on_each_side(n, p):
     """The l-th and u-th smallest values (from 1): P(quantile < l-th) = P(B < l) and P(quantile > u-th) = P(B ≥ u)."""
     low, high = quantile_interval(range(1, n + 1), p)
     if p == 0.9 and n < 36:

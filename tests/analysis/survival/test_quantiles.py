@@ -101,7 +101,7 @@ def test_of_polled_runs_19_of_20_intervals_hold_the_truth(step, fails):
     assert 0.92 <= held / 300 <= 0.99
 
 
-def test_of_runs_on_few_machines_they_do_too_and_taken_as_independent_they_would_not():
+def test_intervals_of_runs_on_few_machines_hold_only_when_clustered():
     rng, held, naive = np.random.default_rng(12), 0, 0
     for _ in range(300):
         machine = rng.integers(0, 10, 60)
@@ -146,7 +146,7 @@ def test_several_quantiles_at_once_are_those_one_by_one():
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(ROWS, min_size=1, max_size=30), st.integers(1, 6))
-def test_whatever_is_known_the_value_lies_in_the_interval_and_the_bands_about_the_curve(rows, machines):
+def test_the_value_lies_in_its_interval_and_the_bands_around_the_curve(rows, machines):
     lower = np.array([low for low, _ in rows])
     found = Durations(lower, lower + [width for _, width in rows], np.arange(len(rows)) % machines if machines < 6 else None)
     for p in (0.25, 0.5, 0.9):

@@ -21,9 +21,9 @@ SLACK = 1.02
 """By so much a rate may exceed its link, for what the declared figure leaves out."""
 HALF = 0.5
 CROWD = 6
-"""From so many runs on, more than half of them on one machine is no chance."""
+"""From so many runs on, more than half of them on one machine is not chance."""
 ALL = 3
-"""From so many runs on, all of them on one machine is no chance."""
+"""From so many runs on, all of them on one machine is not chance."""
 
 
 def sums(timings: pd.DataFrame) -> Iterator[Artefact]:
@@ -93,7 +93,7 @@ def rates(timings: pd.DataFrame) -> Iterator[Artefact]:
 
 
 def passes(timings: pd.DataFrame) -> Iterator[Artefact]:
-    """Passes that could not have failed: nothing compared, nothing to compare, no time taken, or tries that nobody counted."""
+    """Passes that could not have failed: nothing compared, nothing to compare, no time taken, or uncounted tries."""
     if has(timings, "verified"):
         claimed = timings[timings["verified"].eq(True)]
         yield from _unchecked(claimed)

@@ -42,7 +42,7 @@ POLLED = {str(name) for name in (PhaseName.WAIT_RUNNING, PhaseName.ALLOCATE, Pha
 def artefacts(timings: pd.DataFrame) -> list[Artefact]:
     """What the rules find in ``timings``; nothing in an empty table.
 
-    A number that nobody can have measured (:func:`~vastbench.record.numbers.measurable`) counts as missing.
+    An impossible number (:func:`~vastbench.record.numbers.measurable`) counts as missing.
     """
     known = timings.copy()
     for name in timings.select_dtypes("float"):

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 SURE = 0.003
 """The chance of a false lattice in one table, shared between its phases."""
 RARE = 0.001
-"""A coincidence less likely than this is none."""
+"""Below this probability it is not taken for a coincidence."""
 COVERED = 0.8
-"""Bounds of this part of a step declare it; they can be a little narrower where the next look came early."""
+"""Bounds of this part of a step declare it; they can be a little narrower where the next poll came early."""
 NARROW = 0.25
 """A spread wider than this part of the poll period is not called far below it."""
 SAME = 0.005
@@ -115,7 +115,7 @@ def _timeout(name: str, at: pd.DataFrame, n: int, deadline: float, where: str, m
         tuple(at.index),
         {"n": n, "at_deadline": len(at), "deadline_s": deadline, **more},
         f"{name}: {len(at)} of {n} values lie {where}.",
-        "There the waiting was given up: these are no durations but lower bounds of longer ones. A mean is too short by an "
+        "There the waiting was given up: these are not durations but lower bounds of longer ones. A mean is too short by an "
         "unknown amount; only quantiles below the deadline can be told.",
     )
 

@@ -23,9 +23,9 @@ COLUMNS = {
     "upper_s": "the most that it can be",
     "kind": f"`{DURATION}`, or `{ANSWER}`: when an answer of a status log was noted, seconds since the waiting began",
     "parent": "the phase that it is a part of, missing or `total` for those that add up to the total",
-    "final": "false for the phase of an earlier try, which is no sample of the phase",
+    "final": "false for the phase of an earlier try, not a sample of the phase",
     "outcome": "passed, failed or censored; missing where nothing is said",
-    "poll_period_s": "seconds between two looks at what ended the phase; missing where it was not polled",
+    "poll_period_s": "seconds between two polls for what ended the phase; missing where it was not polled",
     "timeout_s": "the deadline of the phase",
     "machine": "the host",
     "bytes": "bytes moved in the phase",
@@ -80,7 +80,7 @@ def has(timings: pd.DataFrame, name: str) -> bool:
 
 
 def last_tries(timings: pd.DataFrame) -> pd.DataFrame:
-    """The durations, those of earlier tries left out: they are no sample of their phase."""
+    """The durations, those of earlier tries left out: they are not samples of their phase."""
     kept = timings["phase"].notna()
     if "kind" in timings:
         kept &= timings["kind"].ne(ANSWER)

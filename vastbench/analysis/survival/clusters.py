@@ -103,14 +103,14 @@ def repeated(machine: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
-    """How many independent values a sample is worth; ``independent`` where no machine repeats, and all of them are."""
+class EffectiveN:
+    """The effective ``n`` of a sample; ``independent`` where no machine repeats, so that it is the sample's size."""
 
     n: float
     independent: bool
 
 
-def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) -> Worth:
+def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) -> EffectiveN:
     """How many independent runs would tell the share of ``hit`` as well as these, of which several may be of one machine.
 
     n ÷ the design effect of that share (the variance between machines, by linearisation, over that of independent runs; never
@@ -125,9 +125,9 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
     sizes = np.bincount(labels := numbered(machine, n))
     machines = len(sizes)
     if machines == n:
-        return Worth(float(n), True)
+        return EffectiveN(float(n), True)
     if machines < 2:
-        return Worth(0.0, False)
+        return EffectiveN(0.0, False)
     share = float(hit.mean())
     sums = np.bincount(labels, hit - share)
     plain = n * share * (1 - share)
@@ -135,7 +135,7 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
     one_side, alike = (1 + confidence) / 2, n * n / float((sizes**2).sum())
     # Below one and a half equal machines the quantile of t is beyond all use, and soon beyond its own computation.
     known = float(t.ppf(one_side, n - 1) / t.ppf(one_side, max(alike - 1, 0.5)))
-    return Worth(n / effect * known**2, False)
+    return EffectiveN(n / effect * known**2, False)
 
 
 def drawn_machines(machines: int, width: int, resamples: int, seed: int) -> Iterator[np.ndarray]:

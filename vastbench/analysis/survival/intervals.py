@@ -1,4 +1,4 @@
-"""Intervals of proportions and quantiles. They take the values as independent of each other, or as worth so many that are."""
+"""Intervals of proportions and quantiles. The values are taken as independent, or come with their effective n."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def quantile_interval(values: Iterable[float], p: float, confidence: float = CON
 
 
 def quantile_levels(n: float, p: float, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Which two levels of a sample worth ``n`` independent values, as shares i ÷ (n + 1), enclose the ``p``-quantile.
+    """Which two levels of a sample with the effective n ``n``, as shares i ÷ (n + 1), enclose the ``p``-quantile.
 
     Fractional order statistics (Hutson 1999): as those of :func:`quantile_interval`, but not rounded to whole ranks, so that
     the interval keeps its ``confidence`` at small n too instead of exceeding it. None where the bound on either side would lie

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MOST_STEPS = 1000
-"""More steps of a curve than this nobody can see."""
+"""More steps of a curve cannot be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDE
     ``value`` is the middle of where :func:`curve` has it. The interval lies between two fractional order statistics
     (:func:`~vastbench.analysis.survival.intervals.quantile_levels`) of the middles of the bounds, which is right as long as the
     polls do not keep step with what they watch; where the bounds are wide it reaches over what Turnbull's estimate leaves open
-    at the same levels, which holds even if they do. Where machines repeat, the sample counts for as many runs as it is worth
+    at the same levels, which holds even if they do. Where machines repeat, the interval is that of the effective n
     (:func:`~vastbench.analysis.survival.clusters.effective_n`); a single machine allows no interval.
     """
     return quantile_estimates(found, (p,), confidence=confidence)[0]
@@ -72,9 +72,9 @@ def quantile_estimates(found: Durations, levels: Iterable[float], *, confidence:
 
     def one(p: float) -> Estimate:
         value = estimated.middle(p)
-        worth = effective_n(found.ended & ~(times > value), found.machine, confidence)
-        method = f"{estimated.method}; {'order statistics' if worth.independent else 'effective order statistics'}"
-        between = quantile_levels(worth.n, p, confidence)
+        effective = effective_n(found.ended & ~(times > value), found.machine, confidence)
+        method = f"{estimated.method}; {'order statistics' if effective.independent else 'effective order statistics'}"
+        between = quantile_levels(effective.n, p, confidence)
         if between is None:
             return Estimate(value, math.nan, math.nan, n, censored, method)
         low, high = (_interpolated(times[order], mass, level) for level in between)
@@ -115,7 +115,7 @@ def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: 
 def plateau(found: Durations, confidence: float = CONFIDENCE) -> tuple[int, int, float, float]:
     """How many durations did not end, of how many, and the exact interval of that share, 0–1 (NaN of none).
 
-    A share and never a time: whether what a deadline cut off would have ended later, nobody saw.
+    A share and never a time: whether those that a deadline cut off would have ended later is unknown.
     """
     n, never = len(found), int((~found.ended).sum())
     return never, n, *proportion_interval(never, n, confidence)

@@ -1,4 +1,4 @@
-"""How sure the numbers are: curves with their plateau, what polls prove, what repeats are worth, and what looks wrong."""
+"""How sure the numbers are: curves with their plateau, what polls prove, the effective n, and what looks wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def certainty_answer(phases: pd.DataFrame) -> str:
     row = _row(phases, USEFUL)
     if row is None:
         return failures_by_cause(phases)
-    return " ".join(filter(None, [f"**{_half(row)}**", _known(row), _worth(row), source(phases)]))
+    return " ".join(filter(None, [f"**{_half(row)}**", _known(row), _effective_n(row), source(phases)]))
 
 
 def boot_curves(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> str:
@@ -49,14 +49,14 @@ def boot_curves(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) ->
 
 
 def clusters(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> str:
-    """How far runs on one machine resemble each other in ``phase``, and how many independent runs they are worth."""
+    """How far runs on one machine resemble each other in ``phase``, and their effective n."""
     if phases.empty:
         return NO_RUN
     row = _row(phases, phase)
     if row is None:
         return f"No attempted run reached {phase}, so there is no number."
     few = f"{counted(int(row['ended']), 'run')} with a {phase} cannot tell how far runs on one machine resemble each other."
-    return _worth(row, "" if phase == USEFUL else phase) or few
+    return _effective_n(row, "" if phase == USEFUL else phase) or few
 
 
 def naive_beside_honest(
@@ -78,16 +78,16 @@ def naive_beside_honest(
         median = float(np.median(naive_readings(lower, upper, period, seed=seed)))
         above = median - (low + high) / 2
         side = "above" if above >= 0 else "below"
-        parts.append(f"**{seconds(median)}** with a look every {seconds(period)} ({seconds(abs(above))} {side} the middle)")
+        parts.append(f"**{seconds(median)}** with a poll every {seconds(period)} ({seconds(abs(above))} {side} the middle)")
     runs = f"the {phase} of {len(lower)} runs has its median" if len(lower) > 1 else f"the only {phase} that ended lies"
     return (
-        f"By their bounds {runs} between **{low:.1f} and {seconds(high)}**. Pollers that take the look for the event, "
+        f"By their bounds {runs} between **{low:.1f} and {seconds(high)}**. Pollers that take the poll for the event, "
         f"simulated from these bounds, report {listed(parts)}."
     )
 
 
 def poll_timeline(run: Run) -> str:
-    """Within how many seconds a run's looks prove when it was running and when it could be used."""
+    """Within how many seconds a run's polls prove when it was running and when it could be used."""
     ends = {name: run.phase(name) for name in (PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH)}
     seen = {name: phase.end for name, phase in ends.items() if phase and phase.end.seen}
     if not seen:
@@ -98,7 +98,7 @@ def poll_timeline(run: Run) -> str:
         f"({seconds(end.upper - end.lower)} wide)"
         for name, end in seen.items()
     ]
-    return f"The looks of run {escaped(run.id)} (n = 1) prove that, counted from its start, {listed(parts)}.{_guest(run)}"
+    return f"The polls of run {escaped(run.id)} (n = 1) prove that, counted from its start, {listed(parts)}.{_guest(run)}"
 
 
 def artefacts(timings: pd.DataFrame) -> str:
@@ -162,8 +162,8 @@ def _known(row: pd.Series[Any]) -> str:
     return f"In one run that instant is known within {seconds(width)} (median width)." if known(width) else ""
 
 
-def _worth(row: pd.Series[Any], of: str = "") -> str:
-    """What the runs that ended are worth, as several come from one machine."""
+def _effective_n(row: pd.Series[Any], of: str = "") -> str:
+    """The effective n of the runs that ended, as several come from one machine."""
     n, machines = int(row["ended"]), int(row["machines"])
     if n < 2:
         return ""

@@ -36,7 +36,7 @@ def bottleneck_answer(phases: pd.DataFrame, what_if: pd.DataFrame) -> str:
 
 
 def useful(phases: pd.DataFrame) -> str:
-    """How long until a rented GPU could be used, failures counted as never, and what the looks really prove of that instant."""
+    """How long until a rented GPU could be used, failures counted as never, and what the polls prove of that instant."""
     found = until_useful(phases).iloc[0]
     n, attempts = int(found["n"]), int(found["attempted"])
     if not n:

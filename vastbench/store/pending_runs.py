@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def keep(run: Run, url: sa.URL, *, because: StoreError) -> Path:
-    """Write ``run`` to a file of its own, synced and for nobody but the user; its path.
+    """Write ``run`` to a file of its own, synced and readable by the user alone; its path.
 
     Raises StoreError, with the reason ``because`` of which it was to be kept, when no folder can be written.
     """
@@ -39,7 +39,7 @@ def keep(run: Run, url: sa.URL, *, because: StoreError) -> Path:
 
 
 def kept(url: sa.URL) -> Iterator[tuple[Path, Run]]:
-    """The runs that wait for the store at ``url``, with their files; a file that is no run is named in a warning."""
+    """The runs that wait for the store at ``url``, with their files; a file without a run is named in a warning."""
     for folder in folders_of(url):
         if not folder.is_dir() or not _ours(folder):
             continue
@@ -49,7 +49,7 @@ def kept(url: sa.URL) -> Iterator[tuple[Path, Run]]:
             except FileNotFoundError:
                 continue  # taken in by somebody else
             except (OSError, ValueError, AttributeError, RecursionError, SettingsError) as error:
-                log.warning("The file %s is no run and is left: %s", path, error)
+                log.warning("The file %s does not hold a run and is left: %s", path, error)
             else:
                 yield path, run
 
@@ -68,7 +68,7 @@ def folders_of(url: sa.URL) -> list[Path]:
 
 
 def _ours(folder: Path) -> bool:
-    """Whether nobody but this user can have put anything there; anybody may make a folder in the temporary one."""
+    """Whether only this user can have put anything there; anybody may make a folder in the temporary one."""
     found = folder.lstat()
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 

@@ -15,7 +15,7 @@ from vastbench.errors import StoreError
 from vastbench.io.files import read_run
 from vastbench.record.document import run_to_dict
 from vastbench.store import Store
-from vastbench.store.unsaved import folders_of
+from vastbench.store.pending_runs import folders_of
 
 RUN = read_run(SEED)
 
@@ -100,7 +100,7 @@ def test_a_file_that_is_no_run_is_left_and_named(store, caplog):
     assert all(f"{name}.json" in caplog.text for name in texts)
 
 
-def test_a_run_waits_in_the_temporary_folder_when_the_place_beside_is_taken(store, tmp_path):
+def test_a_run_waits_in_the_temporary_folder_when_the_first_is_blocked(store, tmp_path):
     refuse(store)
     beside, elsewhere = folders_of(store._engine.url)
     beside.parent.mkdir(parents=True, exist_ok=True)
