@@ -31,7 +31,7 @@ def queued_run(tmp_path_factory):
     timers = []
 
     def hear(name, phase):
-        if name is PhaseName.WAIT_SSH and phase is None:
+        if name == PhaseName.WAIT_SSH and phase is None:
             timers.append(threading.Timer(HELD_S / SPEED, lambda: [probe.HANDSHAKES.release() for _ in places]))
             timers[-1].start()
 
@@ -49,7 +49,7 @@ def test_queueing_for_a_handshake_is_unattributed_and_not_in_the_wait(queued_run
     assert run.instrument["ssh_queued_s"] >= wait.queued_s
     assert wait.seconds == pytest.approx(wait.end.upper - wait.start.upper - wait.queued_s)
     assert login.seconds < HELD_S / 2
-    assert next(row.seconds for row in run.rows() if row.name is PhaseName.UNATTRIBUTED) >= wait.queued_s
+    assert next(row.seconds for row in run.rows() if row.name == PhaseName.UNATTRIBUTED) >= wait.queued_s
     assert sum(row.seconds for row in run.rows() if row.depth == 0) == pytest.approx(run.total_s)
 
 

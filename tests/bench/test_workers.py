@@ -442,7 +442,7 @@ def test_an_interruption_is_raised_after_runs_are_stored_and_leases_closed(tmp_p
     asked = []
 
     def stop(progress):
-        if not asked and any(doing and doing.phase is PhaseName.WAIT_RUNNING for doing in progress.workers):
+        if not asked and any(doing and doing.phase == PhaseName.WAIT_RUNNING for doing in progress.workers):
             asked.append(True)
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -463,7 +463,7 @@ def test_an_interruption_does_not_hide_an_instance_that_may_still_exist(tmp_path
     )
 
     def stop(progress):
-        if any(doing and doing.phase is PhaseName.WAIT_SSH for doing in progress.workers):
+        if any(doing and doing.phase == PhaseName.WAIT_SSH for doing in progress.workers):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(LeaseNotClosed):

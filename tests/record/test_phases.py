@@ -120,13 +120,13 @@ def test_retries_are_attempts_of_their_own():
 
 @given(st.lists(st.floats(min_value=0, max_value=1000), min_size=1, max_size=9), st.floats(min_value=0, max_value=100))
 def test_the_tree_adds_up_to_the_total(durations, rest):
-    tops = [name for name in PhaseName if name not in PARENTS and name is not PhaseName.UNATTRIBUTED]
+    tops = [name for name in PhaseName if name not in PARENTS and name != PhaseName.UNATTRIBUTED]
     phases, at = [], 0.0
     for name, took in zip(tops, durations, strict=False):
         phases.append(Phase(name, Moment.exact(at), Moment.exact(at + took)))
         at += took
     rows = tree(phases, at + rest)
-    assert rows[-1].name is PhaseName.UNATTRIBUTED
+    assert rows[-1].name == PhaseName.UNATTRIBUTED
     assert sum(row.seconds for row in rows if row.depth == 0) == pytest.approx(at + rest)
     assert sum(row.bottleneck for row in rows) == 1
 

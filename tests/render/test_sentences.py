@@ -45,7 +45,7 @@ def later(run: Run, seconds: float, **changes: object) -> Run:
     for phase in run.phases:
         shift = seconds if moved else 0.0
         start = Moment.between(phase.start.lower + shift, phase.start.upper + shift, "file")
-        moved |= phase.name is PhaseName.WAIT_RUNNING
+        moved |= phase.name == PhaseName.WAIT_RUNNING
         shift = seconds if moved else 0.0
         phases.append(replace(phase, start=start, end=Moment.between(phase.end.lower + shift, phase.end.upper + shift, "file")))
     return replace(run, phases=tuple(phases), total_s=run.total_s + seconds, **changes)

@@ -67,5 +67,5 @@ def test_retries_are_attempts_of_their_own(flaky):
     for run in again:
         assert [attempt.number for attempt in run.attempts] == list(range(1, len(run.attempts) + 1))
         assert {attempt.cause for attempt in run.attempts[:-1]} <= {"offer_gone", "rate_limited"}
-        searches = [phase for phase in run.phases if phase.name is PhaseName.SEARCH]
+        searches = [phase for phase in run.phases if phase.name == PhaseName.SEARCH]
         assert [phase.attempt for phase in searches] == [attempt.number for attempt in run.attempts]

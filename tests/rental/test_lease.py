@@ -110,7 +110,7 @@ def test_a_journal_that_fails_does_not_keep_the_instance_alive(tmp_path, state):
 
 def test_a_broken_listener_and_a_failing_journal_leave_no_instance(tmp_path):
     def break_it(name, phase):
-        if name is PhaseName.CREATE and phase is not None:
+        if name == PhaseName.CREATE and phase is not None:
             raise BrokenPipeError("faked")
 
     with market(tmp_path, journal_fails_at="any") as (run, left, _):
@@ -243,7 +243,7 @@ def test_leaving_a_bench_lets_runs_of_other_threads_close_their_leases(tmp_path)
     held, done = threading.Event(), []
 
     def tell(name, phase):
-        if name is PhaseName.WAIT_RUNNING and phase is None:
+        if name == PhaseName.WAIT_RUNNING and phase is None:
             held.set()
 
     with Bench(profile=certain(tmp_path), seed=4, speed=10, store=tmp_path / "runs.sqlite") as bench:

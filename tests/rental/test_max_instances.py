@@ -45,7 +45,7 @@ def test_a_run_waits_for_a_place_and_goes_on_when_one_is_free(live):
     searches = []
 
     def hear(name, phase):
-        searches.extend([phase] if name is PhaseName.SEARCH and phase is None else [])
+        searches.extend([phase] if name == PhaseName.SEARCH and phase is None else [])
         if len(searches) == 2:  # it found no place the first time
             waited.set()
 

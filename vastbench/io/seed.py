@@ -129,14 +129,14 @@ def _phases(seconds: dict[str, float], total: float, plain: dict[str, Any]) -> t
     at = 0.0
     running = Moment.exact(at, SOURCE)
     for name, took in seconds.items():
-        start = at if name is not PhaseName.DESTROY else max(at, total - took)
+        start = at if name != PhaseName.DESTROY else max(at, total - took)
         at = start + took
         begun, moment, detail = Moment.exact(start, SOURCE), Moment.exact(at, SOURCE), ""
-        if name is PhaseName.WAIT_RUNNING:
+        if name == PhaseName.WAIT_RUNNING:
             moment, detail, inside = _running(start, at, plain.get("poll_log"))
             running = moment
             phases += inside
-        elif name is PhaseName.WAIT_SSH:
+        elif name == PhaseName.WAIT_SSH:
             begun = running
             moment, detail, inside = _ssh(running, at, plain.get("ssh_log"))
             phases += inside
