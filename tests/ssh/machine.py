@@ -38,7 +38,7 @@ class Machine:
         self.accepted: list[float] = []
         self.commands: list[str] = []
         self._live: list[socket.socket] = []
-        self._listener: asyncio.Task[None] | None = None
+        self._listener: socket.socket | None = None
         self._held = HeldPort()  # while it is closed, nobody else may take it
         self.port = self._held.number
         self._loop = asyncio.new_event_loop()
@@ -86,21 +86,25 @@ class Machine:
     async def _apply(self, behaviour: str) -> None:
         self.behaviour = behaviour
         if behaviour == "closed" and self._listener is not None:
-            self._listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._listener
+            self._loop.remove_reader(self._listener)
             self._listener = None
             self._held.refuse()
         elif behaviour != "closed" and self._listener is None:
-            self._listener = self._loop.create_task(self._accept(self._held.listen()))
+            self._listener = self._held.listen()
+            self._loop.add_reader(self._listener, self._accept, self._listener)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            sock, _ = await self._loop.sock_accept(listener)
-            self.accepted.append(time.monotonic())
-            task = self._loop.create_task(self._serve(sock, self.behaviour, len(self.accepted)))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def _accept(self, listener: socket.socket) -> None:
+        """In one step, so that no connection is lost that is accepted while the machine is being stopped."""
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        self._live.append(sock)
+        self.accepted.append(time.monotonic())
+        task = self._loop.create_task(self._serve(sock, self.behaviour, len(self.accepted)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, sock: socket.socket, behaviour: str, number: int) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -114,7 +118,6 @@ class Machine:
         elif behaviour == "reset":
             _reset(sock)
         elif behaviour in ("silent", "garbage", "http", "ssh1", "banner then silence", "banner then close"):
-            self._live.append(sock)
             words = first.get(behaviour, b"SSH-2.0-half\r\n" if behaviour.startswith("banner") else b"")
             if words:
                 await self._loop.sock_sendall(sock, words)
@@ -125,7 +128,6 @@ class Machine:
             await asyncio.sleep(self.banner_delay_s)
             if self.greeting:
                 await self._loop.sock_sendall(sock, self.greeting)
-            self._live.append(sock)
             with contextlib.suppress(OSError, asyncssh.Error):
                 await asyncssh.run_server(
                     sock,
