@@ -199,6 +199,7 @@ PHASE = run_to_dict(RUN)["phases"][0]
         ("conditions", None),
         ("conditions.disk_gb", "x"),
         ("resources.gpu_ram_mb", "x"),
+        ("resources.gpu_ram_mb", 10**400),
         ("resources.num_gpus", [1]),
         ("instrument", []),
         ("instrument.clock_speed", "fast"),
