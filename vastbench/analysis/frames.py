@@ -322,7 +322,7 @@ def _run(table: pd.DataFrame) -> Run:
     import pandas as pd
 
     rows = [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in table.to_dict("records")]
-    known: dict[str, Any] = next(row for row in rows if row["phase"] == PhaseName.TOTAL)
+    known: Mapping[str, Any] = next(row for row in rows if row["phase"] == PhaseName.TOTAL)
     documents: dict[str, Any] = {"": {}, "conditions": {}, "resources": {}, "cost": {}, "instrument": {}}
     for name, (document, key) in _PLACES.items():
         if key:

@@ -52,7 +52,7 @@ def phase_to_dict(phase: Phase) -> dict[str, Any]:
     return first | {"seconds": phase.seconds, "lower": phase.lower, "upper": phase.upper if phase.end.seen else None} | rest
 
 
-def run_to_dict(run: Run) -> dict[str, Any]:
+def run_to_dict(run: Run) -> dict[str, object]:
     """A JSON-ready dictionary that :func:`run_from_dict` reads back."""
     return {"format": FORMAT, **plain_fields(run)} | {
         "phases": [phase_to_dict(phase) for phase in run.phases],

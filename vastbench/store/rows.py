@@ -41,7 +41,7 @@ def storable(value: Any) -> Any:
     return value
 
 
-def run_row(run: Run) -> dict[str, Any]:
+def run_row(run: Run) -> dict[str, object]:
     """The row of ``runs``."""
     gpu_name = run.resources.get("gpu_name")
     return {name: value for name, value in plain_fields(run).items() if name not in ELSEWHERE} | {
@@ -55,7 +55,7 @@ def run_row(run: Run) -> dict[str, Any]:
     }
 
 
-def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, Any]:
+def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, object]:
     """The row of ``phases``: its document, the readings of its moments beside the rest."""
     row = phase_to_dict(phase)
     readings = {f"{edge}_{name}": value for edge in ("start", "end") for name, value in row.pop(edge).items()}
@@ -97,18 +97,18 @@ def study_of_runs(runs: Sequence[Run]) -> Study:
     """The study that imported ``runs``, oldest first, belong to, as far as they tell."""
     first = runs[0]
     known = Study(
-        first.study, first.scenario, len(runs), first.conditions | {"source": first.source}, first.started_at, tuple(runs)
+        first.study, first.scenario, len(runs), {**first.conditions, "source": first.source}, first.started_at, tuple(runs)
     )
     return replace(known, repeats=len(known.made))
 
 
-def with_ending(conditions: Mapping[str, Any], stopping: StoppingRule | None, ended_by: EndedBy | None) -> dict[str, Any]:
+def with_ending(conditions: Mapping[str, Any], stopping: StoppingRule | None, ended_by: EndedBy | None) -> dict[str, object]:
     """The document of ``studies.conditions``."""
     ending = {"rule": stopping and stopping.to_dict(), "ended_by": ended_by and str(ended_by)}
     return {**conditions} | ({ENDING: ending} if stopping or ended_by else {})
 
 
-def without_ending(document: Mapping[str, Any]) -> tuple[dict[str, Any], StoppingRule | None, EndedBy | None]:
+def without_ending(document: Mapping[str, Any]) -> tuple[dict[str, object], StoppingRule | None, EndedBy | None]:
     """What :func:`with_ending` put together."""
     conditions = {**document}
     ending = conditions.pop(ENDING, {})
