@@ -222,6 +222,16 @@ def test_a_record_with_a_wrong_value_is_refused_by_file_and_field(tmp_path, fiel
         load(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize("field", ["cost", "attempts", "phases", "phases.0.outcome", "phases.0.attempt", "phases.0.parent"])
+def test_a_record_that_lacks_a_field_is_refused_by_file_and_field(tmp_path, field):
+    plain = run_to_dict(RUN)
+    of_phase = field.startswith("phases.")
+    (plain["phases"][0] if of_phase else plain).pop(field.removeprefix("phases.0."))
+    (tmp_path / "a.json").write_text(json.dumps(plain))
+    with pytest.raises(SettingsError, match=rf"a\.json.*'{field}'"):
+        load(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize("field", ["total_s", "origin"])
 def test_a_record_holds_no_number_that_is_none(tmp_path, field):
     (tmp_path / "a.json").write_text(json.dumps(run_to_dict(RUN) | {field: float("nan")}))

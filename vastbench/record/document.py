@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 FORMAT = 4
 READABLE = (1, 2, 3, 4)
 
+_REQUIRED, _REQUIRED_OF_PHASE = ("attempts", "cost"), ("outcome", "attempt", "detail", "parent")
+"""What every format holds although a new value may leave it out: a phase that lacks its outcome has not passed."""
+
 _KINDS = {"text": (str, NoneType), "number": (int, float, NoneType), "whole number": (int, NoneType)}
 _TABLED = {
     "conditions": {"profile": "text", "image": "text", "disk_gb": "number"},
@@ -68,7 +71,7 @@ def _codec() -> TypeAdapter[Run]:
     return TypeAdapter(Run)
 
 
-def run_from_dict(plain: Mapping[str, object]) -> Run:
+def run_from_dict(plain: Mapping[str, Any]) -> Run:
     """Read back what :func:`run_to_dict` wrote.
 
     Raises SettingsError for a record of another format, or one that does not have a run's form; it names the field.
@@ -89,6 +92,10 @@ def run_from_dict(plain: Mapping[str, object]) -> Run:
         raise _no_run(f"{name!r}: {first['msg'][:200]}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise _no_run(f"a value is not JSON: {error}") from None
+    needed = [*_REQUIRED, *(f"phases.{number}.{name}" for number in range(len(run.phases)) for name in _REQUIRED_OF_PHASE)]
+    there = {*plain, *(f"phases.{number}.{name}" for number, phase in enumerate(plain["phases"]) for name in phase)}
+    if lacking := [name for name in needed if name not in there]:
+        raise _no_run(f"{lacking[0]!r} is missing")
     _check_values(run)
     return run
 
