@@ -41,7 +41,7 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-def owner(*, emulator: bool = False) -> dict[str, Any]:
+def owner(*, emulator: bool = False) -> dict[str, object]:
     """This process as an owner: an id of its own, host, boot id, process number and namespace, and its start time (clock
     ticks since boot), as far as the system tells.
 
@@ -129,7 +129,7 @@ class Heartbeat:
                 log.info("no sign of life could be written: %s", error)
 
 
-def _here() -> dict[str, Any]:
+def _here() -> dict[str, object]:
     boot = _PROC / "sys/kernel/random/boot_id"
     state_and_start = _state_and_start(os.getpid())
     try:

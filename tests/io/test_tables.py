@@ -199,6 +199,7 @@ PHASE = run_to_dict(RUN)["phases"][0]
         ("conditions", None),
         ("conditions.disk_gb", "x"),
         ("resources.gpu_ram_mb", "x"),
+        ("resources.gpu_ram_mb", 10**400),
         ("resources.num_gpus", [1]),
         ("instrument", []),
         ("instrument.clock_speed", "fast"),
@@ -218,6 +219,16 @@ def test_a_record_with_a_wrong_value_is_refused_by_file_and_field(tmp_path, fiel
     plain[outer] = plain[outer] | {inner: value} if inner else value
     (tmp_path / "a.json").write_text(json.dumps(plain))
     with pytest.raises(SettingsError, match=rf"a\.json.*{field}"):
+        load(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("field", ["cost", "attempts", "phases", "phases.0.outcome", "phases.0.attempt", "phases.0.parent"])
+def test_a_record_that_lacks_a_field_is_refused_by_file_and_field(tmp_path, field):
+    plain = run_to_dict(RUN)
+    of_phase = field.startswith("phases.")
+    (plain["phases"][0] if of_phase else plain).pop(field.removeprefix("phases.0."))
+    (tmp_path / "a.json").write_text(json.dumps(plain))
+    with pytest.raises(SettingsError, match=rf"a\.json.*'{field}'"):
         load(tmp_path / "a.json")
 
 

@@ -10,14 +10,15 @@ are added to the phases of each run: ``total``, the parent of the top-level phas
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.errors import NotFound, SchemaError, did_you_mean, nothing_selected
 from vastbench.record.cost import Cost
+from vastbench.record.document import plain_fields
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import LARGEST
-from vastbench.record.phases import COMPUTED, PARENTS, Outcome, Phase, PhaseName
+from vastbench.record.phases import COMPUTED, PARENTS, Outcome, Phase, PhaseName, unattributed
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
 if TYPE_CHECKING:
@@ -34,46 +35,47 @@ LONGEST_PHASE = 80
 
 
 class Column(NamedTuple):
-    """A column's pandas dtype and what it holds."""
+    """A column's pandas dtype, what it holds, and the place in a run that it is of; none for what is computed."""
 
     dtype: str
     meaning: str
+    place: str = ""
 
 
 WHEN = "datetime64[us, UTC]"
 
 RUN_COLUMNS = {
-    "run": Column("str", "the run's id"),
-    "study": Column("str", "the study that it belongs to, empty for none"),
-    "scenario": Column("str", "the drill"),
-    "ready": Column("str", "the phase at whose end the run was useful"),
-    "source": Column("str", "emulator, live or import"),
-    "profile": Column("str", "the emulator's behaviour, missing for live and imported runs"),
-    "run_outcome": Column("str", "how the run ended: passed, failed or censored"),
-    "cause": Column("str", "why it did not pass, empty when it did"),
-    "detail": Column("str", "one line of evidence for the cause"),
-    "started_at": Column(WHEN, "when it began"),
-    "gpu": Column("str", "the GPU's name on the marketplace"),
-    "num_gpus": Column("Int64", "GPUs in the instance"),
-    "gpu_memory_gb": Column("float64", "memory of one GPU in GB (1024 MB)"),
-    "image": Column("str", "the container image"),
-    "disk_gb": Column("float64", "disk asked for"),
-    "region": Column("str", "where the machine stands, in the marketplace's words"),
-    "offer": Column("Int64", "the offer that was rented"),
-    "machine": Column("Int64", "the machine behind it"),
-    "instance": Column("Int64", "the instance that it became"),
+    "run": Column("str", "the run's id", "id"),
+    "study": Column("str", "the study that it belongs to, empty for none", "study"),
+    "scenario": Column("str", "the drill", "scenario"),
+    "ready": Column("str", "the phase at whose end the run was useful", "ready"),
+    "source": Column("str", "emulator, live or import", "source"),
+    "profile": Column("str", "the emulator's behaviour, missing for live and imported runs", "conditions.profile"),
+    "run_outcome": Column("str", "how the run ended: passed, failed or censored", "outcome"),
+    "cause": Column("str", "why it did not pass, empty when it did", "cause"),
+    "detail": Column("str", "one line of evidence for the cause", "detail"),
+    "started_at": Column(WHEN, "when it began", "started_at"),
+    "gpu": Column("str", "the GPU's name on the marketplace", "resources.gpu_name"),
+    "num_gpus": Column("Int64", "GPUs in the instance", "resources.num_gpus"),
+    "gpu_memory_gb": Column("float64", "memory of one GPU in GB (1024 MB)", "resources.gpu_ram_mb"),
+    "image": Column("str", "the container image", "conditions.image"),
+    "disk_gb": Column("float64", "disk asked for", "conditions.disk_gb"),
+    "region": Column("str", "where the machine stands, in the marketplace's words", "resources.region"),
+    "offer": Column("Int64", "the offer that was rented", "resources.offer_id"),
+    "machine": Column("Int64", "the machine behind it", "resources.machine_id"),
+    "instance": Column("Int64", "the instance that it became", "resources.instance_id"),
     "attempts": Column("int64", "tries inside the run, without the first of each further machine"),
-    "usd_per_hour": Column("float64", "the whole hourly price, GPU and disk"),
-    "gpu_usd": Column("float64", "GPU meter: price × seconds running"),
-    "gpu_lower_usd": Column("float64", "the least that it can be, from the bounds of the moments"),
-    "gpu_upper_usd": Column("float64", "the most that it can be"),
-    "storage_usd": Column("float64", "storage meter: price × seconds from creation to destruction"),
-    "transfer_usd": Column("float64", "bytes meter: the test file both ways"),
+    "usd_per_hour": Column("float64", "the whole hourly price, GPU and disk", "resources.usd_per_hour"),
+    "gpu_usd": Column("float64", "GPU meter: price × seconds running", "cost.gpu_usd"),
+    "gpu_lower_usd": Column("float64", "the least that it can be, from the bounds of the moments", "cost.gpu_lower_usd"),
+    "gpu_upper_usd": Column("float64", "the most that it can be", "cost.gpu_upper_usd"),
+    "storage_usd": Column("float64", "storage meter: price × seconds from creation to destruction", "cost.storage_usd"),
+    "transfer_usd": Column("float64", "bytes meter: the test file both ways", "cost.transfer_usd"),
     "cost_usd": Column("float64", "the known meters together"),
-    "naive_usd": Column("float64", "wall clock × hourly price, as is commonly reported"),
-    "scale": Column("float64", "emulated seconds per real second; 1 for real time"),
-    "poll_period_s": Column("float64", "seconds between two polls of the status"),
-    "client_version": Column("str", "the vastbench that measured; missing for imported runs"),
+    "naive_usd": Column("float64", "wall clock × hourly price, as is commonly reported", "cost.naive_usd"),
+    "scale": Column("float64", "emulated seconds per real second; 1 for real time", "instrument.clock_speed"),
+    "poll_period_s": Column("float64", "seconds between two polls of the status", "instrument.poll_period_s"),
+    "client_version": Column("str", "the vastbench that measured; missing for imported runs", "instrument.client_version"),
 }
 
 PHASE_COLUMNS = {
@@ -93,6 +95,9 @@ PHASE_COLUMNS = {
 }
 
 COLUMNS = RUN_COLUMNS | PHASE_COLUMNS
+
+_PLACES = {name: column.place.rpartition(".")[::2] for name, column in RUN_COLUMNS.items()}
+"""The document of a run (its cost counts as one; empty for the run itself) and the name in it, of each column."""
 
 
 def column(name: str) -> str:
@@ -274,46 +279,20 @@ def runs_from(phases: pd.DataFrame) -> list[Run]:
     return [_run(rows) for _, rows in phases.groupby("run", sort=False)]
 
 
-def _of_run(run: Run) -> dict[str, Any]:
-    got, cost, memory_mb = run.resources, run.cost, run.resources.get("gpu_ram_mb")
-    return {
-        "run": run.id,
-        "study": run.study,
-        "scenario": run.scenario,
-        "ready": str(run.ready),
-        "source": run.source,
-        "profile": run.conditions.get("profile"),
-        "run_outcome": str(run.outcome),
-        "cause": run.cause,
-        "detail": run.detail,
+def _of_run(run: Run) -> dict[str, object]:
+    own, memory_mb = plain_fields(run), run.resources.get("gpu_ram_mb")
+    documents = own | {"": own, "cost": plain_fields(run.cost)}
+    return {name: documents[document].get(key) for name, (document, key) in _PLACES.items()} | {
         "started_at": run.started_at_utc,
-        "gpu": got.get("gpu_name"),
-        "num_gpus": got.get("num_gpus"),
         "gpu_memory_gb": None if memory_mb is None else memory_mb / 1024,
-        "image": run.conditions.get("image"),
-        "disk_gb": run.conditions.get("disk_gb"),
-        "region": got.get("region"),
-        "offer": got.get("offer_id"),
-        "machine": got.get("machine_id"),
-        "instance": got.get("instance_id"),
         "attempts": max(len(run.attempts) - len(run.rented) + 1, min(len(run.attempts), 1)),
-        "usd_per_hour": got.get("usd_per_hour"),
-        "gpu_usd": cost.gpu_usd,
-        "gpu_lower_usd": cost.gpu_lower_usd,
-        "gpu_upper_usd": cost.gpu_upper_usd,
-        "storage_usd": cost.storage_usd,
-        "transfer_usd": cost.transfer_usd,
-        "cost_usd": cost.total_usd,
-        "naive_usd": cost.naive_usd,
-        "scale": run.instrument.get("clock_speed"),
-        "poll_period_s": run.instrument.get("poll_period_s"),
-        "client_version": run.instrument.get("client_version"),
+        "cost_usd": run.cost.total_usd,
     }
 
 
-def _of_phases(run: Run) -> list[dict[str, Any]]:
+def _of_phases(run: Run) -> list[dict[str, object]]:
     last = {phase.name: phase for phase in run.phases}
-    rows: list[dict[str, Any]] = [
+    rows: list[dict[str, object]] = [
         {
             "phase": str(phase.name),
             "parent": str(phase.parent or PhaseName.TOTAL),
@@ -331,65 +310,40 @@ def _of_phases(run: Run) -> list[dict[str, Any]]:
         }
         for phase in run.phases
     ]
-    rest = next((row.seconds for row in run.rows() if row.name == PhaseName.UNATTRIBUTED), None)
-    whole: dict[str, Any] = {"attempt": 0, "final": True, "lower_s": None, "upper_s": None, "queued_s": 0.0} | dict.fromkeys(
-        _EDGES
-    )
-    if rest is not None:
+    whole = {"attempt": 0, "final": True, "queued_s": 0.0}
+    if (rest := unattributed(run.phases, run.total_s)) is not None:
         parent = str(PhaseName.TOTAL)
         rows.append(whole | {"phase": "unattributed", "parent": parent, "outcome": "passed", "seconds": rest})
-    rows.append(whole | {"phase": "total", "parent": None, "outcome": str(run.outcome), "seconds": run.total_s})
+    rows.append(whole | {"phase": "total", "outcome": str(run.outcome), "seconds": run.total_s})
     return rows
-
-
-_EDGES = ("start_lower_s", "start_s", "end_lower_s", "end_upper_s")
 
 
 def _run(table: pd.DataFrame) -> Run:
     import pandas as pd
 
     rows = [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in table.to_dict("records")]
-    known: dict[str, Any] = next(row for row in rows if row["phase"] == PhaseName.TOTAL)
-    meters = ("gpu_usd", "gpu_lower_usd", "gpu_upper_usd", "storage_usd", "transfer_usd", "naive_usd")
-    memory_gb = known["gpu_memory_gb"]
-    outcome = Outcome(known["run_outcome"])
-    return Run(
-        id=known["run"],
-        scenario=known["scenario"],
-        outcome=outcome,
-        cause=known["cause"],
-        detail=known["detail"],
-        started_at=known["started_at"].isoformat(),
-        source=known["source"],
-        study=known["study"],
-        ready=known["ready"],
-        phases=tuple(_phase(row) for row in rows if row["end_lower_s"] is not None),
-        attempts=tuple(
+    known: Mapping[str, Any] = next(row for row in rows if row["phase"] == PhaseName.TOTAL)
+    documents: dict[str, Any] = {"": {}, "conditions": {}, "resources": {}, "cost": {}, "instrument": {}}
+    for name, (document, key) in _PLACES.items():
+        if key:
+            documents[document][key] = known[name]
+    own, memory_gb, outcome = documents.pop(""), known["gpu_memory_gb"], Outcome(known["run_outcome"])
+    documents["resources"]["gpu_ram_mb"] = None if memory_gb is None else memory_gb * 1024
+    computed = {
+        "outcome": outcome,
+        "started_at": known["started_at"].isoformat(),
+        "phases": tuple(_phase(row) for row in rows if row["end_lower_s"] is not None),
+        "attempts": tuple(
             Attempt(number, outcome if number == known["attempts"] else Outcome.FAILED)
             for number in range(1, known["attempts"] + 1)
         ),
-        total_s=known["seconds"],
-        conditions={name: known[name] for name in ("profile", "image", "disk_gb")},
-        resources={
-            "gpu_name": known["gpu"],
-            "num_gpus": known["num_gpus"],
-            "gpu_ram_mb": None if memory_gb is None else memory_gb * 1024,
-            "region": known["region"],
-            "offer_id": known["offer"],
-            "machine_id": known["machine"],
-            "instance_id": known["instance"],
-            "usd_per_hour": known["usd_per_hour"],
-        },
-        cost=Cost(**{meter: known[meter] for meter in meters}),
-        instrument={
-            "clock_speed": known["scale"],
-            "poll_period_s": known["poll_period_s"],
-            "client_version": known["client_version"],
-        },
-    )
+        "total_s": known["seconds"],
+        "cost": Cost(**documents.pop("cost")),
+    }
+    return Run(**own | documents | computed)
 
 
-def _phase(row: dict[str, Any]) -> Phase:
+def _phase(row: Mapping[str, Any]) -> Phase:
     start = Moment.between(row["start_lower_s"], row["start_s"], "table")
     end = Moment.between(row["end_lower_s"], row["end_upper_s"], "table")
     known = (Outcome(row["outcome"]), row["attempt"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
 from vastbench.analysis.frames import runs_table
@@ -87,7 +87,7 @@ class Plan:
     run_s: float
     run_usd: float
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The plan, ready for JSON: missing values are None."""
         found = asdict(self)
         return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in found.items()}

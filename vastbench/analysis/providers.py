@@ -164,7 +164,7 @@ def _most_rented(phases: pd.DataFrame) -> pd.DataFrame:
     return phases[phases["run"].isin(priced.loc[kind == kind.mode().iloc[0], "run"])]
 
 
-def _ours(kind: pd.DataFrame) -> dict[str, Any]:
+def _ours(kind: pd.DataFrame) -> dict[str, object]:
     runs = runs_table(kind)
     emulated = runs["source"].eq("emulator")
     note = " (emulated)" if emulated.all() else " (partly emulated)" if emulated.any() else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted, of_one_kind, passed
 from vastbench.analysis.durations import durations_of
@@ -106,7 +106,7 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)).astype(SUMMARY_COLUMNS)
 
 
-def _described(tries: pd.DataFrame) -> dict[str, Any]:
+def _described(tries: pd.DataFrame) -> dict[str, object]:
     import numpy as np
 
     good = tries[tries["outcome"] == Outcome.PASSED].dropna(subset="seconds")

@@ -16,7 +16,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from vastbench.bench.launches import launch_seed, record_killed_runs, spent_at_most_usd
 from vastbench.clock import EMULATED_SPEED, Clock
@@ -129,7 +128,7 @@ class Bench:
             self.notifier = stack.enter_context(Notifier(self.store))
             self.clock.stopping.clear()
             self._owner = owner(emulator=not self.live)
-            mine = self._owner["id"]
+            mine = str(self._owner["id"])
             stack.enter_context(Heartbeat(lambda: self.store.beat(mine), lambda: self.store.retire(mine)))
             close_after_dead_emulators(self.store)
             self.store.take_in_pending_runs()
@@ -288,8 +287,8 @@ class Bench:
         drill = Drill(scenario, self._provisioner, conditions, run_id, heard)
         run, error = run_scenario(drill, source=self.source)
         with shield():  # what was measured must reach the store
-            known = run.conditions | self._conditions()
-            run = replace(run, study=study, conditions=known, instrument=run.instrument | self._instrument())
+            known = {**run.conditions, **self._conditions()}
+            run = replace(run, study=study, conditions=known, instrument={**run.instrument, **self._instrument()})
             if self._provisioner.budget is not None:
                 self._provisioner.budget.settle(
                     run_id, None if isinstance(error, LeaseNotClosed) else drill.at_most_usd(run.total_s)
@@ -350,16 +349,16 @@ class Bench:
         mine = self._owner["id"]
         return [row for row in self.store.leases(open_only=True) if row.url == self.api.url and row.owner.get("id") != mine]
 
-    def _conditions(self) -> dict[str, Any]:
+    def _conditions(self) -> dict[str, object]:
         return {} if self.live else self._profile_conditions() | {"seed": self._seed}
 
-    def _profile_conditions(self) -> dict[str, Any]:
+    def _profile_conditions(self) -> dict[str, object]:
         """The profile by its name, for people, and by its content: an edited file is another condition."""
         from vastbench.emulator.profile import content_hash, load
 
         return {"profile": Path(self.profile).stem, "profile_hash": content_hash(load(self.profile))}
 
-    def _instrument(self) -> dict[str, Any]:
+    def _instrument(self) -> dict[str, object]:
         return {
             "poll_period_s": self._watch.period_s,
             "api": self.api.usage.summary(),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vastbench.charts import style
 from vastbench.charts.strip import EXACT_S
@@ -93,7 +93,7 @@ def _moments(run: Run) -> list[tuple[str, Moment]]:
     return sorted((ends | own).items(), key=lambda named: named[1].upper)
 
 
-def _moment(readings: dict[str, Any]) -> Moment:
+def _moment(readings: Mapping[str, float]) -> Moment:
     no_sent, no_received, yes_sent, yes_received = (readings[name] for name in READINGS)
     return Moment(no_sent, no_received, yes_sent, yes_received, "guest")
 

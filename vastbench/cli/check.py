@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -119,7 +119,7 @@ def _where(timings: pd.DataFrame, artefact: Artefact) -> str:
     return clean("; ".join(some)) + (f"; and {more} more" if more > 0 else "")
 
 
-def _plain(name: str, timings: pd.DataFrame, found: list[Artefact], silent: dict[str, str]) -> dict[str, Any]:
+def _plain(name: str, timings: pd.DataFrame, found: list[Artefact], silent: dict[str, str]) -> dict[str, object]:
     """One table's findings for programs; rows with run, phase and seconds (null where missing)."""
     return {
         "source": name,

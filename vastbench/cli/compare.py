@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -220,7 +220,7 @@ def _place(name: str) -> str:
     return place_of(url_of(name)) if "://" in name else name
 
 
-def _plain(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+def _plain(found: Comparison, names: tuple[str, str]) -> dict[str, object]:
     """For programs: a figure that is missing, and an end that is open, are null."""
     seen = found.success
     said = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +34,7 @@ KEYS = {
 SOURCE = "file"
 
 
-def run_from_seed(plain: dict[str, Any]) -> Run:
+def run_from_seed(plain: Mapping[str, Any]) -> Run:
     """The run that a record of the seed's shape describes. Raises KeyError, TypeError or ValueError for anything else."""
     seconds = {name: _number(plain["timings"][key]) for name, key in KEYS.items()}
     total = _number(plain["timings"]["total_sec"])
@@ -92,11 +93,11 @@ def run_from_seed(plain: dict[str, Any]) -> Run:
     )
 
 
-def seed_from_run(run: Run) -> dict[str, Any]:
+def seed_from_run(run: Run) -> dict[str, object]:
     """A run in the seed's shape; what the run does not know is null."""
     file = run.validation.get("file") or {}
     created = run.validation.get("file_created", run.seconds(CREATE_FILE) is not None)
-    record: dict[str, Any] = {
+    record: dict[str, object] = {
         "test_name": run.validation.get("test_name", f"vastbench_{run.scenario}"),
         "timestamp": run.started_at,
         "resources": {
@@ -123,7 +124,7 @@ def seed_from_run(run: Run) -> dict[str, Any]:
     return record | logs
 
 
-def _phases(seconds: dict[str, float], total: float, plain: dict[str, Any]) -> tuple[Phase, ...]:
+def _phases(seconds: dict[str, float], total: float, plain: Mapping[str, Any]) -> tuple[Phase, ...]:
     """The seven phases in a row; destroy at the very end, so that the unreported time lies before it."""
     phases: list[Phase] = []
     at = 0.0
@@ -144,7 +145,7 @@ def _phases(seconds: dict[str, float], total: float, plain: dict[str, Any]) -> t
     return tuple(phases)
 
 
-def _running(start: float, end: float, log: dict[str, Any] | None) -> tuple[Moment, str, list[Phase]]:
+def _running(start: float, end: float, log: Mapping[str, Any] | None) -> tuple[Moment, str, list[Phase]]:
     """When the status became running, and the boot's parts, from the log of answers if there is one."""
     if not log:
         return Moment.between(start, end, SOURCE), "no poll log: known only to lie within the wait", []
@@ -170,7 +171,7 @@ def _running(start: float, end: float, log: dict[str, Any] | None) -> tuple[Mome
     return running, detail, inside
 
 
-def _ssh(running: Moment, end: float, log: dict[str, Any] | None) -> tuple[Moment, str, list[Phase]]:
+def _ssh(running: Moment, end: float, log: Mapping[str, Any] | None) -> tuple[Moment, str, list[Phase]]:
     """When SSH ran a command, and when its port opened: before the connection that succeeded was begun."""
     moment = Moment.between(running.upper, end, SOURCE)
     if not log:

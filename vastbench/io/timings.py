@@ -18,7 +18,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,7 @@ def of_runs(runs: Iterable[Run]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({name: [] for name in ("run", "phase", "seconds")})
 
 
-def _content_check(run: Run) -> dict[str, Any]:
+def _content_check(run: Run) -> Mapping[str, Any]:
     """What the run's record says of a content that it wrote and read back, whatever its scenario calls that."""
     return next((one for one in run.validation.values() if isinstance(one, dict) and "sha256" in one), {})
 
@@ -200,7 +200,7 @@ def _from_json(path: Path, content: bytes) -> pd.DataFrame:
     return long_table(path, frame, "record", 1)
 
 
-def _of_seeds(path: Path, records: list[dict[str, Any]], names: list[str] | None = None) -> pd.DataFrame:
+def _of_seeds(path: Path, records: Sequence[Mapping[str, Any]], names: list[str] | None = None) -> pd.DataFrame:
     """Records of the first published run's shape; whatever beside ``timings`` is missing or broken is not there."""
     import pandas as pd
 

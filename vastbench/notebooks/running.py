@@ -25,7 +25,7 @@ class RunResult:
     """An executed notebook: where it lies and the parameters that were set."""
 
     path: Path
-    parameters: dict[str, Any]
+    parameters: dict[str, object]
 
 
 def run_notebook(
@@ -84,7 +84,7 @@ def find_notebook(path: str | Path) -> Path:
     return ours[0]
 
 
-def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def check_parameters(notebook: Path, parameters: Mapping[str, Any]) -> dict[str, object]:
     """``parameters`` with their values in the declared types. Raises UsageError for unknown names and unfit values."""
     import papermill
 

@@ -74,6 +74,6 @@ class Conditions:
         """The conditions that ``document`` (of a study or a run) holds among others."""
         return cls(**{one.name: document[one.name] for one in fields(cls)})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The conditions as the run's record keeps them."""
         return asdict(self)

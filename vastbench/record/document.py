@@ -11,92 +11,67 @@ Format history (``FORMAT``), newest first:
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
+from types import NoneType
+from typing import TYPE_CHECKING, Any
 
 from vastbench.errors import SettingsError
 from vastbench.record.cost import Cost
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import measurable
-from vastbench.record.phases import COMPUTED, Outcome, Phase
+from vastbench.record.phases import COMPUTED, Phase
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 FORMAT = 4
-
-
 READABLE = (1, 2, 3, 4)
 
+_REQUIRED, _REQUIRED_OF_PHASE = ("attempts", "cost"), ("outcome", "attempt", "detail", "parent")
+"""What every format holds although a new value may leave it out: a phase that lacks its outcome has not passed."""
 
-def _phase_to_dict(phase: Phase) -> dict[str, Any]:
-    upper = phase.upper if math.isfinite(phase.upper) else None
-    return {
-        "name": phase.name,
-        "parent": phase.parent,
-        "attempt": phase.attempt,
-        "outcome": str(phase.outcome),
-        "seconds": phase.seconds,
-        "lower": phase.lower,
-        "upper": upper,
-        "start": _moment_to_dict(phase.start),
-        "end": _moment_to_dict(phase.end),
-        "detail": phase.detail,
-        "queued_s": phase.queued_s,
+_KINDS = {"text": (str, NoneType), "number": (int, float, NoneType), "whole number": (int, NoneType)}
+_TABLED = {
+    "conditions": {"profile": "text", "image": "text", "disk_gb": "number"},
+    "resources": {"gpu_name": "text", "region": "text", "gpu_ram_mb": "number", "usd_per_hour": "number"}
+    | dict.fromkeys(("num_gpus", "offer_id", "machine_id", "instance_id"), "whole number"),
+    "instrument": {"clock_speed": "number", "poll_period_s": "number", "client_version": "text"},
+}
+"""What tables show of a run's documents, and of which kind it is; whatever else these hold may be anything."""
+
+
+def plain_fields(value: Run | Phase | Moment | Attempt | Cost) -> dict[str, Any]:
+    """What ``value`` is made of, by the names of its fields."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def phase_to_dict(phase: Phase) -> dict[str, Any]:
+    """The phase ready for JSON, with the seconds and the bounds that follow from its moments."""
+    rest = plain_fields(phase) | {"start": plain_fields(phase.start), "end": plain_fields(phase.end)}
+    first = {name: rest.pop(name) for name in ("name", "parent", "attempt", "outcome")}
+    return first | {"seconds": phase.seconds, "lower": phase.lower, "upper": phase.upper if phase.end.seen else None} | rest
+
+
+def run_to_dict(run: Run) -> dict[str, object]:
+    """A JSON-ready dictionary that :func:`run_from_dict` reads back."""
+    return {"format": FORMAT, **plain_fields(run)} | {
+        "phases": [phase_to_dict(phase) for phase in run.phases],
+        "attempts": [plain_fields(attempt) for attempt in run.attempts],
+        "cost": plain_fields(run.cost) | {"total_usd": run.cost.total_usd},
     }
 
 
-def _moment_to_dict(moment: Moment) -> dict[str, Any]:
-    return {item.name: getattr(moment, item.name) for item in fields(moment)}
+@cache
+def _codec() -> TypeAdapter[Run]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Run)
 
 
-def run_to_dict(run: Run) -> dict[str, Any]:
-    """A JSON-ready dictionary that :func:`run_from_dict` reads back."""
-    plain: dict[str, Any] = {"format": FORMAT}
-    for item in fields(run):
-        plain[item.name] = getattr(run, item.name)
-    plain["outcome"] = str(run.outcome)
-    plain["phases"] = [_phase_to_dict(p) for p in run.phases]
-    plain["attempts"] = [{f.name: getattr(a, f.name) for f in fields(a)} | {"outcome": str(a.outcome)} for a in run.attempts]
-    plain["cost"] = {f.name: getattr(run.cost, f.name) for f in fields(run.cost)} | {"total_usd": run.cost.total_usd}
-    return plain
-
-
-@dataclass(frozen=True, slots=True)
-class _Conditions:
-    profile: str | None = None
-    image: str | None = None
-    disk_gb: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Resources:
-    gpu_name: str | None = None
-    num_gpus: int | None = None
-    gpu_ram_mb: float | None = None
-    region: str | None = None
-    offer_id: int | None = None
-    machine_id: int | None = None
-    instance_id: int | None = None
-    usd_per_hour: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Instrument:
-    clock_speed: float | None = None
-    poll_period_s: float | None = None
-    client_version: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Form(Run):
-    """A run whose documents are as narrow as the tables need them; only there to check a record against."""
-
-    conditions: _Conditions = _Conditions()  # type: ignore[assignment]
-    resources: _Resources = _Resources()  # type: ignore[assignment]
-    instrument: _Instrument = _Instrument()  # type: ignore[assignment]
-
-
-def run_from_dict(plain: dict[str, Any]) -> Run:
+def run_from_dict(plain: Mapping[str, Any]) -> Run:
     """Read back what :func:`run_to_dict` wrote.
 
     Raises SettingsError for a record of another format, or one that does not have a run's form; it names the field.
@@ -106,44 +81,23 @@ def run_from_dict(plain: dict[str, Any]) -> Run:
             f"The record has format {plain.get('format')!r}, but this vastbench reads formats up to {FORMAT}.",
             hint="Install a newer vastbench, or export the run again.",
         )
-    _check_form(plain)
-    try:
-        phases = tuple(
-            Phase(
-                str(p["name"]),
-                Moment(**p["start"]),
-                Moment(**p["end"]),
-                Outcome(p["outcome"]),
-                int(p["attempt"]),
-                str(p["detail"]),
-                float(p.get("queued_s", 0.0)),
-                p["parent"],
-            )
-            for p in plain["phases"]
-        )
-        attempts = tuple(Attempt(**(a | {"outcome": Outcome(a["outcome"])})) for a in plain["attempts"])
-        cost = Cost(**{k: v for k, v in plain["cost"].items() if k != "total_usd"})
-        rest = {k: v for k, v in plain.items() if k not in {"format", "phases", "attempts", "cost", "outcome"}}
-        run = Run(**rest, outcome=Outcome(plain["outcome"]), phases=phases, attempts=attempts, cost=cost)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SettingsError(f"The record is not a run: {type(error).__name__} at {error}.", hint="Check the file.") from None
-    _check_values(run)
-    return run
-
-
-def _check_form(plain: dict[str, Any]) -> None:
-    """Raise SettingsError, naming the field, where a value is not of its field's type."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
         # As JSON, because only there does pydantic's strict mode take a list for a tuple and a word for an enum.
-        TypeAdapter(_Form).validate_json(json.dumps(plain, allow_nan=False), strict=True)
+        run = _codec().validate_json(json.dumps(plain, allow_nan=False), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
         raise _no_run(f"{name!r}: {first['msg'][:200]}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise _no_run(f"a value is not JSON: {error}") from None
+    needed = [*_REQUIRED, *(f"phases.{number}.{name}" for number in range(len(run.phases)) for name in _REQUIRED_OF_PHASE)]
+    there = {*plain, *(f"phases.{number}.{name}" for number, phase in enumerate(plain["phases"]) for name in phase)}
+    if lacking := [name for name in needed if name not in there]:
+        raise _no_run(f"{lacking[0]!r} is missing")
+    _check_values(run)
+    return run
 
 
 def _check_values(run: Run) -> None:
@@ -152,7 +106,15 @@ def _check_values(run: Run) -> None:
         _ = run.started_at_utc
     except (ValueError, OverflowError) as error:
         raise _no_run(f"'started_at': {error}") from None
-    numbers = {"total_s": run.total_s, "origin": run.origin} | {f.name: getattr(run.cost, f.name) for f in fields(run.cost)}
+    numbers = {"total_s": run.total_s, "origin": run.origin}
+    numbers |= {f"cost.{name}": value for name, value in plain_fields(run.cost).items()}
+    for document, kinds in _TABLED.items():
+        for name, kind in kinds.items():
+            value = getattr(run, document).get(name)
+            if type(value) not in _KINDS[kind]:
+                raise _no_run(f"'{document}.{name}' is {value!r:.40}, which is no {kind}")
+            if kind != "text":
+                numbers[f"{document}.{name}"] = value
     for name, value in numbers.items():
         if value is not None and not measurable(value):
             raise _no_run(f"{name!r} is {str(value)[:40]}, which nobody can have measured")

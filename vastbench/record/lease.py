@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class LeaseRow:
     usd_per_hour: float
     opened_at: str
     deadline_at: str
-    owner: dict[str, Any] = field(default_factory=dict)
+    owner: Mapping[str, object] = field(default_factory=dict)
     machine_id: int | None = None
     instance_id: int | None = None
     state: str = "intended"
@@ -38,5 +38,5 @@ class Announcement:
 
     run_id: str
     study: str
-    owner: dict[str, Any]
+    owner: Mapping[str, object]
     started_at: str

@@ -27,7 +27,7 @@ Where a run rents several machines, each but the first has a name, and its phase
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -187,11 +187,19 @@ def tree(phases: list[Phase], total: float | None) -> list[Row]:
         rows.append(_row(phase, 0, total, bottleneck=phase is longest))
         inside = [c for c in phases if c.parent == phase.name and c.attempt == phase.attempt]
         rows.extend(_row(child, 1, total) for child in inside)
-    if total is not None and whole:
-        rest = total - sum(p.seconds or 0.0 for p in finished) + _overlap(finished)
+    rest = unattributed(phases, total)
+    if rest is not None:
         share = _share(rest, total)
         rows.append(Row(PhaseName.UNATTRIBUTED, 0, rest, None, None, share, Outcome.PASSED, 0))
     return rows
+
+
+def unattributed(phases: Sequence[Phase], total: float | None) -> float | None:
+    """What the top-level ``phases`` leave of ``total``; None when that is unknown, or the end of the last try of one."""
+    seconds = [(p, p.seconds) for p in phases if p.parent is None]
+    if total is None or None in {p.name: took for p, took in seconds}.values():
+        return None
+    return total - sum(took or 0.0 for _, took in seconds) + _overlap([p for p, took in seconds if took is not None])
 
 
 def _overlap(phases: list[Phase]) -> float:

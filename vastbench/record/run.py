@@ -6,6 +6,7 @@ start, which places them on the machine's own clock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -63,13 +64,13 @@ class Run(Shown):
     origin: float = 0.0
     study: str = ""
     ready: str = PhaseName.WAIT_SSH
-    conditions: dict[str, Any] = field(default_factory=dict)
-    resources: dict[str, Any] = field(default_factory=dict)
-    ssh: dict[str, Any] = field(default_factory=dict)
-    validation: dict[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    ssh: Mapping[str, Any] = field(default_factory=dict)
+    validation: Mapping[str, Any] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
-    instrument: dict[str, Any] = field(default_factory=dict)
-    guest: dict[str, Any] = field(default_factory=dict)
+    instrument: Mapping[str, Any] = field(default_factory=dict)
+    guest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def started_at_utc(self) -> datetime:
@@ -78,7 +79,7 @@ class Run(Shown):
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
 
     @property
-    def rented(self) -> list[dict[str, Any]]:
+    def rented(self) -> list[Mapping[str, Any]]:
         """What was got of each machine, the first one's without the others."""
         others = self.resources.get("machines", [])
         return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -30,11 +31,11 @@ class StoppingRule:
             if not (isinstance(value, float) and 0 < value < 1):
                 raise UsageError(f"The {name} to stop at is {value!r}.", hint="Give a share between 0 and 1, for example 0.15.")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The rule, ready for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, rule: dict[str, Any]) -> Self:
+    def from_dict(cls, rule: Mapping[str, Any]) -> Self:
         """The rule that :meth:`to_dict` wrote."""
         return cls(**rule)

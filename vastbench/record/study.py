@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -43,7 +43,7 @@ class Study(Shown):
     name: str
     scenario: str
     repeats: int
-    conditions: dict[str, Any]
+    conditions: Mapping[str, Any]
     started_at: str
     runs: tuple[Run, ...] = ()
     stopping: StoppingRule | None = None
@@ -93,7 +93,7 @@ class Study(Shown):
             )
         return None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The study in JSON-ready counts, with the ids of its runs."""
         return {
             "name": self.name,

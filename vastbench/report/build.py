@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -114,13 +114,13 @@ def build_report(source: Source, out: Path, *, notebooks: Sequence[str] = NOTEBO
     return out / "index.html"
 
 
-def read_model(index: Path) -> dict[str, Any]:
+def read_model(index: Path) -> Mapping[str, Any]:
     """The model of the report whose ``index.html`` is given."""
-    found: dict[str, Any] = json.loads(index.with_name(MARK).read_text(encoding="utf-8"))
+    found: Mapping[str, Any] = json.loads(index.with_name(MARK).read_text(encoding="utf-8"))
     return found
 
 
-def shortfall(model: dict[str, Any], store: str | None = None) -> VastbenchError | None:
+def shortfall(model: Mapping[str, Any], store: str | None = None) -> VastbenchError | None:
     """What keeps the runs of a report from being a success: SchemaError, StudyIncomplete, StudyFailed or None.
 
     ``store`` is where they come from, to be named in the message and in the command that makes more of them.
@@ -206,7 +206,7 @@ KINDS = {
 }
 
 
-def _files(folder: Path, notebooks: list[Executed]) -> list[dict[str, Any]]:
+def _files(folder: Path, notebooks: list[Executed]) -> list[dict[str, object]]:
     """What the report consists of. Files that hold this list, or are written after it, have no size in it."""
     late = {"index.html", "report.md", MARK, "vastbench.log"} | {f"notebooks/{one.name}.html" for one in notebooks}
     titles = {f"notebooks/{one.name}.html": one.title for one in notebooks}

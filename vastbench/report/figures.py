@@ -72,7 +72,7 @@ ONE_RUN, COMPARED = "phase-waterfall", "provider-costs"
 
 def draw_figures(
     phases: pd.DataFrame, one_run: pd.DataFrame, compared: pd.DataFrame, folder: Path, names: set[str]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, str]]:
     """Draw the charts of ``names`` into ``folder``; for each a record of what it is and where it lies.
 
     All show the tidy frame ``phases`` but the waterfall, which shows ``one_run``, and the providers, who are in ``compared``.

@@ -115,12 +115,12 @@ def report_model(
     }
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def records(frame: pd.DataFrame) -> list[dict[str, object]]:
     """The rows of a frame as JSON values: what is missing or infinite is None, dates are in ISO form."""
     return [clean_values(row) for row in frame.to_dict("records")]
 
 
-def clean_values(row: Any) -> dict[str, Any]:
+def clean_values(row: Any) -> dict[str, object]:
     """A mapping's values as JSON values."""
     return {str(name): _plain(value) for name, value in row.items()}
 
@@ -147,10 +147,10 @@ def _conclusion(facts: Facts, asked: int | None, problems: list[str]) -> str:
     return "passed" if facts.passed else "none passed"
 
 
-def _instrument(facts: Facts) -> dict[str, Any]:
+def _instrument(facts: Facts) -> dict[str, object]:
     """With what was measured: for each column its different values, and between which dates."""
     totals = facts.phases[facts.phases["phase"] == PhaseName.TOTAL]
-    found: dict[str, Any] = {name: [_plain(v) for v in sorted(totals[name].dropna().unique())] for name in INSTRUMENT}
+    found: dict[str, object] = {name: [_plain(v) for v in sorted(totals[name].dropna().unique())] for name in INSTRUMENT}
     started = totals["started_at"].dropna()
     found["first_start"] = None if started.empty else started.min().isoformat(timespec="seconds")
     found["last_start"] = None if started.empty else started.max().isoformat(timespec="seconds")
@@ -158,7 +158,7 @@ def _instrument(facts: Facts) -> dict[str, Any]:
     return found
 
 
-def _failed(facts: Facts) -> dict[str, Any]:
+def _failed(facts: Facts) -> dict[str, object]:
     """The attempted runs that did not pass, with the exact interval of their rate."""
     runs = facts.attempted - facts.passed
     low, high = proportion_interval(runs, facts.attempted)
@@ -166,7 +166,7 @@ def _failed(facts: Facts) -> dict[str, Any]:
     return clean_values({"runs": runs, "rate": rate, "low_rate": low, "high_rate": high})
 
 
-def _trend(phases: pd.DataFrame) -> list[dict[str, Any]]:
+def _trend(phases: pd.DataFrame) -> list[dict[str, object]]:
     """The median total of the earlier and of the later half of the runs that passed; none for fewer than two."""
     good = passed(phases)
     totals = good[good["phase"] == PhaseName.TOTAL].dropna(subset="seconds").sort_values("started_at", kind="stable")["seconds"]
@@ -174,19 +174,19 @@ def _trend(phases: pd.DataFrame) -> list[dict[str, Any]]:
     return [_interval(part, "s") for part in (totals.iloc[:half], totals.iloc[half:])] if half else []
 
 
-def _interval(values: pd.Series[float], unit: str) -> dict[str, Any]:
+def _interval(values: pd.Series[float], unit: str) -> dict[str, object]:
     """The median of the known ``values`` with its interval, or None where there is none."""
     low, high = quantile_interval(values, 0.5)
     known = {f"median_{unit}": values.median(), f"low_{unit}": low, f"high_{unit}": high}
     return clean_values({"n": int(values.notna().sum())} | known)
 
 
-def _finding(found: Finding) -> dict[str, Any]:
+def _finding(found: Finding) -> dict[str, object]:
     figures = clean_values(found.figures)
     return {"rule": found.rule, "kind": str(found.kind), "text": spoken(found), "figures": figures}
 
 
-def _artefacts(facts: Facts) -> dict[str, Any]:
+def _artefacts(facts: Facts) -> dict[str, object]:
     """What the detector found in the timings of the attempted runs, with its evidence, and why some rules say nothing."""
     found = [
         {
@@ -206,7 +206,7 @@ def _artefacts(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _phases(facts: Facts) -> list[dict[str, Any]]:
+def _phases(facts: Facts) -> list[dict[str, object]]:
     """The summary of each phase with its shares of the mean and of the variance of the total."""
     shares = facts.shares[["phase", "mean_share", "variance_share"]]
     ends = [sentences.unfinished(facts.phases, name) for name in facts.summary["phase"]]
@@ -214,7 +214,7 @@ def _phases(facts: Facts) -> list[dict[str, Any]]:
     return records(summary.merge(shares, on="phase", how="left"))
 
 
-def _median_run(phases: pd.DataFrame) -> dict[str, Any] | None:
+def _median_run(phases: pd.DataFrame) -> dict[str, object] | None:
     """The tree of the passed run whose total is nearest the median total; None when none passed."""
     rows = median_run(phases)
     if rows.empty:
@@ -244,7 +244,7 @@ def _median_run(phases: pd.DataFrame) -> dict[str, Any] | None:
     }
 
 
-def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, Any] | None:
+def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, object] | None:
     """What the runs paid beside list prices, and the published ratios; None when there is no run to compare."""
     if not facts.attempted:
         return None
@@ -272,7 +272,7 @@ def compared(comparison: pd.DataFrame) -> pd.DataFrame:
     return shown.sort_values(["ours", "usd_per_gpu_hour"], ascending=[False, True], kind="stable").reset_index(drop=True)
 
 
-def _failover(facts: Facts) -> dict[str, Any]:
+def _failover(facts: Facts) -> dict[str, object]:
     """What is known of replacing a dead machine: a fresh boot of this study's runs; nothing else was measured."""
     (row,) = records(facts.useful)
     lost = facts.outcomes[facts.outcomes["outcome"] != Outcome.PASSED]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,18 +31,18 @@ class Ready(str):
     __slots__ = ()
 
 
-def index_page(model: dict[str, Any], folder: Path) -> str:
+def index_page(model: Mapping[str, Any], folder: Path) -> str:
     """The report as one HTML page; its images are read from ``folder`` and put inside."""
     pictures = [figure | {"data": _data_uri(folder / figure["png"])} for figure in model["figures"]]
     return _pages().get_template("index.html.j2").render(model=model, pictures=pictures)
 
 
-def notebook_page(model: dict[str, Any], notebook: Executed) -> str:
+def notebook_page(model: Mapping[str, Any], notebook: Executed) -> str:
     """The page of an executed notebook, which leads back to the report."""
     return _pages().get_template("notebook.html.j2").render(model=model, notebook=notebook)
 
 
-def markdown_text(model: dict[str, Any]) -> str:
+def markdown_text(model: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     return _markdown().get_template("report.md.j2").render(model=model)
 
@@ -81,7 +82,7 @@ def _markdown() -> Environment:
     return made
 
 
-def _filters() -> dict[str, Any]:
+def _filters() -> dict[str, Callable[..., object]]:
     return {
         "table": lambda rows, name: tables.table(name, rows),
         "tree": lambda run: Ready(tables.tree(run)),
@@ -96,18 +97,18 @@ def _filters() -> dict[str, Any]:
     }
 
 
-def title(model: dict[str, Any]) -> str:
+def title(model: Mapping[str, Any]) -> str:
     """The report's title, with a foreign study's name as it came."""
     return f"Study {model['study']}" if model["study"] else "All runs"
 
 
-def _median_interval(boot: dict[str, Any]) -> str:
+def _median_interval(boot: Mapping[str, Any]) -> str:
     """The interval of the median of attempts, in words."""
     low, high = (math.nan if boot[name] is None else boot[name] for name in ("median_low_s", "median_high_s"))
     return reach(low, high, n=boot["attempted"])
 
 
-def _answer(model: dict[str, Any]) -> str:
+def _answer(model: Mapping[str, Any]) -> str:
     """The verdict, without what the box above it says already of emulated runs."""
     verdict: str = model["verdict"]
     return verdict.removeprefix(model["basis"]).strip() if model["emulated"] else verdict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from vastbench.record.phases import Outcome
@@ -11,7 +11,7 @@ from vastbench.render.findings import cell
 from vastbench.render.text import bounds_text
 from vastbench.render.wording import MISSING
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 class Column(NamedTuple):
@@ -164,7 +164,7 @@ def table(name: str, rows: Iterable[Row]) -> Table:
     )
 
 
-def instrument(model: dict[str, Any]) -> list[tuple[str, str]]:
+def instrument(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     """With what the runs were measured: pairs of a name and its values."""
     known, counts = model["instrument"], model["counts"]
 
@@ -193,7 +193,7 @@ def instrument(model: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def tree(median_run: dict[str, Any]) -> str:
+def tree(median_run: Mapping[str, Any]) -> str:
     """The phase tree of one run as text: what was waited, the bounds, the share of the total, the bottleneck marked."""
     lines = [f"{'phase':<22}{'seconds':>9}  {'bounds':<20}{'share':>7}"]
     for row in median_run["tree"]:

@@ -177,7 +177,7 @@ def serialised(connection: sa.Connection, what: str) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"vastbench {what}", 0))))
 
 
-SERVER: dict[str, Any] = {
+SERVER: dict[str, object] = {
     "pool_pre_ping": True,
     "connect_args": {
         "connect_timeout": CONNECT_WAIT_S,

@@ -11,7 +11,7 @@ import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -60,7 +60,7 @@ class WebhookConfig:
         rest = parts.path.strip("/") + (f"?{parts.query}" if parts.query else "")
         return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}/" + (f"…{rest[-4:]}" if rest else "")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """What may be shown of it, JSON-ready."""
         return {
             "id": self.id,
@@ -88,7 +88,7 @@ class Delivery:
     last_status: int | None
     last_error: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The delivery, JSON-ready, its body as the receiver reads it."""
         shown = {name: getattr(self, name) for name in self.__slots__ if name not in {"body", "claimed_until"}}
         return shown | {"body": json.loads(self.body)}
@@ -135,7 +135,7 @@ class Outbox:
         with self._transaction() as connection:
             wanting = [row.id for row in connection.execute(sa.select(configs)) if not row.events or event in row.events]
             if wanting:
-                known: dict[str, Any] = {"event": event, "body": body, "created_at": _stamp(at), "next_try_at": _stamp(at)}
+                known: dict[str, object] = {"event": event, "body": body, "created_at": _stamp(at), "next_try_at": _stamp(at)}
                 known |= {"state": PENDING, "attempts": 0, "last_error": ""}
                 rows = [known | {"id": f"msg_{secrets.token_hex(12)}", "config_id": one} for one in wanting]
                 connection.execute(sa.insert(deliveries), rows)
@@ -161,7 +161,7 @@ class Outbox:
         self, claimed: Delivery, state: str, *, status: int | None, error: str = "", next_try_at: datetime | None = None
     ) -> None:
         """Write down how a try of a claimed delivery ended, and give the claim back; nothing if somebody else has it by now."""
-        ended: dict[str, Any] = {"state": state, "last_status": status, "last_error": error, "claimed_until": None}
+        ended: dict[str, object] = {"state": state, "last_status": status, "last_error": error, "claimed_until": None}
         if next_try_at is not None:
             ended["next_try_at"] = _stamp(next_try_at)
         this = sa.and_(deliveries.c.id == claimed.id, deliveries.c.attempts == claimed.attempts)

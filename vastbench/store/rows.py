@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from vastbench.record.cost import Cost
+from vastbench.record.document import phase_to_dict, plain_fields
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, Phase
 from vastbench.record.run import Attempt, Run
@@ -15,9 +16,10 @@ from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import EndedBy, Study
 from vastbench.store import tables
 
-READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
-NAMED = ("id", "scenario", "cause", "detail", "source", "started_at", "total_s", "origin", "study", "ready")
-DOCUMENTS = ("conditions", "resources", "ssh", "validation", "guest")
+Recorded = TypeVar("Recorded", Run, Phase, Attempt)
+
+ELSEWHERE = ("attempts", "phases", "instrument")
+"""What of a run is in tables of its own."""
 ENDING = "ending"
 """Where a study's document of conditions keeps when it may end and which rule ended it."""
 
@@ -39,12 +41,12 @@ def storable(value: Any) -> Any:
     return value
 
 
-def run_row(run: Run) -> dict[str, Any]:
+def run_row(run: Run) -> dict[str, object]:
     """The row of ``runs``."""
     gpu_name = run.resources.get("gpu_name")
-    return {name: getattr(run, name) for name in NAMED + DOCUMENTS} | {
+    return {name: value for name, value in plain_fields(run).items() if name not in ELSEWHERE} | {
         "outcome": str(run.outcome),
-        "cost": {f.name: getattr(run.cost, f.name) for f in fields(run.cost)},
+        "cost": plain_fields(run.cost),
         "cost_usd": run.cost.total_usd,
         "gpu_name": None if gpu_name is None else str(gpu_name)[: tables.LONGEST_GPU_NAME],
         "machine_id": run.resources.get("machine_id"),
@@ -53,53 +55,35 @@ def run_row(run: Run) -> dict[str, Any]:
     }
 
 
-def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, Any]:
-    """The row of ``phases``."""
-    row: dict[str, Any] = {
-        "run_id": run_id,
-        "position": position,
-        "attempt": phase.attempt,
-        "name": str(phase.name),
-        "parent": phase.parent and str(phase.parent),
-        "outcome": str(phase.outcome),
-        "seconds": phase.seconds,
-        "lower": phase.lower,
-        "upper": phase.upper if phase.end.seen else None,
-        "detail": phase.detail,
-        "queued_s": phase.queued_s,
-    }
-    for edge, moment in (("start", phase.start), ("end", phase.end)):
-        row |= {f"{edge}_{reading}": getattr(moment, reading) for reading in READINGS}
-        row[f"{edge}_source"] = moment.source
-    return row
+def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, object]:
+    """The row of ``phases``: its document, the readings of its moments beside the rest."""
+    row = phase_to_dict(phase)
+    readings = {f"{edge}_{name}": value for edge in ("start", "end") for name, value in row.pop(edge).items()}
+    return {"run_id": run_id, "position": position} | row | readings
 
 
 def run_of(
     row: sa.RowMapping, attempts: list[sa.RowMapping], phases: list[sa.RowMapping], instrument: Mapping[str, Any]
 ) -> Run:
     """The run of its rows, ``attempts`` and ``phases`` in their order."""
-    return Run(
-        **{name: row[name] for name in NAMED + DOCUMENTS},
-        outcome=Outcome(row["outcome"]),
+    return _of(
+        Run,
+        row,
         cost=Cost(**row["cost"]),
         instrument=dict(instrument),
-        attempts=tuple(_attempt(attempt) for attempt in attempts),
-        phases=tuple(_phase(phase) for phase in phases),
+        attempts=tuple(_of(Attempt, attempt) for attempt in attempts),
+        phases=tuple(_of(Phase, phase, start=_moment(phase, "start"), end=_moment(phase, "end")) for phase in phases),
     )
 
 
-def _phase(row: sa.RowMapping) -> Phase:
-    def moment(edge: str) -> Moment:
-        no_sent, no_received, yes_sent, yes_received = (row[f"{edge}_{reading}"] for reading in READINGS)
-        return Moment(no_sent, no_received, yes_sent, yes_received, row[f"{edge}_source"])
-
-    known = (Outcome(row["outcome"]), row["attempt"], row["detail"], row["queued_s"], row["parent"])
-    return Phase(row["name"], moment("start"), moment("end"), *known)
+def _of(kind: type[Recorded], row: sa.RowMapping, **known: Any) -> Recorded:
+    """The value of that kind in a row that has a column for every field but the ``known`` ones."""
+    known["outcome"] = Outcome(row["outcome"])
+    return kind(**{field.name: row[field.name] for field in fields(kind) if field.name not in known}, **known)
 
 
-def _attempt(row: sa.RowMapping) -> Attempt:
-    values = {f.name: row[f.name] for f in fields(Attempt)}
-    return Attempt(**(values | {"outcome": Outcome(row["outcome"])}))
+def _moment(row: sa.RowMapping, edge: str) -> Moment:
+    return Moment(**{field.name: row[f"{edge}_{field.name}"] for field in fields(Moment)})
 
 
 def study_of(row: sa.RowMapping, runs: Sequence[Run]) -> Study:
@@ -113,18 +97,18 @@ def study_of_runs(runs: Sequence[Run]) -> Study:
     """The study that imported ``runs``, oldest first, belong to, as far as they tell."""
     first = runs[0]
     known = Study(
-        first.study, first.scenario, len(runs), first.conditions | {"source": first.source}, first.started_at, tuple(runs)
+        first.study, first.scenario, len(runs), {**first.conditions, "source": first.source}, first.started_at, tuple(runs)
     )
     return replace(known, repeats=len(known.made))
 
 
-def with_ending(conditions: Mapping[str, Any], stopping: StoppingRule | None, ended_by: EndedBy | None) -> dict[str, Any]:
+def with_ending(conditions: Mapping[str, Any], stopping: StoppingRule | None, ended_by: EndedBy | None) -> dict[str, object]:
     """The document of ``studies.conditions``."""
     ending = {"rule": stopping and stopping.to_dict(), "ended_by": ended_by and str(ended_by)}
     return {**conditions} | ({ENDING: ending} if stopping or ended_by else {})
 
 
-def without_ending(document: Mapping[str, Any]) -> tuple[dict[str, Any], StoppingRule | None, EndedBy | None]:
+def without_ending(document: Mapping[str, Any]) -> tuple[dict[str, object], StoppingRule | None, EndedBy | None]:
     """What :func:`with_ending` put together."""
     conditions = {**document}
     ending = conditions.pop(ENDING, {})

@@ -56,7 +56,7 @@ class Store(Transactions):
             connection.execute(sa.insert(tables.runs), storable(run_row(run)))
             connection.execute(sa.insert(tables.instruments), storable(known | {"run_id": run.id, "readings": instrument}))
             if run.attempts:
-                rows = [asdict(a) | {"run_id": run.id, "outcome": str(a.outcome)} for a in run.attempts]
+                rows = [asdict(attempt) | {"run_id": run.id} for attempt in run.attempts]
                 connection.execute(sa.insert(tables.attempts), storable(rows))
             if run.phases:
                 rows = [phase_row(run.id, i, p) for i, p in enumerate(run.phases)]

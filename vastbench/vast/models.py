@@ -66,7 +66,7 @@ def flag(value: object) -> bool | None:
     return {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
 
 
-def _mapping(value: object) -> dict[str, Any] | None:
+def _mapping(value: object) -> dict[str, object] | None:
     return {k: v for k, v in value.items() if isinstance(k, str)} if isinstance(value, dict) else None
 
 
@@ -120,7 +120,7 @@ class Offer(_Model):
     rentable: Flag = None
     duration: Number = None
     dlperf: Number = None
-    _row: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _row: dict[str, object] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -169,7 +169,7 @@ class Instance(_Model):
     ssh_host: Text = None
     ssh_port: Whole = None
     public_ipaddr: Text = None
-    ports: Annotated[dict[str, Any] | None, BeforeValidator(_mapping)] = None
+    ports: Annotated[dict[str, object] | None, BeforeValidator(_mapping)] = None
     gpu_name: Text = None
     num_gpus: Whole = None
     dph_base: Number = None
@@ -294,10 +294,10 @@ class CreateRequest:
     price: float | None = None
     cancel_unavail: bool = True
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """The request's JSON. Raises UsageError for what the marketplace would refuse or cut."""
         self._check()
-        body: dict[str, Any] = {
+        body: dict[str, object] = {
             "client_id": "me",
             "image": self.image,
             "disk": self.disk_gb,

@@ -96,7 +96,7 @@ class OfferQuery:
         Unless ``defaults`` is false, only verified, rentable offers of the marketplace's own hosts are asked for. Raises
         UsageError with the token that cannot be read.
         """
-        filters: dict[str, dict[str, Any]] = {}
+        filters: dict[str, dict[str, object]] = {}
         removed: set[str] = set()
         position = len(text) - len(text.lstrip())
         while position < len(text):
@@ -119,7 +119,7 @@ class OfferQuery:
             position = term.end() + len(text[term.end() :]) - len(text[term.end() :].lstrip())
         if both := removed & {name for name, terms in filters.items() if terms}:
             raise UsageError(f"The query both filters and frees {', '.join(sorted(both))}.", hint=_LANGUAGE)
-        base: dict[str, Any] = {name: dict(terms) for name, terms in _DEFAULTS.items()} if defaults else {}
+        base: dict[str, dict[str, object]] = {name: dict(terms) for name, terms in _DEFAULTS.items()} if defaults else {}
         chosen = {name: terms for name, terms in (base | filters).items() if name not in removed}
         frozen = MappingProxyType({name: MappingProxyType(terms) for name, terms in chosen.items()})
         return cls(frozen, _order(order), limit, allocated_storage_gb, text.strip())
@@ -144,7 +144,7 @@ class OfferQuery:
             terms.append(f"reliability>={min_reliability!r}")
         return cls.parse(" ".join(terms), limit=limit, allocated_storage_gb=disk_gb)
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """The search request's JSON."""
         return {name: dict(terms) for name, terms in self.filters.items()} | {
             "order": [list(part) for part in self.order],

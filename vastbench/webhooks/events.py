@@ -39,7 +39,7 @@ def body_of(event: Event, data: Mapping[str, Any], at: datetime) -> str:
     return json.dumps(payload, ensure_ascii=False, allow_nan=False)
 
 
-def run_event(run: Run) -> tuple[Event, dict[str, Any]]:
+def run_event(run: Run) -> tuple[Event, dict[str, object]]:
     """``run.finished`` for a run that passed, ``run.failed`` for any other, censored ones included."""
     passed = run.outcome is Outcome.PASSED
     ready = run.phase(run.ready)
@@ -59,7 +59,7 @@ def run_event(run: Run) -> tuple[Event, dict[str, Any]]:
     return (Event.RUN_FINISHED if passed else Event.RUN_FAILED), data
 
 
-def study_data(study: Study) -> dict[str, Any]:
+def study_data(study: Study) -> dict[str, object]:
     """What ``study.finished`` says: its counts, and the rule that ended it."""
     return {
         "study": study.name,
@@ -73,7 +73,7 @@ def study_data(study: Study) -> dict[str, Any]:
     }
 
 
-def lease_data(lease: LeaseRow) -> dict[str, Any]:
+def lease_data(lease: LeaseRow) -> dict[str, object]:
     """What ``lease.leaked`` says: which instance may still bill, and what to do."""
     return {
         "label": lease.label,

@@ -125,7 +125,7 @@ class Notifier:
                     data = {"threshold": threshold, "limit_usd": limit_usd, "spent_usd": spent_usd, "refused": refused}
                     self.notify(Event.BUDGET_THRESHOLD, data | {"run": run.id, "study": run.study or None})
 
-    def _leaked(self, run_id: str) -> list[dict[str, Any]]:
+    def _leaked(self, run_id: str) -> list[dict[str, object]]:
         return [lease_data(lease) for lease in self._store.leases(open_only=True) if lease.run_id == run_id]
 
     def _work(self) -> None:
