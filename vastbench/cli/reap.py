@@ -35,7 +35,7 @@ def reap(
 
     vastbench reap --live --dry-run, then: vastbench reap --live
     """
-    from vastbench.render.wording import counted
+    from vastbench.record.formats import counted
     from vastbench.rental.reap import close_after_dead_emulators, not_closed
 
     if watch and not (yes and live):
@@ -107,10 +107,11 @@ def _notify(store: Store, findings: list[Finding], told: set[str]) -> None:
 
 def _agree(to_close: list[Finding]) -> bool:
     from vastbench.errors import clean
+    from vastbench.record.formats import dollars
 
     print("Left over, and perhaps billing:", file=sys.stderr)
     for one in to_close:
-        price = "" if one.usd_per_hour is None else f", ${one.usd_per_hour:.4f}/h"
+        price = "" if one.usd_per_hour is None else f", {dollars(one.usd_per_hour)}/h"
         print(f"  {clean(one.label)}: instance {one.instance_id or 'unknown'}{price}: {clean(one.why)}", file=sys.stderr)
     if not sys.stdin.isatty():
         raise UsageError("Nobody can be asked: standard input is no terminal.", hint="Add --yes for unattended use.")
@@ -124,7 +125,7 @@ def _tell(finding: Finding) -> None:
 
 
 def _say_what_needs_live(store: Store, as_json: bool) -> None:
-    from vastbench.render.wording import counted
+    from vastbench.record.formats import counted
     from vastbench.rental.reap import Finding
 
     still = store.leases(open_only=True)

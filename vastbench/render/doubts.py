@@ -9,9 +9,10 @@ from vastbench.analysis.bottleneck import shares
 from vastbench.analysis.findings import FEW
 from vastbench.analysis.summary import attempted, passed, phase_summary
 from vastbench.analysis.survival.clusters import DOMINANT
+from vastbench.record.formats import counted, known, listed, percent, seconds
 from vastbench.record.phases import PhaseName
 from vastbench.render.sentences import NO_RUN, source, unfinished
-from vastbench.render.wording import counted, escaped, known, listed, percent, seconds
+from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
     import pandas as pd

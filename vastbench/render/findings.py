@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from vastbench.analysis.findings import Finding
-from vastbench.render.text import seconds_text
-from vastbench.render.wording import MISSING, known, percent, seconds, times, usd
+from vastbench.record.formats import MISSING, decimals, known, percent, seconds, times, usd
 
 
 def spoken(finding: Finding) -> str:
@@ -36,10 +35,6 @@ def cell(name: str, value: float | int | str | None) -> str:
     """``value`` for a table whose heading has the unit: two decimals for seconds and ratios, no currency with amounts."""
     if isinstance(value, str):
         return value or MISSING
-    if not known(value):
-        return MISSING
-    if name.endswith("_s") or name == "seconds":
-        return seconds_text(float(value))
-    if "ratio" in name.split("_"):
-        return f"{float(value):.2f}"
+    if name.endswith("_s") or name == "seconds" or "ratio" in name.split("_"):
+        return decimals(value)
     return worded(name, value).removesuffix(" USD")

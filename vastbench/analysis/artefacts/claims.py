@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.artefacts.rule import ANSWER, Artefact, ended_otherwise, has, last_tries, resolution, samples
+from vastbench.record.formats import percent
 from vastbench.record.numbers import measurable, quotient
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _sum(rows: pd.DataFrame, wrong: pd.DataFrame, sign: str, n: int) -> Artefact
     row = wrong.iloc[int(wrong["rest"].abs().to_numpy().argmax())]
     rest = abs(float(row["rest"]))
     part = quotient(rest, float(row["total"]))
-    known, of_it = ({"share": part}, f" ({part:.1%})") if math.isfinite(part) else ({}, "")
+    known, of_it = ({"share": part}, f" ({percent(part)})") if math.isfinite(part) else ({}, "")
     missing = "The difference is time that no phase explains: a step was not timed, and all shares are of a part of the whole"
     twice = "Phases overlap or one is counted twice: their shares add up to more than the whole"
     return Artefact(
@@ -169,7 +170,7 @@ def hosts(timings: pd.DataFrame) -> Iterator[Artefact]:
             "one host counted many times",
             tuple(runs.index[runs["machine"] == host]),
             {"n": n, "machines": len(counts), "largest": most, "share": most / n, "effective_n_least": fewest},
-            f"{most} of {n} {what} ({most / n:.0%}) came from one machine, {host}; there are {len(counts)} in all.",
+            f"{most} of {n} {what} ({percent(most / n, 0)}) came from one machine, {host}; there are {len(counts)} in all.",
             f"Repeats on one machine are not independent: these {n} {what} say as much as {fewest:.1f} to {n} independent ones"
             f"{likely}. A median describes that machine, and its interval is too narrow.",
         )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.summary import attempted, outcomes, passed
+from vastbench.record.formats import counted, listed, percent, percents
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.render.wording import counted, escaped, listed, percent
+from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ def failures_by_cause(phases: pd.DataFrame) -> str:
         return f"No run was attempted.{left_out}"
     n, good = int(table["attempted"].iloc[0]), table[table["outcome"] == Outcome.PASSED].iloc[0]
     bad = n - int(good["runs"])
-    interval = f"95 % interval {percent(1 - good['rate_high'])[:-2]}–{percent(1 - good['rate_low'])}"
+    interval = f"95 % interval {percents(1 - good['rate_high'], 1 - good['rate_low'])}"
     if not bad:
         passed_all = "The one attempted run passed" if n == 1 else f"All {n} attempted runs passed"
         return f"{passed_all}: failures are 0 of {n} ({interval}).{left_out}"
