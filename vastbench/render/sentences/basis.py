@@ -68,13 +68,6 @@ def failures_by_cause(phases: pd.DataFrame) -> str:
     return f"**{bad} of {n}** attempted runs did not pass ({percent(bad / n)}; {interval}): {causes}.{left_out}"
 
 
-def unfinished(phases: pd.DataFrame, phase: str) -> tuple[int, int]:
-    """How many last tries of ``phase`` were cut off, so that they could only have been longer, and how many failed."""
-    last = attempted(phases)
-    ends = last.loc[last["final"] & (last["phase"] == phase), "outcome"]
-    return int((ends == Outcome.CENSORED).sum()), int((ends == Outcome.FAILED).sum())
-
-
 def no_number(phases: pd.DataFrame) -> str:
     """Why there is no duration to speak of; empty when there is one."""
     if phases.empty:

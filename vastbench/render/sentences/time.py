@@ -12,7 +12,7 @@ from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.analysis.useful import until_useful
 from vastbench.record.formats import counted, decimals, known, listed, percent, reach, seconds, within
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.render.sentences.basis import NO_SUCCESS, greatest, no_number, source, unfinished
+from vastbench.render.sentences.basis import NO_SUCCESS, greatest, no_number, source
 from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def phase_distributions(phases: pd.DataFrame) -> str:
         )
     if row["n"] > 1:
         text += f"; those that ended took {decimals(row['min_s'], 1)} to {seconds(row['max_s'])}"
-    cut, failed = unfinished(phases, row["phase"])
+    cut, failed = int(row["cut_off"]), int(row["failed"])
     if cut:
         text += f"; {counted(cut, 'run')} {'was' if cut == 1 else 'were'} cut off in it and can only have been longer"
     if failed:
