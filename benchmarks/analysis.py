@@ -71,7 +71,7 @@ def report(runs: list[Run], timed: Stopwatch) -> None:
     timed("until_useful", useful.until_useful, phases)
     timed("certainty", certainty.certainty, phases)
     timed("artefacts", lambda: artefacts.artefacts(artefacts.timings_of(phases)))
-    timed("findings", findings.findings, facts.facts(phases, of_prices))
+    timed("findings", findings.findings, facts.Facts(phases))
     frame_of: dict[str, Any] = {"phase_waterfall": phases[phases["run"] == runs[0].id], "provider_costs": comparison}
     frame_of["poll_timeline"] = runs[0]
     for name in charts.__all__:

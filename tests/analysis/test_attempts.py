@@ -10,12 +10,11 @@ from vastbench.analysis.bottleneck import shares, what_if
 from vastbench.analysis.certainty import certainty
 from vastbench.analysis.comparison import compare
 from vastbench.analysis.cost import cost_summary
-from vastbench.analysis.facts import facts
+from vastbench.analysis.facts import Facts
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.summary import outcomes, phase_summary
 from vastbench.analysis.useful import until_useful
 from vastbench.errors import UsageError
-from vastbench.io.prices import prices
 from vastbench.io.tables import export, load
 from vastbench.record.phases import PhaseName
 
@@ -29,7 +28,7 @@ OTHERS = {
 
 
 def all_facts(phases):
-    return facts(phases, prices())
+    return Facts(phases)
 
 
 @pytest.mark.parametrize("column", OTHERS)
@@ -44,7 +43,7 @@ def all_facts(phases):
         what_if,
         until_useful,
         certainty,
-        lambda f: facts(f, prices()),
+        Facts,
     ],
 )
 def test_runs_of_two_kinds_are_not_one_sample(column, figure):

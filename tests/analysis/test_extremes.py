@@ -19,7 +19,7 @@ from tests.analysis.made import FAILED, made
 from vastbench.analysis.artefacts.detector import artefacts
 from vastbench.analysis.artefacts.rule import COLUMNS
 from vastbench.analysis.comparison import compare as compared
-from vastbench.analysis.facts import facts
+from vastbench.analysis.facts import Facts
 from vastbench.analysis.findings import findings
 from vastbench.analysis.frames import phases_table
 from vastbench.errors import SchemaError, SettingsError
@@ -116,7 +116,7 @@ def runs(draw):
 @given(runs())
 def test_no_report_holds_a_number_that_is_none(some):
     made_at = datetime(2026, 11, 23, tzinfo=UTC).isoformat()
-    known = facts(phases_table(some), PRICES)
+    known = Facts(phases_table(some))
     model = report_model(known, PRICES, study=None, asked=None, problems=[], made_at=made_at, version="0.1.0")
     assert strictly(json.dumps(model)) == strictly(plain.dumps(model))
     for finding in findings(known):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from vastbench.analysis.facts import facts
+from vastbench.analysis.facts import Facts
 from vastbench.analysis.findings import RULES, Kind, findings
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
@@ -39,7 +39,7 @@ def late(number):
 
 
 def found(runs):
-    return {finding.rule: finding for finding in findings(facts(phases_table(runs), PRICES))}
+    return {finding.rule: finding for finding in findings(Facts(phases_table(runs)))}
 
 
 def test_no_run_has_no_finding():
@@ -140,12 +140,13 @@ def test_a_median_of_nothing_has_no_relative_width():
 
 def test_emulated_runs_are_called_so():
     assert "EMULATED" in spoken(found([ours(1)])["emulated"])
+    assert "EMULATED" in spoken(found([ours(1, instrument={})])["emulated"])  # at a speed that nobody knows
     assert "emulated" not in found([SEED])
 
 
 def test_runs_of_different_conditions_are_said_to_be_pooled():
     other = replace(ours(2), resources=ours(2).resources | {"gpu_name": "RTX 3090"})
-    assert found([ours(1), other])["pooled"].figures["columns"] == "gpu"
+    assert found([ours(1), other])["pooled"].figures["column"] == "gpu"
     assert "pooled" not in found([ours(1), ours(2)])
 
 

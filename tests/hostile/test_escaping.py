@@ -14,7 +14,7 @@ import pytest
 
 from tests.vast.market import Script, client
 from tests.vast.market import offer as listed
-from vastbench.analysis.facts import facts
+from vastbench.analysis.facts import Facts
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.cli import market, stored
@@ -74,7 +74,7 @@ def model(words):
     """A report's model of a passed and a failed run for each of ``words``."""
     runs = [run for word in words for run in study(word).runs]
     made = report_model(
-        facts(phases_table(runs), prices()),
+        Facts(phases_table(runs)),
         prices(),
         study=" ".join(words),
         asked=len(runs),

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
+from vastbench.analysis.facts import Facts
+from vastbench.analysis.findings import Kind, findings
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.run import Run
-from vastbench.render.doubts import doubts
+from vastbench.render.findings import doubts, spoken
 from vastbench.render.sentences import NO_RUN
+from vastbench.render.wording import escaped
 
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 
@@ -47,7 +50,8 @@ def test_boots_that_failed_say_nothing_of_how_long_a_boot_takes():
 
 def test_runs_on_one_machine_are_not_independent():
     many = [on_machine(f"run-{i}", 0 if i < 5 else i) for i in range(10)]
-    assert "10 runs came from 6 machines, 50.0 % of them from one: they are not independent" in doubts(phases_table(many))
+    told = "10 runs with a useful GPU came from 6 machines, 50.0 % of them from one: they are not independent"
+    assert told in doubts(phases_table(many))
     assert "machine" not in doubts(phases_table([on_machine("a", 1), on_machine("b", 2)]))
 
 
@@ -59,3 +63,10 @@ def test_what_is_taken_together_is_named():
 def test_stopped_runs_are_counted_nowhere():
     stopped = replace(SEED, id="stopped", outcome=Outcome.CENSORED, cause="interrupted")
     assert "We stopped 1 run ourselves" in doubts(phases_table([SEED, stopped]))
+
+
+def test_notebooks_and_reports_raise_the_same_doubts():
+    phases = phases_table([on_machine(f"run-{i}", 0) for i in range(3)])
+    told = [f"- {escaped(spoken(one))}" for one in findings(Facts(phases)) if one.kind is Kind.DOUBT]
+    assert "\n".join(told) == doubts(phases)
+    assert "they describe that machine" in doubts(phases)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistune import create_markdown
 
+from vastbench.record.formats import listed, percent, seconds, times, usd, within
 from vastbench.render.frames import format_frame
-from vastbench.render.wording import escaped, listed, percent, plain, seconds, times, usd, within
+from vastbench.render.wording import escaped, plain
 
 
 @pytest.mark.parametrize("form", [seconds, usd, percent, times])

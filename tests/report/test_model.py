@@ -13,7 +13,7 @@ from scipy import stats
 
 import vastbench
 from vastbench.analysis.artefacts.detector import RULES
-from vastbench.analysis.facts import facts
+from vastbench.analysis.facts import Facts
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
@@ -36,7 +36,7 @@ NEVER = 1e9
 def model_of(phases, **known):
     known = {"study": None, "asked": None, "problems": []} | known
     made = datetime(2026, 11, 23, tzinfo=UTC).isoformat()
-    return report_model(facts(phases, PRICES), PRICES, made_at=made, version="0.1.0", **known)
+    return report_model(Facts(phases), PRICES, made_at=made, version="0.1.0", **known)
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,18 @@
-"""What a report says of a set of runs, computed once: the tables of the other modules side by side."""
+"""What is known of a set of runs: the tables of the other modules side by side, each computed once, when it is asked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.artefacts.detector import Artefact, artefacts, timings_of
+from vastbench.analysis.artefacts.detector import artefacts, timings_of
+from vastbench.analysis.attempts import of_one_kind
 from vastbench.analysis.bottleneck import shares, what_if
 from vastbench.analysis.certainty import certainty
 from vastbench.analysis.cost import cost_summary
 from vastbench.analysis.frames import RUN_COLUMNS
-from vastbench.analysis.providers import compare
 from vastbench.analysis.summary import attempted, outcomes, phase_summary
-from vastbench.analysis.useful import until_useful
 from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -22,24 +22,27 @@ EMULATED = "emulator"
 """The ``source`` of runs that rented nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Facts:
-    """The tables of one set of runs. ``phases`` is the tidy frame of all of them; ``runs`` has one row per attempted run, with
-    the tidy frame's run columns and its ``seconds`` in all; the others are what the functions of their names return,
-    ``artefacts`` those of the attempted runs.
+    """The tables of the runs in the tidy frame ``phases``: ``runs`` has one row per attempted run, with the tidy frame's run
+    columns and its ``seconds`` in all; the others are what the functions of their names return, ``artefacts`` those of the
+    attempted runs.
     """
 
     phases: pd.DataFrame
-    runs: pd.DataFrame
-    outcomes: pd.DataFrame
-    summary: pd.DataFrame
-    shares: pd.DataFrame
-    what_if: pd.DataFrame
-    costs: pd.DataFrame
-    comparison: pd.DataFrame
-    useful: pd.DataFrame
-    certainty: pd.DataFrame
-    artefacts: list[Artefact]
+
+    def __post_init__(self) -> None:
+        """Refuse runs of several kinds."""
+        of_one_kind(self.phases)
+
+    runs = cached_property(lambda self: _runs(self.phases))
+    outcomes = cached_property(lambda self: outcomes(self.phases))
+    summary = cached_property(lambda self: phase_summary(self.phases))
+    shares = cached_property(lambda self: shares(self.phases))
+    what_if = cached_property(lambda self: what_if(self.phases))
+    costs = cached_property(lambda self: cost_summary(self.phases))
+    certainty = cached_property(lambda self: certainty(self.phases))
+    artefacts = cached_property(lambda self: artefacts(timings_of(attempted(self.phases))))
 
     @property
     def attempted(self) -> int:
@@ -62,19 +65,6 @@ class Facts:
         return bool((self.phases["source"] == EMULATED).any())
 
 
-def facts(phases: pd.DataFrame, prices: pd.DataFrame) -> Facts:
-    """The facts of the tidy frame ``phases``, beside the price table ``prices`` (see ``vastbench.io.prices``)."""
+def _runs(phases: pd.DataFrame) -> pd.DataFrame:
     tried = attempted(phases)
-    return Facts(
-        phases=phases,
-        runs=tried.loc[tried["phase"] == PhaseName.TOTAL, [*RUN_COLUMNS, "seconds"]].reset_index(drop=True),
-        outcomes=outcomes(phases),
-        summary=phase_summary(phases),
-        shares=shares(phases),
-        what_if=what_if(phases),
-        costs=cost_summary(phases),
-        comparison=compare(prices, phases),
-        useful=until_useful(phases),
-        certainty=certainty(phases),
-        artefacts=artefacts(timings_of(tried)),
-    )
+    return tried.loc[tried["phase"] == PhaseName.TOTAL, [*RUN_COLUMNS, "seconds"]].reset_index(drop=True)

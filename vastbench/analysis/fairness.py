@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.survival.clusters import DOMINANT
+from vastbench.record.formats import percent
 from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _words(values: pd.Series) -> pd.Series:
 
 
 def _named(shares: pd.Series) -> str:
-    some = [f"{name}" + (f" ({share:.0%})" if share < 1 else "") for name, share in shares.head(NAMED).items()]
+    some = [f"{name}" + (f" ({percent(share, 0)})" if share < 1 else "") for name, share in shares.head(NAMED).items()]
     more = len(shares) - len(some)
     return ", ".join(some) + (f" and {more} more" if more else "")
 

@@ -3,19 +3,23 @@
 A rule is a function of :class:`~vastbench.analysis.facts.Facts` that gives findings, or none when the data for it are missing.
 A finding's text names its figures in braces; their names carry their units (``_s`` seconds, ``_usd``, ``_share`` and ``_rate``
 0–1, ``_ratio``, anything else a count or a word), so that any reader can format them, and no number is in the text only.
+``{passed:run}`` is a count with its noun, ``1 run`` or ``2 runs``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from vastbench.analysis.facts import Facts
+from vastbench.analysis.facts import EMULATED, Facts
+from vastbench.analysis.frames import in_words
+from vastbench.analysis.survival.clusters import DOMINANT
 from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.errors import LeaseNotClosed
+from vastbench.record.formats import listed
 from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import USEFUL
@@ -26,10 +30,11 @@ PRECISE = 0.1
 """The half-width of the median's interval, as a part of the median, that is worth aiming at."""
 SHORTEST_PERIOD_S = 1.0
 """The marketplace's documented minimum between two looks at the status: nobody can poll faster."""
-WORTH = 0.7
-"""Runs that are worth less than this part of their number are worth a finding."""
-NOTABLE_SHARE = 0.05
-"""Less than this part of the total is not worth a finding."""
+MIXED = {"source": "source", "scenario": "scenario", "scale": "clock speed", "profile": "profile", "gpu": "GPU"}
+MIXED |= {"num_gpus": "GPU count", "image": "image", "disk_gb": "disk size"}
+"""Conditions in which runs that are taken together may differ, and what they are called."""
+NAMED = 4
+"""More values of one condition than this are not named."""
 
 
 class Kind(StrEnum):
@@ -38,6 +43,8 @@ class Kind(StrEnum):
     WORKS = "works"
     BOTTLENECK = "bottleneck"
     ISSUE = "issue"
+    DOUBT = "doubt"
+    """What could be wrong with the other figures."""
     RECOMMENDATION = "recommendation"
 
 
@@ -54,12 +61,12 @@ class Finding:
 Rule = Callable[[Facts], Iterator[Finding]]
 
 
-def findings(facts: Facts) -> list[Finding]:
-    """What the rules find in ``facts``, in the order of ``RULES``; nothing for no attempted run.
+def findings(facts: Facts, rules: Iterable[Rule] | None = None) -> list[Finding]:
+    """What the ``rules`` (None: ``RULES``) find in ``facts``, in their order; nothing for no attempted run.
 
     A sentence of which a figure is missing is not said.
     """
-    found = [finding for rule in RULES for finding in rule(facts)] if facts.attempted else []
+    found = [finding for rule in rules or RULES for finding in rule(facts)] if facts.attempted else []
     return [one for one in found if all(isinstance(figure, str) or math.isfinite(figure) for figure in one.figures.values())]
 
 
@@ -87,14 +94,10 @@ def destroyed(facts: Facts) -> Iterator[Finding]:
 
 def accounted(facts: Facts) -> Iterator[Finding]:
     """How much of the time no phase accounts for."""
-    rest = facts.shares[facts.shares["phase"] == PhaseName.UNATTRIBUTED]
-    if rest.empty or math.isnan(rest["mean_share"].iloc[0]):
-        return
-    row = rest.iloc[0]
-    figures = {"rest_share": row["mean_share"], "rest_s": row["mean_s"], "runs": int(row["n"])}
-    small = row["mean_share"] < NOTABLE_SHARE
-    text = "The rows add up to the total; {rest_share} of the mean total ({rest_s}) belongs to no phase (n = {runs})."
-    yield Finding("accounted", Kind.WORKS if small else Kind.ISSUE, text, figures)
+    for _, row in facts.shares[facts.shares["phase"] == PhaseName.UNATTRIBUTED].iterrows():
+        figures = {"rest_share": row["mean_share"], "rest_s": row["mean_s"], "runs": int(row["n"])}
+        text = "No phase explains {rest_share} of the mean total ({rest_s}, n = {runs})."
+        yield Finding("accounted", Kind.DOUBT, text, figures)
 
 
 def longest(facts: Facts) -> Iterator[Finding]:
@@ -144,19 +147,30 @@ def failures(facts: Facts) -> Iterator[Finding]:
         yield Finding("failures", Kind.ISSUE, text, _rates(row, lost=int(row["runs"]), rate=row["rate"]) | words)
 
 
+def unfinished(facts: Facts) -> Iterator[Finding]:
+    """Phases in which runs were cut off or failed, so that those that ended it are not all there is."""
+    top = facts.summary[(facts.summary["parent"] == PhaseName.TOTAL) & (facts.summary["phase"] != PhaseName.UNATTRIBUTED)]
+    longer = "Those times could only have been longer; medians reckon with that, means and extremes are of the others alone."
+    never = "Medians count those as never."
+    for column, how, so in (("cut_off", "Cut off", longer), ("failed", "Failed", never)):
+        for _, row in top[top[column] > 0].iterrows():
+            figures = {"phase": row["phase"], "runs": int(row[column])}
+            yield Finding("unfinished", Kind.DOUBT, f"{how}: {{phase}} in {{runs:run}}. {so}", figures)
+
+
 def stopped(facts: Facts) -> Iterator[Finding]:
     """Runs that we ended ourselves."""
     if facts.stopped:
-        text = "{stopped} further runs were ended by ourselves; they are counted neither as passed nor as failed."
-        yield Finding("stopped", Kind.ISSUE, text, {"stopped": facts.stopped})
+        text = "We stopped {stopped:run} ourselves; they are counted neither as passed nor as failed."
+        yield Finding("stopped", Kind.DOUBT, text, {"stopped": facts.stopped})
 
 
 def retries(facts: Facts) -> Iterator[Finding]:
     """Runs that needed more than one try."""
     again = int((facts.runs["attempts"] > 1).sum())
     if again:
-        text = "{again} of {attempted} runs needed more than one try to rent a machine."
-        yield Finding("retries", Kind.ISSUE, text, {"again": again, "attempted": facts.attempted})
+        text = "{again:run} of {attempted} needed more than one try; only the last try is in a phase's sample."
+        yield Finding("retries", Kind.DOUBT, text, {"again": again, "attempted": facts.attempted})
 
 
 def one_host(facts: Facts) -> Iterator[Finding]:
@@ -165,26 +179,26 @@ def one_host(facts: Facts) -> Iterator[Finding]:
     if len(machines) < 3:
         return
     counts = machines.value_counts()
-    if counts.iloc[0] > len(machines) / 2:
+    if counts.iloc[0] > DOMINANT * len(machines):
         figures: dict[str, float | int | str] = {"machine": str(counts.index[0]), "runs": int(counts.iloc[0])}
         text = "Machine {machine} gave {runs} of {passed} successes: the figures describe it more than the marketplace."
-        yield Finding("one_host", Kind.ISSUE, text, figures | {"passed": len(machines)})
+        yield Finding("one_host", Kind.DOUBT, text, figures | {"passed": len(machines)})
         more = "Exclude machine {machine} or search more widely: repeats on one machine are not independent."
         yield Finding("other_hosts", Kind.RECOMMENDATION, more, {"machine": str(counts.index[0])})
 
 
 def repeats(facts: Facts) -> Iterator[Finding]:
     """Runs on one machine that resemble each other, so that they say less than as many independent ones."""
-    row = facts.certainty[facts.certainty["quantity"] == USEFUL]
-    if row.empty or not row["effective_n"].iloc[0] < WORTH * row["ended"].iloc[0]:
-        return
-    figures: dict[str, float | int | str] = {name: int(row[name].iloc[0]) for name in ("ended", "machines")}
-    figures |= {name: round(float(row[name].iloc[0]), 1) for name in ("effective_n", "design_effect")}
-    text = (
-        "{ended} successes came from {machines} machines and are worth about {effective_n} independent ones (design effect "
-        "{design_effect}): the intervals are wider for it."
-    )
-    yield Finding("repeats", Kind.ISSUE, text, figures)
+    useful = facts.certainty[facts.certainty["quantity"] == USEFUL]
+    for _, row in useful[useful["machines"] < useful["ended"]].iterrows():
+        figures = {"ended": int(row["ended"]), "machines": int(row["machines"]), "largest_share": row["largest_share"]}
+        text = "{ended:run} with a useful GPU came from {machines:machine}, {largest_share} of them from one: they "
+        if row["machines"] == 1:
+            text += "describe that machine, and no interval can be given for others."
+        else:
+            text += "are not independent. Intervals of phases and of what would be saved reckon with it; "
+            text += "those of rates, costs and trends do not."
+        yield Finding("repeats", Kind.DOUBT, text, figures)
 
 
 def measured(facts: Facts) -> Iterator[Finding]:
@@ -207,48 +221,51 @@ def naive_cost(facts: Facts) -> Iterator[Finding]:
 
 def polling(facts: Facts) -> Iterator[Finding]:
     """How well a poll can know when the instance was running."""
-    row = facts.summary[facts.summary["phase"] == PhaseName.WAIT_RUNNING]
-    periods = facts.runs["poll_period_s"].dropna()
-    if row.empty or math.isnan(row["bounds_s"].iloc[0]) or periods.empty:
-        return
-    width, median = float(row["bounds_s"].iloc[0]), float(row["median_s"].iloc[0])
-    figures: dict[str, float | int | str] = {"period_s": float(periods.median()), "bounds_s": width}
-    text = "The status was polled every {period_s}: a single wait for running is known to within {bounds_s} (median)."
-    yield Finding("polling", Kind.ISSUE if width > PRECISE * median else Kind.WORKS, text, figures)
-    if width > PRECISE * median and periods.median() > 1.5 * SHORTEST_PERIOD_S:
-        more = "Poll more often than every {period_s}: the wait for running is known to within {bounds_s} only."
-        yield Finding("poll_faster", Kind.RECOMMENDATION, more, figures)
+    period = float(facts.runs["poll_period_s"].median())
+    for _, row in facts.summary[facts.summary["phase"] == PhaseName.WAIT_RUNNING].iterrows():
+        known = math.isfinite(period)
+        text = "A status is polled every {period_s} (median), so one" if known else "One"
+        text += " run's wait running is known only within {bounds_s} (median width)."
+        figures = {"bounds_s": row["bounds_s"]} | ({"period_s": period} if known else {})
+        yield Finding("polling", Kind.DOUBT, text, figures)
+        if row["bounds_s"] > PRECISE * row["median_s"] and period > 1.5 * SHORTEST_PERIOD_S:
+            more = "Poll more often than every {period_s}: the wait for running is known to within {bounds_s} only."
+            yield Finding("poll_faster", Kind.RECOMMENDATION, more, figures)
 
 
 def emulated(facts: Facts) -> Iterator[Finding]:
     """Runs that rented nothing."""
-    runs = facts.runs[facts.runs["source"] == "emulator"]
+    runs = facts.runs[facts.runs["source"] == EMULATED]
     scales = sorted(runs["scale"].dropna().unique())
-    if runs.empty or not scales:
+    if runs.empty:
         return
     figures: dict[str, float | int | str] = {"runs": len(runs), "attempted": facts.attempted}
-    figures |= {"slowest": float(scales[0]), "fastest": float(scales[-1])}
-    speed = "{fastest}" if scales[0] == scales[-1] else "{slowest} to {fastest}"
-    text = f"EMULATED: {{runs}} of {{attempted}} runs, at {speed} × real time. They show the method and the emulator's model."
-    yield Finding("emulated", Kind.ISSUE, text, figures)
+    text = "EMULATED: {runs} of {attempted} runs"
+    if scales:
+        figures |= {"slowest": float(scales[0]), "fastest": float(scales[-1])}
+        text += f", at {'{fastest}' if scales[0] == scales[-1] else '{slowest} to {fastest}'} × real time"
+    yield Finding("emulated", Kind.DOUBT, f"{text}. They show the method and the emulator's model.", figures)
     yield Finding("live", Kind.RECOMMENDATION, "Repeat the study live before relying on a figure.", {})
 
 
 def pooled(facts: Facts) -> Iterator[Finding]:
     """Conditions that differ between runs whose figures are taken together."""
-    names = ("source", "profile", "gpu", "num_gpus", "image", "disk_gb")
-    differing = [name for name in names if facts.runs[name].nunique() > 1]
-    if differing:
-        text = "The figures pool runs that differ in: {columns}."
-        yield Finding("pooled", Kind.ISSUE, text, {"columns": ", ".join(differing)})
+    for name, noun in MIXED.items():
+        values = facts.runs[name].dropna().value_counts()
+        if len(values) > 1:
+            which = listed([f"{in_words(value)} ({n})" for value, n in list(values.items())[:NAMED]])
+            figures: dict[str, float | int | str] = {"column": name, "values": len(values), "which": which}
+            yield Finding("pooled", Kind.DOUBT, f"Taken together: {{values:{noun}}}: {{which}}.", figures)
 
 
 def few(facts: Facts) -> Iterator[Finding]:
     """Too few passed runs for an interval, or for a narrow one."""
-    if 0 < facts.passed < FEW:
-        figures: dict[str, float | int | str] = {"passed": facts.passed, "attempted": facts.attempted, "needed": FEW}
-        text = "Only {passed} of {attempted} runs passed, and with fewer than {needed} a median has no 95 % interval."
-        yield Finding("few", Kind.ISSUE, text, figures)
+    if not facts.passed:
+        yield Finding("few", Kind.DOUBT, "No run passed.", {})
+        return
+    if facts.passed < FEW:
+        figures: dict[str, float | int | str] = {"passed": facts.passed, "needed": FEW}
+        yield Finding("few", Kind.DOUBT, "Only {passed:run} passed: below {needed} a median has no 95 % interval.", figures)
         yield Finding("more_runs", Kind.RECOMMENDATION, "Make at least {needed} runs that pass.", {"needed": FEW})
         return
     row = facts.summary[facts.summary["phase"] == PhaseName.TOTAL]
@@ -299,24 +316,18 @@ def _rates(row: Any, **figures: Any) -> dict[str, float | int | str]:
     return figures | {"attempted": int(row["attempted"]), "low_rate": row["rate_low"], "high_rate": row["rate_high"]}
 
 
+DOUBTS: tuple[Rule, ...] = (emulated, few, polling, unfinished, accounted, retries, stopped, one_host, repeats, pooled)
+"""The rules about what could be wrong with the figures."""
 RULES: tuple[Rule, ...] = (
     passes,
     destroyed,
-    accounted,
     longest,
     varying,
     savings,
     failures,
-    stopped,
-    retries,
-    one_host,
-    repeats,
     measured,
     naive_cost,
-    polling,
-    emulated,
-    pooled,
-    few,
+    *DOUBTS,
     give_up,
     per_success,
 )

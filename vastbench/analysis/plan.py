@@ -19,6 +19,7 @@ from vastbench.analysis.survival.clusters import design, numbered
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE, quantile_levels
 from vastbench.errors import UsageError
+from vastbench.record.formats import percent
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL, StoppingRule
 
@@ -165,9 +166,10 @@ def plan(
 def _why_not(seen: Durations, quantity: str, quantile: float, floor: float, width: float) -> str:
     never = 1 - seen.ended.mean()
     if math.isinf(floor):
-        return f"{never:.1%} of the runs never finished {quantity}, so that its {quantile:g}-quantile is above what was waited"
+        missed = f"{percent(never)} of the runs never finished {quantity}"
+        return f"{missed}, so that its {quantile:g}-quantile is above what was waited"
     if floor >= width:
-        return f"the bounds of the polls alone leave {floor:.1%}, however many runs are made"
+        return f"the bounds of the polls alone leave {percent(floor)}, however many runs are made"
     return ""
 
 

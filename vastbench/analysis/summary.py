@@ -38,6 +38,8 @@ SUMMARY_COLUMNS = {
     "parent": "str",
     "n": "int64",
     "unfinished": "int64",
+    "cut_off": "int64",
+    "failed": "int64",
     "median_s": "float64",
     "median_low_s": "float64",
     "median_high_s": "float64",
@@ -83,9 +85,9 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     """How long each phase takes: one row per phase that an attempted run reached, in order of time, children after parents.
 
     The sample of a phase is its last try in each attempted run that reached it: ``n`` of these passed and ``unfinished`` did
-    not. Medians and p90 are of both together, as a half that ended says little of a phase in which a third got stuck: a try
-    that a deadline cut off is known to be longer than it had waited, one that failed never ends. So ``median_s`` is missing
-    when half of the tries or more did not end.
+    not: ``cut_off`` of these by a deadline, ``failed`` others. Medians and p90 are of all of them, as a half that ended says
+    little of a phase in which a third got stuck: a try that a deadline cut off is known to be longer than it had waited, one
+    that failed never ends. So ``median_s`` is missing when half of the tries or more did not end.
 
     Columns, in seconds: ``median_s`` and ``p90_s`` of what the user waited, with their 95 % intervals ``median_low_s`` to
     ``median_high_s`` (missing where the effective n is below 6) and ``p90_low_s`` to ``p90_high_s``
@@ -118,6 +120,8 @@ def _described(tries: pd.DataFrame) -> dict[str, object]:
     return {
         "n": len(seconds),
         "unfinished": int((tries["outcome"] != Outcome.PASSED).sum()),
+        "cut_off": int((tries["outcome"] == Outcome.CENSORED).sum()),
+        "failed": int((tries["outcome"] == Outcome.FAILED).sum()),
         "median_s": median.value,
         "median_low_s": median.low,
         "median_high_s": median.high,

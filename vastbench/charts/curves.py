@@ -11,6 +11,7 @@ from vastbench.analysis.stopping import observations
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.quantiles import curve_steps, plateau, quantile_estimate
 from vastbench.charts import style
+from vastbench.record.formats import counted, decimals, percent, short
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 
@@ -50,7 +51,7 @@ def boot_curves(
     import numpy as np
 
     found = observations(phases, phase)
-    n = style.counted(len(found), "attempted run")
+    n = counted(len(found), "attempted run")
     title = f"{ENDED.get(phase, f'Ended {phase}')} after how long (n = {n}{style.stopped(phases)})"
     if not found.ended.any():
         return style.nothing(ax, title, f"There is no attempted run with a {phase}, and so no curve.")
@@ -74,8 +75,8 @@ def boot_curves(
     half = quantile_estimate(found, 0.5)
     halved = math.isfinite(half.value)
     if halved:
-        interval = f"\n({style.number(half.low)} to {style.number(half.high)})" if math.isfinite(half.high) else ""
-        style.beside(ax, 50, f"half by\n{style.number(half.value)} s{interval}")
+        interval = f"\n({short(half.low)} to {short(half.high)})" if math.isfinite(half.high) else ""
+        style.beside(ax, 50, f"half by\n{short(half.value)} s{interval}")
     _draw_plateau(ax, found, ROOM if halved else 100 - TOP)
     ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
     few = "" if len(found) >= FEWEST_FOR_BOOTSTRAP else f"; no 95 % band for n = {len(found)}"
@@ -88,8 +89,8 @@ def _draw_plateau(ax: Axes, found: Durations, lowest: float) -> None:
     if never:
         height = 100 * (n - never) / n
         ax.axhline(height, color=style.ORANGE, ls="--", lw=1.2)
-        interval = f"{100 * low:.1f} to {100 * high:.1f} %"
-        style.beside(ax, min(max(height, lowest), TOP), f"never:\n{never:,} of {n:,}\n({interval})")
+        interval = f"{decimals(100 * low, 1)} to {percent(high)}"
+        style.beside(ax, min(max(height, lowest), TOP), f"never:\n{never} of {n}\n({interval})")
 
 
 def naive_beside_honest(
@@ -111,7 +112,7 @@ def naive_beside_honest(
 
     lower, upper = known_durations(phases, phase)
     n = len(lower)
-    title = f"{phase}: what the bounds allow, and what a poller would report\nn = {style.counted(n, 'run')}, pollers simulated"
+    title = f"{phase}: what the bounds allow, and what a poller would report\nn = {counted(n, 'run')}, pollers simulated"
     if not n:
         return style.nothing(ax, title, f"There is no {phase} that ended, and so nothing to read.")
     ax = style.axes(ax, 3.4)
@@ -126,18 +127,18 @@ def naive_beside_honest(
     ax.fill_between(edges, least, most, step="post", color=AREA, lw=0.8, ec=style.BLUE, label=_area(low, high))
     for (period, values), line in zip(sorted(readings.items()), LINES, strict=False):
         at = np.concatenate([[0.0], values])
-        label = f"read every {style.number(period)} s: median {style.number(float(np.median(values)))} s"
+        label = f"read every {short(period)} s: median {short(float(np.median(values)))} s"
         ax.step(at, share, where="post", color=style.BLACK if line == "--" else style.ORANGE, ls=line, lw=1.4, label=label)
     ax.axhline(50, color=style.GREY, lw=0.6, zorder=1)
     ax.set_ylim(0, 100)
     ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
     beyond = int((high > ax.get_xlim()[1]).sum())
-    cut = f"; {style.counted(beyond, 'longer one')} not shown, up to {high[-1]:,.0f} s" if beyond else ""
+    cut = f"; {counted(beyond, 'longer one')} not shown, up to {decimals(high[-1], 0)} s" if beyond else ""
     return style.finish(ax, title, x=f"{style.seconds(phases)} of {phase}{cut}", y="% of runs that had ended")
 
 
 def _area(low: np.ndarray, high: np.ndarray) -> str:
     import numpy as np
 
-    least, most = (style.number(float(np.median(ends))) for ends in (low, high))
+    least, most = (short(float(np.median(ends))) for ends in (low, high))
     return f"what the bounds allow: median {least} to {most} s"

@@ -9,6 +9,7 @@ from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.charts import style
 from vastbench.charts.strip import CROWDED, draw_bounds, draw_points, draw_tick, offsets
+from vastbench.record.formats import counted, short
 from vastbench.record.phases import Outcome
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     tried = attempted(phases)
     runs = runs_table(tried)
-    title = f"Cost per run by meter (n = {style.counted(len(runs), 'attempted run')}{style.stopped(phases)})"
+    title = f"Cost per run by meter (n = {counted(len(runs), 'attempted run')}{style.stopped(phases)})"
     known = runs[[column for _, column in METERS.values()]].melt()["value"].dropna()
     if known.empty:
         return style.nothing(ax, title, "There is no attempted run with a known cost in the table.")
@@ -69,7 +70,7 @@ def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 def _said(value: pd.Series[float], missing: int, success: float) -> str:
     """The text beside a meter: n, the median or the one value, the cost per success, and how many runs have no value."""
-    parts = [f"n = {len(value):,}" + (f", {missing:,} unknown" if missing else "")]
+    parts = [f"n = {len(value)}" + (f", {missing} unknown" if missing else "")]
     if len(value):
         parts.append(("median " if len(value) > 1 else "") + style.usd(float(value.median())))
     if success == success and len(value) > 1:
@@ -88,8 +89,8 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
         raise ValueError(f"provider_costs draws {', '.join(NAMES)}, not {value!r}")
     drawn = comparison.dropna(subset=value).sort_values(value, kind="stable", ignore_index=True)
     missing = len(comparison) - len(drawn)
-    without = f"\n{style.counted(missing, 'price')} without this figure not drawn" if missing else ""
-    title = f"{NAMES[value]} (n = {style.counted(len(drawn), 'price')}){without}"
+    without = f"\n{counted(missing, 'price')} without this figure not drawn" if missing else ""
+    title = f"{NAMES[value]} (n = {counted(len(drawn), 'price')}){without}"
     if drawn.empty:
         return style.nothing(ax, title, "There is no price in the table to compare.")
     ax = style.axes(ax, 1.1 + 0.24 * len(drawn))
@@ -111,7 +112,7 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
     for label, row in zip(ax.get_yticklabels(), records, strict=True):
         label.set_fontweight("bold" if row["ours"] else "normal")
     ax.set_xlim(0, end * 1.5)
-    ax.xaxis.set_major_formatter(lambda price, _: rf"\${style.number(price)}")
+    ax.xaxis.set_major_formatter(lambda price, _: rf"\${short(price)}")
     ranged = drawn["usd_per_hour_high"].gt(drawn["usd_per_hour_low"]).any()
     return style.finish(ax, title, x="USD; orange: our runs" + (", line: the cheapest to the dearest" if ranged else ""))
 
@@ -128,7 +129,7 @@ NAMES = {
 def _offer(row: dict[Any, Any]) -> str:
     """``AWS g5.xlarge, 1 × A10G 24 GB``; what the source does not say is left out."""
     name = style.plain(f"{row['provider']} {row['instance_type']}", 34)
-    count = f"{row['gpu_count']:.0f} × " if row["gpu_count"] == row["gpu_count"] else ""
+    count = f"{row['gpu_count']:g} × " if row["gpu_count"] == row["gpu_count"] else ""
     memory = f" {row['gpu_memory_gb']:g} GB" if row["gpu_memory_gb"] == row["gpu_memory_gb"] else ""
     return f"{name}, {count}{style.plain(row['gpu'], 16)}{memory}"
 

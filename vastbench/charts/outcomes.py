@@ -8,7 +8,8 @@ from vastbench.analysis.frames import column, runs_table, top_level
 from vastbench.analysis.summary import attempted, outcomes
 from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.charts import style
-from vastbench.charts.strip import EXACT_S, MANY
+from vastbench.charts.strip import MANY
+from vastbench.record.formats import EXACT_S, counted, decimals, percent
 from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     runs = runs_table(phases).sort_values("started_at", kind="stable", ignore_index=True)
     failed = int((runs["run_outcome"] != Outcome.PASSED).sum())
-    title = f"Time per run, in order of start (n = {style.counted(len(runs), 'run')}, {failed:,} not passed)"
+    title = f"Time per run, in order of start (n = {counted(len(runs), 'run')}, {failed} not passed)"
     parts = _parts(runs, top_level(phases))
     if parts.empty:
         return style.nothing(ax, title, "There is no run with a known duration in the table.")
@@ -70,7 +71,7 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     _mark(ax, runs, np.minimum(base, cut * 0.985))
     beyond = int((base > cut).sum())
     note = "; black: bounds of a phase" if bounded else ""
-    note += f"; {style.counted(beyond, 'column')} cut off, the longest took {base.max():,.0f} s" if beyond else ""
+    note += f"; {counted(beyond, 'column')} cut off, the longest took {decimals(base.max(), 0)} s" if beyond else ""
     pad = max(0.7, (6 - n) / 2)
     ax.set_xlim(1 - pad, n + pad)
     ax.set_ylim(0, cut)
@@ -153,7 +154,7 @@ def _mark(ax: Axes, runs: pd.DataFrame, top: NDArray[np.float64]) -> None:
     for mark, reason in zip(MARKS, [*kept, None], strict=False):
         chosen = (failed & ~reasons.isin(kept) if reason is None else reasons == reason).to_numpy(dtype=bool, na_value=False)
         if chosen.any():
-            label = f"{'other causes' if reason is None else style.plain(reason, 28)} ({chosen.sum():,})"
+            label = f"{'other causes' if reason is None else style.plain(reason, 28)} ({chosen.sum()})"
             face = style.ORANGE if mark != "x" else style.BLACK
             ax.plot(
                 runs.index[chosen] + 1,
@@ -184,7 +185,7 @@ def failures_by_cause(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     found = outcomes(phases)
     n = attempted(phases)["run"].nunique()
-    title = f"Runs that did not pass, by cause (n = {style.counted(n, 'attempted run')}{style.stopped(phases)})"
+    title = f"Runs that did not pass, by cause (n = {counted(n, 'attempted run')}{style.stopped(phases)})"
     if not n:
         return style.nothing(ax, title, "There is no attempted run in the table: no rate to show.")
     causes = found[found["outcome"] != Outcome.PASSED]
@@ -198,7 +199,7 @@ def failures_by_cause(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         rate = 100 * count / n
         ax.barh(row, rate, height=0.5, color=style.BLUE if row else style.ORANGE)
         ax.plot([100 * least, 100 * most], [row, row], "-|", color=style.BLACK, lw=1.2, ms=7)
-        style.beside(ax, row, f"{count:,} of {n:,} = {rate:.1f} %  ({100 * least:.1f} to {100 * most:.1f} %)")
+        style.beside(ax, row, f"{count} of {n} = {percent(count / n)}  ({decimals(100 * least, 1)} to {percent(most)})")
     style.rows(ax, [style.plain(name) for name in names])
     ax.set_xlim(0, min(100.0, max(100 * high * 1.05, 1.0)))
     return style.finish(ax, title, x="% of the attempted runs; line: exact 95 % interval")

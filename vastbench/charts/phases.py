@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from vastbench.analysis.frames import timeline
 from vastbench.analysis.summary import attempted, phase_summary
 from vastbench.charts import style
-from vastbench.charts.strip import CROWDED, EXACT_S, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
+from vastbench.charts.strip import CROWDED, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
+from vastbench.record.formats import EXACT_S, counted, seconds, short
 from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         part.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
     records: list[dict[Any, Any]] = top.to_dict("records")
     for place, row in enumerate(records):
-        text = f"{row['seconds']:.1f} s" if place in ended.index else f"{row['outcome']} after {row['lower_s']:.1f} s"
+        text = seconds(row["seconds"]) if place in ended.index else f"{row['outcome']} after {seconds(row['lower_s'])}"
         style.after(ax, row["end_upper_s"] if place in ended.index else row["end_lower_s"], place, text)
     tried_again = bool(top["phase"].duplicated().any())
     style.rows(ax, [f"{row['phase']} (try {row['attempt']})" if tried_again else row["phase"] for row in records])
@@ -66,7 +67,7 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def _ending(whole: pd.Series) -> str:
     """How a run ended, from its row ``total``: ``failed (boot_failed) after 81.2 s``."""
     cause = f" ({style.plain(whole['cause'])})" if whole["cause"] else ""
-    after = f" after {whole['seconds']:.1f} s" if whole["seconds"] == whole["seconds"] else ""
+    after = f" after {seconds(whole['seconds'])}" if whole["seconds"] == whole["seconds"] else ""
     return f"{whole['run_outcome']}{cause}{after}"
 
 
@@ -82,7 +83,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
 
     runs = attempted(phases).reset_index(drop=True)
     n = runs["run"].nunique()
-    title = f"Seconds per phase, every run drawn (n = {style.counted(n, 'attempted run')}{style.stopped(phases)})"
+    title = f"Seconds per phase, every run drawn (n = {counted(n, 'attempted run')}{style.stopped(phases)})"
     last = runs.assign(inside=offsets(runs["run"]))[runs["final"]]
     parents = timeline(last)
     names = [*parents]
@@ -128,13 +129,13 @@ def _draw_beside(ax: Axes, row: int, others: pd.DataFrame, left: float) -> None:
 def _counted(seconds: pd.Series, unfinished: int, median: float) -> str:
     """The text beside a row: n, the median, and how many of n have no value."""
     tries = len(seconds) + unfinished
-    parts = [f"n = {tries:,}"]
+    parts = [f"n = {tries}"]
     if tries > 1 and math.isfinite(median):
-        parts.append(f"median {style.number(median)} s")
+        parts.append(f"median {short(median)} s")
     elif len(seconds) == 1:
-        parts.append(f"{style.number(float(seconds.iloc[0]))} s")
+        parts.append(f"{short(float(seconds.iloc[0]))} s")
     if unfinished:
-        parts.append(f"{unfinished:,} not ended")
+        parts.append(f"{unfinished} not ended")
     return ", ".join(parts)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vastbench.analysis.bottleneck import shares
 from vastbench.analysis.summary import passed
 from vastbench.charts import style
+from vastbench.record.formats import counted, percent
 from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def phase_shares(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     table = shares(phases)
     n = int(table["n"].max()) if len(table) else 0
-    title = f"Share of the mean and of the variance of the total time (n = {style.counted(n, 'passed run')})"
+    title = f"Share of the mean and of the variance of the total time (n = {counted(n, 'passed run')})"
     if not n:
         return style.nothing(ax, title, "No run passed: there is no total to share out.")
     shown = table.set_index("phase")[["mean_share", "variance_share", "variance_share_trimmed"]].join(_bounds(phases))
@@ -39,7 +40,7 @@ def phase_shares(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     if parts["variance_share"].isna().all():
         _bars(ax, parts["mean_share"], 0.0, style.BLUE, "", "of the mean" if n > 1 else "of the total", parts["share_high"])
         _whiskers(ax, parts, 0.0)
-        title = f"Share of the total time (n = {style.counted(n, 'passed run')})"
+        title = f"Share of the total time (n = {counted(n, 'passed run')})"
         key = f"no share of the variance for n = {n}"
     else:
         _bars(ax, parts["mean_share"], -0.2, style.BLUE, "", "of the mean", parts["share_high"])
@@ -93,11 +94,11 @@ def _merged(parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bars(
-    ax: Axes, percent: pd.Series[float], shift: float, colour: str, hatch: str, of: str, mark: pd.Series[float] | None = None
+    ax: Axes, values: pd.Series[float], shift: float, colour: str, hatch: str, of: str, mark: pd.Series[float] | None = None
 ) -> None:
     """One bar per phase with its number beside it, clear of the mark that will be drawn on the same row."""
-    rows = [row + shift for row in range(len(percent))]
-    ax.barh(rows, percent, height=0.36, color=colour, hatch=hatch, edgecolor=style.WHITE, linewidth=0)
-    ends = percent.clip(lower=0.0) if mark is None else percent.clip(lower=mark.fillna(0.0)).clip(lower=0.0)
-    for row, value, end in zip(rows, percent, ends, strict=True):
-        style.after(ax, end, row, f"{value:.1f} % {of}".replace("-", "−"))
+    rows = [row + shift for row in range(len(values))]
+    ax.barh(rows, values, height=0.36, color=colour, hatch=hatch, edgecolor=style.WHITE, linewidth=0)
+    ends = values.clip(lower=0.0) if mark is None else values.clip(lower=mark.fillna(0.0)).clip(lower=0.0)
+    for row, value, end in zip(rows, values, ends, strict=True):
+        style.after(ax, end, row, f"{percent(value / 100)} {of}".replace("-", "−"))

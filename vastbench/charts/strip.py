@@ -17,8 +17,6 @@ CROWDED = 30
 MANY = 1000
 """With more runs than this their marks are kept as a picture inside vector files, which would grow by megabytes."""
 BOUNDS = "#b0b0b0"
-EXACT_S = 0.005
-"""Bounds narrower than this many seconds are not drawn: they are our own doing, known exactly."""
 
 
 def offsets(runs: pd.Series[str]) -> pd.Series[float]:

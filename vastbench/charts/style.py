@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import STOPPED_BY_US
+from vastbench.record.formats import decimals, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,14 +110,7 @@ def plain(text: object, limit: int = 40) -> str:
 
 def usd(value: float) -> str:
     """``$1.006`` or ``$0.00464`` for a label, where a dollar sign alone would begin a formula."""
-    return rf"\${value:.3f}" if value >= 0.1 else rf"\${number(value)}"
-
-
-def number(value: float) -> str:
-    """A number with three significant digits and without a power of ten: ``0.0046``, ``12.4``, ``350``."""
-    import numpy as np
-
-    return np.format_float_positional(value, precision=3, fractional=False, trim="-") if value < 1000 else f"{value:.0f}"
+    return rf"\${decimals(value, 3) if value >= 0.1 else short(value)}"
 
 
 def seconds(phases: pd.DataFrame) -> str:
@@ -127,15 +121,10 @@ def seconds(phases: pd.DataFrame) -> str:
     return "seconds, partly emulated" if emulated.any() else "seconds"
 
 
-def counted(count: int, noun: str) -> str:
-    """``1 run``, ``3 runs``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def stopped(phases: pd.DataFrame) -> str:
     """A title's words about the runs that we stopped ourselves: ``; 2 that we stopped not drawn``, or nothing."""
     count = phases.loc[phases["cause"].isin(STOPPED_BY_US), "run"].nunique()
-    return f"; {count:,} that we stopped not drawn" if count else ""
+    return f"; {count} that we stopped not drawn" if count else ""
 
 
 def spread_axis(ax: Axes, values: pd.Series, *, dollars: bool = False) -> float:
@@ -156,7 +145,7 @@ def spread_axis(ax: Axes, values: pd.Series, *, dollars: bool = False) -> float:
         ax.set_xlim(left, right)
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if right / left < 300 else (1.0,), numticks=7))
         ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: sign + number(value)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: sign + short(value)))
     return left
 
 

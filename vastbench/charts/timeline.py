@@ -8,7 +8,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from vastbench.charts import style
-from vastbench.charts.strip import EXACT_S
+from vastbench.record.formats import EXACT_S, counted, decimals, seconds, short
 from vastbench.record.moments import Moment
 from vastbench.record.phases import PhaseName
 
@@ -52,7 +52,7 @@ def poll_timeline(run: Run, ax: Axes | None = None) -> Axes:
         return style.nothing(ax, f"{title} (n = 1 run)", "The run has no poll of its status and no moment.")
     asked = sum(len(spell.at) for spell in spells)
     period = run.instrument.get("poll_period_s")
-    every = f", {style.number(period)} s apart" if spells and period else ""
+    every = f", {short(period)} s apart" if spells and period else ""
     ax = style.axes(ax, 1.5 + 0.3 * len(moments))
     end = max([moment.upper for _, moment in moments] + [spell.at[-1] for spell in spells])
     _draw_spells(ax, spells, end)
@@ -68,7 +68,7 @@ def poll_timeline(run: Run, ax: Axes | None = None) -> Axes:
         marks.append("◆ by the instance's own clock")
     return style.finish(
         ax,
-        f"{title}\nn = {style.counted(asked, 'poll')} of the status of 1 run{every}",
+        f"{title}\nn = {counted(asked, 'poll')} of the status of 1 run{every}",
         x=f"{unit} since the start; {', '.join(marks)}",
     )
 
@@ -107,7 +107,7 @@ def _draw_spells(ax: Axes, spells: list[Spell], end: float) -> None:
         begun, ended = spell.at[0], spell.at[-1]
         ax.barh(0, ended - begun, left=begun, height=0.3, color=face, hatch=hatch, edgecolor=style.WHITE, linewidth=0)
         ax.plot(spell.at, [0] * len(spell.at), "|", ms=12, mew=1.0 if len(spell.at) < MANY_POLLS else 0.5, color=style.BLACK)
-        name = f"{style.plain(spell.status or 'no status', 12)} ({len(spell.at):,})"
+        name = f"{style.plain(spell.status or 'no status', 12)} ({len(spell.at)})"
         if spell is spells[-1] and ended - begun < SHORT * end:
             ax.annotate(name, (ended, 0), xytext=(4, 0), textcoords="offset points", va="center", fontsize=style.TEXT_PT)
         elif ended - begun > SHORT * end:
@@ -120,5 +120,5 @@ def _draw_moment(ax: Axes, row: int, moment: Moment) -> None:
     ax.barh(row, moment.upper - moment.lower, left=moment.lower, height=0.4, color=style.ORANGE, edgecolor=style.BLACK, lw=0.5)
     ax.plot([moment.upper], [row], "D" if guest else "o", ms=5, mfc=style.BLACK, mec=style.WHITE, mew=0.8, zorder=5)
     width = moment.upper - moment.lower
-    known = f", {style.number(width)} s wide" if width > EXACT_S else ", exact"
-    style.beside(ax, row, f"{moment.lower:.1f} to {moment.upper:.1f} s{known}")
+    known = f", {short(width)} s wide" if width > EXACT_S else ", exact"
+    style.beside(ax, row, f"{decimals(moment.lower, 1)} to {seconds(moment.upper)}{known}")

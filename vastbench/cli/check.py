@@ -91,7 +91,7 @@ def _study(name: str, store: str | None) -> list[Run]:
 
 def _print(name: str, timings: pd.DataFrame, found: list[Artefact], applied: list[str], silent: dict[str, str]) -> None:
     from vastbench.errors import clean
-    from vastbench.render.wording import counted, listed
+    from vastbench.record.formats import counted, listed
 
     print(f"{clean(name)}: {counted(len(timings), 'row')} of {counted(timings['run'].nunique(), 'run')}")
     for artefact in found:

@@ -9,6 +9,7 @@ import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, print_table, share
 from vastbench.errors import SettingsError
+from vastbench.record.formats import MISSING, decimals, given, percent, seconds
 from vastbench.record.plain import plain
 
 if TYPE_CHECKING:
@@ -100,10 +101,9 @@ def _quantities(phase: Sequence[str] | None, all_phases: bool, a: pd.DataFrame, 
 
 def _show(found: Comparison, names: tuple[str, str]) -> None:
     from vastbench.errors import clean
-    from vastbench.render.wording import seconds
 
     first = found.effects.iloc[0]
-    sure = f"{100 * found.confidence:g} %"
+    sure = given(found.confidence)
     for letter, name in zip("ab", names, strict=True):
         unit = f"median {seconds(first[f'median_{letter}_s'])}"
         ended = f"{first[f'ended_{letter}']} of {first[f'n_{letter}']} runs got there"
@@ -112,8 +112,8 @@ def _show(found: Comparison, names: tuple[str, str]) -> None:
     print(f"  {first['why'][0].upper()}{first['why'][1:]}.")
     if not math.isnan(first["a_first"]):
         print(
-            f"  The chance that a run of A takes less time than one of B: {_percent(first['a_first'])}"
-            f"{_range(first['a_first_low'], first['a_first_high'], _percent)}."
+            f"  The chance that a run of A takes less time than one of B: {percent(first['a_first'])}"
+            f"{_range(first['a_first_low'], first['a_first_high'], percent)}."
         )
     print(f"  {_test_sentence(first, len(found.effects))}")
     print(f"  {_success_sentence(found)}")
@@ -132,7 +132,7 @@ def _headline(found: Comparison) -> str:
     said = {
         Verdict.SLOWER: "B is slower",
         Verdict.FASTER: "B is faster",
-        Verdict.EQUIVALENT: f"A and B are equivalent within {100 * found.margin:g} %",
+        Verdict.EQUIVALENT: f"A and B are equivalent within {given(found.margin)}",
         Verdict.NOT_ENOUGH: "Not enough runs to tell",
     }[found.verdict]
     if not found.success.worse:
@@ -158,11 +158,7 @@ def _range(low: float, high: float, text: Callable[[float], str], sure: str = ""
 
 
 def _times(ratio: float) -> str:
-    return "–" if math.isnan(ratio) else f"{ratio:.3g}"
-
-
-def _percent(share: float) -> str:
-    return "–" if math.isnan(share) else f"{100 * share:.0f} %"
+    return MISSING if math.isnan(ratio) else f"{ratio:.3g}"
 
 
 def _test_sentence(row: pd.Series, rows: int) -> str:
@@ -173,7 +169,7 @@ def _test_sentence(row: pd.Series, rows: int) -> str:
 
 
 def _p(value: float) -> str:
-    return "–" if math.isnan(value) else "< 0.0001" if value < 0.0001 else f"= {value:.2g}"
+    return MISSING if math.isnan(value) else "< 0.0001" if value < 0.0001 else f"= {value:.2g}"
 
 
 def _success_sentence(found: Comparison) -> str:
@@ -189,12 +185,10 @@ def _success_sentence(found: Comparison) -> str:
 
 
 def _print_phases(found: Comparison, sure: str) -> None:
-    from vastbench.render.text import seconds_text
-
     rows = []
     for row in found.effects.to_dict("records"):
-        between = _range(row["ratio_low"], row["ratio_high"], _times).strip(" ()").replace("no interval", "–")
-        medians = [seconds_text(row[f"median_{letter}_s"]) for letter in "ab"]
+        between = _range(row["ratio_low"], row["ratio_high"], _times).strip(" ()").replace("no interval", MISSING)
+        medians = [decimals(row[f"median_{letter}_s"]) for letter in "ab"]
         counts = [f"{row[f'ended_{letter}']}/{row[f'n_{letter}']}" for letter in "ab"]
         rows.append(
             [
@@ -204,7 +198,7 @@ def _print_phases(found: Comparison, sure: str) -> None:
                 *medians,
                 _times(row["ratio"]),
                 between,
-                _percent(row["a_first"]),
+                percent(row["a_first"]),
                 _p(row["p_adjusted"]).removeprefix("= "),
             ]
         )

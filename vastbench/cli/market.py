@@ -28,6 +28,7 @@ def offers(
 ) -> None:
     """Search offers; this spends nothing, also with --live."""
     from vastbench.errors import clean
+    from vastbench.record.formats import MISSING, decimals, percent
     from vastbench.vast.query import OfferQuery
 
     search = OfferQuery.parse(query, order=order, limit=limit, allocated_storage_gb=disk)
@@ -41,11 +42,11 @@ def offers(
         [
             str(offer.id),
             f"{offer.num_gpus} × {clean(offer.gpu_name)}",
-            f"{offer.usd_per_hour(disk):.4f}",
-            "–" if offer.reliability is None else f"{offer.reliability:.1%}",
-            "–" if offer.disk_space_gb is None else f"{offer.disk_space_gb:.0f}",
+            decimals(offer.usd_per_hour(disk), 4),
+            percent(offer.reliability),
+            decimals(offer.disk_space_gb, 0),
             str(offer.machine_id),
-            clean(offer.geolocation or "–"),
+            clean(offer.geolocation or MISSING),
         ]
         for offer in found
     ]

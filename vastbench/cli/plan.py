@@ -9,6 +9,7 @@ import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, print_table, share
 from vastbench.errors import SettingsError
+from vastbench.record.formats import MISSING, decimals, dollars, given, percent, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,12 +91,10 @@ def _runs(source: str | None, study: str | None, store: str | None) -> tuple[pd.
 
 
 def _show(made: Plan, place: str) -> None:
-    from vastbench.render.text import usd_text
-
     rule = made.rule
     what = f"the {'median' if rule.quantile == 0.5 else f'{rule.quantile:g}-quantile'} of {rule.quantity}"
-    wide = f"± {100 * rule.width / 2:.3g} % (an interval {100 * rule.width:.3g} % wide)"
-    print(f"To know {what} to {wide} at {rule.confidence:.0%} confidence:")
+    wide = f"± {given(rule.width / 2)} (an interval {given(rule.width)} wide)"
+    print(f"To know {what} to {wide} at {given(rule.confidence)} confidence:")
     if made.unreachable:
         print(f"\n  No number of runs is enough: {made.unreachable}.")
     else:
@@ -103,9 +102,9 @@ def _show(made: Plan, place: str) -> None:
             [
                 words,
                 _runs_range(need),
-                _range(need.minutes, need.minutes_high, lambda m: f"{m:.0f}"),
-                _range(need.requests, need.requests_high, lambda n: f"{n:.0f}"),
-                _range(need.usd, need.usd_high, usd_text),
+                _range(need.minutes, need.minutes_high, _whole),
+                _range(need.requests, need.requests_high, _whole),
+                _range(need.usd, need.usd_high, dollars),
             ]
             for words, need in (("a number chosen beforehand", made.fixed), ("stopping by itself", made.stopping))
         ]
@@ -116,8 +115,8 @@ def _show(made: Plan, place: str) -> None:
         print(_on_repeats(made))
     print(
         f"\nIt rests on {made.source_runs} runs on {made.machines} machines: {place}. {made.never} of them never reached it; "
-        f"the quantile is {made.estimate_s:.1f} s now. A mean run takes {made.run_s:.0f} s"
-        + ("" if math.isnan(made.run_usd) else f" and costs {usd_text(made.run_usd)} by meter")
+        f"the quantile is {seconds(made.estimate_s)} now. A mean run takes {seconds(made.run_s)}"
+        + ("" if math.isnan(made.run_usd) else f" and costs {dollars(made.run_usd)} by meter")
         + ", failures included."
     )
 
@@ -139,17 +138,21 @@ def _on_repeats(made: Plan) -> str:
     numbers = [f"> {MOST}" if n is None else str(n) for n in (made.fixed_on_these, made.stopping_on_these)]
     return (
         f"On no more than their {made.machines} machines: {numbers[0]} runs chosen beforehand, {numbers[1]} stopping; "
-        f"{made.icc:.0%} of the spread lies between machines."
+        f"{percent(made.icc)} of the spread lies between machines."
     )
+
+
+def _whole(number: float) -> str:
+    return decimals(number, 0)
 
 
 def _range(low: float | None, high: float | None, text: Callable[[float], str]) -> str:
     if low is None:
-        return "–"
+        return MISSING
     return f"{text(low)} – {'?' if high is None else text(high)}"
 
 
 def _runs_range(need: Need) -> str:
     from vastbench.analysis.plan import MOST
 
-    return f"> {MOST}" if need.runs is None else _range(need.runs, need.runs_high, lambda n: f"{n:.0f}")
+    return f"> {MOST}" if need.runs is None else _range(need.runs, need.runs_high, _whole)

@@ -10,6 +10,7 @@ import typer
 
 from vastbench.cli.app import JsonOption, KeyFile, StoreOption, app, open_market, open_store, print_json, print_table
 from vastbench.errors import ApiError, StoreError, UsageError
+from vastbench.record.formats import MISSING, counted, dollars
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
@@ -35,7 +36,6 @@ def reap(
 
     vastbench reap --live --dry-run, then: vastbench reap --live
     """
-    from vastbench.render.wording import counted
     from vastbench.rental.reap import close_after_dead_emulators, not_closed
 
     if watch and not (yes and live):
@@ -110,7 +110,7 @@ def _agree(to_close: list[Finding]) -> bool:
 
     print("Left over, and perhaps billing:", file=sys.stderr)
     for one in to_close:
-        price = "" if one.usd_per_hour is None else f", ${one.usd_per_hour:.4f}/h"
+        price = "" if one.usd_per_hour is None else f", {dollars(one.usd_per_hour)}/h"
         print(f"  {clean(one.label)}: instance {one.instance_id or 'unknown'}{price}: {clean(one.why)}", file=sys.stderr)
     if not sys.stdin.isatty():
         raise UsageError("Cannot ask: standard input is not a terminal.", hint="Add --yes for unattended use.")
@@ -124,7 +124,6 @@ def _tell(finding: Finding) -> None:
 
 
 def _say_what_needs_live(store: Store, as_json: bool) -> None:
-    from vastbench.render.wording import counted
     from vastbench.rental.reap import Finding
 
     still = store.leases(open_only=True)
@@ -148,5 +147,5 @@ def _show(findings: list[Finding], as_json: bool) -> None:
     elif not findings:
         print("Nothing is left over.")
     else:
-        rows = [[clean(one.label), str(one.instance_id or "–"), one.verdict, clean(one.why)] for one in findings]
+        rows = [[clean(one.label), str(one.instance_id or MISSING), one.verdict, clean(one.why)] for one in findings]
         print_table(["lease", "instance", "verdict", "why"], rows)

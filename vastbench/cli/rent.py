@@ -184,6 +184,7 @@ def _agree(bench: Bench, scenario: Scenario, conditions: Conditions, *, ask: boo
     """
     from vastbench.cli.reap import offer_left_over
     from vastbench.errors import clean
+    from vastbench.record.formats import counted, dollars
     from vastbench.rental.offers import choose, query
 
     offer_left_over(bench, ask=ask)
@@ -192,16 +193,16 @@ def _agree(bench: Bench, scenario: Scenario, conditions: Conditions, *, ask: boo
     worst, machines = scenario.worst_case_usd(conditions, price), len(scenario.machines)
     each = f" for each of {machines} machines" if machines > 1 else ""
     budget = (bench.budget_usd or 0.0) - bench.spent_usd
-    several = "a run" if runs == 1 else f"{runs} runs"
+    several = "a run" if runs == 1 else counted(runs, "run")
     print(
-        f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at ${price:.4f}/h{each}: "
-        f"about ${machines * runs * price * 120 / 3600:.4f} for {several} of two minutes, "
-        f"at most ${runs * worst:.4f} if every deadline is reached. Budget: ${budget:.4f}.",
+        f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at {dollars(price)}/h{each}: "
+        f"about {dollars(machines * runs * price * 120 / 3600)} for {several} of two minutes, "
+        f"at most {dollars(runs * worst)} if every deadline is reached. Budget: {dollars(budget)}.",
         file=sys.stderr,
     )
     if worst > budget:
         raise BudgetRefused(
-            f"The run may cost up to ${worst:.4f}, above the budget of ${budget:.4f}.",
+            f"The run may cost up to {dollars(worst)}, above the budget of {dollars(budget)}.",
             hint="Raise --budget, lower --max-price, or shorten --boot-deadline and --ssh-deadline.",
         )
     if not ask:

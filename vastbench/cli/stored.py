@@ -23,6 +23,7 @@ from vastbench.cli.app import (
 )
 from vastbench.errors import Interrupted, NotFound, SettingsError, UsageError, clean, nothing_selected
 from vastbench.record.document import run_to_dict
+from vastbench.record.formats import MISSING, decimals, dollars
 
 if TYPE_CHECKING:
     from vastbench.record.run import Run
@@ -38,7 +39,6 @@ def runs(
 ) -> None:
     """List the stored runs, newest first."""
     from vastbench.record.phases import PhaseName
-    from vastbench.render.text import seconds_text, usd_text
 
     found: list[Run] = []
     where = ""
@@ -54,14 +54,14 @@ def runs(
     rows = [
         [
             one.id,
-            one.study or "–",
+            one.study or MISSING,
             f"{one.outcome}" + (f" ({one.cause})" if one.cause else ""),
             one.source,
-            clean(one.resources.get("gpu_name") or "–"),
-            seconds_text(one.seconds(PhaseName.WAIT_RUNNING)),
-            seconds_text(one.seconds(PhaseName.WAIT_SSH)),
-            seconds_text(one.total_s),
-            usd_text(one.cost.total_usd),
+            clean(one.resources.get("gpu_name") or MISSING),
+            decimals(one.seconds(PhaseName.WAIT_RUNNING)),
+            decimals(one.seconds(PhaseName.WAIT_SSH)),
+            decimals(one.total_s),
+            dollars(one.cost.total_usd),
         ]
         for one in found
     ]
@@ -90,7 +90,7 @@ def studies(store: StoreOption = None, as_json: JsonOption = False) -> None:
                 f"{len(one.made)} of {one.wanted}",
                 str(one.passed),
                 f"{one.started_at[:16]}Z",
-                conditions_text(one) or "–",
+                conditions_text(one) or MISSING,
             ]
             for one in found
         ]

@@ -14,6 +14,7 @@ import typer
 
 from vastbench.cli.app import JsonOption, StoreOption, app, open_store, print_json, print_table
 from vastbench.errors import SettingsError, UsageError, VastbenchError, WebhookFailed
+from vastbench.record.formats import MISSING
 
 if TYPE_CHECKING:
     from vastbench.store.outbox import Delivery, WebhookConfig
@@ -208,6 +209,6 @@ def _said(text: str) -> str:
 
 
 def _row(one: Delivery) -> list[str]:
-    answer = _said(one.last_error or (f"HTTP {one.last_status}" if one.last_status else "–"))
-    again = one.next_try_at[:19] if one.state == "pending" else "–"
+    answer = _said(one.last_error or (f"HTTP {one.last_status}" if one.last_status else MISSING))
+    again = one.next_try_at[:19] if one.state == "pending" else MISSING
     return [one.id, str(one.config_id), one.event, one.created_at[:19], one.state, str(one.attempts), answer, again]

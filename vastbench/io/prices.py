@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vastbench.analysis.frames import shown_as_text
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SettingsError
+from vastbench.record.formats import dollars, percent
 from vastbench.record.numbers import measurable
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _spot_above(prices: pd.DataFrame, _: date) -> Found:
     for pair in _records(keyed[keyed["pricing"] == "spot"].merge(posted, on=key)):
         spot, other = pair["price_usd_per_hour"], pair["posted"]
         if spot > other:
-            yield pair["row"], f"spot ${spot:.4f} is above on-demand ${other:.4f}"
+            yield pair["row"], f"spot {dollars(spot)} is above on-demand {dollars(other)}"
 
 
 def _far_from_peers(prices: pd.DataFrame, _: date) -> Found:
@@ -131,7 +132,7 @@ def _far_from_peers(prices: pd.DataFrame, _: date) -> Found:
             if not PEERS_LOW <= ratio <= PEERS_HIGH:
                 size = "" if one["gpu_memory_gb"] != one["gpu_memory_gb"] else f" {one['gpu_memory_gb']:g} GB"
                 group = f"{len(peers)} {one['pricing']} rows of {one['gpu_name']}{size}, {dates.min()} to {dates.max()}"
-                yield one["row"], f"${one['usd']:.4f} per GPU is {ratio:.2f} × the median of {group}"
+                yield one["row"], f"{dollars(one['usd'])} per GPU is {ratio:.2f} × the median of {group}"
 
 
 def _like_many(prices: pd.DataFrame, _: date) -> Found:
@@ -141,8 +142,9 @@ def _like_many(prices: pd.DataFrame, _: date) -> Found:
         nearest = _records(pairs.sort_values("price_usd_per_hour_many"))[0]
         one, many = nearest["price_usd_per_hour"], nearest["price_usd_per_hour_many"]
         if one > LIKE_MANY * many:
-            share = f"${one:.4f} for 1 GPU is {one / many:.0%} of the ${many:.4f} for {nearest['gpu_count_many']}"
-            yield row, f"{share} ({nearest['instance_type_many']}): it pays for CPUs and memory, or is another row's"
+            share = f"{percent(one / many, 0)} of the {dollars(many)} for {nearest['gpu_count_many']}"
+            why = f"({nearest['instance_type_many']}): it pays for CPUs and memory, or is another row's"
+            yield row, f"{dollars(one)} for 1 GPU is {share} {why}"
 
 
 def _machine_only(prices: pd.DataFrame, _: date) -> Found:
@@ -150,7 +152,8 @@ def _machine_only(prices: pd.DataFrame, _: date) -> Found:
     for one in _records(google.reset_index()):
         usd, machine = one["price_usd_per_hour"], one["vcpus"] * GCP_VCPU_USD + one["memory_gb"] * GCP_MEMORY_GB_USD
         if usd <= GCP_MACHINE_ONLY * machine:
-            yield one["row"], f"${usd:.4f} is near the ${machine:.4f} of CPUs and memory alone: add the accelerator's row"
+            near = f"{dollars(usd)} is near the {dollars(machine)}"
+            yield one["row"], f"{near} of CPUs and memory alone: add the accelerator's row"
 
 
 def _records(table: pd.DataFrame) -> list[dict[Any, Any]]:

@@ -1,15 +1,37 @@
-"""Figures in words: each is formatted by the unit that its name carries."""
+"""Findings and their figures in words: each figure is formatted by the unit that its name carries."""
 
 from __future__ import annotations
 
-from vastbench.analysis.findings import Finding
-from vastbench.render.text import seconds_text
-from vastbench.render.wording import MISSING, known, percent, seconds, times, usd
+from string import Formatter
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.attempts import attempted
+from vastbench.analysis.facts import Facts
+from vastbench.analysis.findings import DOUBTS, Finding, Kind, findings
+from vastbench.record.formats import MISSING, counted, decimals, known, percent, seconds, times, usd
+from vastbench.render.sentences.basis import NO_RUN, failures_by_cause
+from vastbench.render.wording import escaped
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def doubts(phases: pd.DataFrame) -> str:
+    """What could be wrong with the figures of the tidy frame ``phases``, with numbers, as a Markdown list."""
+    if attempted(phases).empty:
+        return NO_RUN if phases.empty else failures_by_cause(phases)
+    found = [one for one in findings(Facts(phases), DOUBTS) if one.kind is Kind.DOUBT]
+    return "\n".join(f"- {escaped(spoken(one))}" for one in found) or "The data themselves raise no doubt."
 
 
 def spoken(finding: Finding) -> str:
     """The finding's sentence with its figures in it; foreign words in it are as they came."""
-    return finding.text.format(**{name: worded(name, value) for name, value in finding.figures.items()})
+    parts = Formatter().parse(finding.text)
+    return "".join(text + (_said(name, finding.figures[name], noun) if name else "") for text, name, noun, _ in parts)
+
+
+def _said(name: str, value: float | int | str, noun: str | None) -> str:
+    return counted(int(value), noun) if noun else worded(name, value)
 
 
 def worded(name: str, value: float | int | str | None) -> str:
@@ -36,10 +58,6 @@ def cell(name: str, value: float | int | str | None) -> str:
     """``value`` for a table whose heading has the unit: two decimals for seconds and ratios, no currency with amounts."""
     if isinstance(value, str):
         return value or MISSING
-    if not known(value):
-        return MISSING
-    if name.endswith("_s") or name == "seconds":
-        return seconds_text(float(value))
-    if "ratio" in name.split("_"):
-        return f"{float(value):.2f}"
+    if name.endswith("_s") or name == "seconds" or "ratio" in name.split("_"):
+        return decimals(value)
     return worded(name, value).removesuffix(" USD")

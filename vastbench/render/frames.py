@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.frames import shown_as_text
 from vastbench.errors import clean
-from vastbench.render.text import seconds_text
-from vastbench.render.wording import MISSING, percent
+from vastbench.record.formats import MISSING, decimals, percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,8 +40,6 @@ def _text(name: str, value: Any) -> str:
         return clean(value)
     if SHARES & set(name.split("_")):
         return percent(value)
-    if name.endswith("_s"):
-        return seconds_text(value)
     if "usd" in name:
-        return f"{value:.{4 if 'hour' in name else 6}f}"
-    return f"{value:g}" if value.is_integer() else f"{value:.2f}"
+        return decimals(value, 4 if "hour" in name else 6)
+    return f"{value:g}" if value.is_integer() and not name.endswith("_s") else decimals(value)

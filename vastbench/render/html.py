@@ -6,9 +6,10 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from vastbench.errors import clean
+from vastbench.record.formats import bounds, decimals, percent
 from vastbench.record.phases import Outcome
 from vastbench.record.run import Run
-from vastbench.render.text import attempts_text, bounds_text, headline, seconds_text, study_headline, study_phases
+from vastbench.render.text import attempts_text, headline, study_headline, study_phases
 from vastbench.render.wording import NO_FORMULA
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ def run_html(run: Run) -> str:
             name += f" <em>{shown(str(row.outcome))}</em>"
         share = max(0.0, row.share or 0.0)
         bar = f"<div style='background:#0072b2;height:9px;width:{share * 160:.0f}px'></div>"
-        cells = (seconds_text(row.seconds), bounds_text(row), "" if row.share is None else f"{row.share:.1%}")
+        cells = (decimals(row.seconds), bounds(row.lower, row.upper), "" if row.share is None else percent(row.share))
         rows.append(
             f"<tr><td {_NAME.format(indent=10 + 18 * row.depth)}>{name}</td>"
             + "".join(f"<td {_CELL}>{shown(cell)}</td>" for cell in cells)
             + f"<td style='text-align:left;min-width:170px'>{bar}</td></tr>"
         )
-    total = f"<tr><th {_NAME.format(indent=10)}>total</th><th {_CELL}>{seconds_text(run.total_s)}</th><th colspan=3></th></tr>"
+    total = f"<tr><th {_NAME.format(indent=10)}>total</th><th {_CELL}>{decimals(run.total_s)}</th><th colspan=3></th></tr>"
     tries = f"<div>{shown(attempts_text(run))}</div>" if len(run.attempts) > 1 else ""
     detail = f"<div>{shown(run.detail)}</div>" if run.detail else ""
     return (

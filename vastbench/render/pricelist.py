@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.errors import clean
+from vastbench.record.formats import MISSING, decimals
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,10 +23,10 @@ def price_cells(prices: pd.DataFrame) -> list[list[str]]:
         gpu=each["gpu_count"].astype("str") + " × " + each["gpu_name"],
         memory=each["gpu_memory_gb"].map("{:g}".format, na_action="ignore"),
         day=each["as_of"].dt.strftime("%Y-%m-%d"),
-        per_gpu=each["usd"].map("{:.4f}".format),
-        whole=each["price_usd_per_hour"].map("{:.4f}".format),
+        per_gpu=[decimals(price, 4) for price in each["usd"]],
+        whole=[decimals(price, 4) for price in each["price_usd_per_hour"]],
     )[["gpu", "memory", "provider", "instance_type", "region", "pricing", "day", "per_gpu", "whole"]]
-    return [[clean(cell) for cell in row] for row in texts.astype("object").fillna("–").to_numpy()]
+    return [[clean(cell) for cell in row] for row in texts.astype("object").fillna(MISSING).to_numpy()]
 
 
 def findings_text(findings: pd.DataFrame, rows: int) -> str:

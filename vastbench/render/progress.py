@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from vastbench.errors import clean
+from vastbench.record.formats import decimals, dollars
 from vastbench.record.phases import Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.study import StudyListener, StudyProgress
-from vastbench.render.text import seconds_text, usd_text
 
 
 def _ended(phase: Phase) -> str:
-    took = "not seen to end" if phase.seconds is None else f"{seconds_text(phase.seconds)} s"
+    took = "not seen to end" if phase.seconds is None else f"{decimals(phase.seconds)} s"
     detail = f"  {clean(phase.detail)}" if phase.detail else ""
     return f"{phase.name:<20} {took:>12}{detail}"
 
@@ -104,7 +104,7 @@ def counts(progress: StudyProgress) -> str:
         f"{progress.study}: {progress.made} of {progress.repeats} runs made",
         f"{progress.passed} passed",
         f"{progress.failed} failed",
-        f"{usd_text(progress.spent_usd)} spent",
+        f"{dollars(progress.spent_usd)} spent",
     ]
     if progress.left_s is not None and progress.made < progress.repeats:
         parts.append(f"about {_duration(progress.left_s)} left")
@@ -117,7 +117,7 @@ def plain_study(stream: TextIO) -> StudyListener:
     def listen(progress: StudyProgress) -> None:
         if run := progress.ended:
             how = f"{run.outcome}" + (f" ({run.cause})" if run.cause else "")
-            print(f"{run.id}  {how}, {seconds_text(run.total_s)} s · {counts(progress)}", file=stream, flush=True)
+            print(f"{run.id}  {how}, {decimals(run.total_s)} s · {counts(progress)}", file=stream, flush=True)
 
     return listen
 

@@ -6,31 +6,12 @@ import math
 from typing import TYPE_CHECKING
 
 from vastbench.errors import clean
+from vastbench.record.formats import MISSING, bounds, decimals, dollars, given, percent, seconds, usd
 from vastbench.record.phases import Outcome, PhaseName, Row
 from vastbench.record.run import Run
-from vastbench.render.wording import usd
 
 if TYPE_CHECKING:
     from vastbench.record.study import Study
-
-
-def seconds_text(seconds: float | None) -> str:
-    """``72.77`` or, for a missing value, ``–``."""
-    return "–" if seconds is None or not math.isfinite(seconds) else f"{seconds:.2f}"
-
-
-def bounds_text(row: Row) -> str:
-    """The bounds of a row: ``62.50 … 72.77``, ``> 600.00`` when the end was never seen, nothing for exact values."""
-    if row.lower is None:
-        return ""
-    if row.upper is None:
-        return f"> {row.lower:.2f}"
-    return "" if row.upper - row.lower < 0.005 else f"{row.lower:.2f} … {row.upper:.2f}"
-
-
-def usd_text(usd: float | None) -> str:
-    """``$0.0046`` or, for a missing value, ``–``."""
-    return "–" if usd is None or not math.isfinite(usd) else f"${usd:.4f}"
 
 
 def headline(run: Run) -> str:
@@ -40,15 +21,15 @@ def headline(run: Run) -> str:
     price = got.get("usd_per_hour")
     parts = [f"{run.outcome}" + (f" ({clean(run.cause)})" if run.cause else ""), gpu]
     if price is not None:
-        parts.append(f"${price:.4f}/h")
-    parts.append(f"{seconds_text(run.total_s)} s")
-    parts.append(f"{usd_text(run.cost.total_usd)} by meter, {usd_text(run.cost.naive_usd)} naive")
+        parts.append(f"{dollars(price)}/h")
+    parts.append(f"{decimals(run.total_s)} s")
+    parts.append(f"{dollars(run.cost.total_usd)} by meter, {dollars(run.cost.naive_usd)} naive")
     return " · ".join(parts)
 
 
 def run_text(run: Run, beside: Run | None = None) -> str:
     """The phase tree of a run with seconds, bounds and shares, the bottleneck marked; ``beside`` adds another run's seconds."""
-    other = {row.name: seconds_text(row.seconds) for row in beside.rows()} if beside else {}
+    other = {row.name: decimals(row.seconds) for row in beside.rows()} if beside else {}
     column = f"{'beside':>9}" if beside else ""
     lines = [f"Run {run.id}  {run.scenario}, {run.source}, {run.started_at[:19]}Z", headline(run)]
     if run.detail:
@@ -56,8 +37,8 @@ def run_text(run: Run, beside: Run | None = None) -> str:
     if beside:
         lines.append(f"  beside: run {beside.id}, {headline(beside)}")
     lines += ["", f"  {'phase':<22}{'seconds':>9}{column}  {'bounds':<20}{'share':>7}"]
-    lines += [_line(row, run.detail, f"{other.get(row.name, '–'):>9}" if beside else "") for row in run.rows()]
-    lines.append(f"  {'total':<22}{seconds_text(run.total_s):>9}" + (f"{seconds_text(beside.total_s):>9}" if beside else ""))
+    lines += [_line(row, run.detail, f"{other.get(row.name, MISSING):>9}" if beside else "") for row in run.rows()]
+    lines.append(f"  {'total':<22}{decimals(run.total_s):>9}" + (f"{decimals(beside.total_s):>9}" if beside else ""))
     if doubt := run.guest.get("why"):
         lines += ["", f"  the instance's own clock is not trusted: {clean(doubt)}"]
     if wrong := run.guest.get("switch"):
@@ -75,11 +56,11 @@ def attempts_text(run: Run) -> str:
 
 def _line(row: Row, said_already: str, beside: str) -> str:
     name = "  " * row.depth + str(row.name)
-    share = "" if row.share is None else f"{row.share:.1%}"
+    share = "" if row.share is None else percent(row.share)
     mark = "  ◀ bottleneck" if row.bottleneck else ""
     if row.outcome is not Outcome.PASSED:
         mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail and row.detail not in said_already else "")
-    return f"  {name:<22}{seconds_text(row.seconds):>9}{beside}  {bounds_text(row):<20}{share:>7}{mark}".rstrip()
+    return f"  {name:<22}{decimals(row.seconds):>9}{beside}  {bounds(row.lower, row.upper):<20}{share:>7}{mark}".rstrip()
 
 
 def study_headline(study: Study) -> str:
@@ -88,7 +69,7 @@ def study_headline(study: Study) -> str:
     parts += [f"{number} {clean(cause)}" for cause, number in study.causes.items()]
     if stopped := len(study.runs) - len(study.made):
         parts.append(f"{stopped} ended by us and not counted")
-    return " · ".join([*parts, f"{usd_text(study.spent_usd)} by meter"])
+    return " · ".join([*parts, f"{dollars(study.spent_usd)} by meter"])
 
 
 def study_phases(study: Study) -> list[tuple[str, int, str, str]]:
@@ -99,7 +80,7 @@ def study_phases(study: Study) -> list[tuple[str, int, str, str]]:
     summary = phase_summary(phases_table(study.made))
     depths = summary["parent"].notna() & (summary["parent"] != PhaseName.TOTAL)
     columns = (summary["phase"], depths, summary["median_s"], summary["n"])
-    return [(name, int(deep), seconds_text(median), str(n)) for name, deep, median, n in zip(*columns, strict=True)]
+    return [(name, int(deep), decimals(median), str(n)) for name, deep, median, n in zip(*columns, strict=True)]
 
 
 def conditions_text(study: Study) -> str:
@@ -132,16 +113,16 @@ def stopping_text(study: Study) -> str:
     seen = observations(phases_table(study.made), rule.quantity)
     low, high = interval(rule, seen)
     independent = effective_n_at(seen.upper, seen.machine, rule.quantile, rule.confidence)
-    counted = f"{len(seen)} runs" + (f" (effective n {independent:.0f})" if independent < len(seen) else "")
+    counted = f"{len(seen)} runs" + (f" (effective n {decimals(independent, 0)})" if independent < len(seen) else "")
     width = relative_width(low, high)
     found = f"has no interval yet, from {counted}"
     if math.isfinite(width):
-        found = f"lies between {low:.1f} and {high:.1f} s, {width:.1%} wide, from {counted}"
+        found = f"lies between {decimals(low, 1)} and {seconds(high)}, {percent(width)} wide, from {counted}"
     what = "median" if rule.quantile == 0.5 else f"{rule.quantile:g}-quantile"
     ended = f"Ended by its {study.ended_by}" if study.ended_by else "Not ended"
     return (
-        f"{ended}: the {what} of {rule.quantity} {found}; to be at most {rule.width:.1%}. "
-        f"({rule.confidence:.0%} confidence, also when looked at after every run.)"
+        f"{ended}: the {what} of {rule.quantity} {found}; to be at most {percent(rule.width)}. "
+        f"({given(rule.confidence)} confidence, also when looked at after every run.)"
     )
 
 
@@ -150,12 +131,12 @@ def verdict(run: Run) -> str:
     ready = run.phase(run.ready)
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
-        after = f"{run.outcome} ({clean(run.cause)}) after {seconds_text(run.total_s)} s"
+        after = f"{run.outcome} ({clean(run.cause)}) after {decimals(run.total_s)} s"
         return f"The {gpu} did not become useful: {after}. {clean(run.detail)}"
     top = next(row for row in run.rows() if row.bottleneck)
-    share = "" if top.share is None else f", {top.share:.0%} of the {seconds_text(run.total_s)} s in all"
+    share = "" if top.share is None else f", {percent(top.share)} of the {decimals(run.total_s)} s in all"
     return (
-        f"The {gpu} was useful {ready.end.upper:.1f} s after the start (known to lie between {ready.end.lower:.1f} and "
-        f"{ready.end.upper:.1f} s). Most of the time went into {top.name}: {seconds_text(top.seconds)} s{share}. "
+        f"The {gpu} was useful {seconds(ready.end.upper)} after the start (known to lie between {decimals(ready.end.lower, 1)} "
+        f"and {seconds(ready.end.upper)}). Most of the time went into {top.name}: {decimals(top.seconds)} s{share}. "
         f"It cost {usd(run.cost.total_usd)} by meter; wall clock times price would say {usd(run.cost.naive_usd)}."
     )

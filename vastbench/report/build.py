@@ -168,14 +168,13 @@ def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list
 
 def _model(source: Source, folder: Path, log: Log) -> dict[str, Any]:
     """The report's model with its figures drawn, but without its list of files."""
-    from vastbench.analysis.facts import facts
+    from vastbench.analysis.facts import Facts
     from vastbench.io.prices import prices
     from vastbench.report.figures import draw_figures, worth_drawing
     from vastbench.report.model import compared, report_model
 
     with log.step("facts computed"):
-        catalogue = prices()
-        found = facts(source.phases, catalogue)
+        catalogue, found = prices(), Facts(source.phases)
         model = report_model(
             found,
             catalogue,
@@ -189,7 +188,7 @@ def _model(source: Source, folder: Path, log: Log) -> dict[str, Any]:
     with log.step("figures drawn"):
         one_run = source.phases[source.phases["run"] == (model["median_run"] or {}).get("run")]
         names = worth_drawing(found.attempted, found.passed)
-        model["figures"] = draw_figures(source.phases, one_run, compared(found.comparison), folder / "figures", names)
+        model["figures"] = draw_figures(source.phases, one_run, compared(catalogue, source.phases), folder / "figures", names)
     return model
 
 

@@ -22,10 +22,11 @@ from vastbench.analysis.artefacts.detector import RULES, not_applicable, timings
 from vastbench.analysis.findings import Finding, findings
 from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.frames import runs_from
-from vastbench.analysis.providers import same_gpu, seed_ratios, without_region
+from vastbench.analysis.providers import compare, same_gpu, seed_ratios, without_region
 from vastbench.analysis.summary import attempted, passed
 from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interval, quantile_interval
 from vastbench.analysis.typical import median_run
+from vastbench.analysis.useful import until_useful
 from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import USEFUL
@@ -209,9 +210,7 @@ def _artefacts(facts: Facts) -> dict[str, object]:
 def _phases(facts: Facts) -> list[dict[str, object]]:
     """The summary of each phase with its shares of the mean and of the variance of the total."""
     shares = facts.shares[["phase", "mean_share", "variance_share"]]
-    ends = [sentences.unfinished(facts.phases, name) for name in facts.summary["phase"]]
-    summary = facts.summary.assign(cut_off=[cut for cut, _ in ends], failed=[failed for _, failed in ends])
-    return records(summary.merge(shares, on="phase", how="left"))
+    return records(facts.summary.merge(shares, on="phase", how="left"))
 
 
 def _median_run(phases: pd.DataFrame) -> dict[str, object] | None:
@@ -248,7 +247,7 @@ def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, object] | None:
     """What the runs paid beside list prices, and the published ratios; None when there is no run to compare."""
     if not facts.attempted:
         return None
-    shown = compared(facts.comparison)
+    shown = compared(prices, facts.phases)
     ours, listed = shown[shown["ours"]]["usd_per_gpu_hour"], shown[~shown["ours"]]["usd_per_gpu_hour"]
     price = float(ours.iloc[0]) if len(ours) else math.nan
     summary = {"listed": len(listed), "lower": int((listed < price).sum()), "median_ratio": quotient(listed.median(), price)}
@@ -261,10 +260,13 @@ def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, object] | None:
     }
 
 
-def compared(comparison: pd.DataFrame) -> pd.DataFrame:
-    """The rows worth showing: ours, the same GPU elsewhere, and the well-known types; ours first, then the cheapest."""
+def compared(prices: pd.DataFrame, phases: pd.DataFrame) -> pd.DataFrame:
+    """What is worth showing of the runs beside ``prices``: ours, the same GPU elsewhere, and the well-known types; ours first,
+    then the cheapest.
+    """
     import pandas as pd
 
+    comparison = compare(prices, phases)
     posted = comparison[comparison["tier"] != "spot"].sort_values("usd_per_hour", kind="stable")
     known = [posted[(posted["provider"] == one) & (posted["instance_type"] == kind)] for one, kind in WELL_KNOWN]
     ends = [rows.iloc[[0, -1]] for rows in known if len(rows)]
@@ -274,7 +276,7 @@ def compared(comparison: pd.DataFrame) -> pd.DataFrame:
 
 def _failover(facts: Facts) -> dict[str, object]:
     """What is known of replacing a dead machine: a fresh boot of this study's runs; nothing else was measured."""
-    (row,) = records(facts.useful)
+    (row,) = records(until_useful(facts.phases))
     lost = facts.outcomes[facts.outcomes["outcome"] != Outcome.PASSED]
     return {
         "fresh_boot": row,

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vastbench.errors import clean
+from vastbench.record.formats import bounds, reach
 from vastbench.render.findings import cell, worded
-from vastbench.render.wording import escaped, plain, reach, without_spans
+from vastbench.render.wording import escaped, plain, without_spans
 from vastbench.report import tables
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _filters() -> dict[str, Callable[..., object]]:
     return {
         "table": lambda rows, name: tables.table(name, rows),
         "tree": lambda run: Ready(tables.tree(run)),
-        "bounds": tables.bounds,
+        "bounds": lambda row: bounds(row["lower_s"], row["upper_s"]),
         "worded": lambda value, name: worded(name, value),
         "cell": lambda value, name: cell(name, value),
         "instrument": tables.instrument,

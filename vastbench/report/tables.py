@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from vastbench.record.phases import Outcome
-from vastbench.record.phases import Row as Timed
+from vastbench.record.formats import EXACT_S, MISSING, bounds, decimals
 from vastbench.render.findings import cell
-from vastbench.render.text import bounds_text
-from vastbench.render.wording import MISSING
 
 Row = Mapping[str, Any]
 
@@ -48,12 +45,12 @@ def interval(low: str, high: str) -> Callable[[Row], str]:
 
 
 def _bounds(row: Row) -> str:
-    return "exact" if row["bounds_s"] is not None and row["bounds_s"] < 0.005 else cell("bounds_s", row["bounds_s"])
+    return "exact" if row["bounds_s"] is not None and row["bounds_s"] < EXACT_S else cell("bounds_s", row["bounds_s"])
 
 
 def _tenths(name: str) -> Callable[[Row], str]:
     """Cells of a number that has no unit."""
-    return lambda row: MISSING if row[name] is None else f"{row[name]:.1f}"
+    return lambda row: decimals(row[name], 1)
 
 
 def _machines(row: Row) -> str:
@@ -198,13 +195,8 @@ def tree(median_run: Mapping[str, Any]) -> str:
     lines = [f"{'phase':<22}{'seconds':>9}  {'bounds':<20}{'share':>7}"]
     for row in median_run["tree"]:
         name = "  " * row["depth"] + row["phase"]
-        figures = f"{cell('seconds', row['seconds']):>9}  {bounds(row):<20}{cell('share', row['share']):>7}"
+        between = bounds(row["lower_s"], row["upper_s"])
+        figures = f"{cell('seconds', row['seconds']):>9}  {between:<20}{cell('share', row['share']):>7}"
         lines.append(f"{name:<22}{figures}" + ("  ◀ bottleneck" if row["bottleneck"] else ""))
     lines.append(f"{'total':<22}{cell('seconds', median_run['total_s']):>9}")
     return "\n".join(lines)
-
-
-def bounds(row: Row) -> str:
-    """The bounds of a row of a phase tree, as everywhere."""
-    edges = (row["seconds"], row["lower_s"], row["upper_s"], row["share"])
-    return bounds_text(Timed(row["phase"], row["depth"], *edges, Outcome(row["outcome"]), row["attempt"]))

@@ -32,6 +32,7 @@ from vastbench.errors import (
     UsageError,
     VastbenchError,
 )
+from vastbench.record.formats import seconds
 from vastbench.record.moments import Moment
 from vastbench.ssh.command import shorten
 from vastbench.ssh.evidence import Failure, Step, Success, bounds
@@ -173,7 +174,7 @@ def _not_ready(probers: list[_Prober], command: str, since: float, deadline: flo
     probes = tuple(p.probe() for p in probers)
     seen = "; ".join(f"{p.endpoint}: {p.last_error or 'no answer yet'} ({p.tries} tries)" for p in probes)
     return NotReady(
-        f"No address ran {shorten(command)!r} within {deadline - since:.1f} s: {seen}.",
+        f"No address ran {shorten(command)!r} within {seconds(deadline - since)}: {seen}.",
         waited_for="SSH",
         last_seen=seen,
         probes=probes,

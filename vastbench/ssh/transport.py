@@ -21,6 +21,7 @@ import paramiko
 from paramiko.auth_handler import AuthHandler
 
 from vastbench.errors import SshError, clean
+from vastbench.record.formats import seconds
 from vastbench.ssh.keys import HostKeyPin, RunKey
 
 USER = "root"
@@ -138,7 +139,7 @@ class Connection:
             try:
                 return self._connect(family, kind, protocol, address, limit_s)
             except TimeoutError as error:
-                last = NotYet("no answer", f"nothing within {limit_s:.1f} s", silent=True)
+                last = NotYet("no answer", f"nothing within {seconds(limit_s)}", silent=True)
                 last.__cause__ = error
             except OSError as error:
                 last = NotYet(_symptom(error), str(error))
@@ -187,8 +188,8 @@ class Connection:
                 time.sleep(0.01)
             seen = now
         if seen:
-            raise NotYet("not SSH", f"said {seen[:40]!r} and no identification within {limit_s:.1f} s", silent=True)
-        raise NotYet("silent", f"accepted, and said nothing for {limit_s:.1f} s", silent=True)
+            raise NotYet("not SSH", f"said {seen[:40]!r} and no identification within {seconds(limit_s)}", silent=True)
+        raise NotYet("silent", f"accepted, and said nothing for {seconds(limit_s)}", silent=True)
 
     def exchange_keys(self, limit_s: float) -> None:
         """Negotiate encryption and check the host key.
@@ -209,7 +210,7 @@ class Connection:
         # With an event this returns at once; without one it would come back silently after a timeout, as if it had worked.
         transport.start_client(event=negotiated)
         if not negotiated.wait(limit_s):
-            raise NotYet("no key exchange", f"nothing within {limit_s:.1f} s", silent=True)
+            raise NotYet("no key exchange", f"nothing within {seconds(limit_s)}", silent=True)
         if not (transport.is_active() and transport.initial_kex_done):
             error = transport.get_exception()
             if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
@@ -237,7 +238,7 @@ class Connection:
             # TypeError: a connection that dies meanwhile takes along what paramiko makes its offer from.
             raise NotYet("lost during login", str(error)) from error
         if not answered.wait(limit_s):
-            raise NotYet("no login answer", f"nothing within {limit_s:.1f} s", silent=True)
+            raise NotYet("no login answer", f"nothing within {seconds(limit_s)}", silent=True)
         if transport.is_authenticated():
             return
         refusal = transport.get_exception()

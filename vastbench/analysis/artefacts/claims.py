@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.artefacts.rule import ANSWER, Artefact, ended_otherwise, has, last_tries, resolution, samples
+from vastbench.record.formats import decimals, percent
 from vastbench.record.numbers import measurable, quotient
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _sum(rows: pd.DataFrame, wrong: pd.DataFrame, sign: str, n: int) -> Artefact
     row = wrong.iloc[int(wrong["rest"].abs().to_numpy().argmax())]
     rest = abs(float(row["rest"]))
     part = quotient(rest, float(row["total"]))
-    known, of_it = ({"share": part}, f" ({part:.1%})") if math.isfinite(part) else ({}, "")
+    known, of_it = ({"share": part}, f" ({percent(part)})") if math.isfinite(part) else ({}, "")
     missing = "The difference is time that no phase explains: a step was not timed, and all shares are of a part of the whole"
     twice = "Phases overlap or one is counted twice: their shares add up to more than the whole"
     return Artefact(
@@ -67,7 +68,7 @@ def _sum(rows: pd.DataFrame, wrong: pd.DataFrame, sign: str, n: int) -> Artefact
             **known,
         },
         f"In {len(wrong)} of {n} runs the phases sum to {sign} than the stated total; most in {row.name}: "
-        f"{row['sum']:.2f} s against {row['total']:.2f} s, a difference of {rest:.2f} s{of_it}.",
+        f"{decimals(row['sum'])} s against {decimals(row['total'])} s, a difference of {decimals(rest)} s{of_it}.",
         f"{missing if sign == 'less' else twice}.",
     )
 
@@ -164,14 +165,14 @@ def hosts(timings: pd.DataFrame) -> Iterator[Artefact]:
         host, most = counts.index[0], int(counts.iloc[0])
         fewest = n**2 / float((counts**2).sum())
         told = design(*_totals(known, runs["run"]))
-        likely = f", about {told.effective_n:.1f} by their totals" if math.isfinite(told.effective_n) else ""
+        likely = f", about {decimals(told.effective_n, 1)} by their totals" if math.isfinite(told.effective_n) else ""
         yield Artefact(
             "one host counted many times",
             tuple(runs.index[runs["machine"] == host]),
             {"n": n, "machines": len(counts), "largest": most, "share": most / n, "effective_n_least": fewest},
-            f"{most} of {n} {what} ({most / n:.0%}) came from one machine, {host}; there are {len(counts)} in all.",
-            f"Repeats on one machine are not independent: these {n} {what} say as much as {fewest:.1f} to {n} independent ones"
-            f"{likely}. A median describes that machine, and its interval is too narrow.",
+            f"{most} of {n} {what} ({percent(most / n, 0)}) came from one machine, {host}; there are {len(counts)} in all.",
+            f"Repeats on one machine are not independent: these {n} {what} say as much as {decimals(fewest, 1)} to {n} "
+            f"independent ones{likely}. A median describes that machine, and its interval is too narrow.",
         )
         return
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted, passed
-from vastbench.render.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source, unfinished
+from vastbench.render.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source
 from vastbench.render.sentences.certainty import (
     artefacts,
     boot_curves,
@@ -68,7 +68,6 @@ __all__ = [
     "spent",
     "study_verdict",
     "timing_answer",
-    "unfinished",
     "useful",
     "what_if",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.summary import attempted, outcomes, passed
+from vastbench.record.formats import counted, listed, percent, percents
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.render.wording import counted, escaped, listed, percent
+from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ def failures_by_cause(phases: pd.DataFrame) -> str:
         return f"No run was attempted.{left_out}"
     n, good = int(table["attempted"].iloc[0]), table[table["outcome"] == Outcome.PASSED].iloc[0]
     bad = n - int(good["runs"])
-    interval = f"95 % interval {percent(1 - good['rate_high'])[:-2]}–{percent(1 - good['rate_low'])}"
+    interval = f"95 % interval {percents(1 - good['rate_high'], 1 - good['rate_low'])}"
     if not bad:
         passed_all = "The one attempted run passed" if n == 1 else f"All {n} attempted runs passed"
         return f"{passed_all}: failures are 0 of {n} ({interval}).{left_out}"
@@ -65,13 +66,6 @@ def failures_by_cause(phases: pd.DataFrame) -> str:
     more = int(rest["runs"].iloc[CAUSES_NAMED:].sum())
     causes = listed([*named, f"others {more}"] if more else named)
     return f"**{bad} of {n}** attempted runs did not pass ({percent(bad / n)}; {interval}): {causes}.{left_out}"
-
-
-def unfinished(phases: pd.DataFrame, phase: str) -> tuple[int, int]:
-    """How many last tries of ``phase`` were cut off, so that they could only have been longer, and how many failed."""
-    last = attempted(phases)
-    ends = last.loc[last["final"] & (last["phase"] == phase), "outcome"]
-    return int((ends == Outcome.CENSORED).sum()), int((ends == Outcome.FAILED).sum())
 
 
 def no_number(phases: pd.DataFrame) -> str:

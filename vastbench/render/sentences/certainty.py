@@ -8,10 +8,11 @@ from vastbench.analysis.artefacts import detector
 from vastbench.analysis.certainty import certainty
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
 from vastbench.analysis.survival.clusters import DOMINANT
+from vastbench.record.formats import counted, decimals, known, listed, percent, percents, reach, seconds
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
-from vastbench.render.wording import counted, escaped, known, listed, percent, reach, seconds
+from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,7 +82,7 @@ def naive_beside_honest(
         parts.append(f"**{seconds(median)}** with a poll every {seconds(period)} ({seconds(abs(above))} {side} the middle)")
     runs = f"the {phase} of {len(lower)} runs has its median" if len(lower) > 1 else f"the only {phase} that ended lies"
     return (
-        f"By their bounds {runs} between **{low:.1f} and {seconds(high)}**. Pollers that take the poll for the event, "
+        f"By their bounds {runs} between **{decimals(low, 1)} and {seconds(high)}**. Pollers that take the poll for the event, "
         f"simulated from these bounds, report {listed(parts)}."
     )
 
@@ -94,7 +95,7 @@ def poll_timeline(run: Run) -> str:
         return f"In run {escaped(run.id)} no event was seen, so there is no number."
     words = {PhaseName.WAIT_RUNNING: "it ran", PhaseName.WAIT_SSH: "it was useful"}
     parts = [
-        f"{words[name]} from an instant between **{end.lower:.1f} and {seconds(end.upper)}** on "
+        f"{words[name]} from an instant between **{decimals(end.lower, 1)} and {seconds(end.upper)}** on "
         f"({seconds(end.upper - end.lower)} wide)"
         for name, end in seen.items()
     ]
@@ -124,12 +125,10 @@ def _guest(run: Run) -> str:
     lag = run.phase(PhaseName.REPORTING)
     if not told or told.get("yes_received") is None:
         return ""
-    width = told["yes_received"] - told["no_sent"]
-    text = (
-        f" By the instance's own clock its container had started by {seconds(told['yes_received'])}, known within {width:.2f} s"
-    )
+    width = decimals(told["yes_received"] - told["no_sent"])
+    text = f" By the instance's own clock its container had started by {seconds(told['yes_received'])}, known within {width} s"
     if lag and lag.end.seen:
-        text += f"; the status said so between {lag.lower:.1f} and {seconds(lag.upper)} later"
+        text += f"; the status said so between {decimals(lag.lower, 1)} and {seconds(lag.upper)} later"
     return f"{text}."
 
 
@@ -142,7 +141,7 @@ def _half(row: pd.Series[Any]) -> str:
     """By when half of the runs had it, and how many waited in vain."""
     name, n, vain = row["quantity"], int(row["n"]), int(row["n"] - row["ended"])
     done, since = DONE.get(name, f"had ended {name}"), SINCE.get(name, "its begin")
-    rate = f"95 % interval {percent(row['never_low_rate'])[:-2]}–{percent(row['never_high_rate'])}"
+    rate = f"95 % interval {percents(row['never_low_rate'], row['never_high_rate'])}"
     lost = f"{vain} of {n} never did ({rate})" if n > 1 else f"one run says little of how many never do ({rate})"
     runs = f"half of {n} attempted runs" if n > 1 else "the only attempted run"
     if known(row["median_s"]):
@@ -174,8 +173,8 @@ def _effective_n(row: pd.Series[Any], of: str = "") -> str:
     text = f"{n} runs came from {counted(machines, 'machine')}"
     if known(row["effective_n"]):
         text += (
-            f"{f', and for {of} they' if of else ' and'} say as much as **{row['effective_n']:.1f}** independent ones "
-            f"(design effect {row['design_effect']:.1f}; {percent(row['icc'])} of the variance lies between machines)"
+            f"{f', and for {of} they' if of else ' and'} say as much as **{decimals(row['effective_n'], 1)}** independent ones "
+            f"(design effect {decimals(row['design_effect'], 1)}; {percent(row['icc'])} of the variance lies between machines)"
         )
     else:
         text += "; how far runs on one machine resemble each other cannot be told"

@@ -8,9 +8,10 @@ from vastbench.analysis.cost import cost_summary
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.analysis.survival.intervals import quantile_interval
+from vastbench.record.formats import counted, known, times, usd, within
 from vastbench.record.numbers import quotient
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
-from vastbench.render.wording import counted, escaped, known, times, usd, within
+from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vastbench.analysis.frames import phases_table
+from vastbench.record.formats import counted
 from vastbench.record.phases import Outcome
 from vastbench.record.run import Run
 from vastbench.render.sentences.basis import NO_RUN, source
 from vastbench.render.text import verdict
-from vastbench.render.wording import counted, escaped
+from vastbench.render.wording import escaped
 
 
 def last_answer(runs: Sequence[Run], *, of: int | None = None) -> str:

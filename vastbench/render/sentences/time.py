@@ -10,9 +10,10 @@ from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted, passed, phase_summary
 from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.analysis.useful import until_useful
+from vastbench.record.formats import counted, decimals, known, listed, percent, reach, seconds, within
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.render.sentences.basis import NO_SUCCESS, greatest, no_number, source, unfinished
-from vastbench.render.wording import counted, escaped, known, listed, percent, reach, seconds, within
+from vastbench.render.sentences.basis import NO_SUCCESS, greatest, no_number, source
+from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,8 +78,8 @@ def phase_distributions(phases: pd.DataFrame) -> str:
             f"; nine of ten end within {seconds(row['p90_s'])} ({reach(row['p90_low_s'], row['p90_high_s'], n=_tries(row))})"
         )
     if row["n"] > 1:
-        text += f"; those that ended took {row['min_s']:.1f} to {seconds(row['max_s'])}"
-    cut, failed = unfinished(phases, row["phase"])
+        text += f"; those that ended took {decimals(row['min_s'], 1)} to {seconds(row['max_s'])}"
+    cut, failed = int(row["cut_off"]), int(row["failed"])
     if cut:
         text += f"; {counted(cut, 'run')} {'was' if cut == 1 else 'were'} cut off in it and can only have been longer"
     if failed:
@@ -110,7 +111,7 @@ def phase_waterfall(phases: pd.DataFrame) -> str:
     share = f" of {seconds(total)} in all ({percent(longest['seconds'] / total)})" if known(total) and total > 0 else ""
     text = f"In run {escaped(longest['run'])} (n = 1) {longest['phase']} took **{seconds(longest['seconds'])}**{share}"
     low, high = longest["lower_s"], longest["upper_s"]
-    return f"{text}, known to lie between {low:.1f} and {seconds(high)}." if known(low) and known(high) else f"{text}."
+    return f"{text}, known to lie between {decimals(low, 1)} and {seconds(high)}." if known(low) and known(high) else f"{text}."
 
 
 def inside(phases: pd.DataFrame) -> str:

@@ -1,0 +1,100 @@
+"""How numbers are written for people, decided once: seconds, dollars, shares, ratios, counts and intervals.
+
+In sentences amounts carry their unit behind them ("0.0046 USD", "72.8 s"); a dollar sign stands in terminals and charts only,
+as notebooks take two of them for a formula. A missing value is –, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeGuard
+
+MISSING = "–"
+SMALLEST_USD = 0.0001
+EXACT_S = 0.005
+"""Bounds narrower than this many seconds are not shown: they are our own doing, known exactly."""
+
+
+def known(value: float | None) -> TypeGuard[float]:
+    """Whether there is a finite number at all."""
+    return value is not None and math.isfinite(value)
+
+
+def decimals(value: float | None, digits: int = 2) -> str:
+    """``72.77`` for a table whose heading has the unit, or – for a missing value."""
+    return f"{value:.{digits}f}" if known(value) else MISSING
+
+
+def seconds(value: float | None) -> str:
+    """``72.8 s``, or – for a missing value."""
+    return f"{value:.1f} s" if known(value) else MISSING
+
+
+def bounds(low: float | None, high: float | None) -> str:
+    """Seconds between bounds: ``62.50 … 72.77``, ``> 600.00`` when the end was never seen, nothing for exact values."""
+    if low is None or (high is not None and high - low < EXACT_S):
+        return ""
+    return f"> {decimals(low)}" if high is None else f"{decimals(low)} … {decimals(high)}"
+
+
+def usd(value: float | None) -> str:
+    """``0.0046 USD``; ``less than 0.0001 USD`` for what would be rounded to nothing; – for a missing value."""
+    if known(value) and 0 < value < SMALLEST_USD:
+        return f"less than {SMALLEST_USD} USD"
+    return f"{value:.4f} USD" if known(value) else MISSING
+
+
+def dollars(value: float | None) -> str:
+    """``$0.0046`` for a terminal, or – for a missing value."""
+    return f"${value:.4f}" if known(value) else MISSING
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share of 1 as ``73.5 %``, or – for a missing value."""
+    return f"{100 * share:z.{digits}f} %" if known(share) else MISSING
+
+
+def percents(low: float, high: float) -> str:
+    """The ends of an interval of a share of 1: ``60.1–72.8 %``."""
+    return f"{percent(low)[:-2]}–{percent(high)}"
+
+
+def given(share: float) -> str:
+    """A share that somebody asked for, to the digit: ``95 %``, ``7.5 %``."""
+    return f"{100 * share:g} %"
+
+
+def times(ratio: float | None) -> str:
+    """``4.2 times``, or – for a missing value."""
+    return f"{ratio:.1f} times" if known(ratio) else MISSING
+
+
+def short(value: float) -> str:
+    """Three significant digits without a power of ten: ``0.0046``, ``12.4``, ``350``."""
+    import numpy as np
+
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-") if value < 1000 else f"{value:.0f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``12 runs``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def within(low: float, high: float, unit: str, *, n: int, digits: int = 1) -> str:
+    """``n = 12; 95 % interval 70.1–75.2 s``, or that this n allows none."""
+    if not (known(low) and known(high)):
+        return f"no 95 % interval at n = {n}"
+    return f"n = {n}; 95 % interval {low:.{digits}f}–{high:.{digits}f} {unit}"
+
+
+def reach(low: float, high: float, *, n: int) -> str:
+    """``95 % interval 70.1–75.2 s``, ``95 % interval above 70.1 s`` where nothing bounds it, or that this n allows none."""
+    if known(low) and not known(high):
+        return f"95 % interval above {seconds(low)}"
+    return within(low, high, "s", n=n).removeprefix(f"n = {n}; ")
+
+
+def listed(parts: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
