@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from vastbench.errors import BudgetRefused
+from vastbench.record.formats import dollars
 from vastbench.record.lease import LeaseRow
 from vastbench.rental.label import read_label
 
@@ -40,10 +41,10 @@ class Budget:
             mine = (run_id, machine)
             taken = self.spent_usd + others_usd + sum(usd for other, usd in self._reserved.items() if other != mine)
             if taken + worst_usd > self.limit_usd:
-                left_over = f", ${others_usd:.4f} of it by others or for their open leases" if others_usd else ""
+                left_over = f", {dollars(others_usd)} of it by others or for their open leases" if others_usd else ""
                 raise BudgetRefused(
-                    f"This run may cost up to ${worst_usd:.4f}; "
-                    f"${taken:.4f} of the budget of ${self.limit_usd:.4f} is spent or set aside{left_over}.",
+                    f"This run may cost up to {dollars(worst_usd)}; "
+                    f"{dollars(taken)} of the budget of {dollars(self.limit_usd)} is spent or set aside{left_over}.",
                     hint="Raise --budget, lower --max-price, shorten the deadlines, or close what is left: vastbench reap.",
                 )
             self._reserved[mine] = worst_usd

@@ -25,6 +25,7 @@ from vastbench.errors import (
 from vastbench.interrupts import shield
 from vastbench.owner import owner as this_process
 from vastbench.record.conditions import Conditions
+from vastbench.record.formats import dollars
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.recorder import Recorder, cause_of, outcome_of, summary_of
@@ -344,7 +345,7 @@ class Provisioner:
         rental.usd_per_hour = price
         if price > most * PRICE_SLACK:
             raise PriceRose(
-                f"Instance {instance.id} costs ${price:.4f}/h; at most ${most:g}/h were allowed.",
+                f"Instance {instance.id} costs {dollars(price)}/h; at most ${most:g}/h were allowed.",
                 hint="It is destroyed at once. Raise --max-price, or take another machine.",
             )
         if price > terms.usd_per_hour * PRICE_SLACK:
