@@ -5,9 +5,12 @@ speed. On the real marketplace the speed is 1 and clock seconds are seconds; aga
 twenty clock seconds pass in each real one, so that durations come out in emulated seconds.
 """
 
+from __future__ import annotations
+
 import threading
 import time
-from dataclasses import dataclass, field
+import weakref
+from dataclasses import dataclass, field, replace
 
 from vastbench.errors import Interrupted, UsageError
 
@@ -16,6 +19,29 @@ EMULATED_SPEED = 20.0
 
 MIN_SOCKET_TIMEOUT_S = 2.0
 """Real seconds below which a scaled network time limit never falls: sockets do not get faster with the clock."""
+
+
+class Stop(threading.Event):
+    """An event that, once set, sets every event that was made from it."""
+
+    def __init__(self) -> None:
+        """It is not set."""
+        super().__init__()
+        self._children: weakref.WeakSet[Stop] = weakref.WeakSet()
+
+    def child(self) -> Stop:
+        """An event that is set with this one, and may be set without it."""
+        one = Stop()
+        self._children.add(one)
+        if self.is_set():
+            one.set()
+        return one
+
+    def set(self) -> None:
+        """Set it and all that were made from it."""
+        super().set()
+        for one in list(self._children):
+            one.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +54,16 @@ class Clock:
     """
 
     speed: float = 1.0
-    stopping: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
+    stopping: Stop = field(default_factory=Stop, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse a speed that is not a positive, finite number."""
         if not (isinstance(self.speed, (int, float)) and 0 < self.speed < 10_000):
             raise UsageError(f"The clock speed is {self.speed!r}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
+
+    def child(self) -> Clock:
+        """The same clock with a stop of its own, which stops with this one."""
+        return replace(self, stopping=self.stopping.child())
 
     def now(self) -> float:
         """The current reading in clock seconds."""

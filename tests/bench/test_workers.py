@@ -269,7 +269,7 @@ def test_a_stopped_bench_ends_its_runs_long_before_their_deadlines(tmp_path, pha
         study = opened.open_study(3, Conditions(boot_deadline_s=3000, ssh_deadline_s=3000))
 
         def stop(progress):
-            if any(doing and doing.phase is phase for doing in progress.workers):
+            if any(doing and doing.phase == phase for doing in progress.workers):
                 opened.stop()
 
         made = run_study(opened, study, workers=2, listener=stop)

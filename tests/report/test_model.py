@@ -312,7 +312,7 @@ def test_notifications_that_are_pending_are_named_and_none_are_not(pending, said
 def test_without_runs_there_is_no_number_at_all():
     model = model_of(phases_table([]), study="idle", asked=12)
     figures = {name: value for name, value in leaves(model) if type(value) in (int, float) and value}
-    assert figures == {"schema": 3, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 2}
+    assert figures == {"schema": 3, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 3}
     assert model["conclusion"] == "incomplete"
     assert model["findings"] == []
     assert "There is no run" in markdown_text(model)
@@ -338,7 +338,8 @@ def test_a_single_run_has_its_numbers_and_no_interval():
 
 
 def test_runs_that_we_ended_are_no_attempts(sample):
-    killed = phases_table([replace(SEED, id="k", phases=(), total_s=None, outcome="censored", cause="killed")])
+    dead = replace(SEED, id="k", source="emulator", phases=(), total_s=None, outcome="censored", cause="killed", instrument={})
+    killed = phases_table([dead])
     model = model_of(pd.concat([sample, killed], ignore_index=True))
     assert (model["counts"]["attempted"], model["counts"]["stopped_by_us"]) == (100, 1)
 

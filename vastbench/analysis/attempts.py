@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vastbench.analysis.frames import in_words
 from vastbench.errors import UsageError, tally
-from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.phases import Outcome
 from vastbench.record.run import STOPPED_BY_US
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def of_one_kind(phases: pd.DataFrame) -> pd.DataFrame:
     """``phases`` itself. Raises UsageError when its runs differ in one of ``KIND`` and were not pooled on purpose."""
     mixed = [name for name in KIND if name in phases and _differ(phases[name])]
     if mixed and not phases.attrs.get(POOLED):
-        runs = phases.loc[phases["phase"] == PhaseName.TOTAL, mixed].dropna().astype(object)
+        runs = phases.drop_duplicates("run")[mixed].dropna().astype(object)
         counts = {kind: len(those) for kind, those in runs.groupby(mixed, sort=False)}
         words = [" and ".join(f"{name} {in_words(value)}" for name, value in zip(mixed, kind, strict=True)) for kind in counts]
         kinds = dict(zip(words, counts.values(), strict=True))

@@ -16,6 +16,7 @@ from vastbench.analysis.survival.clusters import cluster_bootstrap, numbered, re
 from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.record.numbers import SMALLEST, quotient
 from vastbench.record.phases import PhaseName
+from vastbench.record.run import ROUNDING_S
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +69,8 @@ def shares(phases: pd.DataFrame) -> pd.DataFrame:
     ``variance_share`` = Cov(phase, total) ÷ Var(total), missing below n = 3 or when the totals do not differ;
     ``variance_share_trimmed``, the same without the runs whose total lies beyond p95, missing below n = 20, because a few slow
     runs can decide the variance; ``spearman``, the rank correlation of the phase with the total, missing where either does
-    not vary or below n = 3. A negative variance share is a phase that is short when the total is long. No such run: no row.
+    not vary or below n = 3. A negative variance share is a phase that is short when the total is long. Runs in which
+    phases passed at the same time do not count, as their seconds add up to more than their total. No such run: no row.
     """
     import pandas as pd
 
@@ -129,7 +131,10 @@ def what_if(phases: pd.DataFrame, *, resamples: int = 2000, seed: int = 1) -> pd
 
 
 def _parts(phases: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """One row per run whose seconds add up, one column per part of the total; and the machine of each, NaN where unknown."""
+    """One row per run whose seconds add up, one column per part of the total; and the machine of each, NaN where unknown.
+
+    Runs in which phases passed at the same time are left out: their seconds add up to more.
+    """
     import numpy as np
 
     # No more columns than these: the others are text, whose copies would take most of the time and memory.
@@ -137,9 +142,10 @@ def _parts(phases: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     rows = passed(needed)
     machine = rows.loc[rows["phase"] == PhaseName.TOTAL, "machine"].to_numpy(dtype=float, na_value=np.nan)
     runs = seconds_table(rows)
-    whole = runs["unattributed_s"].notna().to_numpy()
-    runs, machine = runs[whole], machine[whole]
     names = {column(name): name for name in top_level(rows)} | {"retries_s": RETRIES}
+    excess = runs[[*names, column(PhaseName.UNATTRIBUTED)]].sum(axis=1) - runs["total_s"]
+    whole = (runs["unattributed_s"].notna() & ~(excess > ROUNDING_S)).to_numpy()
+    runs, machine = runs[whole], machine[whole]
     had = [name for name in names if runs[name].notna().any()]
     parts = runs[[*had, column(PhaseName.UNATTRIBUTED)]].fillna(0.0)
     return parts.rename(columns=names | {column(PhaseName.UNATTRIBUTED): str(PhaseName.UNATTRIBUTED)}), machine

@@ -65,7 +65,7 @@ RUN_COLUMNS = {
     "machine": Column("Int64", "the machine behind it", "resources.machine_id"),
     "instance": Column("Int64", "the instance that it became", "resources.instance_id"),
     "attempts": Column("int64", "tries inside the run, without the first of each further machine"),
-    "usd_per_hour": Column("float64", "the whole hourly price, GPU and disk", "resources.usd_per_hour"),
+    "usd_per_hour": Column("float64", "the whole hourly price of all machines, GPU and disk", "resources.usd_per_hour"),
     "gpu_usd": Column("float64", "GPU meter: price × seconds running", "cost.gpu_usd"),
     "gpu_lower_usd": Column("float64", "the least that it can be, from the bounds of the moments", "cost.gpu_lower_usd"),
     "gpu_upper_usd": Column("float64", "the most that it can be", "cost.gpu_upper_usd"),
@@ -254,7 +254,8 @@ def runs_table(phases: pd.DataFrame) -> pd.DataFrame:
 
     The columns are ``RUN_COLUMNS`` and, in seconds: one per top-level phase (``wait_running_s`` …; what was waited in its
     last try, missing when that did not end), ``retries_s`` (top-level phases of earlier tries), ``unattributed_s`` and
-    ``total_s``. For a run with an ``unattributed_s`` these add up to ``total_s``.
+    ``total_s``. For a run with an ``unattributed_s`` these add up to ``total_s``, and
+    to more where phases passed at the same time.
     """
     runs = phases.loc[phases["phase"] == PhaseName.TOTAL, list(RUN_COLUMNS)].set_index("run")
     return runs.join(seconds_table(phases)).reset_index()
@@ -285,9 +286,16 @@ def _of_run(run: Run) -> dict[str, object]:
     return {name: documents[document].get(key) for name, (document, key) in _PLACES.items()} | {
         "started_at": run.started_at_utc,
         "gpu_memory_gb": None if memory_mb is None else memory_mb / 1024,
-        "attempts": max(len(run.attempts) - len(run.rented) + 1, min(len(run.attempts), 1)),
+        "attempts": max(len(run.attempts) - sum(got.get("offer_id") is not None for got in run.rented[1:]), 0),
+        "usd_per_hour": _price(run),
         "cost_usd": run.cost.total_usd,
     }
+
+
+def _price(run: Run) -> float | None:
+    prices = [got.get("usd_per_hour") for got in run.rented]
+    known = [price for price in prices if price is not None]
+    return sum(known) if len(known) == len(prices) else None
 
 
 def _of_phases(run: Run) -> list[dict[str, object]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.attempts import of_one_kind
 from vastbench.analysis.frames import runs_table
 from vastbench.record.numbers import LARGEST
 from vastbench.record.phases import Outcome, PhaseName
@@ -60,6 +61,7 @@ def compare(prices: pd.DataFrame, phases: pd.DataFrame) -> pd.DataFrame:
     """
     import pandas as pd
 
+    phases = of_one_kind(phases)
     listed = prices[prices["region"].notna()]
     rows = pd.DataFrame(
         {

@@ -24,7 +24,7 @@ from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
 from vastbench.record.lease import LeaseRow
-from vastbench.record.phases import Phase, PhaseName, returning
+from vastbench.record.phases import PhaseName
 from vastbench.record.recorder import Listener
 from vastbench.record.run import Run
 from vastbench.record.stopping import USEFUL, StoppingRule
@@ -276,15 +276,8 @@ class Bench:
                 self._idle.notify_all()
 
     def _run(self, scenario: Scenario, run_id: str, conditions: Conditions, listener: Listener | None, study: str = "") -> Run:
-        def heard(name: str, phase: Phase | None) -> None:
-            if phase is None and name not in closing and self.clock.stopping.is_set():
-                raise Interrupted("The bench was stopped.")
-            if listener:
-                listener(name, phase)
-
-        closing = {name for machine in scenario.machines for name in returning(machine)}
         self._made.add(run_id)
-        drill = Drill(scenario, self._provisioner, conditions, run_id, heard)
+        drill = Drill(scenario, self._provisioner, conditions, run_id, listener)
         run, error = run_scenario(drill, source=self.source)
         with shield():  # what was measured must reach the store
             known = {**run.conditions, **self._conditions()}

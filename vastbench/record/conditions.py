@@ -60,9 +60,12 @@ class Conditions:
         if not self.image or any(c.isspace() for c in self.image):
             raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
 
-    def lifetime_s(self, work_s: float) -> float:
-        """The longest that an instance may be needed, in clock seconds, on which the scenario works for ``work_s``."""
-        return self.boot_deadline_s + self.ssh_deadline_s + work_s + CLOSING_RESERVE_S
+    def lifetime_s(self, work_s: float, machines: int = 1) -> float:
+        """The longest that an instance may be needed, in clock seconds.
+
+        ``work_s``: how long the scenario works on its ``machines``, which may have to wait for each other's boots.
+        """
+        return machines * (self.boot_deadline_s + self.ssh_deadline_s) + work_s + CLOSING_RESERVE_S
 
     @property
     def unattended_s(self) -> float:

@@ -60,9 +60,11 @@ class Cost:
         return self.gpu_usd + (self.storage_usd or 0.0) + (self.transfer_usd or 0.0)
 
     def __add__(self, other: Cost) -> Cost:
-        """Both together, meter by meter; missing where either is."""
-        pairs = ((getattr(self, one.name), getattr(other, one.name)) for one in fields(self))
-        return Cost(*(None if None in pair else sum(pair) for pair in pairs))
+        """Both together, meter by meter: the GPU's and the naive figure missing where either is, the others what is known."""
+        pairs = {one.name: (getattr(self, one.name), getattr(other, one.name)) for one in fields(self)}
+        known = {name: [usd for usd in pair if usd is not None] for name, pair in pairs.items()}
+        fewest = {name: 1 if name in ("storage_usd", "transfer_usd") else 2 for name in pairs}
+        return Cost(**{name: sum(found) if len(found) >= fewest[name] else None for name, found in known.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def cost_of(used: Usage, rates: Rates) -> Cost:
         per_second = gpu_rate / SECONDS_PER_HOUR
         gpu = max(0.0, destroyed.upper - running.upper) * per_second  # an instance never seen running has run for 0 s
         lower = max(0.0, destroyed.lower - running.upper) * per_second
-        upper = (destroyed.upper - running.lower) * per_second
+        upper = max(0.0, destroyed.upper - running.lower) * per_second
     per_gb_month = rates.storage_usd_per_gb_month
     if per_gb_month is not None and used.disk_gb is not None and created and destroyed and destroyed.seen:
         hours = (destroyed.upper - created.upper) / SECONDS_PER_HOUR

@@ -128,7 +128,7 @@ class Guest:
         """Whether the clock agrees with everything we know."""
         return not self.why
 
-    def to_dict(self, origin: float) -> dict[str, Any]:
+    def to_dict(self, origin: float) -> Mapping[str, object]:
         """The account as a run's record keeps it, its moments counted from the run's start at ``origin``."""
         plain = {"trusted": self.trusted} | {item.name: getattr(self, item.name) for item in fields(self)}
         plain["moments"] = {name: asdict(_since(origin, moment)) for name, moment in self.moments.items()}

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,6 @@ from vastbench.errors import (
     ApiError,
     BudgetRefused,
     DeadlineExceeded,
-    Interrupted,
     OfferGone,
     PriceRose,
     RateLimited,
@@ -42,6 +41,7 @@ from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import Endpoint, Probe, Ready
 from vastbench.ssh.session import Session
 from vastbench.vast.api import Answer
+from vastbench.vast.limits import NotSent
 from vastbench.vast.models import CreateRequest, Instance, Offer, SshKey
 from vastbench.vast.watch import Following
 
@@ -68,20 +68,20 @@ PRICE_SLACK = 1.001
 class Rental:
     """One machine that a run wants, and everything that was seen of it on the way: what a failed run still shows.
 
-    ``recorder``: of this machine's phases. ``run_id``, ``conditions``: the run's. ``work_s``: clock seconds that the scenario
-    may work on it. ``key``: lets us in. ``taken``: the ids of the machines that the run chose, each with the
-    machine of the scenario that it is for; no two of a run are the same.
-    ``cancelled``: once set, nothing more is created for it. ``unclear``: a create may have made an instance that was not found.
-    All else is filled in as the rental goes on.
+    ``recorder``: of this machine's phases; what is waited for ends with its clock. ``run_id``, ``conditions``: the run's.
+    ``lifetime_s``: clock seconds that its instance may be needed at most. ``key``: lets us in. ``taken``: ids of the machines
+    that the run chose, each with whom it was for; no two of a run are the same. ``waits_for_place``: whether it waits while as
+    many instances as may exist do. ``unclear``: a create may have made an instance that nobody found. All else is filled in as
+    the rental goes on.
     """
 
     recorder: Recorder
     run_id: str
     conditions: Conditions
-    work_s: float
+    lifetime_s: float
     key: RunKey
     taken: dict[int, str] = field(default_factory=dict)
-    cancelled: threading.Event = field(default_factory=threading.Event)
+    waits_for_place: bool = True
     offers_found: int = 0
     offer: Offer | None = None
     lease: Lease | None = None
@@ -92,23 +92,13 @@ class Rental:
     probes: tuple[Probe, ...] = ()
     used: Endpoint | None = None
     attempts: list[Attempt] = field(default_factory=list)
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def lifetime_s(self) -> float:
-        """The longest that its instance may be needed, in clock seconds."""
-        return self.conditions.lifetime_s(self.work_s)
-
-    def check_wanted(self) -> None:
-        """Raise Interrupted once it is cancelled."""
-        if self.cancelled.is_set():
-            raise Interrupted("Not wanted any more: another machine of the run failed.")
-
-    def cancel(self) -> None:
-        """Create nothing more for it, and destroy what it has; those that wait for it see it vanish."""
-        self.cancelled.set()
-        if self.lease is not None:
-            self.lease.close()
+    def ended_by(self, error: BaseException) -> None:
+        """Let the attempt that went through say what ended it."""
+        if self.attempts and self.attempts[-1].outcome is Outcome.PASSED:
+            detail = summary_of(error, with_hint=True)
+            self.attempts[-1] = replace(self.attempts[-1], outcome=outcome_of(error), cause=cause_of(error), detail=detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +146,23 @@ class Provisioner:
 
         Phases are recorded from registering the key to confirming the destruction.
         """
-        conditions, clock = rental.conditions, self.account.clock
+        try:
+            with self._rented(rental) as machine:
+                yield machine
+        except BaseException as error:
+            rental.ended_by(error)
+            raise
+
+    @contextmanager
+    def _rented(self, rental: Rental) -> Iterator[Machine]:
+        conditions, clock = rental.conditions, rental.recorder.clock
         rental.recorder.begin_attempt()
         with ExitStack() as stack:
             stack.enter_context(self._registered(rental))
             lease, terms = self._lease(stack, rental)
             # Followed no longer than needed: nothing but the boot is learnt from the list.
-            with self.account.watch.follow(lease.instance_id, since=lease.created.lower) as following:
+            with self.account.watch.follow(lease.instance_id, lease.created.lower, clock) as following:
                 rental.following = following
-                rental.check_wanted()
                 self._attach(lease.instance_id, rental)
                 running, instance = wait_running(
                     rental.recorder,
@@ -233,7 +231,7 @@ class Provisioner:
 
     def _lease(self, stack: ExitStack, rental: Rental) -> tuple[Lease, Terms]:
         """Search and create until a create goes through; each clear refusal costs one attempt."""
-        clock, conditions = self.account.clock, rental.conditions
+        clock, conditions = rental.recorder.clock, rental.conditions
         tried: set[int] = set()
         tries, give_up = 1, clock.now() + rental.lifetime_s
         while True:
@@ -242,7 +240,7 @@ class Provisioner:
                 terms = self._terms(rental, offer)
                 lease: Lease = stack.enter_context(self._hold(rental, terms))
             except TooManyInstances:
-                if clock.now() > give_up:
+                if clock.now() > give_up or not rental.waits_for_place:
                     raise
                 self._chosen.discard(offer.id)
                 clock.rest(PLACE_REST_S)
@@ -318,7 +316,8 @@ class Provisioner:
 
     def _hold(self, rental: Rental, terms: Terms) -> AbstractContextManager[Lease]:
         def reserve() -> None:
-            rental.check_wanted()
+            if rental.recorder.clock.stopping.is_set():
+                raise NotSent("Nothing more is rented: the run is ending.")
             self._reserve(rental, terms.usd_per_hour)
 
         reserve()  # and again when the lease is written down, so that two processes that ask at once see each other's

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
-from vastbench.errors import LeaseNotClosed, TooManyInstances
+from vastbench.errors import Interrupted, LeaseNotClosed, TooManyInstances, UsageError, Vanished
 from vastbench.interrupts import shield
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import Cost, Rates, Usage, cost_of
 from vastbench.record.moments import Moment
-from vastbench.record.phases import Outcome, Phase, PhaseName, Timeline, of_machine
+from vastbench.record.phases import COMPUTED, Outcome, Phase, PhaseName, Timeline, of_machine, renting, returning
 from vastbench.record.recorder import Listener, Recorder, cause_of, outcome_of, summary_of
 from vastbench.record.run import Run
 from vastbench.rental.guest_clock import Guest, Known, ask
@@ -25,6 +25,13 @@ from vastbench.ssh.probe import Probe
 from vastbench.vast.watch import Spell
 
 log = logging.getLogger(__name__)
+
+
+RESERVED = frozenset({*COMPUTED, "", "retries", "poll period"})
+"""What no phase may be called: the names of other rows and columns of tables."""
+
+LONGEST_NAME = 80
+"""Characters in the name of a phase, that of its machine included; a scenario's has half as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +55,43 @@ class Scenario:
     run: Callable[[Drill], None]
     machines: tuple[str, ...] = ("",)
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for names that tables cannot tell apart, and for what the timeline lacks."""
+        needed = {name for one in self.machines for name in (*renting(one), *returning(one))} | {self.ready}
+        columns = [" ".join(name.replace(":", " ").split()) for name in self.timeline]
+        wrong = {
+            "it rents no machine, or one twice": not self.machines or len(set(self.machines)) < len(self.machines),
+            "a machine's name has a colon": any(":" in one for one in self.machines),
+            f"its timeline lacks {sorted(needed - {*self.timeline})[:1]}": needed - {*self.timeline},
+            "two phases have the same words": len(set(columns)) < len(columns),
+            f"a phase is called like one of {sorted(RESERVED)}": RESERVED & {*columns},
+            f"a name has more than {LONGEST_NAME} characters": max(map(len, (*self.timeline, 2 * self.name))) > LONGEST_NAME,
+            "a phase is a part of one that is itself a part": any(
+                parent is not None and self.timeline.get(parent, parent) is not None for parent in self.timeline.values()
+            ),
+        }
+        if found := next((words for words, true in wrong.items() if true), None):
+            raise UsageError(f"The scenario {self.name!r} cannot be run: {found}.", hint="See docs/architecture.md.")
+
+    def lifetime_s(self, conditions: Conditions) -> float:
+        """The longest that each of its instances may be needed, in clock seconds."""
+        return conditions.lifetime_s(self.work_s, len(self.machines))
+
     def worst_case_usd(self, conditions: Conditions, usd_per_hour: float) -> float:
         """What one run costs at most: the whole hourly price of every machine over its whole lifetime."""
-        return len(self.machines) * usd_per_hour * conditions.lifetime_s(self.work_s) / 3600
+        return len(self.machines) * usd_per_hour * self.lifetime_s(conditions) / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """What a run's record says of one machine and of no other."""
+
+    name: str
+    resources: Mapping[str, object] = field(default_factory=dict)
+    ssh: Mapping[str, object] = field(default_factory=dict)
+    instrument: Mapping[str, object] = field(default_factory=dict)
+    guest: Mapping[str, object] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
 
 
 @dataclass(slots=True)
@@ -67,7 +108,7 @@ class Drill:
     run_id: str
     listener: Listener | None = None
     recorder: Recorder = field(init=False)
-    checks: dict[str, Any] = field(default_factory=dict)
+    checks: dict[str, object] = field(default_factory=dict)
     bytes_down: int = 0
     _rentals: list[Rental] = field(default_factory=list)
     _guests: dict[str, Guest] = field(default_factory=dict)
@@ -75,7 +116,16 @@ class Drill:
 
     def __post_init__(self) -> None:
         """The run's clock starts now."""
-        self.recorder = Recorder(self.provisioner.account.clock, self.listener, self.scenario.timeline)
+        clock = self.provisioner.account.clock.child()
+        giving_back = {name for machine in self.scenario.machines for name in returning(machine)}
+
+        def hears(name: str, phase: Phase | None) -> None:
+            if phase is None and name not in giving_back and clock.stopping.is_set():
+                raise Interrupted("The run was stopped.")
+            if self.listener:
+                self.listener(name, phase)
+
+        self.recorder = Recorder(clock, hears, self.scenario.timeline)
 
     @contextmanager
     def rent(self, machine: str = "") -> Iterator[Machine]:
@@ -88,8 +138,8 @@ class Drill:
     def rent_all(self) -> Iterator[tuple[Machine, ...]]:
         """All machines of the scenario at the same time, in the order of their names; else like :meth:`rent`.
 
-        When one cannot be had, the others are given back at once and its error is raised; one that was waiting for SSH then
-        ends that wait with its deadline. Raises TooManyInstances, and rents nothing, where so many may not exist at once.
+        Each is rented, kept and given back by a thread of its own. When one cannot be had, the others are given back at once,
+        and its error is raised. Raises TooManyInstances, and rents nothing, where so many may not exist at once.
         """
         count, most = len(self.scenario.machines), self.provisioner.max_instances
         if most is not None and count > most:
@@ -97,52 +147,39 @@ class Drill:
                 f"The scenario {self.scenario.name} rents {count} machines at once, and at most {most} may exist.",
                 hint=f"Allow them: --max-instances {count}, or max_instances={count}.",
             )
-        rentals = [self._rental(machine) for machine in self.scenario.machines]
-        with ExitStack() as stack:
-            machines = self._enter_all(stack, rentals)
+        keepers = [_Keeper(self.provisioner, self._rental(machine)) for machine in self.scenario.machines]
+        error: BaseException | None = None
+        try:
+            for keeper in keepers:
+                keeper.start()
+            ended, _ = wait([keeper.ready for keeper in keepers], return_when=FIRST_EXCEPTION)
+            if first := next((failed for one in ended if (failed := one.exception())), None):
+                raise first
+            machines = tuple(keeper.ready.result() for keeper in keepers)
             yield machines
-            for rental, rented in zip(rentals, machines, strict=True):
-                self._ask_guest(rental.recorder.machine, rented)
-
-    def _enter_all(self, stack: ExitStack, rentals: list[Rental]) -> tuple[Machine, ...]:
-        """Rent all at once, each in a thread; whatever was rented is given back by ``stack``. Raises the first error."""
-        contexts = [self.provisioner.rent(one) for one in rentals]
-        first: BaseException | None = None
-        with ThreadPoolExecutor(2 * len(rentals), "vastbench-rent") as pool:
-            entering = [pool.submit(one.__enter__) for one in contexts]
-            try:
-                ended, _ = wait(entering, return_when=FIRST_EXCEPTION)
-                first = next((error for one in ended if (error := one.exception())), None)
-            except BaseException:
-                self.recorder.clock.stopping.set()  # an interruption: the threads that still wait must hear of it, too
-                raise
-            finally:
-                with shield():
-                    # In threads of their own: one that cannot be closed must not keep the others.
-                    cancelling = [
-                        pool.submit(rental.cancel) for one, rental in zip(entering, rentals, strict=True) if not one.done()
-                    ]
-                    everything: list[Future[Any]] = [*entering, *cancelling]
-                    wait(everything)
-                    for one, context in zip(entering, contexts, strict=True):
-                        if one.exception() is None:
-                            stack.push(context)
-        errors = [error for one in everything if (error := one.exception())]
-        if errors:
-            raise next((error for error in errors if isinstance(error, LeaseNotClosed)), first or errors[0])
-        return tuple(one.result() for one in entering)
+            for machine, rented in zip(self.scenario.machines, machines, strict=True):
+                self._ask_guest(machine, rented)
+        except BaseException as stopped:
+            error = stopped
+            raise
+        finally:
+            with shield():
+                if error is not None:
+                    self.recorder.clock.stopping.set()  # whatever is still waited for, is so in vain
+                ends = [one for one in [keeper.end(error) for keeper in keepers] if one is not None and one is not error]
+            # Without an error of its own the run ends with whatever giving back met.
+            for kind in (LeaseNotClosed, Vanished, *([BaseException] if error is None else [])):
+                if found := next((one for one in ends if isinstance(one, kind)), None):
+                    raise found from error
 
     def record(self, error: BaseException | None, *, started_at: str, source: str) -> Run:
         """The run's record, when it has ended: by ``error``, or passed."""
         total, origin = self.recorder.finish(), self.recorder.started
         outcome, cause = (Outcome.PASSED, "") if error is None else (outcome_of(error), cause_of(error))
         detail = "" if error is None else summary_of(error, with_hint=True)
-        last = self._rentals[-1].attempts if self._rentals else []
-        if last and last[-1].outcome is Outcome.PASSED:
-            last[-1] = replace(last[-1], outcome=outcome, cause=cause, detail=detail)
         machines = [self._of_machine(rental, total) for rental in self._rentals]
-        first = machines[0] if machines else {"resources": {}, "ssh": {}, "instrument": {}, "guest": {}}
-        others = {"machines": machines[1:]} if machines[1:] else {}
+        first = machines[0] if machines else Documents("")
+        others = {"machines": [asdict(one) for one in machines[1:]]} if machines[1:] else {}
         return Run(
             id=self.run_id,
             scenario=self.scenario.name,
@@ -157,12 +194,12 @@ class Drill:
             total_s=total,
             origin=origin,
             conditions=self.conditions.to_dict(),
-            resources=first["resources"] | others,
-            ssh=first["ssh"],
+            resources={**first.resources, **others},
+            ssh=first.ssh,
             validation=self.checks,
             cost=self._cost(total),
-            instrument=first["instrument"],
-            guest=first["guest"],
+            instrument=first.instrument,
+            guest=first.guest,
         )
 
     def at_most_usd(self, total_s: float | None) -> float | None:
@@ -171,20 +208,28 @@ class Drill:
         return None if None in costs or any(one.unclear for one in self._rentals) else sum(filter(None, costs))
 
     def _rental(self, machine: str) -> Rental:
+        """Raises UsageError for a machine that the scenario does not name, and for one that it rented already."""
+        if machine not in self.scenario.machines or machine in (one.recorder.machine for one in self._rentals):
+            raise UsageError(
+                f"The scenario {self.scenario.name} rents the machine {machine!r} once more than it says.",
+                hint="Give each machine that it rents a name of its own in machines=.",
+            )
         rental = Rental(
             self.recorder.of_machine(machine),
             self.run_id,
             self.conditions,
-            self.scenario.work_s,
+            self.scenario.lifetime_s(self.conditions),
             RunKey.generate(f"vastbench-{self.run_id}"),
             self._taken,
+            # One that held a place while it waited for another could wait for itself.
+            waits_for_place=len(self.scenario.machines) == 1,
         )
         self._rentals.append(rental)
         return rental
 
     def _ask_guest(self, machine: str, rented: Machine) -> None:
         """The instance's own account of its start; after the work, so that it delays nothing that is measured."""
-        recorder = self.recorder.of_machine(machine)
+        recorder = next(one.recorder for one in self._rentals if one.recorder.machine == machine)
         known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
         guest = self._guests[machine] = ask(rented.session, recorder.clock, known)
         if guest.switch:
@@ -211,23 +256,57 @@ class Drill:
             Rates(offer.usd_per_hour(disk_gb), offer.dph_base, offer.storage_cost, offer.inet_down_cost, offer.inet_up_cost),
         )
 
-    def _of_machine(self, rental: Rental, total_s: float) -> dict[str, Any]:
-        """The documents about one machine: everything about it that no other has a part in."""
+    def _of_machine(self, rental: Rental, total_s: float) -> Documents:
         machine, origin = rental.recorder.machine, self.recorder.started
         guest = self._guests.get(machine)
-        return {
-            "name": machine,
-            "resources": _resources(rental),
-            "ssh": {
+        return Documents(
+            machine,
+            resources=_resources(rental),
+            ssh={
                 "used": rental.used.kind if rental.used else None,
                 "host": rental.used.host if rental.used else None,
                 "port": rental.used.port if rental.used else None,
                 "endpoints": [_probe(probe, origin) for probe in rental.probes],
             },
-            "instrument": _instrument(rental),
-            "guest": guest.to_dict(origin) if guest else {},
-            "cost": asdict(self._cost_of(rental, total_s)),
-        }
+            instrument=_instrument(rental),
+            guest=guest.to_dict(origin) if guest else {},
+            cost=self._cost_of(rental, total_s),
+        )
+
+
+class _Keeper(threading.Thread):
+    """Rents one machine, keeps it until it is told to end, and gives it back: its lease never changes hands."""
+
+    def __init__(self, provisioner: Provisioner, rental: Rental) -> None:
+        """Nothing is rented before it is started."""
+        super().__init__(name="vastbench-keeper", daemon=True)
+        self.ready: Future[Machine] = Future()
+        self._provisioner = provisioner
+        self._rental = rental
+        self._over = threading.Event()
+        self._told: BaseException | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """The thread's work."""
+        try:
+            with self._provisioner.rent(self._rental) as machine:
+                self.ready.set_result(machine)
+                self._over.wait()
+                if self._told is not None:
+                    raise self._told
+        except BaseException as error:  # noqa: BLE001 (kept for whoever ends it)
+            self._error = error
+            if not self.ready.done():
+                self.ready.set_exception(error)
+
+    def end(self, told: BaseException | None) -> BaseException | None:
+        """Let it give its machine back, because of ``told`` if that is an error; what it ended with."""
+        self._told = told
+        self._over.set()
+        if self.ident is not None:
+            self.join()
+        return self._error
 
 
 def run_scenario(drill: Drill, *, source: str) -> tuple[Run, BaseException | None]:
@@ -244,7 +323,7 @@ def run_scenario(drill: Drill, *, source: str) -> tuple[Run, BaseException | Non
     return drill.record(error, started_at=started_at, source=source), error
 
 
-def _resources(rental: Rental) -> dict[str, Any]:
+def _resources(rental: Rental) -> Mapping[str, object]:
     offer, lease = rental.offer, rental.lease
     if offer is None:
         return {"offers_found": rental.offers_found}
@@ -267,7 +346,7 @@ def _resources(rental: Rental) -> dict[str, Any]:
     }
 
 
-def _probe(probe: Probe, origin: float) -> dict[str, Any]:
+def _probe(probe: Probe, origin: float) -> Mapping[str, object]:
     return {
         "kind": probe.endpoint.kind,
         "host": probe.endpoint.host,
@@ -280,7 +359,7 @@ def _probe(probe: Probe, origin: float) -> dict[str, Any]:
     }
 
 
-def _instrument(rental: Rental) -> dict[str, Any]:
+def _instrument(rental: Rental) -> Mapping[str, object]:
     recorder, following = rental.recorder, rental.following
     stats = following.stats if following else None
     return {
@@ -295,7 +374,7 @@ def _instrument(rental: Rental) -> dict[str, Any]:
     }
 
 
-def _spell(spell: Spell, origin: float) -> dict[str, Any]:
+def _spell(spell: Spell, origin: float) -> Mapping[str, object]:
     first, last = ([reading - origin for reading in poll] for poll in (spell.first, spell.last))
     return {"status": spell.status, "polls": spell.polls, "first": first, "last": last}
 

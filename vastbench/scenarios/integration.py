@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import shlex
-from typing import Any
+from collections.abc import Mapping
 
 from vastbench.errors import CheckFailed, CommandFailed
 from vastbench.record.moments import Moment
@@ -59,7 +59,7 @@ def work(drill: Drill, offer: Offer, session: Session) -> None:
             )
 
 
-def _check_gpu(session: Session, gpu_name: str, num_gpus: int, phase: Open) -> dict[str, Any]:
+def _check_gpu(session: Session, gpu_name: str, num_gpus: int, phase: Open) -> Mapping[str, object]:
     try:
         done = session.run(GPU_QUERY)
     except CommandFailed as failed:

@@ -233,9 +233,12 @@ class Watch:
             raise found
         return found
 
-    def follow(self, instance_id: int, since: float | None = None) -> Following:
-        """Begin to follow an instance; ``since`` (default: now) is when it was known to have no status yet."""
-        following = Following(self, instance_id, self._clock.now() if since is None else since, self._clock)
+    def follow(self, instance_id: int, since: float | None = None, clock: Clock | None = None) -> Following:
+        """Begin to follow an instance; ``since`` (default: now) is when it was known to have no status yet.
+
+        Who waits for it stops with ``clock`` (default: this watch's).
+        """
+        following = Following(self, instance_id, self._clock.now() if since is None else since, clock or self._clock)
         with self._lock:
             self._followers.add(following)
             if self._thread is None:
