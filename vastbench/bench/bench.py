@@ -19,15 +19,14 @@ from pathlib import Path
 
 from vastbench.bench.launches import launch_seed, record_killed_runs, spent_at_most_usd
 from vastbench.clock import EMULATED_SPEED, Clock
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, UsageError, did_you_mean
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
 from vastbench.record.lease import LeaseRow
-from vastbench.record.phases import PhaseName
 from vastbench.record.recorder import Listener
 from vastbench.record.run import Run
-from vastbench.record.stopping import USEFUL, StoppingRule
+from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
 from vastbench.rental.lease import Account
@@ -218,11 +217,8 @@ class Bench:
         if not self.study:
             raise UsageError("The bench was opened without a study.", hint='Give it one: Bench(study="NAME").')
         drill = find_scenario(scenario)
-        if stopping and stopping.quantity not in (USEFUL, PhaseName.TOTAL, *drill.timeline):
-            raise UsageError(
-                f"There is no quantity {stopping.quantity!r}.",
-                hint=f"{did_you_mean(stopping.quantity, drill.timeline)}Choose {USEFUL!r} or a phase of vastbench scenarios.",
-            )
+        if stopping:
+            drill.check_quantity(stopping.quantity)
         asked = (conditions or Conditions()).to_dict()
         known = {"profile": None} if self.live else self._profile_conditions()
         return self.store.open_study(

@@ -119,6 +119,7 @@ def study(
     else:
         wanted = repeats if repeats is not None else 12 if stop_width is None else 300
         stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of)
+        find_scenario(scenario).check_quantity(stop_of)
     check_plan(name, wanted, workers)
     bench = market.bench(name)
     try:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
-from vastbench.errors import Interrupted, LeaseNotClosed, TooManyInstances, UsageError, Vanished
+from vastbench.errors import Interrupted, LeaseNotClosed, TooManyInstances, UsageError, Vanished, did_you_mean
 from vastbench.interrupts import shield
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import Cost, Rates, Usage, cost_of
@@ -18,6 +18,7 @@ from vastbench.record.moments import Moment
 from vastbench.record.phases import COMPUTED, Outcome, Phase, PhaseName, Timeline, of_machine, renting, returning
 from vastbench.record.recorder import Listener, Recorder, cause_of, outcome_of, summary_of
 from vastbench.record.run import Run
+from vastbench.record.stopping import USEFUL
 from vastbench.rental.guest_clock import Guest, Known, ask
 from vastbench.rental.provisioner import Machine, Provisioner, Rental
 from vastbench.ssh.keys import RunKey
@@ -72,6 +73,14 @@ class Scenario:
         }
         if found := next((words for words, true in wrong.items() if true), None):
             raise UsageError(f"The scenario {self.name!r} cannot be run: {found}.", hint="See docs/architecture.md.")
+
+    def check_quantity(self, quantity: str) -> None:
+        """Raise UsageError for what is neither ``time until useful`` nor a phase of its timeline."""
+        if quantity not in (USEFUL, PhaseName.TOTAL, *self.timeline):
+            close = did_you_mean(quantity, self.timeline)
+            raise UsageError(
+                f"There is no quantity {quantity!r}.", hint=f"{close}Choose {USEFUL!r} or a phase of vastbench scenarios."
+            )
 
     def lifetime_s(self, conditions: Conditions) -> float:
         """The longest that each of its instances may be needed, in clock seconds."""
