@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,15 @@ from vastbench.analysis.summary import phase_summary
 from vastbench.analysis.useful import until_useful
 from vastbench.charts import phase_waterfall
 from vastbench.emulator import Emulator
+from vastbench.errors import CheckFailed
 from vastbench.record.conditions import Conditions
 from vastbench.record.document import run_from_dict, run_to_dict
 from vastbench.record.phases import Outcome, PhaseName, of_machine
 from vastbench.rental.label import read_label
 from vastbench.rental.offers import choose, query
 from vastbench.report.build import build_report, of_runs
+from vastbench.scenarios import SCENARIOS
+from vastbench.scenarios.drill import _Keeper
 from vastbench.store import Store
 
 SPEED = 30
@@ -164,3 +168,40 @@ def held_within(seconds: int, store, count: int) -> bool:
                     return True
         time.sleep(0.2)
     return False
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_what_breaks_in_while_machines_are_asked_for_leaves_none(tmp_path, monkeypatch, stop):
+    start, started = _Keeper.start, []
+
+    def breaks(keeper):
+        start(keeper)
+        started.append(keeper)
+        if len(started) == 2:
+            raise stop("broke in")
+
+    monkeypatch.setattr(_Keeper, "start", breaks)
+    with bench(tmp_path, profile=certain(tmp_path), seed=4, speed=SPEED) as opened:
+        alive, save = [], opened.store.save_run_or_keep
+        monkeypatch.setattr(opened.store, "save_run_or_keep", lambda run: (alive.append(opened.emulator.alive), save(run)))
+        if stop is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                opened.run(CONDITIONS, scenario="pair")
+        else:
+            assert opened.run(CONDITIONS, scenario="pair").cause == "internal"
+        assert alive == [[]]
+        assert opened.store.leases(open_only=True) == []
+
+
+def test_a_body_that_fails_gives_both_back_and_both_attempts_say_so(tmp_path, monkeypatch):
+    def run(drill):
+        with drill.rent_all():
+            raise CheckFailed("no good", hint="")
+
+    monkeypatch.setitem(SCENARIOS, "bad", replace(PAIR, name="bad", run=run))
+    with bench(tmp_path, profile=certain(tmp_path), seed=4, speed=SPEED, budget_usd=9) as opened:
+        made = opened.run(CONDITIONS, scenario="bad")
+        assert (made.outcome, made.cause) == (Outcome.FAILED, "check_failed")
+        assert [attempt.cause for attempt in made.attempts] == ["check_failed", "check_failed"]
+        assert opened.emulator.alive == []
+        assert 0 < opened.spent_usd == pytest.approx(made.cost.at_most_usd)

@@ -46,12 +46,11 @@ def narrowed(phases: pd.DataFrame, where: Sequence[str] | None, *, pooled: bool)
     """
     from vastbench.analysis.attempts import pool
     from vastbench.analysis.frames import only
+    from vastbench.io.tables import wanted
 
     for one in where or ():
-        column, sign, value = one.partition("=")
-        if not sign:
-            raise UsageError(f"--where {one!r} names no value.", hint="Write it COLUMN=VALUE, for example --where scale=20.")
-        phases = only(phases, column.strip(), value.strip(), "what was named")
+        for column, value in wanted(one).items():
+            phases = only(phases, column, value, "what was named")
     return pool(phases) if pooled else phases
 
 

@@ -35,7 +35,7 @@ def load(
     *places: str | Path | None,
     study: str | None = None,
     gpu: str | None = None,
-    where: Mapping[str, str | float] | None = None,
+    where: Mapping[str, str | float] | str | None = None,
     store: str | Path | None = None,
 ) -> pd.DataFrame:
     """The tidy frame (:data:`~vastbench.analysis.frames.COLUMNS`) of everything in ``places``, no run twice.
@@ -43,10 +43,10 @@ def load(
     A place is a file, a database URL or a name. What a file holds decides how it is read: a table as Parquet or CSV, runs as
     JSON, a store. A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in
     ``store``; only where there is none, the data set of that name that comes with vastbench. ``study`` keeps the runs of one
-    study, ``gpu`` those that got this GPU, ``where`` those with these values of columns of a run, such as ``{"scale": 20}``. No
-    place, or None, is the study in that store, or the sample data set. Raises NotFound for a place that is not there and when
-    no run is left, saying which ones there are; SchemaError for a table of another version, SettingsError for a file that
-    cannot be read, StoreError for a store that cannot. Nothing is ever made.
+    study, ``gpu`` those that got this GPU, ``where`` those with these values of columns of a run, such as ``{"scale": 20}`` or
+    ``"scale=20"``. No place, or None, is the study in that store, or the sample data set. Raises NotFound for a place that is
+    not there and when no run is left, saying which ones there are; SchemaError for a table of another version, SettingsError
+    for a file that cannot be read, StoreError for a store that cannot. Nothing is ever made.
     """
     import pandas as pd
 
@@ -62,9 +62,23 @@ def load(
     except NotFound as missing:
         raise NotFound(missing.message, hint=f"{missing.hint} {_there_is(store)}") from None
     found_in = found_in if study is None else f"the study {study!r} in {found_in}"
-    for name, value in ({"gpu": gpu} | dict(where or {})).items():
+    for name, value in ({"gpu": gpu} | wanted(where)).items():
         frame = only(frame, name, value, found_in)
     return frame.reset_index(drop=True)
+
+
+def wanted(where: Mapping[str, str | float] | str | None) -> dict[str, str | float]:
+    """The columns and values of ``where``, which may be written ``COLUMN=VALUE,COLUMN=VALUE``. Raises UsageError.
+
+    >>> wanted("scale=20, source=live")
+    {'scale': '20', 'source': 'live'}
+    """
+    if not isinstance(where, str):
+        return dict(where or {})
+    pairs = [one.partition("=") for one in where.split(",")]
+    if lacking := [column for column, sign, _ in pairs if not sign]:
+        raise UsageError(f"where {lacking[0]!r} names no value.", hint="Write it COLUMN=VALUE, for example scale=20.")
+    return {column.strip(): value.strip() for column, _, value in pairs}
 
 
 def export(frame: pd.DataFrame, path: Path) -> None:
