@@ -104,7 +104,7 @@ def exceptions(tmp_path_factory):
 
         def one(phase, when):
             def break_it(name, ended):
-                if name is phase and (ended is not None) == (when == "end"):
+                if name == phase and (ended is not None) == (when == "end"):
                     raise RuntimeError(f"broken at the {when} of {name}")
 
             return opened.run(listener=break_it)

@@ -34,8 +34,8 @@ def scenario(**changes) -> Scenario:
         ({"timeline": ALONE | {"total": None}}, "called like one of"),
         ({"timeline": ALONE | {"retries": None}}, "called like one of"),
         ({"timeline": ALONE | {"b: x": None, "b x": None}}, "same words"),
-        ({"timeline": ALONE | {"x" * 81: None}}, "more than 80"),
-        ({"name": "x" * 41}, "more than 80"),
+        ({"timeline": ALONE | {"x" * 41: None}}, "more than 40"),
+        ({"name": "x" * 41}, "more than 40"),
         ({"timeline": ALONE | {"x": "pull image"}}, "itself a part"),
     ],
 )

@@ -18,7 +18,7 @@ from vastbench.record.cost import Cost
 from vastbench.record.document import plain_fields
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import LARGEST
-from vastbench.record.phases import COMPUTED, PARENTS, Outcome, Phase, PhaseName, unattributed
+from vastbench.record.phases import COMPUTED, LONGEST_NAME, PARENTS, Outcome, Phase, PhaseName, unattributed
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ SCHEMA = 3
 
 READABLE = (2, 3)
 """The schemas that :func:`conformed` takes."""
-
-LONGEST_PHASE = 80
-"""Characters in the name of a phase."""
 
 
 class Column(NamedTuple):
@@ -175,9 +172,7 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     outcomes = {str(word) for word in Outcome}
     for name in ("phase", "outcome", "run_outcome"):
         words = set(found[name].dropna().unique())
-        strange = sorted(
-            word for word in words if not (0 < len(word) <= LONGEST_PHASE if name == "phase" else word in outcomes)
-        )
+        strange = sorted(word for word in words if not (0 < len(word) <= LONGEST_NAME if name == "phase" else word in outcomes))
         if strange or found[name].isna().any():
             raise SchemaError(f"The column {name!r} holds {(strange or ['nothing'])[0]!r}.", hint="Use a newer vastbench.")
     if orphaned := sorted(set(found["parent"].dropna().unique()) - {*found["phase"], str(PhaseName.TOTAL)}):

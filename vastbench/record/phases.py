@@ -74,6 +74,9 @@ PARENTS: dict[PhaseName, PhaseName] = {
 }
 """Which phase each indented phase above belongs to; the others are top-level rows."""
 
+LONGEST_NAME = 40
+"""Characters in the name of a phase, that of its machine included, and in a scenario's."""
+
 Timeline = Mapping[str, str | None]
 """The names of a scenario's phases in their order, each with the phase that it is a part of; None at the top level."""
 

@@ -15,7 +15,7 @@ from vastbench.interrupts import shield
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import Cost, Rates, Usage, cost_of
 from vastbench.record.moments import Moment
-from vastbench.record.phases import COMPUTED, Outcome, Phase, PhaseName, Timeline, of_machine, renting, returning
+from vastbench.record.phases import COMPUTED, LONGEST_NAME, Outcome, Phase, PhaseName, Timeline, of_machine, renting, returning
 from vastbench.record.recorder import Listener, Recorder, cause_of, outcome_of, summary_of
 from vastbench.record.run import Run
 from vastbench.record.stopping import USEFUL
@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 
 RESERVED = frozenset({*COMPUTED, "", "retries", "poll period"})
 """What no phase may be called: the names of other rows and columns of tables."""
-
-LONGEST_NAME = 80
-"""Characters in the name of a phase, that of its machine included; a scenario's has half as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +63,7 @@ class Scenario:
             f"its timeline lacks {sorted(needed - {*self.timeline})[:1]}": needed - {*self.timeline},
             "two phases have the same words": len(set(columns)) < len(columns),
             f"a phase is called like one of {sorted(RESERVED)}": RESERVED & {*columns},
-            f"a name has more than {LONGEST_NAME} characters": max(map(len, (*self.timeline, 2 * self.name))) > LONGEST_NAME,
+            f"a name has more than {LONGEST_NAME} characters": max(map(len, (*self.timeline, self.name))) > LONGEST_NAME,
             "a phase is a part of one that is itself a part": any(
                 parent is not None and self.timeline.get(parent, parent) is not None for parent in self.timeline.values()
             ),

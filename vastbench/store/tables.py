@@ -5,13 +5,12 @@ Readings (columns ``*_sent``, ``*_received``) are clock seconds from the run's s
 
 import sqlalchemy as sa
 
+from vastbench.record.phases import LONGEST_NAME
+
 metadata = sa.MetaData()
 
 LONGEST_GPU_NAME = 80
 """A copy for queries is cut to this; the document of resources holds the whole."""
-
-LONGEST_PHASE = 80
-"""Characters in the name of a phase, that of its machine included."""
 
 runs = sa.Table(
     "runs",
@@ -26,7 +25,7 @@ runs = sa.Table(
     sa.Column("total_s", sa.Float),
     sa.Column("origin", sa.Float, nullable=False, default=0.0),
     sa.Column("study", sa.String(80), nullable=False, server_default="", index=True),
-    sa.Column("ready", sa.String(LONGEST_PHASE), nullable=False, server_default="wait SSH"),
+    sa.Column("ready", sa.String(LONGEST_NAME), nullable=False, server_default="wait SSH"),
     sa.Column("gpu_name", sa.String(LONGEST_GPU_NAME)),
     sa.Column("machine_id", sa.BigInteger),
     sa.Column("instance_id", sa.BigInteger),
@@ -59,8 +58,8 @@ phases = sa.Table(
     sa.Column("run_id", sa.ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("name", sa.String(LONGEST_PHASE), nullable=False, index=True),
-    sa.Column("parent", sa.String(LONGEST_PHASE)),
+    sa.Column("name", sa.String(LONGEST_NAME), nullable=False, index=True),
+    sa.Column("parent", sa.String(LONGEST_NAME)),
     sa.Column("outcome", sa.String(10), nullable=False),
     sa.Column("seconds", sa.Float),
     sa.Column("lower", sa.Float, nullable=False),
