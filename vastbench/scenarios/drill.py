@@ -172,7 +172,9 @@ class Drill:
             with shield():
                 if error is not None:
                     self.recorder.clock.stopping.set()  # whatever is still waited for, is so in vain
-                ends = [one for one in [keeper.end(error) for keeper in keepers] if one is not None and one is not error]
+                for keeper in keepers:
+                    keeper.end(error)
+                ends = [one for one in [keeper.ended() for keeper in keepers] if one is not None and one is not error]
             # Without an error of its own the run ends with whatever giving back met.
             for kind in (LeaseNotClosed, Vanished, *([BaseException] if error is None else [])):
                 if found := next((one for one in ends if isinstance(one, kind)), None):
@@ -306,10 +308,13 @@ class _Keeper(threading.Thread):
             if not self.ready.done():
                 self.ready.set_exception(error)
 
-    def end(self, told: BaseException | None) -> BaseException | None:
-        """Let it give its machine back, because of ``told`` if that is an error; what it ended with."""
+    def end(self, told: BaseException | None) -> None:
+        """Let it give its machine back, because of ``told`` if that is an error."""
         self._told = told
         self._over.set()
+
+    def ended(self) -> BaseException | None:
+        """Wait until it has given its machine back: the error with which it ended."""
         if self.ident is not None:
             self.join()
         return self._error
