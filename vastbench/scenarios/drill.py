@@ -287,7 +287,7 @@ class _Keeper(threading.Thread):
 
     def __init__(self, provisioner: Provisioner, rental: Rental) -> None:
         """Nothing is rented before it is started."""
-        super().__init__(name="vastbench-keeper", daemon=True)
+        super().__init__(name=f"vastbench-rent-{rental.recorder.machine}", daemon=True)
         self.ready: Future[Machine] = Future()
         self._provisioner = provisioner
         self._rental = rental
