@@ -43,15 +43,20 @@ def made(tmp_path_factory):
         return opened.run(CONDITIONS, scenario="pair"), opened.store.leases(), opened.store.run("last")
 
 
+def destroyed(leases):
+    """Those that had an instance: on a busy machine a create may come too early, and is refused and made again."""
+    return [lease for lease in leases if lease.verdict == "destroyed"]
+
+
 def test_each_machine_has_its_phases_its_attempt_and_its_lease(made):
     run, leases, _ = made
     assert (run.outcome, run.cause) == (Outcome.PASSED, "")
     assert {phase.name for phase in run.phases} == set(PAIR.timeline)
-    assert [attempt.number for attempt in run.attempts] == [1, 2]
-    assert len({attempt.machine_id for attempt in run.attempts}) == 2
-    assert len({lease.label for lease in leases}) == 2
-    assert {read_label(lease.label).attempt for lease in leases} == {1, 2}
-    assert {(lease.state, lease.verdict) for lease in leases} == {("closed", "destroyed")}
+    went_through = [attempt for attempt in run.attempts if attempt.outcome is Outcome.PASSED]
+    assert [attempt.number for attempt in run.attempts] == list(range(1, len(run.attempts) + 1))
+    assert len({attempt.machine_id for attempt in went_through}) == len(went_through) == 2
+    assert {lease.state for lease in leases} == {"closed"}
+    assert {read_label(lease.label).attempt for lease in destroyed(leases)} == {attempt.number for attempt in went_through}
 
 
 def test_both_are_rented_at_the_same_time_and_nothing_is_counted_twice(made):
@@ -157,7 +162,8 @@ def test_killed_with_both_machines_rented_reap_closes_both(tmp_path):
         reaped = command("reap", "--live", "--yes", "--store", store, env=environment, cwd=tmp_path)
         assert reaped.returncode == 0, reaped.stderr
         with Store(store) as opened:
-            assert [(lease.state, lease.verdict) for lease in opened.leases()] == [("closed", "destroyed")] * 2
+            assert {lease.state for lease in opened.leases()} == {"closed"}
+            assert len(destroyed(opened.leases())) == 2
 
 
 def held_within(seconds: int, store, count: int) -> bool:
@@ -202,6 +208,6 @@ def test_a_body_that_fails_gives_both_back_and_both_attempts_say_so(tmp_path, mo
     with bench(tmp_path, profile=certain(tmp_path), seed=4, speed=SPEED, budget_usd=9) as opened:
         made = opened.run(CONDITIONS, scenario="bad")
         assert (made.outcome, made.cause) == (Outcome.FAILED, "check_failed")
-        assert [attempt.cause for attempt in made.attempts] == ["check_failed", "check_failed"]
+        assert [attempt.cause for attempt in made.attempts if attempt.instance_id] == ["check_failed", "check_failed"]
         assert opened.emulator.alive == []
         assert 0 < opened.spent_usd == pytest.approx(made.cost.at_most_usd)
