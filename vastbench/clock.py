@@ -27,12 +27,14 @@ class Stop(threading.Event):
     def __init__(self) -> None:
         """It is not set."""
         super().__init__()
+        self._lock = threading.Lock()
         self._children: weakref.WeakSet[Stop] = weakref.WeakSet()
 
     def child(self) -> Stop:
         """An event that is set with this one, and may be set without it."""
         one = Stop()
-        self._children.add(one)
+        with self._lock:
+            self._children.add(one)
         if self.is_set():
             one.set()
         return one
@@ -40,7 +42,9 @@ class Stop(threading.Event):
     def set(self) -> None:
         """Set it and all that were made from it."""
         super().set()
-        for one in list(self._children):
+        with self._lock:  # another thread may begin a run meanwhile
+            children = list(self._children)
+        for one in children:
             one.set()
 
 

@@ -137,7 +137,10 @@ def test_pipes_and_devices_of_the_machines_making_do_not_stop_the_emulator():
     run(scenario())
 
 
-@pytest.mark.skipif("namespace" not in KINDS, reason="plain folders show only the machine's own files")
+@pytest.mark.skipif(
+    "namespace" not in KINDS,
+    reason="this machine has no namespaces, and without them an instance has no programs of its own to show",
+)
 def test_the_programs_are_seen_but_not_writable_by_sftp():
     async def scenario():
         async with files("namespace") as (_, _, sftp):

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from papermill import inspect_notebook
 
 from vastbench.bundled import shared
 from vastbench.errors import NotebookFailed, NotFound, UsageError
@@ -122,6 +123,8 @@ def test_each_notebook_keeps_the_conventions(path):
     assert len(tagged) == 1
     assert not any(word in tagged[0].source for word in ("key", "secret", "token", "password"))
     assert all("  # " in line for line in tagged[0].source.splitlines())
+    # What papermill cannot read (a second = on the line, even in the comment) is no parameter at all.
+    assert list(inspect_notebook(str(path))) == [line.split(":")[0].split(" =")[0] for line in tagged[0].source.splitlines()]
     assert "assert" in made.cells[-1].source
     assert max(len(cell.source.splitlines()) for cell in made.cells if cell.cell_type == "code" and cell is not tagged[0]) <= 10
     assert made.metadata.kernelspec.name == "python3"

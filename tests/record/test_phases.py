@@ -1,6 +1,8 @@
 """Moments, phases, the recorder and the tree."""
 
 import math
+import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -161,6 +163,38 @@ def test_a_clock_refuses_an_impossible_speed(speed):
 def test_network_limits_do_not_shrink_below_the_floor_with_the_clock():
     assert Clock(50).socket_timeout(30) == 2.0
     assert Clock(1).socket_timeout(30) == 30
+
+
+def test_a_stop_reaches_every_clock_made_from_it_and_none_above():
+    clock = Clock()
+    one, other = clock.child(), clock.child()
+    one.stopping.set()
+    assert not clock.stopping.is_set()
+    clock.stopping.set()
+    assert other.stopping.is_set()
+    assert clock.child().stopping.is_set()
+
+
+def test_clocks_may_be_made_while_others_are_stopped():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # so that the threads meet in the middle of everything
+    clock, made, errors = Clock(), [], []
+
+    def make():
+        for _ in range(2_000):
+            made.append(clock.child())
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    while maker.is_alive():
+        try:
+            clock.stopping.set()
+        except RuntimeError as error:
+            errors.append(error)
+    maker.join()
+    sys.setswitchinterval(interval)
+    assert errors == []
+    assert all(one.stopping.is_set() for one in made)
 
 
 def test_a_rest_ends_when_the_clock_is_stopping():

@@ -83,6 +83,15 @@ def test_the_record_holds_each_machine_and_the_cost_of_both(made):
     assert stored == run_from_dict(run_to_dict(run)) == run
 
 
+def test_the_printed_tree_keeps_its_columns_and_the_price_is_of_both(made):
+    run, _, _ = made
+    lines = str(run).splitlines()
+    ends = {len(line.split("  ◀")[0]) for line in lines if line.endswith("%") or "◀" in line}
+    assert len(ends) == 1
+    assert f"${run.usd_per_hour:.4f}/h" in lines[1]
+    assert run.usd_per_hour == pytest.approx(sum(got["usd_per_hour"] for got in run.rented))
+
+
 def test_frame_summary_report_and_chart_show_it_without_knowing_of_it(made, tmp_path):
     run, _, _ = made
     frame = phases_table([run])

@@ -53,7 +53,9 @@ def test_a_slow_server_is_slow_and_not_unready(machine, wait, clock, monkeypatch
     assert ready.winner.moments[Step.FIRST_COMMAND].lower == since
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells that the end lies behind what was said")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux has POLLRDHUP, which tells of the end before what was said is read"
+)
 def test_whoever_says_something_else_and_hangs_up_is_not_waited_for():
     """The time limit is beyond this test's own."""
     with socket.create_server(("127.0.0.1", 0)) as server:

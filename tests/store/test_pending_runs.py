@@ -194,5 +194,5 @@ def test_a_full_disk_loses_no_run_and_leaves_the_store_whole(tmp_path):
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     mount = "mount -t tmpfs -o size=1m,mode=700 small"
     if subprocess.run([*unshare, *mount.split(), "/tmp"], check=False).returncode:
-        pytest.skip("this machine lets nobody mount a small disk; the test with a limit on files covers the way")
+        pytest.skip("this machine allows no mounts; the test with a limit on file sizes goes the same way")
     until_it_is_full("disk", tmp_path, *unshare, "sh", "-c", f'{mount} "$1" && shift && exec "$@"', "sh", tmp_path / "disk")

@@ -41,7 +41,7 @@ def of_one_kind(phases: pd.DataFrame) -> pd.DataFrame:
         name, value = mixed[0], in_words(next(iter(counts))[0])
         raise UsageError(
             f"The runs differ in {' and '.join(mixed)}, and so are not one sample: {tally(kinds)}.",
-            hint=f"Choose one kind: where={{{name!r}: {value!r}}}, on the command line --where {name}={value}. "
+            hint=f'Choose one kind: where="{name}={value}", on the command line --where {name}={value}. '
             "Or pool them on purpose: vastbench.pool(phases), --pool.",
         )
     return phases

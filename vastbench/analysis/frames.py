@@ -282,15 +282,9 @@ def _of_run(run: Run) -> dict[str, object]:
         "started_at": run.started_at_utc,
         "gpu_memory_gb": None if memory_mb is None else memory_mb / 1024,
         "attempts": max(len(run.attempts) - sum(got.get("offer_id") is not None for got in run.rented[1:]), 0),
-        "usd_per_hour": _price(run),
+        "usd_per_hour": run.usd_per_hour,
         "cost_usd": run.cost.total_usd,
     }
-
-
-def _price(run: Run) -> float | None:
-    prices = [got.get("usd_per_hour") for got in run.rented]
-    known = [price for price in prices if price is not None]
-    return sum(known) if len(known) == len(prices) else None
 
 
 def _of_phases(run: Run) -> list[dict[str, object]]:

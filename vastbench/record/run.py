@@ -87,6 +87,13 @@ class Run(Shown):
             *(one["resources"] for one in others),
         ]
 
+    @property
+    def usd_per_hour(self) -> float | None:
+        """The whole hourly price of all its machines; None when one is not known."""
+        prices = [got.get("usd_per_hour") for got in self.rented]
+        known = [price for price in prices if price is not None]
+        return sum(known) if len(known) == len(prices) else None
+
     def phase(self, name: str) -> Phase | None:
         """The phase of that name in the last attempt that has one."""
         found = [p for p in self.phases if p.name == name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from vastbench.errors import clean
@@ -18,7 +19,7 @@ def headline(run: Run) -> str:
     """One line: outcome, GPU, price, total, cost."""
     got = run.resources
     gpu = clean(got.get("gpu_name") or run.conditions.get("gpu_name") or "any GPU")
-    price = got.get("usd_per_hour")
+    price = run.usd_per_hour
     parts = [f"{run.outcome}" + (f" ({clean(run.cause)})" if run.cause else ""), gpu]
     if price is not None:
         parts.append(f"{dollars(price)}/h")
@@ -36,9 +37,12 @@ def run_text(run: Run, beside: Run | None = None) -> str:
         lines.append(f"  {clean(run.detail)}")
     if beside:
         lines.append(f"  beside: run {beside.id}, {headline(beside)}")
-    lines += ["", f"  {'phase':<22}{'seconds':>9}{column}  {'bounds':<20}{'share':>7}"]
-    lines += [_line(row, run.detail, f"{other.get(row.name, MISSING):>9}" if beside else "") for row in run.rows()]
-    lines.append(f"  {'total':<22}{decimals(run.total_s):>9}" + (f"{decimals(beside.total_s):>9}" if beside else ""))
+    names = ["  " * row.depth + str(row.name) for row in run.rows()]
+    wide = name_width(names)
+    lines += ["", f"  {'phase':<{wide}}{'seconds':>9}{column}  {'bounds':<20}{'share':>7}"]
+    for name, row in zip(names, run.rows(), strict=True):
+        lines.append(_line(f"{name:<{wide}}", row, run.detail, f"{other.get(row.name, MISSING):>9}" if beside else ""))
+    lines.append(f"  {'total':<{wide}}{decimals(run.total_s):>9}" + (f"{decimals(beside.total_s):>9}" if beside else ""))
     if doubt := run.guest.get("why"):
         lines += ["", f"  the instance's own clock is not trusted: {clean(doubt)}"]
     if wrong := run.guest.get("switch"):
@@ -54,13 +58,17 @@ def attempts_text(run: Run) -> str:
     return f"attempts: {'; '.join(tries)}" if len(tries) > 1 else ""
 
 
-def _line(row: Row, said_already: str, beside: str) -> str:
-    name = "  " * row.depth + str(row.name)
+def name_width(names: Iterable[str]) -> int:
+    """Characters for a column of phases' names, and two between it and the next."""
+    return max([22, *(len(name) + 2 for name in names)])
+
+
+def _line(name: str, row: Row, said_already: str, beside: str) -> str:
     share = "" if row.share is None else percent(row.share)
     mark = "  ◀ bottleneck" if row.bottleneck else ""
     if row.outcome is not Outcome.PASSED:
         mark += f"  {row.outcome}" + (f": {clean(row.detail)}" if row.detail and row.detail not in said_already else "")
-    return f"  {name:<22}{decimals(row.seconds):>9}{beside}  {bounds(row.lower, row.upper):<20}{share:>7}{mark}".rstrip()
+    return f"  {name}{decimals(row.seconds):>9}{beside}  {bounds(row.lower, row.upper):<20}{share:>7}{mark}".rstrip()
 
 
 def study_headline(study: Study) -> str:
@@ -97,8 +105,9 @@ def study_text(study: Study) -> str:
     ]
     rows = study_phases(study)
     if rows:
-        lines += ["", f"  {'phase':<22}{'median s':>9}{'n':>6}"]
-        lines += [f"  {'  ' * depth + name:<22}{median:>9}{n:>6}" for name, depth, median, n in rows]
+        wide = name_width("  " * depth + name for name, depth, _, _ in rows)
+        lines += ["", f"  {'phase':<{wide}}{'median s':>9}{'n':>6}"]
+        lines += [f"  {'  ' * depth + name:<{wide}}{median:>9}{n:>6}" for name, depth, median, n in rows]
     return "\n".join(map(clean, lines))
 
 

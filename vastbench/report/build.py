@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.attempts import of_one_kind
 from vastbench.errors import NotebookFailed, SchemaError, StudyFailed, StudyIncomplete, VastbenchError
 from vastbench.record.plain import dumps
 from vastbench.report.notebooks import NOTEBOOKS, execute_all
@@ -97,9 +98,11 @@ def build_report(source: Source, out: Path, *, notebooks: Sequence[str] = NOTEBO
     An earlier report there is replaced at the end, by a whole one. ``notebooks`` are names of ours, or files that have a
     parameter ``data``. ``echo`` hears of each step. Raises NotebookFailed when a
     notebook's cell raised: then everything is kept beside ``out``, and an earlier report stays. Raises UsageError when
-    ``out`` is something else than a report.
+    ``out`` is something else than a report, and for runs of several kinds that were not pooled
+    (:func:`~vastbench.analysis.attempts.pool`).
     """
     out = Path(out).resolve()
+    of_one_kind(source.phases)
     with building(out) as folder:
         log = Log(echo)
         failed = _build(source, folder, notebooks, log)

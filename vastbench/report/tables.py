@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from vastbench.record.formats import EXACT_S, MISSING, bounds, decimals
 from vastbench.render.findings import cell
+from vastbench.render.text import name_width
 
 Row = Mapping[str, Any]
 
@@ -192,11 +193,12 @@ def instrument(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def tree(median_run: Mapping[str, Any]) -> str:
     """The phase tree of one run as text: what was waited, the bounds, the share of the total, the bottleneck marked."""
-    lines = [f"{'phase':<22}{'seconds':>9}  {'bounds':<20}{'share':>7}"]
+    wide = name_width("  " * row["depth"] + row["phase"] for row in median_run["tree"])
+    lines = [f"{'phase':<{wide}}{'seconds':>9}  {'bounds':<20}{'share':>7}"]
     for row in median_run["tree"]:
         name = "  " * row["depth"] + row["phase"]
         between = bounds(row["lower_s"], row["upper_s"])
         figures = f"{cell('seconds', row['seconds']):>9}  {between:<20}{cell('share', row['share']):>7}"
-        lines.append(f"{name:<22}{figures}" + ("  ◀ bottleneck" if row["bottleneck"] else ""))
-    lines.append(f"{'total':<22}{cell('seconds', median_run['total_s']):>9}")
+        lines.append(f"{name:<{wide}}{figures}" + ("  ◀ bottleneck" if row["bottleneck"] else ""))
+    lines.append(f"{'total':<{wide}}{cell('seconds', median_run['total_s']):>9}")
     return "\n".join(lines)
