@@ -70,8 +70,8 @@ REST_S, LONGEST_REST_S = 2.0, 10.0
 CLOCKS_APART_S = 300.0
 """Real seconds by which our clock and the marketplace's may differ."""
 
-NOT_NAMED = "create failed: "
-"""How the note of a lease begins whose instance its create did not name in so many words."""
+NOT_NAMED, DOUBTED = "create failed: ", "not closed: "
+"""How the note of a lease begins whose instance its create did not name in so many words, or named against other evidence."""
 
 REPEAT_DESTROY_S = 10.0
 """How long an instance may outlive an acknowledged destroy before destroy is sent again."""
@@ -245,7 +245,7 @@ class Lease:
         try:
             listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
         except ApiError as error:
-            log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
+            self._check_page(error)
             return
         labelled = [one.id for one in listed if one.label == self.label]
         named = next((one for one in listed if one.id == self.instance_id), None)
@@ -264,6 +264,19 @@ class Lease:
         shown_with = f"its label is {named.label!r}" if named else "it is not listed"
         elsewhere = f", and the list shows ours with {', '.join(map(str, labelled))}" if labelled else ""
         raise self._not_closed(f"instance {self.instance_id} is not ours for certain: {shown_with}{elsewhere}")
+
+    def _check_page(self, unreadable: ApiError) -> None:
+        """Without a list, only the instance's own page can contradict what the create named; without both, the id decides."""
+        try:
+            shown = self.account.api.get_instance(self.instance_id).value
+        except ApiError as error:
+            log.warning("instance %d is destroyed by its id alone: %s; %s", self.instance_id, unreadable, error)
+            return
+        if shown is None:
+            return
+        if shown.label != self.label and not self._is_unlabelled(shown):
+            raise self._not_closed(f"instance {shown.id} is not ours for certain: its label is {shown.label!r}")
+        self.seen = True
 
     def _is_unlabelled(self, one: Instance) -> bool:
         """Whether ``one`` has no label, and shows that it began no earlier than our lease."""
@@ -285,7 +298,7 @@ class Lease:
 
     def _not_closed(self, why: str) -> LeaseNotClosed:
         """The error for a lease whose instance is not touched, after noting the reason."""
-        _note(self.account.journal, self.label, verdict="unknown", note=why[:300])
+        _note(self.account.journal, self.label, verdict="unknown", note=f"{DOUBTED}{why}"[:300])
         return LeaseNotClosed(
             f"The lease {self.label} is not closed: {why}.",
             hint=f"Nothing was destroyed. Look for ours: `vastai show instances --label {self.label}`.",
