@@ -55,9 +55,7 @@ def forked(
     return process
 
 
-def _become(
-    words: list[str], env: dict[str, str], cwd: str, out: str, err: str, first: Callable[[], None] | None
-) -> None:
+def _become(words: list[str], env: dict[str, str], cwd: str, out: str, err: str, first: Callable[[], None] | None) -> None:
     from vastbench.cli import main
 
     os.environ.clear()

@@ -19,6 +19,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+from hypothesis import strategies as st
+
 from tests.hostile.between import Answer, Call, Raw, between
 from tests.processes import clean_environment, forked
 from vastbench.clock import Clock
@@ -239,6 +241,29 @@ ACTS: dict[str, Callable[[Middle, Call], Answer | Raw]] = {
     "done, endless 100": _drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "done, body in drips": _drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b" "),
 }
+
+
+TELLING = ["create", "list", "page", "destroy"]
+acts = st.builds(
+    Act,
+    on=st.sampled_from(TELLING * 3 + list(CALLS)),
+    nth=st.integers(0, 6),
+    what=st.sampled_from([what for what in ACTS if what != HONEST]),
+    times=st.integers(1, 3),
+)
+signals = st.builds(
+    Signal,
+    name=st.sampled_from(["SIGTERM", "SIGINT", "SIGKILL", "SIGHUP"]),
+    on=st.sampled_from(TELLING),
+    nth=st.integers(0, 4),
+    after=st.booleans(),
+)
+schedules = st.builds(
+    Schedule,
+    acts=st.lists(acts, max_size=4).map(tuple),
+    lags=st.sampled_from([(0, 0, 0)] * 3 + [(20, 0, 0), (20, 20, 0), (20, 20, 20), (45, 45, 45)]),
+    signal=st.none() | signals,
+)
 
 
 @dataclass
