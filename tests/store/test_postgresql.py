@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -133,6 +134,20 @@ def test_a_run_that_ends_during_a_server_outage_is_stored_once(own_server):
         assert {(row.label, row.state) for row in store.leases()} == {("vb-1", "held"), ("vb-2", "intended")}
         assert [one.run_id for one in store.unfinished("s")] == ["run-9"]
         assert store.beats().keys() == {"me"}
+
+
+def test_signs_of_life_are_dated_by_the_server_whatever_the_owners_clock_says(store, monkeypatch):
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr("vastbench.store.store.datetime", Behind)
+    store.beat("me")
+    monkeypatch.undo()
+    (last,) = store.beats().values()
+    assert store.now() - datetime.fromisoformat(last) < timedelta(minutes=5)
+    assert store.now().utcoffset() == timedelta(0)
 
 
 def test_what_was_committed_is_there_after_the_server_was_killed(own_server):
