@@ -239,10 +239,22 @@ def test_the_canaries_were_there_to_be_found(studied):
     assert search(private_key(pem()), [], {"stdout": shown})
 
 
-def test_a_kernel_that_only_looks_at_stored_runs_does_not_get_the_key(studied):
-    kernels = [environment for command, environment in studied.seen["report"] if "ipykernel" in command]
-    assert kernels
-    assert not any(studied.key in environment for environment in kernels)
+def children(studied, name):
+    """The processes below a command, without those that have not become anything else yet: command line and environment."""
+    (own, _), *below = studied.seen[name]
+    return [(command, environment) for command, environment in below if command != own]
+
+
+@pytest.mark.parametrize("name", ["report", "doctor", "study", "runs"])
+def test_no_child_of_a_command_gets_the_key_unless_it_rents(studied, name):
+    below = children(studied, name)
+    assert bool(below) is (name in {"report", "doctor"})
+    assert [command for command, environment in below if studied.key in environment] == []
+
+
+def test_the_kernel_of_a_notebook_that_rents_live_gets_the_key(studied):
+    kernels = [environment for command, environment in children(studied, "notebook") if "ipykernel" in command]
+    assert any(studied.key in environment for environment in kernels)
 
 
 def test_what_is_left_in_temporary_folders_is_nothing(studied):
