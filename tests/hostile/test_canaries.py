@@ -187,6 +187,7 @@ class Studied:
         self.call("study", VASTBENCH, "--debug", "study", "--name", "canary", "--repeats", "4", "--workers", "1", *live)
         parameters = ["-p", "live=True", "-p", "budget_usd=5", "-p", "repeats=1", "-p", f"store={self.folder / 'nb.sqlite'}"]
         self.call("notebook", VASTBENCH, "notebook", "01-integration-test", *parameters, "--out", str(self.folder / "out"))
+        self.call("emulated", VASTBENCH, "run", "--profile", "cached", "--seed", "1", "--store", str(self.folder / "nb.sqlite"))
         looks = self.folder / "looks.ipynb"
         nbformat.write(NOTEBOOK, looks)
         self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"), str(looks))
@@ -245,10 +246,10 @@ def children(studied, name):
     return [(command, environment) for command, environment in below if command != own]
 
 
-@pytest.mark.parametrize("name", ["report", "doctor", "study", "runs"])
+@pytest.mark.parametrize("name", ["report", "doctor", "emulated", "study", "runs"])
 def test_no_child_of_a_command_gets_the_key_unless_it_rents(studied, name):
     below = children(studied, name)
-    assert bool(below) is (name in {"report", "doctor"})
+    assert bool(below) is (name in {"report", "doctor", "emulated"})
     assert [command for command, environment in below if studied.key in environment] == []
 
 

@@ -157,8 +157,11 @@ class Bench:
         """Stop the runs under way in other threads, close what is still held, and stop what was started.
 
         Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all: when a lease of a live bench
-        is still open, and when an interruption would hide that a run could not show it.
+        is still open, and when an interruption would hide that a run could not show it. A process forked from the one that
+        entered leaves everything as it is.
         """
+        if not self._provisioner.account.ours:
+            return
         self._closing = True
         with shield(), ExitStack() as stack:
             stack.callback(self._stack.close)
@@ -258,6 +261,8 @@ class Bench:
 
     @contextmanager
     def _under_way_here(self) -> Iterator[None]:
+        if not self._closing and not self._provisioner.account.ours:
+            raise UsageError("The bench was opened by another process.", hint="Open one in each process that makes runs.")
         with self._idle:
             if self._leaked:
                 raise LeaseNotClosed(f"Nothing more is rented: {self._leaked}", hint="Destroy that instance by hand first.")
@@ -275,6 +280,8 @@ class Bench:
         self._made.add(run_id)
         drill = Drill(scenario, self._provisioner, conditions, run_id, listener)
         run, error = run_scenario(drill, source=self.source)
+        if not self._provisioner.account.ours:  # something in the scenario has forked: the run is the other process's
+            raise error or Interrupted("The run goes on in the process that this one was forked from.")
         with shield():  # what was measured must reach the store
             known = {**run.conditions, **self._conditions()}
             run = replace(run, study=study, conditions=known, instrument={**run.instrument, **self._instrument()})

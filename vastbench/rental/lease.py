@@ -13,6 +13,7 @@ raised.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -117,6 +118,7 @@ class Account:
     """One account on one marketplace, as this process works with it.
 
     ``journal``: where its leases are written down. ``held``: the leases that are held; one leaves the set when it is closed.
+    ``pid``: this process. One that is forked from it holds a copy of all this, and has no part in it.
     """
 
     api: VastApi
@@ -124,6 +126,12 @@ class Account:
     journal: Journal
     clock: Clock
     held: set[Lease] = field(default_factory=set)
+    pid: int = field(default_factory=os.getpid)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is the process that rents, and not one forked from it."""
+        return os.getpid() == self.pid
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +175,11 @@ class Lease:
     def close(self, recorder: Recorder | None = None) -> str:
         """Destroy the instance and confirm that it is gone, timing both phases when a recorder is given.
 
-        Idempotent. Returns the verdict. Raises LeaseNotClosed when the instance cannot be shown to be gone in time.
+        Idempotent. Returns the verdict; ``left`` in a process forked from the one that rents, where nothing is done. Raises
+        LeaseNotClosed when the instance cannot be shown to be gone in time.
         """
+        if not self.account.ours:
+            return "left"
         if self.verdict in {"destroyed", "already gone"}:
             return self.verdict
         self._check_whose()

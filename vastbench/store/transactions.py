@@ -1,5 +1,7 @@
 """Reading and writing in transactions that are tried again while the database refuses for a reason that passes."""
 
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,18 @@ from vastbench.store.refusals import place_of, store_error, tries
 
 T = TypeVar("T")
 
+_OPEN: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """A forked process makes connections of its own: those that it shares with its parent must neither be used nor closed."""
+    for engine in list(_OPEN):
+        engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
 
 class Transactions:
     """A database that is open; every method raises StoreError when it refuses for good. May be shared by threads."""
@@ -21,6 +35,7 @@ class Transactions:
         self._engine = connect(place, made=made)
         self._reader = self._engine.execution_options(**{READING: True})
         self.place = place_of(self._engine.url)
+        _OPEN.add(self._engine)
 
     def close(self) -> None:
         """Give the connections back."""
