@@ -136,6 +136,22 @@ def test_a_run_that_ends_during_a_server_outage_is_stored_once(own_server):
         assert store.beats().keys() == {"me"}
 
 
+@pytest.mark.parametrize(("again", "said"), [(True, "tables were replaced"), (False, "cannot be used")])
+def test_a_store_whose_tables_were_dropped_takes_no_run_for_stored(url, monkeypatch, tmp_path, again, said):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with Store(url) as store:
+        with store._engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+        if again:
+            Store(url).close()
+        with pytest.raises(StoreError, match=rf"{said}.* is kept in "):
+            store.save_run_or_keep(RUN)
+    with Store(url) as store:
+        assert store.runs() == []
+        assert store.take_in_pending_runs() == [RUN.id]
+
+
 def test_signs_of_life_are_dated_by_the_server_whatever_the_owners_clock_says(store, monkeypatch):
     class Behind(datetime):
         @classmethod

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vastbench.bench.launches import launch_seed, record_killed_runs, spent_at_most_usd
 from vastbench.clock import EMULATED_SPEED, Clock
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, UsageError
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, StoreError, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
@@ -36,7 +36,7 @@ from vastbench.scenarios import find_scenario
 from vastbench.scenarios.drill import Drill, Scenario, run_scenario
 from vastbench.settings import Settings, default_store, is_loopback
 from vastbench.store import Store
-from vastbench.store.database import check_file, url_of
+from vastbench.store.database import check_file, check_lasting, url_of
 from vastbench.vast.api import VastApi
 from vastbench.vast.call import checked_key, checked_url
 from vastbench.vast.watch import Watch
@@ -100,6 +100,7 @@ class Bench:
         self._place = store or default_store()
         check_file(url_of(self._place))
         if live:
+            check_lasting(url_of(self._place))
             checked_url(self.settings.vast_url)
             checked_key(self.settings.require_key())
         else:
@@ -112,6 +113,7 @@ class Bench:
         self._under_way: set[int] = set()
         self._closing = True
         self._leaked = ""
+        self._unread: StoreError | None = None
         self._made: set[str] = set()
         self.store: Store
         self.notifier: Notifier
@@ -174,10 +176,16 @@ class Bench:
                 stack.callback(lease.close)
         if self._leaked and (isinstance(error, (Interrupted, KeyboardInterrupt)) or (self.live and error is None)):
             raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` checks again, and closes it.") from error
+        if self._unread and error is None:
+            raise self._unread
 
     def _name_what_is_open(self) -> None:
         mine = self._owner["id"]
-        left = [row.label for row in self.store.leases(open_only=True) if row.owner.get("id") == mine]
+        try:
+            left = [row.label for row in self.store.leases(open_only=True) if row.owner.get("id") == mine]
+        except StoreError as unread:  # the error of a run says more: where the run is kept
+            self._unread = unread
+            return
         if self.live and left and not self._leaked:
             self._leaked = f"Instances may exist and bill under {', '.join(left)}: their creates got no clear answer."
 

@@ -15,7 +15,7 @@ from vastbench.record.cost import Cost
 from vastbench.record.lease import Announcement, LeaseRow
 from vastbench.record.run import KILLED, STOPPED_BY_US, Run
 from vastbench.record.stopping import StoppingRule
-from vastbench.record.study import EndedBy, Study, check_plan
+from vastbench.record.study import EndedBy, Study, check_name, check_plan
 from vastbench.store import pending_runs, tables
 from vastbench.store.database import serialised
 from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, study_of_runs, with_ending, without_ending
@@ -42,8 +42,11 @@ class Store(Transactions):
     def save_run(self, run: Run) -> None:
         """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten.
 
-        Except one recorded as killed: its process was alive but unheard, and this is what it measured.
+        Except one recorded as killed: its process was alive but unheard, and this is what it measured. Raises UsageError for a
+        study's name that no study can have.
         """
+        if run.study:
+            check_name(run.study)
         instrument = dict(run.instrument)
         known = {"clock_speed": instrument.get("clock_speed", 1.0), "poll_period_s": instrument.get("poll_period_s")}
 
@@ -90,7 +93,7 @@ class Store(Transactions):
                 if not self._is_finished(run.id):
                     self.save_run(run)
                     taken.append(run.id)
-            except StoreError as error:
+            except (StoreError, UsageError) as error:
                 if not self._is_finished(run.id):  # nor did somebody else take it in meanwhile
                     log.warning("The run in %s is not taken in: %s", path, error)
                     continue
@@ -327,11 +330,6 @@ class Store(Transactions):
         if open_only:
             query = query.where(tables.leases.c.state != "closed")
         return self._read(lambda connection: [LeaseRow(**row) for row in connection.execute(query).mappings()])
-
-    @property
-    def mark(self) -> str:
-        """What tells the labels of this store from those of any other: eight hexadecimal digits, drawn when it was made."""
-        return self._read(lambda connection: str(connection.execute(sa.select(tables.marks.c.mark)).scalar_one()))
 
     def beat(self, owner_id: str) -> None:
         """Write down that the owner of that id is alive now, unless it has ended."""
