@@ -11,7 +11,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment, command, emulator_process
+from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
 from vastbench.bundled import shared
 from vastbench.errors import StoreError
 from vastbench.io.files import read_run
@@ -312,6 +312,8 @@ def test_a_store_that_is_deleted_under_a_study_is_said_and_its_runs_are_kept(tmp
     with subprocess.Popen(words, cwd=tmp_path, env=clean_environment(tmp_path), **pipes) as process:
         assert process.stderr is not None
         process.stderr.readline()  # a first run is stored
+        with Store(tmp_path / "s.sqlite") as store:
+            until(lambda: store.leases(open_only=True))  # and the next is under way
         (tmp_path / "s.sqlite").unlink()
         said = process.stderr.read()
         assert process.wait(60) == StoreError.exit_code, said

@@ -31,7 +31,7 @@ from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
 from vastbench.rental.lease import Account
 from vastbench.rental.provisioner import Provisioner
-from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
+from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, last_sweep, reap
 from vastbench.scenarios import find_scenario
 from vastbench.scenarios.drill import Drill, Scenario, run_scenario
 from vastbench.settings import Settings, default_store, is_loopback
@@ -168,6 +168,7 @@ class Bench:
         with shield(), ExitStack() as stack:
             stack.callback(self._stack.close)
             stack.callback(self._name_what_is_open)
+            stack.callback(self._provisioner.account.look_again)
             self.stop()
             mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
             with self._idle:
@@ -347,6 +348,12 @@ class Bench:
     def reap(self, *, dry_run: bool = False, on_finding: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
         """Close what dead owners left on this bench's marketplace (see :func:`vastbench.rental.reap.reap`)."""
         return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, on_finding=on_finding)
+
+    @property
+    def last_sweep(self) -> str:
+        """When the account of a live bench was last swept, as a sentence."""
+        account = self._owner["account"]
+        return last_sweep(self.store, self.api.url, account if isinstance(account, int) else None)
 
     def _open_elsewhere(self) -> list[LeaseRow]:
         """The open leases on this marketplace that are not this bench's."""
