@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -74,6 +75,14 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAST", "XDG_"))}
     kept["PATH"] = f"{BIN}{os.pathsep}{kept['PATH']}"
     return kept | {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "XDG_DATA_HOME": str(home / "data")} | more
+
+
+def until(true: Callable[[], object], patience_s: float = 60.0) -> None:
+    """Wait until ``true`` is; fail when it does not become so."""
+    give_up = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < give_up, f"not within {patience_s:g} s"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime, timedelta
 from urllib.parse import quote
 
 import pytest
@@ -133,6 +134,36 @@ def test_a_run_that_ends_during_a_server_outage_is_stored_once(own_server):
         assert {(row.label, row.state) for row in store.leases()} == {("vb-1", "held"), ("vb-2", "intended")}
         assert [one.run_id for one in store.unfinished("s")] == ["run-9"]
         assert store.beats().keys() == {"me"}
+
+
+@pytest.mark.parametrize(("again", "said"), [(True, "tables were replaced"), (False, "cannot be used")])
+def test_a_store_whose_tables_were_dropped_takes_no_run_for_stored(url, monkeypatch, tmp_path, again, said):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with Store(url) as store:
+        with store._engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+        if again:
+            Store(url).close()
+        with pytest.raises(StoreError, match=rf"{said}.* is kept in "):
+            store.save_run_or_keep(RUN)
+    with Store(url) as store:
+        assert store.runs() == []
+        assert store.take_in_pending_runs() == [RUN.id]
+
+
+def test_signs_of_life_are_dated_by_the_server_whatever_the_owners_clock_says(store, monkeypatch):
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr("vastbench.store.store.datetime", Behind)
+    store.beat("me")
+    monkeypatch.undo()
+    (last,) = store.beats().values()
+    assert store.now() - datetime.fromisoformat(last) < timedelta(minutes=5)
+    assert store.now().utcoffset() == timedelta(0)
 
 
 def test_what_was_committed_is_there_after_the_server_was_killed(own_server):

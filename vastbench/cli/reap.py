@@ -37,9 +37,13 @@ def reap(
     vastbench reap --live --dry-run, then: vastbench reap --live
     """
     from vastbench.rental.reap import close_after_dead_emulators, not_closed
+    from vastbench.settings import default_store
+    from vastbench.store.database import check_lasting, url_of
 
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
+    if live:
+        check_lasting(url_of(store or default_store()))
     with open_store(store, made=live and not dry_run) as opened:
         if not dry_run and (ended := close_after_dead_emulators(opened)):
             print(f"Closed: {counted(ended, 'lease')} of emulators that have ended.", file=sys.stderr)

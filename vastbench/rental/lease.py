@@ -13,6 +13,7 @@ raised.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -121,7 +122,8 @@ class Account:
     """One account on one marketplace, as this process works with it.
 
     ``journal``: where its leases are written down. ``held``: the leases that are held; one leaves the set when it is closed.
-    ``opened``: all that were ever written down, by label.
+    ``opened``: all that were ever written down, by label. ``pid``: this process. One that is forked from it holds a copy of all
+    this, and has no part in it.
     """
 
     api: VastApi
@@ -130,6 +132,12 @@ class Account:
     clock: Clock
     held: set[Lease] = field(default_factory=set)
     opened: dict[str, Identity] = field(default_factory=dict)
+    pid: int = field(default_factory=os.getpid)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is the process that rents, and not one forked from it."""
+        return os.getpid() == self.pid
 
     def look_again(self) -> None:
         """Wait a little, and destroy what the list shows by then under labels of ours: what came late, or came back.
@@ -196,8 +204,11 @@ class Lease:
     def close(self, recorder: Recorder | None = None) -> str:
         """Destroy the instance and confirm that it is gone, timing both phases when a recorder is given.
 
-        Idempotent. Returns the verdict. Raises LeaseNotClosed when the instance cannot be shown to be gone in time.
+        Idempotent. Returns the verdict; ``left`` in a process forked from the one that rents, where nothing is done. Raises
+        LeaseNotClosed when the instance cannot be shown to be gone in time.
         """
+        if not self.account.ours:
+            return "left"
         if self.verdict in {"destroyed", "already gone"}:
             return self.verdict
         self._check_whose()
