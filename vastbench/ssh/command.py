@@ -10,10 +10,13 @@ from typing import IO
 
 import paramiko
 
-from vastbench.errors import ConnectionLost, SshError, VastbenchError, clean
+from vastbench.errors import ConnectionLost, SshError, clean
 
 CHUNK = 128 * 1024
 """Bytes moved at a time."""
+
+FAREWELL_S = 2.0
+"""Real seconds that closing a channel may take, before its connection is closed."""
 
 Sink = Callable[[bytes], None]
 
@@ -72,9 +75,14 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
     expired = threading.Event()
 
     def close() -> None:
+        # A machine that takes no bytes would hold back the farewell, too, and whoever waits for it.
+        hung = threading.Timer(FAREWELL_S, transport.packetizer.close)
+        hung.daemon = True
+        hung.start()
         # The other side may be gone, or another thread may have closed the connection.
         with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
             channel.close()
+        hung.cancel()
 
     def give_up() -> None:
         expired.set()
@@ -172,12 +180,12 @@ class _Helper(threading.Thread):
     def __init__(self, channel: paramiko.Channel, work: Callable[[], None]) -> None:
         super().__init__(daemon=True, name="vastbench-ssh-command")
         self._channel, self._work = channel, work
-        self.error: VastbenchError | None = None
+        self.error: Exception | None = None
         self.start()
 
     def run(self) -> None:
         try:
             self._work()
-        except VastbenchError as error:
+        except Exception as error:  # noqa: BLE001 (raised by the reader)
             self.error = error
             self._channel.close()

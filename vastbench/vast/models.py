@@ -201,10 +201,10 @@ class Instance(_Model):
 
     @property
     def usd_per_hour(self) -> float | None:
-        """USD per hour while running, disk included; None as long as the contract does not say."""
-        if self.dph_base is not None and self.storage_total_cost is not None:
-            return self.dph_base + self.storage_total_cost
-        return self.dph_total
+        """USD per hour while running, disk included, the higher if it says two; None as long as the contract does not say."""
+        base, storage = self.dph_base, self.storage_total_cost
+        parts = None if base is None or storage is None else base + storage
+        return max((price for price in (parts, self.dph_total) if price is not None), default=None)
 
     @property
     def failed(self) -> str | None:
