@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 Answer = tuple[int, bytes]
 """Status and body."""
+
+Endless = tuple[bytes, bytes]
+"""What an answer that never ends begins with, and what it goes on with."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,9 @@ class Call:
 
 
 @contextmanager
-def between(url: str, meddle: Callable[[Call], Answer]) -> Iterator[str]:
+def between(url: str, meddle: Callable[[Call], Answer | Endless]) -> Iterator[str]:
     """The address of a server between a client and the marketplace at ``url``; ``meddle`` answers every call."""
-    target = urlsplit(url)
+    target, over = urlsplit(url), threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -64,6 +67,13 @@ def between(url: str, meddle: Callable[[Call], Answer]) -> Iterator[str]:
                     onward.close()
 
             status, body = meddle(Call(self.command, self.path, sent, send))
+            if isinstance(status, bytes):
+                self.close_connection = True
+                with suppress(OSError):  # the client has given up
+                    self.wfile.write(status)
+                    while not over.wait(0.1):
+                        self.wfile.write(body)
+                return
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -84,5 +94,6 @@ def between(url: str, meddle: Callable[[Call], Answer]) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
+            over.set()
             server.shutdown()
             thread.join()

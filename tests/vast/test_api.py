@@ -44,7 +44,7 @@ def test_the_daily_search_quota_is_told_at_once():
     assert len(script.requests) == 1
 
 
-def test_a_create_gives_the_contract_and_keeps_no_key_of_the_instance():
+def test_a_create_gives_the_contract_and_keeps_no_key():
     script = Script({"success": True, "new_contract": "900", "instance_api_key": "instance-secret"})
     answer = client(script).create_instance(7, REQUEST)
     assert answer.value.new_contract == 900

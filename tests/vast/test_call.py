@@ -172,7 +172,7 @@ def test_a_compressed_answer_is_refused_for_none_was_asked_for(encoding):
     assert script.requests[0].headers["accept-encoding"] == "identity"
 
 
-def test_a_longer_answer_than_the_endpoint_can_have_is_refused_before_it_is_whole():
+def test_an_answer_longer_than_its_endpoint_has_is_refused_unread():
     most = LARGEST_OF["GET /api/v1/instances/"]
 
     def endless():
@@ -262,7 +262,7 @@ def test_an_answer_that_never_ends_is_given_up_wherever_it_is(monkeypatch, endle
 
 
 @pytest.mark.timeout(60)
-def test_an_answer_that_never_ends_is_given_up_behind_a_proxy_too(monkeypatch):
+def test_an_endless_answer_is_given_up_behind_a_proxy_too(monkeypatch):
     monkeypatch.setattr("vastbench.clock.MIN_SOCKET_TIMEOUT_S", 0.3)
     with dripping(b"HTTP/1.1 200 OK\r\nX: ", b"x") as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy)
@@ -272,7 +272,7 @@ def test_an_answer_that_never_ends_is_given_up_behind_a_proxy_too(monkeypatch):
 
 
 @pytest.mark.timeout(60)
-def test_what_would_rent_is_given_up_when_the_clock_is_stopping_and_what_destroys_is_not(monkeypatch):
+def test_a_stopping_clock_gives_up_what_rents_and_not_what_destroys(monkeypatch):
     monkeypatch.setattr("vastbench.timed.GRACE_S", 0.1)
     clock = Clock(1)
     with dripping(*ENDLESS["headers"]) as url, VastApi(url, KEY, clock=clock) as api:

@@ -486,10 +486,10 @@ def _close_whatever_happens(lease: Lease, recorder: Recorder) -> None:
         raise
 
 
-def close_or_tell(lease: Lease) -> None:
+def close_or_tell(lease: Lease) -> str:
     """Close the lease. Whatever keeps its instance from being shown to be gone is raised as LeaseNotClosed, which names it."""
     try:
-        lease.close()
+        return lease.close()
     except LeaseNotClosed:
         raise
     except BaseException as error:
