@@ -353,7 +353,7 @@ WHILE_IN_USE = {"since": lambda row, number: row["actual_status"] == "running"}
 @pytest.mark.parametrize("when", [FROM_THE_THIRD, WHILE_IN_USE], ids=["at the third poll", "while it is in use"])
 @pytest.mark.parametrize(
     ("budget", "allowed", "cause"),
-    [("9", "2", "price"), ("0.5", "1000", "budget")],
+    [("9", "2", "price"), ("1", "100", "budget")],
     ids=["above the price", "above the budget"],
 )
 def test_a_price_that_rises_at_any_sighting_ends_the_run_at_once(market, tmp_path, monkeypatch, when, budget, allowed, cause):
@@ -365,7 +365,7 @@ def test_a_price_that_rises_at_any_sighting_ends_the_run_at_once(market, tmp_pat
 
     with place(market, Between(change=priced(rises, **when)), tmp_path, monkeypatch) as store:
         ended = run("run", "--live", "--budget", budget, "--max-price", allowed, "--yes")
-        assert first
+        assert first, ended
         (done,) = store.runs()
         assert done.cause == cause, done.detail
         assert ended.code == exit_code_of(cause)
