@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,9 +30,9 @@ from vastbench.record.run import Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
-from vastbench.rental.lease import Account, Lease, close_or_tell
+from vastbench.rental.lease import Account, close_or_tell
 from vastbench.rental.provisioner import Provisioner
-from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
+from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, last_sweep, reap
 from vastbench.scenarios import find_scenario
 from vastbench.scenarios.drill import Drill, Scenario, run_scenario
 from vastbench.settings import Settings, default_store, is_loopback
@@ -165,12 +166,13 @@ class Bench:
             with shield(), ExitStack() as stack:
                 stack.callback(self._stack.close)
                 stack.callback(self._name_what_is_open)
+                stack.callback(self._remember, self._provisioner.account.look_again)
                 self.stop()
                 mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
                 with self._idle:
                     self._idle.wait_for(lambda: not self._under_way - mine)
                 for lease in list(self._provisioner.account.held):
-                    stack.callback(self._close, lease)
+                    stack.callback(self._remember, partial(close_or_tell, lease))
         except BaseException as failed:  # noqa: BLE001 (raised below, unless there is graver news)
             ended = failed
         if self._leaked and (self.live or ended is not None) and not isinstance(ended, LeaseNotClosed):
@@ -178,9 +180,10 @@ class Bench:
         if ended is not None and ended is not error:
             raise ended
 
-    def _close(self, lease: Lease) -> None:
+    def _remember(self, close: Callable[[], object]) -> None:
+        """Close something, and remember what may be left: whatever fails after it must not hide that."""
         try:
-            close_or_tell(lease)
+            close()
         except LeaseNotClosed as error:
             self._leaked = error.message
             raise
@@ -349,6 +352,12 @@ class Bench:
     def reap(self, *, dry_run: bool = False, on_finding: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
         """Close what dead owners left on this bench's marketplace (see :func:`vastbench.rental.reap.reap`)."""
         return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, on_finding=on_finding)
+
+    @property
+    def last_sweep(self) -> str:
+        """When the account of a live bench was last swept, as a sentence."""
+        account = self._owner["account"]
+        return last_sweep(self.store, self.api.url, account if isinstance(account, int) else None)
 
     def _open_elsewhere(self) -> list[LeaseRow]:
         """The open leases on this marketplace that are not this bench's."""

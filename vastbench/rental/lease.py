@@ -36,7 +36,11 @@ from vastbench.vast.watch import SHORTEST_PERIOD_S, Watch
 log = logging.getLogger(__name__)
 
 LISTED_WITHIN_S = 60.0
-"""Clock seconds for which a create's label is searched when its answer named no instance: the list may lag behind."""
+"""Clock seconds by which the marketplace's answers may lag behind a create. So long its label is searched when its answer named
+no instance, and so long an instance that no answer has shown yet is not taken for gone."""
+
+LOOK_AGAIN_S = 5.0
+"""Clock seconds after all is closed until the list is read once more for labels of ours."""
 
 NOT_CREATED: dict[str, frozenset[int]] = {
     # documented for PUT /asks/{id}/ (API reference of the marketplace)
@@ -121,6 +125,7 @@ class Account:
     """One account on one marketplace, as this process works with it.
 
     ``journal``: where its leases are written down. ``held``: the leases that are held; one leaves the set when it is closed.
+    ``opened``: all that were ever written down, by label.
     """
 
     api: VastApi
@@ -128,6 +133,30 @@ class Account:
     journal: Journal
     clock: Clock
     held: set[Lease] = field(default_factory=set)
+    opened: dict[str, Identity] = field(default_factory=dict)
+
+    def look_again(self) -> None:
+        """Wait a little, and destroy what the list shows by then under labels of ours: what came late, or came back.
+
+        Raises LeaseNotClosed when something is there that cannot be shown to be gone.
+        """
+        if not self.opened:
+            return
+        self.clock.sleep(LOOK_AGAIN_S)
+        try:
+            with within(self.clock.socket_timeout(CHECK_S)):
+                listed = [one for page in self.watch.poll(self.clock.now()) for one in page.value]
+        except Exception as error:  # noqa: BLE001 (all is closed as far as is known)
+            log.warning("the list could not be read once more after closing: %s", summary_of(error))
+            return
+        tried = {lease.label for lease in self.held}
+        for one in listed:
+            if one.label in self.opened and one.label not in tried:
+                log.warning("instance %d is listed although the lease %s was closed; it is closed again", one.id, one.label)
+                found = f"{NOT_NAMED}listed after it was closed"
+                _note(self.journal, one.label, state="held", verdict=None, closed_at=None, instance_id=one.id, note=found)
+                now = Moment.exact(self.clock.now())
+                close_or_tell(Lease(self, self.opened[one.label], one.id, now, id_confirmed=False, seen=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +181,7 @@ class Lease:
     """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
 
     ``id_confirmed``: the marketplace said in so many words that it made this instance; otherwise only the list and the
-    instance's own page, together, can say that it is ours.
+    instance's own page, together, can say that it is ours. ``seen``: the list or its own page has shown the instance.
     """
 
     account: Account
@@ -162,6 +191,7 @@ class Lease:
     id_confirmed: bool = True
     destroyed: Moment | None = None
     verdict: str | None = None
+    seen: bool = False
 
     @property
     def label(self) -> str:
@@ -192,6 +222,8 @@ class Lease:
         with recorder.phase(PhaseName.CONFIRM) as phase:
             phase.start = Moment.exact(self.account.clock.now() if answer is None else answer.received)
             phase.end = self._confirm(sent)
+        if verdict == "already gone" and phase.end.lower > sent:  # it was seen after that answer, which lagged behind
+            answer, verdict = None, "destroyed"
         if answer is None:
             self.destroyed = phase.end
         else:  # an instance that was gone already may have died at any time since it was created
@@ -223,6 +255,7 @@ class Lease:
             return
         labelled = [one.id for one in listed if one.label == self.label]
         named = next((one for one in listed if one.id == self.instance_id), None)
+        self.seen = self.seen or named is not None
         if named is None and not labelled:  # gone already, or not listed yet
             return
         if named is not None and (named.label == self.label or (self._is_unlabelled(named) and not labelled)):
@@ -252,6 +285,7 @@ class Lease:
 
     def _be(self, instance_id: int) -> None:
         """Take ``instance_id`` for ours, because it is proven to be."""
+        self.seen = True
         if instance_id != self.instance_id:
             self.instance_id = instance_id
             _note(self.account.journal, self.label, instance_id=instance_id, note=f"{NOT_NAMED}found by its label")
@@ -279,6 +313,11 @@ class Lease:
     def _is(self, one: Instance) -> bool:
         return one.id == self.instance_id or one.label == self.label
 
+    def _would_be_shown(self) -> bool:
+        """Whether its create is so long ago that no answer can lag behind it any more."""
+        by_date = (time.time() - self.identity.opened) * self.account.clock.speed
+        return max(self.account.clock.now() - self.created.upper, by_date) >= LISTED_WITHIN_S
+
     def _confirm(self, since: float) -> Moment:
         """Wait until every page of the list lacks the instance and GET by id says null."""
         deadline = self.account.clock.now() + CONFIRM_DEADLINE_S
@@ -292,11 +331,16 @@ class Lease:
                     seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
                     if not seen:
                         by_id = self.account.api.get_instance(self.instance_id)
-                        if by_id.value is None:
+                        if by_id.value is None and (self.seen or self._would_be_shown()):
                             return Moment.between(last_no, by_id.received, "poll")
-                        last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
+                        if by_id.value is None:
+                            verdict, evidence = "unknown", "no answer has shown it, and answers may lag behind its create"
+                        else:
+                            last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
+                            self.seen = True
                     elif self.instance_id in (listed := [instance_id for _, instance_id in seen]):
                         last_no, verdict, evidence = seen[0][0], "leaked", "it is still on the list"
+                        self.seen = True
                     elif self.identity.proven_by(self.account.api.get_instance(listed[0]).value):
                         last_no, verdict, evidence = seen[0][0], "leaked", "a second instance has its label"
                         self._be(listed[0])
@@ -342,6 +386,7 @@ def hold(
         owner=terms.owner,
     )
     account.journal.open_lease(row, at_most=terms.at_most)
+    account.opened[label] = Identity(label, time.time(), offer.machine_id)
     lease: Lease | None = None
     try:
         with shield(account.clock.stopping.set):  # which ends a create that hangs
@@ -354,7 +399,7 @@ def hold(
 
 
 def _create(account: Account, recorder: Recorder, terms: Terms, before_create: Callable[[], None]) -> Lease:
-    before, identity = account.clock.now(), Identity(terms.request.label, time.time(), terms.offer.machine_id)
+    before, identity = account.clock.now(), account.opened[terms.request.label]
     asked, answer = False, None
     try:
         before_create()

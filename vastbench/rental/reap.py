@@ -58,6 +58,9 @@ REST_S = 5.0
 TOO_EARLY = "too early"
 """The verdict on a lease whose create may still be late."""
 
+NOT_CLOSED = ("leaked", "unknown")
+"""The verdicts on what may still bill."""
+
 UNREADABLE, FIRST_POLLS = 10, 3
 """It gives up after so many unreadable polls in a row, or after so many first ones, unless those were rate limited."""
 
@@ -128,6 +131,8 @@ def reap(
         if dry_run:
             return [*decided.values(), *early]
         if not early:  # none is too early, or another process has closed it
+            if not any(one.verdict in NOT_CLOSED for one in decided.values()):
+                store.note_sweep(api.url, reaper.account)
             _remove_keys(api, store)
             return list(decided.values())
         clock.rest(REST_S)
@@ -325,9 +330,17 @@ def _refused(url: str) -> bool:
         return False
 
 
+def last_sweep(store: Store, url: str, account: int | None) -> str:
+    """A sentence: when the account was last found without anything that a dead owner left."""
+    swept_at = store.last_sweep(url, account)
+    if swept_at is None:
+        return "This account was never swept with this store."
+    return f"This account was last swept on {swept_at[:10]} at {swept_at[11:16]} UTC."
+
+
 def not_closed(findings: list[Finding]) -> VastbenchError | None:
     """The error that says what could not be closed; None when everything was."""
-    left = [one for one in findings if one.verdict in ("leaked", "unknown")]
+    left = [one for one in findings if one.verdict in NOT_CLOSED]
     if not left:
         return None
     names = ", ".join(f"{one.label} (instance {one.instance_id}, {one.verdict})" for one in left[:5])

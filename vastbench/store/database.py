@@ -25,7 +25,7 @@ from vastbench.errors import NotFound, StoreError
 from vastbench.interrupts import interruption_in
 from vastbench.store.refusals import place_of, store_error
 
-HEAD = "0006"
+HEAD = "0007"
 """The schema revision that this vastbench writes; the newest file in ``migrations/versions`` (a test compares)."""
 
 CONNECT_WAIT_S = 10

@@ -357,6 +357,21 @@ class Store(Transactions):
         """
         return self._read(_beats)
 
+    def note_sweep(self, url: str, account: int | None) -> None:
+        """Write down that the account has nothing left on the marketplace at ``url`` that a dead owner made."""
+        words = (
+            "INSERT INTO sweeps (url, account, swept_at) VALUES (:url, :account, :now) "
+            "ON CONFLICT (url, account) DO UPDATE SET swept_at = excluded.swept_at"
+        )
+        values = {"url": url, "account": account or 0, "now": _now()}
+        self._write(lambda connection: connection.execute(sa.text(words), values))
+
+    def last_sweep(self, url: str, account: int | None) -> str | None:
+        """When that was last written down: ISO 8601, UTC; None for never."""
+        sweeps = tables.sweeps.c
+        query = sa.select(sweeps.swept_at).where(sweeps.url == url, sweeps.account == (account or 0))
+        return self._read(lambda connection: connection.execute(query).scalar_one_or_none())
+
     def _no_lease(self, label: str) -> StoreError:
         return StoreError(f"The lease {label} is not in the store {self.place}.", hint="Was the store replaced?")
 
