@@ -88,6 +88,13 @@ def test_answers_without_the_key_stay_as_they_are():
     assert Redactor(KEY)(body) == body
 
 
+@pytest.mark.parametrize("key", ["12345678" + "ab" * 28, "ab3333cd" * 8, "ab12345678cd" * 5])
+def test_a_number_that_looks_like_a_part_of_the_key_stays_a_number(key):
+    body = b'{"price": 0.12345678, "share": 0.3333333333333333, "id": 12345678}'
+    assert Redactor(key)(body) == body
+    assert Redactor("1234567890" * 4)(b'"' + b"1234567890" * 4 + b'"') == b'"***"'
+
+
 def test_an_instances_own_key_is_known_from_its_create_on():
     script = Script(
         {"success": True, "new_contract": 900, "instance_api_key": "its-own-key"}, page({"id": 1, "label": "its-own-key"})

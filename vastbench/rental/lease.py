@@ -489,7 +489,7 @@ def _find(account: Account, identity: Identity) -> int | None:
         except Exception as error:  # noqa: BLE001 (unknown is not nothing, whatever kept us from knowing)
             unclear = f"the list of instances cannot be read: {summary_of(error)}"
             log.warning("while looking for %s: %s", identity.label, unclear)
-        if clock.now() - began > 2 * LISTED_WITHIN_S:
+        if unclear and clock.now() - began > 2 * LISTED_WITHIN_S:
             raise LeaseNotClosed(
                 f"A create for {identity.label} may have made an instance: {unclear}.",
                 hint=f"It may bill: look for it with `vastai show instances --label {identity.label}`.",

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 WINDOW, STEP = 8, 4
 """How much of a secret is looked for at a time, in bytes, and from which places of it: a part of 11 is never overlooked."""
 
+NUMBER = 32
+"""Digits alone are a number, and stay, until there are so many of them."""
+
 HIDDEN = b"***"
 
 _ESCAPE = re.compile(rb'\\+(?:u00([0-7][0-9a-fA-F])|(?=["/]))|%([2-7][0-9a-fA-F])')
@@ -72,7 +75,8 @@ def _found(plain: bytes, form: bytes) -> Iterator[tuple[int, int]]:
                 begin -= 1
             while end < len(plain) and ahead < len(form) and plain[end] == form[ahead]:
                 end, ahead = end + 1, ahead + 1
-            yield begin, end
+            if not plain[begin:end].isdigit() or end - begin >= min(NUMBER, len(form)):
+                yield begin, end
             at = plain.find(form[offset : offset + WINDOW], end)
 
 
