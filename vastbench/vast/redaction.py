@@ -7,8 +7,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator
 
-WINDOW, STEP = 8, 4
-"""How much of a secret is looked for at a time, in bytes, and from which places of it: a part of 11 is never overlooked."""
+WINDOW, STEP, ENCODED_STEP = 8, 4, 16
+"""How much of a secret is looked for at a time, in bytes, and from which places of it: 11 in a row are never overlooked, and
+neither are 23 of an encoding."""
 
 NUMBER = 32
 """Digits alone are a number, and stay, until there are so many of them."""
@@ -19,20 +20,21 @@ _ESCAPE = re.compile(rb'\\+(?:u00([0-7][0-9a-fA-F])|(?=["/]))|%([2-7][0-9a-fA-F]
 
 
 class Redactor:
-    """Replaces secrets by ``***`` wherever bytes repeat them: whole or a part of :data:`WINDOW` + 3 bytes or more.
+    """Replaces secrets by ``***`` wherever bytes repeat them, whole or in part.
 
     They are known as they are and escaped for JSON or a URL, in base64, in hex and in UTF-16, in capitals or not.
     """
 
     def __init__(self, secret: str) -> None:
         """Begin with one secret; one of less than :data:`WINDOW` characters is none."""
-        self._forms: list[bytes] = []
+        self._forms: dict[bytes, int] = {}  # each with the step between two places
         self.learn(secret)
 
     def learn(self, secret: str) -> None:
         """Take out another secret from now on."""
-        forms = dict.fromkeys(form.lower() for form in _forms(secret.encode())) if len(secret) >= WINDOW else ()
-        self._forms += [form for form in forms if form not in self._forms]
+        if len(secret) >= WINDOW:
+            self._forms |= {form.lower(): ENCODED_STEP for form in _encoded(secret.encode())}
+            self._forms[secret.encode().lower()] = STEP
 
     def text(self, text: str) -> str:
         """``text`` without the secrets."""
@@ -41,7 +43,7 @@ class Redactor:
     def __call__(self, body: bytes) -> bytes:
         """``body`` without the secrets."""
         plain, marks = _unescaped(body)
-        spans = sorted(span for form in self._forms for span in _found(plain, form))
+        spans = sorted(span for form, step in self._forms.items() for span in _found(plain, form, step))
         kept: list[bytes] = []
         last = 0
         for begin, end in spans:
@@ -54,8 +56,7 @@ class Redactor:
         return b"".join([*kept, body[last:]]) if kept else body
 
 
-def _forms(secret: bytes) -> Iterator[bytes]:
-    yield secret
+def _encoded(secret: bytes) -> Iterator[bytes]:
     yield secret.hex().encode()
     yield secret.decode().encode("utf-16-le")
     for shift in range(3):
@@ -65,9 +66,9 @@ def _forms(secret: bytes) -> Iterator[bytes]:
         yield encoded.replace(b"+", b"-").replace(b"/", b"_")
 
 
-def _found(plain: bytes, form: bytes) -> Iterator[tuple[int, int]]:
+def _found(plain: bytes, form: bytes, step: int) -> Iterator[tuple[int, int]]:
     """Where ``plain`` repeats ``form`` or a part of it."""
-    for offset in {*range(0, len(form) - WINDOW, STEP), len(form) - WINDOW}:
+    for offset in {*range(0, len(form) - WINDOW, step), len(form) - WINDOW}:
         at = plain.find(form[offset : offset + WINDOW])
         while at >= 0:
             begin, end, ahead = at, at + WINDOW, offset + WINDOW
