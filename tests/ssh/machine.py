@@ -233,13 +233,9 @@ class _Process(asyncssh.SSHServerProcess[bytes]):
 
 
 class Relay:
-    """Forwards one port to another until told to stop forwarding; connections then hang half-open.
+    """Forwards one port to another until told to stop forwarding; connections then hang half-open."""
 
-    ``pause_s``: how long it rests after every 64 kB.
-    """
-
-    def __init__(self, target: int, pause_s: float = 0.0) -> None:
-        self.pause_s = pause_s
+    def __init__(self, target: int) -> None:
         self._target = target
         self._forwarding = threading.Event()
         self._forwarding.set()
@@ -273,7 +269,6 @@ class Relay:
             while data := source.recv(65536):
                 self._forwarding.wait()
                 sink.sendall(data)
-                time.sleep(self.pause_s)
             sink.shutdown(socket.SHUT_WR)
 
 

@@ -15,9 +15,6 @@ from vastbench.errors import ConnectionLost, SshError, clean
 CHUNK = 128 * 1024
 """Bytes moved at a time."""
 
-FAREWELL_S = 2.0
-"""Real seconds that closing a channel may take, before its connection is closed."""
-
 Sink = Callable[[bytes], None]
 
 
@@ -75,14 +72,9 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
     expired = threading.Event()
 
     def close() -> None:
-        # A machine that takes no bytes would hold back the farewell, too, and whoever waits for it.
-        hung = threading.Timer(FAREWELL_S, transport.packetizer.close)
-        hung.daemon = True
-        hung.start()
         # The other side may be gone, or another thread may have closed the connection.
         with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
             channel.close()
-        hung.cancel()
 
     def give_up() -> None:
         expired.set()
