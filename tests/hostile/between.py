@@ -3,7 +3,7 @@
 import http.client
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,8 +13,13 @@ from urllib.parse import urlsplit
 Answer = tuple[int, bytes]
 """Status and body."""
 
-Endless = tuple[bytes, bytes]
-"""What an answer that never ends begins with, and what it goes on with."""
+
+@dataclass(frozen=True)
+class Raw:
+    """What is written to the socket in place of an answer, piece by piece with a pause after each; then it is closed."""
+
+    pieces: Iterable[bytes] = ()
+    pause_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,9 @@ class Call:
 
 
 @contextmanager
-def between(url: str, meddle: Callable[[Call], Answer | Endless]) -> Iterator[str]:
+def between(url: str, meddle: Callable[[Call], Answer | Raw]) -> Iterator[str]:
     """The address of a server between a client and the marketplace at ``url``; ``meddle`` answers every call."""
-    target, over = urlsplit(url), threading.Event()
+    target = urlsplit(url)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -66,14 +71,11 @@ def between(url: str, meddle: Callable[[Call], Answer | Endless]) -> Iterator[st
                 finally:
                     onward.close()
 
-            status, body = meddle(Call(self.command, self.path, sent, send))
-            if isinstance(status, bytes):
-                self.close_connection = True
-                with suppress(OSError):  # the client has given up
-                    self.wfile.write(status)
-                    while not over.wait(0.1):
-                        self.wfile.write(body)
+            answer = meddle(Call(self.command, self.path, sent, send))
+            if isinstance(answer, Raw):
+                self.drip(answer)
                 return
+            status, body = answer
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -82,11 +84,24 @@ def between(url: str, meddle: Callable[[Call], Answer | Endless]) -> Iterator[st
 
         do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 (the names that http.server looks for)
 
+        def drip(self, raw: Raw) -> None:
+            self.close_connection = True
+            with suppress(OSError):  # the client has given up
+                for piece in raw.pieces:
+                    self.wfile.write(piece)
+                    if closing.wait(raw.pause_s):
+                        return
+
         def log_message(self, *_: object) -> None:
             pass
 
+    closing = threading.Event()
+
     class Server(ThreadingHTTPServer):
         daemon_threads = False  # closing waits for them, and so for their sockets
+
+        def handle_error(self, *_: object) -> None:
+            """Say nothing of clients that were killed."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -94,6 +109,6 @@ def between(url: str, meddle: Callable[[Call], Answer | Endless]) -> Iterator[st
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
-            over.set()
+            closing.set()
             server.shutdown()
             thread.join()

@@ -7,12 +7,13 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.hostile.between import between
+from tests.hostile.between import Raw, between
 from tests.processes import VASTBENCH
 from tests.profiles import certain
 from vastbench.cli import app
@@ -340,7 +341,8 @@ class Hanging:
             self.called.set()
             if call.is_create:
                 call.send()
-            return self.endless
+            begin, drop = self.endless
+            return Raw(chain([begin], repeat(drop)), pause_s=0.1)
         self.rented |= call.is_create
         return call.send()
 

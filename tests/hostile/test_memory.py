@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from tests.hostile.between import between
+from tests.hostile.between import Raw, between
 from tests.processes import VASTBENCH, clean_environment
 
 MOST_MB = 300
@@ -63,7 +63,7 @@ def test_no_answer_takes_much_memory(tmp_path, command, answer):
     def hostile(call):
         encoding, body = ANSWERS[answer]()
         head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding or 'identity'}\r\nContent-Length: {len(body)}\r\n\r\n"
-        return head.encode() + body, b""
+        return Raw([head.encode() + body])
 
     with between("http://127.0.0.1:9", hostile) as url:
         path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])

@@ -63,8 +63,8 @@ TOO_FREQUENT = "too frequent"
 """How the marketplace says in its own words that calls come too fast."""
 
 CHECK_S, DESTROY_S, CONFIRM_DEADLINE_S = 30.0, 60.0, 180.0
-"""Clock seconds that closing a lease may take before it is reported as leaked or unknown: to look whose instance it is, to
-destroy it, and to see it gone."""
+"""Clock seconds that closing a lease may take before it is reported as leaked or unknown: to look whose instance it is (each of
+the list and its page), to destroy it, and to see it gone."""
 
 REST_S, LONGEST_REST_S = 2.0, 10.0
 """Clock seconds to wait after an answer that could not be read, and between two polls for a label: first, and at most."""
@@ -72,8 +72,8 @@ REST_S, LONGEST_REST_S = 2.0, 10.0
 CLOCKS_APART_S = 300.0
 """Real seconds by which our clock and the marketplace's may differ."""
 
-NOT_NAMED = "create failed: "
-"""How the note of a lease begins whose instance its create did not name in so many words."""
+NOT_NAMED, DOUBTED = "create failed: ", "not closed: "
+"""How the note of a lease begins whose instance its create did not name in so many words, or named against other evidence."""
 
 BY_HAND = "It may still bill. Destroy it by hand: `vastai destroy instance %d`."
 
@@ -251,7 +251,7 @@ class Lease:
             with self._at_most(CHECK_S):
                 listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
         except Exception as error:  # noqa: BLE001 (whatever it is, the instance must be destroyed)
-            log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, summary_of(error))
+            self._check_page(error)
             return
         labelled = [one.id for one in listed if one.label == self.label]
         named = next((one for one in listed if one.id == self.instance_id), None)
@@ -270,6 +270,21 @@ class Lease:
         shown_with = f"its label is {named.label!r}" if named else "it is not listed"
         elsewhere = f", and the list shows ours with {', '.join(map(str, labelled))}" if labelled else ""
         raise self._not_closed(f"instance {self.instance_id} is not ours for certain: {shown_with}{elsewhere}")
+
+    def _check_page(self, unreadable: Exception) -> None:
+        """Without a list, only the instance's own page can contradict what the create named; without both, the id decides."""
+        try:
+            with self._at_most(CHECK_S):
+                shown = self.account.api.get_instance(self.instance_id).value
+        except Exception as error:  # noqa: BLE001 (whatever it is, the instance must be destroyed)
+            why = f"{summary_of(unreadable)}; {summary_of(error)}"
+            log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, why)
+            return
+        if shown is None:
+            return
+        if shown.label != self.label and not self._is_unlabelled(shown):
+            raise self._not_closed(f"instance {shown.id} is not ours for certain: its label is {shown.label!r}")
+        self.seen = True
 
     def _is_unlabelled(self, one: Instance) -> bool:
         """Whether ``one`` has no label, and shows that it began no earlier than our lease."""
@@ -292,7 +307,7 @@ class Lease:
 
     def _not_closed(self, why: str) -> LeaseNotClosed:
         """The error for a lease whose instance is not touched, after noting the reason."""
-        _note(self.account.journal, self.label, verdict="unknown", note=why[:300])
+        _note(self.account.journal, self.label, verdict="unknown", note=f"{DOUBTED}{why}"[:300])
         return LeaseNotClosed(
             f"The lease {self.label} is not closed: {why}.",
             hint=f"Nothing was destroyed. Look for ours: `vastai show instances --label {self.label}`.",

@@ -40,7 +40,7 @@ from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.recorder import summary_of
 from vastbench.rental.label import Label, read_label
-from vastbench.rental.lease import NOT_NAMED, Account, Identity, Lease, close_or_tell, utc_now
+from vastbench.rental.lease import DOUBTED, NOT_NAMED, Account, Identity, Lease, close_or_tell, utc_now
 from vastbench.settings import is_loopback
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
@@ -242,7 +242,7 @@ class _Reaper:
         identity = Identity(row.label, opened, row.machine_id)
         account = Account(self.api, self.watch, self.store, self.clock)
         lease = Lease(account, identity, row.instance_id, seen)
-        lease.id_confirmed = not row.note.startswith(NOT_NAMED)
+        lease.id_confirmed = not row.note.startswith((NOT_NAMED, DOUBTED))
         try:
             if not self.store.adopt(row, reopen=task.reopen):
                 return finding("left", "somebody else closed it meanwhile")
