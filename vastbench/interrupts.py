@@ -49,8 +49,10 @@ def raising(error: BaseException, *signals: signal.Signals, first: Callable[[], 
 
 
 @contextmanager
-def shield() -> Iterator[None]:
+def shield(hears: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold back the stopping signals until the body is done, then deliver the first of them.
+
+    ``hears`` is called at once for each; it must not wait for anything.
 
     For what must not be torn in two: a create request whose answer names what now bills, and the way from destroy to
     confirmed gone. The body must be bounded in time. Signals reach only the main thread; elsewhere this does nothing.
@@ -59,6 +61,7 @@ def shield() -> Iterator[None]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         held.append(number)
+        hears()
         log.warning("%s received while an instance is being accounted for; stopping right after.", signal.Signals(number).name)
 
     try:
@@ -110,5 +113,5 @@ def interruption_in(error: BaseException | None, *, since: BaseException | None 
     while error is not None and error is not since:
         if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
             return error
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return None

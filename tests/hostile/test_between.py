@@ -1,25 +1,31 @@
-"""What stands between vastbench and the marketplace may repeat, replace and mix up answers: nobody loses an instance by it."""
+"""What stands between vastbench and the marketplace may repeat, replace, mix up or never end answers: nothing is lost by it."""
 
 import json
 import signal
+import subprocess
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from tests.hostile.between import between
+from tests.hostile.between import Raw, between
+from tests.processes import VASTBENCH
 from tests.profiles import certain
 from vastbench.cli import app
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.errors import Interrupted, VastbenchError
+from vastbench.errors import Interrupted, VastbenchError, exit_code_of
 from vastbench.record.conditions import Conditions
+from vastbench.rental import provisioner
 from vastbench.rental.label import read_label
 from vastbench.rental.lease import LISTED_WITHIN_S
 from vastbench.rental.offers import choose, query
+from vastbench.scenarios.drill import Drill
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 from vastbench.vast.models import CreateRequest
@@ -302,3 +308,160 @@ def test_an_instance_that_comes_back_is_destroyed_before_the_command_ends(market
         assert market.vast.alive == [market.stranger]
         assert [row.verdict for row in store.leases()] == ["destroyed"]
         assert ended.code == 0
+
+
+# Answers that never end
+
+
+ENDLESS = {
+    "headers": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+}
+CALLS = {
+    "search": lambda call: "/bundles/" in call.path,
+    "key": lambda call: call.method == "POST" and call.path.startswith("/api/v0/ssh/"),
+    "create": lambda call: call.is_create,
+    "list": lambda call: call.is_list,
+    "its page": lambda call: call.method == "GET" and call.path.startswith("/api/v0/instances/"),
+    "destroy": lambda call: call.method == "DELETE" and call.path.startswith("/api/v0/instances/"),
+}
+CODES = {"search": 4, "key": 4, "create": 4, "list": 8, "its page": 8, "destroy": 8}
+SHORT = ["--boot-deadline", "120", "--ssh-deadline", "60"]
+
+
+class Hanging:
+    """Answers to calls of one kind never end, although they take effect; to the list only once something was rented."""
+
+    def __init__(self, kind, endless=ENDLESS["headers"]):
+        self.kind, self.endless = kind, endless
+        self.rented, self.called = False, threading.Event()
+
+    def __call__(self, call):
+        if CALLS[self.kind](call) and (self.rented or self.kind != "list"):
+            self.called.set()
+            if call.is_create:
+                call.send()
+            begin, drop = self.endless
+            return Raw(chain([begin], repeat(drop)), pause_s=0.1)
+        self.rented |= call.is_create
+        return call.send()
+
+
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize("endless", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("kind", CALLS)
+def test_a_run_accounts_for_its_instance_whatever_never_ends(market, tmp_path, monkeypatch, kind, endless):
+    with place(market, Hanging(kind, endless), tmp_path, monkeypatch) as store:
+        ended = run("run", "--live", "--budget", "1", "--yes", *SHORT)
+        assert ended.code == CODES[kind]
+        assert nobody_lost_anything(market, store) == set()
+        assert all(str(row.instance_id) in ended.error for row in store.leases(open_only=True))
+
+
+@pytest.mark.timeout(170)
+@pytest.mark.parametrize("kind", CALLS)
+def test_a_signal_is_heard_while_an_answer_never_ends(market, tmp_path, monkeypatch, kind):
+    hanging = Hanging(kind)
+    command = [VASTBENCH, "run", "--live", "--budget", "1", "--yes"]
+    with (
+        place(market, hanging, tmp_path, monkeypatch) as store,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+    ):
+        try:
+            assert hanging.called.wait(60)
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=90)
+        finally:
+            process.kill()
+        assert process.returncode == (8 if store.leases(open_only=True) else 130), said
+        assert nobody_lost_anything(market, store) == set()
+
+
+# Prices that change
+
+
+def priced(change, *, since):
+    """Rows in which the price of our instance is what ``change`` makes of it, once ``since`` is true for its row."""
+    begun, sightings = [], [0]
+
+    def shown(rows):
+        for row in rows:
+            if read_label(row["label"]):
+                sightings[0] += 1
+                if begun or since(row, sightings[0]):
+                    begun.append(row)
+                    row |= {name: change(row[name]) for name in ("dph_base", "dph_total", "storage_total_cost")}
+        return rows
+
+    return shown
+
+
+@pytest.fixture
+def looked_at_often(monkeypatch):
+    monkeypatch.setattr(provisioner, "PRICE_EVERY_S", 1.0)
+
+
+FROM_THE_THIRD = {"since": lambda row, number: number == 3}
+WHILE_IN_USE = {"since": lambda row, number: row["actual_status"] == "running"}
+
+
+@pytest.mark.usefixtures("looked_at_often")
+@pytest.mark.parametrize("when", [FROM_THE_THIRD, WHILE_IN_USE], ids=["at the third poll", "while it is in use"])
+@pytest.mark.parametrize(
+    ("budget", "allowed", "cause"),
+    [("9", "2", "price"), ("1", "100", "budget")],
+    ids=["above the price", "above the budget"],
+)
+def test_a_price_that_rises_at_any_sighting_ends_the_run_at_once(market, tmp_path, monkeypatch, when, budget, allowed, cause):
+    first = []
+
+    def rises(price):
+        first.append(price)
+        return price * 30
+
+    with place(market, Between(change=priced(rises, **when)), tmp_path, monkeypatch) as store:
+        ended = run("run", "--live", "--budget", budget, "--max-price", allowed, "--yes")
+        assert first, ended
+        (done,) = store.runs()
+        assert done.cause == cause, done.detail
+        assert ended.code == exit_code_of(cause)
+        assert market.vast.alive == [market.stranger]
+        assert [row.verdict for row in store.leases()] == ["destroyed"]
+
+
+@pytest.mark.usefixtures("looked_at_often")
+@pytest.mark.parametrize("nothing", [None, "free", float("nan"), -1, [], {"usd": 1}, 1e308])
+def test_an_instance_without_a_price_for_a_minute_is_given_back(market, tmp_path, monkeypatch, nothing):
+    monkeypatch.setattr(provisioner, "PRICE_UNKNOWN_S", 2.0)
+    meddling = Between(change=priced(lambda _: nothing, **FROM_THE_THIRD))
+    with place(market, meddling, tmp_path, monkeypatch) as store:
+        ended = run()
+        (done,) = store.runs()
+        assert (done.cause, ended.code) == ("price", 6)
+        assert "could not be read" in done.detail
+        assert "price" in done.instrument
+        assert market.vast.alive == [market.stranger]
+
+
+# Whatever is raised while an instance is held
+
+
+BROKEN = [MemoryError("faked"), RecursionError("faked"), OSError(24, "faked"), TypeError("a bug"), KeyError("a bug")]
+
+
+@pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("hides", ["a record that cannot be made", "a store that cannot be written"])
+def test_no_error_hides_that_an_instance_may_be_left(market, tmp_path, monkeypatch, hides, error):
+    def fail(*_, **__):
+        raise error
+
+    def not_destroyed(call):
+        return (503, b"no") if CALLS["destroy"](call) else call.send()
+
+    target = (Drill, "record") if hides == "a record that cannot be made" else (Store, "save_run_or_keep")
+    with place(market, not_destroyed, tmp_path, monkeypatch) as store:
+        monkeypatch.setattr(*target, fail)
+        ended = run()
+        (left,) = store.leases(open_only=True)
+        assert ended.code == 8
+        assert str(left.instance_id) in ended.error

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import os
+import random
 import sqlite3
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import traceback
 import zipfile
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,11 +27,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nbformat.v4 import new_code_cell, new_notebook
 
+from tests.hostile.between import Answer, Call, between
 from tests.hostile.canaries import EMULATOR_KEY, SEED, pem, planted, private_key, search
 from tests.hostile.leaping import Leaping
 from tests.processes import VASTBENCH, clean_environment
-from tests.profiles import CERTAIN
+from tests.profiles import CERTAIN, certain
 from tests.vast.market import KEY, Script, client
+from vastbench.emulator import Emulator
 from vastbench.errors import VastbenchError
 from vastbench.ssh.keys import RunKey
 from vastbench.vast.models import CreateRequest
@@ -308,3 +312,58 @@ def test_no_error_shows_a_key_not_even_with_its_local_variables(call, reply):
     assert search({"key": KEY.encode(), "instance's key": b"its-own-key"}, [], shown) == []
     if isinstance(reply, Exception):  # otherwise the marketplace itself repeated the key in what it sent
         assert KEY not in locals_
+
+
+def echoing(key: str, rng: random.Random) -> Callable[[Call], Answer]:
+    """A gateway that repeats the key, in ever another form, in every text of every answer, and answers itself now and then."""
+    forms = [
+        key,
+        "".join(f"\\u{ord(c):04x}" for c in key),
+        "".join(f"%{ord(c):02x}" for c in key),
+        base64.b64encode(f"Bearer {key}".encode()).decode(),
+        key.encode().hex(),
+        key[:40],
+        "x" * 240 + key,
+    ]
+
+    def echo(call: Call) -> Answer:
+        said = rng.choice(forms)
+        if not call.is_create and call.method != "DELETE" and rng.random() < 0.2:
+            body = rng.choice(
+                [f'{{"error": "{said}", "msg": "no: {said}"}}', f"<p>{said}</p>", f'{{"success": false, "msg": "{said}"']
+            )
+            return rng.choice([200, 400, 404, 429, 500, 502]), body.encode()
+        status, body = call.send()
+        value = json.loads(body)
+        for row in [value, *(value.get("instances") or []), *(value.get("offers") or [])] if isinstance(value, dict) else []:
+            if isinstance(row, dict):
+                row |= dict.fromkeys(["msg", "status_msg", "geolocation", "cpu_name", "email"], "ECHO") | {"ECHO": 1}
+        return status, json.dumps(value).replace("ECHO", said).encode()
+
+    return echo
+
+
+def test_answers_that_echo_the_key_leave_it_nowhere(tmp_path):
+    home, texts = tmp_path / "home", {}
+    home.mkdir()
+    with (
+        Emulator(certain(tmp_path), seed=4, speed=60) as vast,
+        between(vast.url, echoing(vast.api_key, random.Random(1))) as url,
+    ):
+        environment = clean_environment(home, VAST_URL=url, VAST_API_KEY=vast.api_key, VASTBENCH_SPEED="60")
+        environment |= {"VASTBENCH_STORE": str(home / "runs.sqlite")}
+        live = ["--live", "--budget", "5", "--yes"]
+        for words in (
+            ["study", "--name", "e", "--repeats", "3", *live],
+            ["offers", "--live"],
+            ["reap", "--live", "--yes"],
+            ["doctor"],
+        ):
+            done = subprocess.run([VASTBENCH, "--debug", *words], env=environment, cwd=home, capture_output=True, timeout=150)
+            texts |= {f"{words[0]}, stdout": done.stdout, f"{words[0]}, stderr": done.stderr}
+        for name in ("runs.parquet", "runs.json"):
+            subprocess.run([VASTBENCH, "export", str(home / name)], env=environment, cwd=home, check=True, timeout=60)
+        key = vast.api_key.encode()
+    assert b"***" in b"".join(texts.values())
+    pieces = {"the key": key, **{f"from {start} on": key[start : start + 11] for start in range(len(key) - 10)}}
+    assert search(pieces, [home], texts) == []

@@ -193,6 +193,54 @@ def test_a_list_that_cannot_be_read_is_never_taken_for_an_empty_one(tmp_path):
         assert leases()[-1].verdict == "unknown"
 
 
+BROKEN = [MemoryError("faked"), RecursionError("faked"), OSError(24, "faked"), TypeError("a bug")]
+WHERE = {
+    "the list": lambda request: request.url.path == "/api/v1/instances/",
+    "its page": lambda request: request.method == "GET" and request.url.path.startswith("/api/v0/instances/"),
+    "destroy": lambda request: request.method == "DELETE" and "/instances/" in request.url.path,
+}
+
+
+@pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("times", [1, 10**6], ids=["once", "always"])
+def test_whatever_is_raised_while_a_lease_is_closed_destroy_is_tried(tmp_path, where, error, times):
+    closing, raised = [], []
+
+    def fault(request, _send):
+        if closing and WHERE[where](request) and len(raised) < times:
+            raised.append(request)
+            raise error
+
+    def listen(name, phase):
+        if name == "verify file" and phase is not None:
+            closing.append(name)
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        done = run(listen)
+        assert raised
+        if times == 1:
+            assert (done.outcome, left()) == (Outcome.PASSED, [])
+            return
+        assert done.cause == "lease_not_closed"
+        assert str(done.resources["instance_id"]) in done.detail
+        assert left() == ([done.resources["instance_id"]] if where == "destroy" else [])
+        assert leases()[-1].state == "held"
+
+
+@pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
+def test_whatever_is_raised_by_a_create_its_label_is_looked_for(tmp_path, error):
+    def fault(request, send):
+        if is_create(request):
+            send(request).read()
+            raise error
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        assert run().outcome is Outcome.FAILED
+        assert left() == []
+        assert leases()[-1].verdict == "destroyed"
+
+
 def test_a_list_that_lags_behind_the_create_does_not_fail_the_run(tmp_path):
     polls = []
 

@@ -2,17 +2,20 @@
 
 import gzip
 import socket
+import socketserver
 import threading
-import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
 
 from tests.clocks import HandClock
 from tests.vast.market import FAST, KEY, Script, client, page
+from vastbench.clock import Clock
 from vastbench.errors import ApiRedirected, ApiUnreachable, ApiUnreadable, RateLimited, Refused, SettingsError
+from vastbench.timed import within
 from vastbench.vast.api import VastApi
+from vastbench.vast.call import LARGEST_OF
 from vastbench.vast.limits import JITTER_S
 from vastbench.vast.models import CreateRequest
 
@@ -158,13 +161,30 @@ def test_a_server_of_another_kind_is_unreachable(answer):
         api.create_instance(7, REQUEST)
 
 
-def test_a_decompression_bomb_and_a_broken_compression_are_unreadable():
-    bomb = httpx.Response(200, content=gzip.compress(b" " * 40_000_000), headers={"Content-Encoding": "gzip"})
-    with pytest.raises(ApiUnreadable, match="longer than"):
-        client(lambda request: bomb).current_user()
-    broken = [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd"]
-    with raw_server(*broken) as api, pytest.raises(ApiUnreadable, match="decompressed"):
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "deflate", "br", "identity, gzip", "odd"])
+def test_a_compressed_answer_is_refused_for_none_was_asked_for(encoding):
+    body = gzip.compress(b'{"id": 1}')
+    answer = b"HTTP/1.1 200 OK\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n%s" % (encoding.encode(), len(body), body)
+    with raw_server(answer) as api, pytest.raises(ApiUnreadable, match="compressed"):
         api.current_user()
+    script = Script({"id": 1})
+    client(script).current_user()
+    assert script.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_an_answer_longer_than_its_endpoint_has_is_refused_unread():
+    most = LARGEST_OF["GET /api/v1/instances/"]
+
+    def endless():
+        while True:
+            sent.append(65536)
+            yield b" " * 65536
+
+    sent = []
+    api = client(lambda request: httpx.Response(200, content=endless()))
+    with pytest.raises(ApiUnreadable, match=f"longer than {most} bytes"):
+        api.instance_pages(tries=1)
+    assert sum(sent) <= most + 65536
 
 
 @pytest.mark.parametrize(
@@ -190,15 +210,76 @@ def test_a_key_that_fits_in_no_header_is_refused_unseen(key):
     assert not key.strip() or key not in str(caught.value)
 
 
-def test_an_answer_that_trickles_in_for_ever_is_given_up():
-    class Trickle(httpx.SyncByteStream):
-        def __iter__(self):
-            while True:
-                time.sleep(0.02)
-                yield b" "
+ENDLESS = {
+    "silence": (b"", b""),
+    "a status line": (b"HTTP/1.1 200 OK", b"K"),
+    "headers": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+    "continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a body": (b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b" "),
+    "chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    "a redirect": (b"HTTP/1.1 302 Found\r\nLocation: /\r\n", b"X: y\r\n"),
+}
+CALLS = {
+    "list": lambda api: api.instance_pages(tries=1),
+    "create": lambda api: api.create_instance(7, REQUEST),
+}
 
-    api = client(lambda request: httpx.Response(200, stream=Trickle()))
-    api._caller._timeout_s = 0.05
-    with pytest.raises(ApiUnreachable, match="no answer within"):
-        api.create_instance(7, REQUEST)
+
+@contextmanager
+def dripping(begin, drop):
+    """The address of a server whose every answer begins with ``begin`` and goes on with a ``drop`` every now and then."""
+    over = threading.Event()
+
+    class Drips(socketserver.BaseRequestHandler):
+        def handle(self):
+            with suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(begin)
+                while not over.wait(0.05):
+                    self.request.sendall(drop)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drips) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("endless", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_an_answer_that_never_ends_is_given_up_wherever_it_is(monkeypatch, endless, call):
+    monkeypatch.setattr("vastbench.clock.MIN_SOCKET_TIMEOUT_S", 0.3)
+    with dripping(*endless) as url, VastApi(url, KEY, clock=FAST) as api, pytest.raises(ApiUnreachable) as caught:
+        call(api)
+    assert caught.value.code == "timeout"
     assert api.usage.timeouts == 1
+
+
+@pytest.mark.timeout(60)
+def test_an_endless_answer_is_given_up_behind_a_proxy_too(monkeypatch):
+    monkeypatch.setattr("vastbench.clock.MIN_SOCKET_TIMEOUT_S", 0.3)
+    with dripping(b"HTTP/1.1 200 OK\r\nX: ", b"x") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        with VastApi("https://market.test", KEY, clock=FAST) as api, pytest.raises(ApiUnreachable) as caught:
+            api.create_instance(7, REQUEST)
+    assert caught.value.code == "timeout"
+
+
+@pytest.mark.timeout(60)
+def test_a_stopping_clock_gives_up_what_rents_and_not_what_destroys(monkeypatch):
+    monkeypatch.setattr("vastbench.timed.GRACE_S", 0.1)
+    clock = Clock(1)
+    with dripping(*ENDLESS["headers"]) as url, VastApi(url, KEY, clock=clock) as api:
+        threading.Timer(0.5, clock.stopping.set).start()
+        with pytest.raises(ApiUnreachable) as caught:
+            api.create_instance(7, REQUEST)
+        assert caught.value.code == "timeout"
+        with within(1.0), pytest.raises(ApiUnreachable, match="no answer"):
+            api.destroy_instance(7)
+        assert api.usage.by_endpoint == {"PUT /api/v0/asks/{id}/": 1, "DELETE /api/v0/instances/{id}/": 1}

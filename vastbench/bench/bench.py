@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from vastbench.record.run import Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
-from vastbench.rental.lease import Account
+from vastbench.rental.lease import Account, close_or_tell
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, last_sweep, reap
 from vastbench.scenarios import find_scenario
@@ -159,36 +160,55 @@ class Bench:
         """Stop the runs under way in other threads, close what is still held, and stop what was started.
 
         Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all: when a lease of a live bench
-        is still open, and when an interruption would hide that a run could not show it. A process forked from the one that
+        is still open, and when another error would hide that a run could not show it. A process forked from the one that
         entered leaves everything as it is.
         """
         if not self._provisioner.account.ours:
             return
         self._closing = True
-        with shield(), ExitStack() as stack:
-            stack.callback(self._stack.close)
-            stack.callback(self._name_what_is_open)
-            stack.callback(self._provisioner.account.look_again)
-            self.stop()
-            mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
-            with self._idle:
-                self._idle.wait_for(lambda: not self._under_way - mine)
-            for lease in list(self._provisioner.account.held):
-                stack.callback(lease.close)
-        if self._leaked and (isinstance(error, (Interrupted, KeyboardInterrupt)) or (self.live and error is None)):
-            raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` checks again, and closes it.") from error
+        ended = error
+        try:
+            with shield(), ExitStack() as stack:
+                stack.callback(self._stack.close)
+                stack.callback(self._name_what_is_open)
+                stack.callback(self._remember, self._provisioner.account.look_again)
+                self.stop()
+                mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
+                with self._idle:
+                    self._idle.wait_for(lambda: not self._under_way - mine)
+                for lease in list(self._provisioner.account.held):
+                    stack.callback(self._remember, partial(close_or_tell, lease))
+        except BaseException as failed:  # noqa: BLE001 (raised below, unless there is graver news)
+            ended = failed
+        if self._leaked and (self.live or ended is not None) and not isinstance(ended, LeaseNotClosed):
+            raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` checks again, and closes it.") from ended
+        if ended is not None and ended is not error:
+            raise ended
         if self._unread and error is None:
             raise self._unread
+
+    def _remember(self, close: Callable[[], object]) -> None:
+        """Close something, and remember what may be left: whatever fails after it must not hide that."""
+        try:
+            close()
+        except LeaseNotClosed as error:
+            self._leaked = error.message
+            raise
 
     def _name_what_is_open(self) -> None:
         mine = self._owner["id"]
         try:
-            left = [row.label for row in self.store.leases(open_only=True) if row.owner.get("id") == mine]
+            opened = self.store.leases(open_only=True)
         except StoreError as unread:  # the error of a run says more: where the run is kept
             self._unread = unread
             return
+        left = [
+            row.label if row.instance_id is None else f"{row.label} (instance {row.instance_id})"
+            for row in opened
+            if row.owner.get("id") == mine
+        ]
         if self.live and left and not self._leaked:
-            self._leaked = f"Instances may exist and bill under {', '.join(left)}: their creates got no clear answer."
+            self._leaked = f"Instances may exist and bill under {', '.join(left)}: their leases could not be closed."
 
     @property
     def source(self) -> str:

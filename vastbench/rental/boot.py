@@ -14,11 +14,11 @@ from vastbench.vast.watch import Following, Sighting
 
 
 def wait_running(
-    recorder: Recorder, lease: Lease, following: Following, deadline_s: float, check: Callable[[Instance], None]
+    recorder: Recorder, lease: Lease, following: Following, deadline_s: float, check: Callable[[Sighting], None]
 ) -> tuple[Moment, Instance]:
     """Wait until the leased instance runs: when it did, and how it was listed then.
 
-    ``deadline_s``: clock seconds after its create was answered. ``check`` sees it at every poll, and may raise to give up.
+    ``deadline_s``: clock seconds after its create was answered. ``check`` sees every sighting of it, and may raise to give up.
     Raises Vanished, BootFailed and DeadlineExceeded.
     """
     contract = Moment.exact(lease.created.upper)
@@ -26,7 +26,7 @@ def wait_running(
     def settled(sighting: Sighting) -> bool:
         if sighting.instance is None:
             return vanished(following.history, sighting)
-        check(sighting.instance)
+        check(sighting)
         return sighting.instance.actual_status == "running" or sighting.instance.failed is not None
 
     with recorder.phase(PhaseName.WAIT_RUNNING, contract) as phase:

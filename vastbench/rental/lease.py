@@ -16,18 +16,19 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, ApiUnreadable, LeaseNotClosed, OfferGone, RateLimited, StoreError, UsageError
+from vastbench.errors import ApiError, ApiUnreadable, LeaseNotClosed, OfferGone, RateLimited, UsageError
 from vastbench.interrupts import shield
 from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.record.recorder import Recorder
+from vastbench.record.recorder import Recorder, summary_of
+from vastbench.timed import within
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.limits import NotSent
 from vastbench.vast.models import CreateRequest, Instance, Offer
@@ -62,8 +63,9 @@ Closed on purpose: any gateway on the way can put a word of its own into ``error
 TOO_FREQUENT = "too frequent"
 """How the marketplace says in its own words that calls come too fast."""
 
-CONFIRM_DEADLINE_S = 180.0
-"""How long closing a lease may take before it is reported as leaked or unknown."""
+CHECK_S, DESTROY_S, CONFIRM_DEADLINE_S = 30.0, 60.0, 180.0
+"""Clock seconds that closing a lease may take before it is reported as leaked or unknown: to look whose instance it is (each of
+the list and its page), to destroy it, and to see it gone."""
 
 REST_S, LONGEST_REST_S = 2.0, 10.0
 """Clock seconds to wait after an answer that could not be read, and between two polls for a label: first, and at most."""
@@ -73,6 +75,8 @@ CLOCKS_APART_S = 300.0
 
 NOT_NAMED, DOUBTED = "create failed: ", "not closed: "
 """How the note of a lease begins whose instance its create did not name in so many words, or named against other evidence."""
+
+BY_HAND = "It may still bill. Destroy it by hand: `vastai destroy instance %d`."
 
 REPEAT_DESTROY_S = 10.0
 """How long an instance may outlive an acknowledged destroy before destroy is sent again."""
@@ -148,9 +152,10 @@ class Account:
             return
         self.clock.sleep(LOOK_AGAIN_S)
         try:
-            listed = [one for page in self.watch.poll(self.clock.now()) for one in page.value]
-        except ApiError as error:
-            log.warning("the list could not be read once more after closing: %s", error)
+            with within(self.clock.socket_timeout(CHECK_S)):
+                listed = [one for page in self.watch.poll(self.clock.now()) for one in page.value]
+        except Exception as error:  # noqa: BLE001 (all is closed as far as is known)
+            log.warning("the list could not be read once more after closing: %s", summary_of(error))
             return
         tried = {lease.label for lease in self.held}
         for one in listed:
@@ -159,7 +164,7 @@ class Account:
                 found = f"{NOT_NAMED}listed after it was closed"
                 _note(self.journal, one.label, state="held", verdict=None, closed_at=None, instance_id=one.id, note=found)
                 now = Moment.exact(self.clock.now())
-                Lease(self, self.opened[one.label], one.id, now, id_confirmed=False, seen=True).close()
+                close_or_tell(Lease(self, self.opened[one.label], one.id, now, id_confirmed=False, seen=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +259,9 @@ class Lease:
                 raise self._not_closed(f"instance {shown.id} is not ours: its label is {shown.label!r}")
             return
         try:
-            listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
-        except ApiError as error:
+            with self._at_most(CHECK_S):
+                listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
+        except Exception as error:  # noqa: BLE001 (whatever it is, the instance must be destroyed)
             self._check_page(error)
             return
         labelled = [one.id for one in listed if one.label == self.label]
@@ -276,12 +282,14 @@ class Lease:
         elsewhere = f", and the list shows ours with {', '.join(map(str, labelled))}" if labelled else ""
         raise self._not_closed(f"instance {self.instance_id} is not ours for certain: {shown_with}{elsewhere}")
 
-    def _check_page(self, unreadable: ApiError) -> None:
+    def _check_page(self, unreadable: Exception) -> None:
         """Without a list, only the instance's own page can contradict what the create named; without both, the id decides."""
         try:
-            shown = self.account.api.get_instance(self.instance_id).value
-        except ApiError as error:
-            log.warning("instance %d is destroyed by its id alone: %s; %s", self.instance_id, unreadable, error)
+            with self._at_most(CHECK_S):
+                shown = self.account.api.get_instance(self.instance_id).value
+        except Exception as error:  # noqa: BLE001 (whatever it is, the instance must be destroyed)
+            why = f"{summary_of(unreadable)}; {summary_of(error)}"
+            log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, why)
             return
         if shown is None:
             return
@@ -296,9 +304,10 @@ class Lease:
     def _page(self, instance_id: int) -> Instance | None:
         """The instance's own page. Raises LeaseNotClosed when it cannot be read."""
         try:
-            return self.account.api.get_instance(instance_id).value
-        except ApiError as error:
-            raise self._not_closed(f"it is unknown whether instance {instance_id} is ours: {error}") from error
+            with self._at_most(CHECK_S):
+                return self.account.api.get_instance(instance_id).value
+        except Exception as error:
+            raise self._not_closed(f"it is unknown whether instance {instance_id} is ours: {summary_of(error)}") from error
 
     def _be(self, instance_id: int) -> None:
         """Take ``instance_id`` for ours, because it is proven to be."""
@@ -318,10 +327,14 @@ class Lease:
     def _destroy(self) -> Answer[str] | None:
         """Send the delete; None when its answer is unknown, so that only the confirmation can tell."""
         try:
-            return self.account.api.destroy_instance(self.instance_id)
-        except ApiError as error:
-            log.warning("destroy of instance %d gave no clear answer: %s", self.instance_id, error)
+            with self._at_most(DESTROY_S):
+                return self.account.api.destroy_instance(self.instance_id)
+        except Exception as error:  # noqa: BLE001 (the confirmation tells, and destroy is sent again)
+            log.warning("destroy of instance %d gave no clear answer: %s", self.instance_id, summary_of(error))
             return None
+
+    def _at_most(self, seconds: float) -> AbstractContextManager[None]:
+        return within(self.account.clock.socket_timeout(seconds))
 
     def _is(self, one: Instance) -> bool:
         return one.id == self.instance_id or one.label == self.label
@@ -338,35 +351,36 @@ class Lease:
         poll_at = since
         while True:
             try:
-                pages = self.account.watch.poll(poll_at)
-                poll_at = pages[0].sent + SHORTEST_PERIOD_S
-                seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
-                if not seen:
-                    by_id = self.account.api.get_instance(self.instance_id)
-                    if by_id.value is None and (self.seen or self._would_be_shown()):
-                        return Moment.between(last_no, by_id.received, "poll")
-                    if by_id.value is None:
-                        verdict, evidence = "unknown", "no answer has shown it, and answers may lag behind its create"
-                    else:
-                        last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
+                with self._at_most(deadline - self.account.clock.now()):
+                    pages = self.account.watch.poll(poll_at)
+                    poll_at = pages[0].sent + SHORTEST_PERIOD_S
+                    seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
+                    if not seen:
+                        by_id = self.account.api.get_instance(self.instance_id)
+                        if by_id.value is None and (self.seen or self._would_be_shown()):
+                            return Moment.between(last_no, by_id.received, "poll")
+                        if by_id.value is None:
+                            verdict, evidence = "unknown", "no answer has shown it, and answers may lag behind its create"
+                        else:
+                            last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
+                            self.seen = True
+                    elif self.instance_id in (listed := [instance_id for _, instance_id in seen]):
+                        last_no, verdict, evidence = seen[0][0], "leaked", "it is still on the list"
                         self.seen = True
-                elif self.instance_id in (listed := [instance_id for _, instance_id in seen]):
-                    last_no, verdict, evidence = seen[0][0], "leaked", "it is still on the list"
-                    self.seen = True
-                elif self.identity.proven_by(self.account.api.get_instance(listed[0]).value):
-                    last_no, verdict, evidence = seen[0][0], "leaked", "a second instance has its label"
-                    self._be(listed[0])
-                    self._destroy()
-                else:
-                    last_no, verdict, evidence = seen[0][0], "unknown", _denied(listed[0])
-            except ApiError as error:
+                    elif self.identity.proven_by(self.account.api.get_instance(listed[0]).value):
+                        last_no, verdict, evidence = seen[0][0], "leaked", "a second instance has its label"
+                        self._be(listed[0])
+                        self._destroy()
+                    else:
+                        last_no, verdict, evidence = seen[0][0], "unknown", _denied(listed[0])
+            except Exception as error:  # noqa: BLE001 (unknown is not gone, whatever kept us from knowing)
                 poll_at = self.account.clock.now() + REST_S
-                verdict, evidence = "unknown", str(error)
+                verdict, evidence = "unknown", summary_of(error)
             if self.account.clock.now() > deadline:
                 _note(self.account.journal, self.label, verdict=verdict, note=evidence)
                 raise LeaseNotClosed(
                     f"Instance {self.instance_id} ({self.label}) is not confirmed destroyed: {evidence}.",
-                    hint=f"It may still bill. Destroy it by hand: `vastai destroy instance {self.instance_id}`.",
+                    hint=BY_HAND % self.instance_id,
                 )
             if self.account.clock.now() - repeated > REPEAT_DESTROY_S:
                 repeated = self.account.clock.now()
@@ -401,7 +415,7 @@ def hold(
     account.opened[label] = Identity(label, time.time(), offer.machine_id)
     lease: Lease | None = None
     try:
-        with shield():
+        with shield(account.clock.stopping.set):  # which ends a create that hangs
             lease = _create(account, recorder, terms, before_create)
             account.journal.update_lease(label, state="held", instance_id=lease.instance_id)
         yield lease
@@ -454,7 +468,7 @@ def _undo(account: Account, identity: Identity, error: BaseException, made: int 
     _note(journal, label, state="held", instance_id=made, note=f"{NOT_NAMED}{error}"[:300])
     lease = Lease(account, identity, made, Moment.between(before, account.clock.now(), "action"), id_confirmed=False)
     account.held.add(lease)
-    lease.close()
+    close_or_tell(lease)
     if said_no:
         raise ApiUnreadable(
             f"The create was answered with a refusal, and yet instance {made} was there under its label; it is destroyed. "
@@ -489,18 +503,19 @@ def _find(account: Account, identity: Identity) -> int | None:
     while True:
         last = clock.now() - began >= LISTED_WITHIN_S
         try:
-            pages = account.watch.poll(clock.now())
-            unclear = ""
-            for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
-                if identity.proven_by(account.api.get_instance(found).value):
-                    return found
-                unclear = _denied(found)
+            with within(clock.socket_timeout(began + 2 * LISTED_WITHIN_S - clock.now())):
+                pages = account.watch.poll(clock.now())
+                unclear = ""
+                for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
+                    if identity.proven_by(account.api.get_instance(found).value):
+                        return found
+                    unclear = _denied(found)
             if last and not unclear:
                 return None
-        except ApiError as error:
-            unclear = f"the list of instances cannot be read: {error}"
+        except Exception as error:  # noqa: BLE001 (unknown is not nothing, whatever kept us from knowing)
+            unclear = f"the list of instances cannot be read: {summary_of(error)}"
             log.warning("while looking for %s: %s", identity.label, unclear)
-        if clock.now() - began > 2 * LISTED_WITHIN_S:
+        if unclear and clock.now() - began > 2 * LISTED_WITHIN_S:
             raise LeaseNotClosed(
                 f"A create for {identity.label} may have made an instance: {unclear}.",
                 hint=f"It may bill: look for it with `vastai show instances --label {identity.label}`.",
@@ -525,8 +540,8 @@ def _quietly(write: Callable[[], object], label: str) -> None:
     """Write to the journal where a journal that fails must not stand in the way of destroying."""
     try:
         write()
-    except StoreError as error:
-        log.error("the lease %s could not be updated: %s", label, error)
+    except Exception as error:  # noqa: BLE001
+        log.error("the lease %s could not be updated: %s", label, summary_of(error))
 
 
 def _close_whatever_happens(lease: Lease, recorder: Recorder) -> None:
@@ -537,10 +552,24 @@ def _close_whatever_happens(lease: Lease, recorder: Recorder) -> None:
     except LeaseNotClosed:
         raise
     except BaseException:
-        if lease.verdict is None:
-            with shield():
-                lease.close()
+        with shield():
+            close_or_tell(lease)
         raise
+
+
+def close_or_tell(lease: Lease) -> str:
+    """Close the lease. Whatever keeps its instance from being shown to be gone is raised as LeaseNotClosed, which names it."""
+    try:
+        return lease.close()
+    except LeaseNotClosed:
+        raise
+    except BaseException as error:
+        if lease.verdict is not None:
+            raise
+        raise LeaseNotClosed(
+            f"Instance {lease.instance_id} ({lease.label}) is not confirmed destroyed: {summary_of(error)}.",
+            hint=BY_HAND % lease.instance_id,
+        ) from error
 
 
 def utc_now() -> str:

@@ -20,6 +20,7 @@ from vastbench.errors import (
     SshError,
     TooManyInstances,
     Vanished,
+    VastbenchError,
 )
 from vastbench.interrupts import shield
 from vastbench.owner import owner as this_process
@@ -40,10 +41,11 @@ from vastbench.rental.startup import SHORTEST_S, onstart
 from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import Endpoint, Probe, Ready
 from vastbench.ssh.session import Session
+from vastbench.timed import within
 from vastbench.vast.api import Answer
 from vastbench.vast.limits import NotSent
-from vastbench.vast.models import CreateRequest, Instance, Offer, SshKey
-from vastbench.vast.watch import Following
+from vastbench.vast.models import CreateRequest, Offer, SshKey
+from vastbench.vast.watch import Following, Sighting
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,15 @@ PLACE_REST_S = 5.0
 GONE_POLLS, GONE_REST_S = 3, 3.0
 """How often an instance whose SSH failed is asked about, and the clock seconds in between."""
 
+REMOVE_KEY_S = 30.0
+"""Clock seconds that removing a key may take."""
+
+PRICE_EVERY_S = 15.0
+"""Clock seconds between two looks at the price once the instance runs; until then every poll shows it."""
+
+PRICE_UNKNOWN_S = 60.0
+"""Clock seconds that an instance may be listed without a price."""
+
 PRICE_SLACK = 1.001
 """By how much the contract's price may lie above what was allowed: prices are rounded on their way."""
 
@@ -71,8 +82,9 @@ class Rental:
     ``recorder``: of this machine's phases; what is waited for ends with its clock. ``run_id``, ``conditions``: the run's.
     ``lifetime_s``: clock seconds that its instance may be needed at most. ``key``: lets us in. ``taken``: ids of the machines
     that the run chose, each with whom it was for; no two of a run are the same. ``waits_for_place``: whether it waits while as
-    many instances as may exist do. ``unclear``: a create may have made an instance that nobody found. All else is filled in as
-    the rental goes on.
+    many instances as may exist do. ``unclear``: a create may have made an instance that nobody found. ``usd_per_hour``: the
+    highest price above the offer's that its contract showed, last read at ``price_read``. All else is filled in as the rental
+    goes on.
     """
 
     recorder: Recorder
@@ -86,7 +98,8 @@ class Rental:
     offer: Offer | None = None
     lease: Lease | None = None
     unclear: bool = False
-    usd_per_hour: float | None = None
+    usd_per_hour: float = 0.0
+    price_read: float = 0.0
     following: Following | None = None
     running: Moment | None = None
     probes: tuple[Probe, ...] = ()
@@ -169,10 +182,11 @@ class Provisioner:
                     lease,
                     following,
                     conditions.boot_deadline_s,
-                    lambda one: self._check_price(rental, terms, one),
+                    lambda sighting: self._check_price(rental, terms, sighting),
                 )
             rental.running = running
             stack.enter_context(self._seen_to_vanish(lease.instance_id))
+            watched = stack.enter_context(self._price_watched(rental, terms, lease.instance_id))
             try:
                 ready = wait_ssh(rental.recorder, instance, running, rental.key, conditions.ssh_deadline_s)
             except (DeadlineExceeded, SshError) as error:
@@ -180,6 +194,7 @@ class Provisioner:
                 raise
             rental.probes, rental.used = ready.probes, ready.session.endpoint
             stack.callback(ready.session.close)
+            watched.append(ready.session)
             last = terms.deadline + timedelta(seconds=clock.real_s(rental.lifetime_s - conditions.unattended_s))
             stack.enter_context(extending_deadline(lease, ready.session, clock, terms.deadline, last))
             yield Machine(terms.offer, lease, running, ready)
@@ -212,7 +227,8 @@ class Provisioner:
         """Register the run's key with the account before anything is created, and remove it at the end."""
         added: Answer[SshKey] | None = None
         try:
-            with shield(), rental.recorder.phase(PhaseName.REGISTER_KEY) as phase:
+            stop = self.account.clock.stopping.set  # which ends a call that hangs
+            with shield(stop), rental.recorder.phase(PhaseName.REGISTER_KEY) as phase:
                 added = self.account.api.create_ssh_key(rental.key.public_line)
                 phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
             yield
@@ -223,7 +239,8 @@ class Provisioner:
     def _remove_key(self, recorder: Recorder, key_id: int) -> None:
         with shield(), recorder.phase(PhaseName.REMOVE_KEY) as phase:
             try:
-                gone = self.account.api.delete_ssh_key(key_id)
+                with within(self.account.clock.socket_timeout(REMOVE_KEY_S)):
+                    gone = self.account.api.delete_ssh_key(key_id)
                 phase.start, phase.end = Moment.exact(gone.sent), Moment.exact(gone.received)
             except ApiError as error:
                 phase.detail = f"the key stays with the account: {summary_of(error)}"
@@ -271,7 +288,7 @@ class Provisioner:
                 tries += 1
                 rental.recorder.begin_attempt()
                 continue
-            rental.lease = lease
+            rental.lease, rental.price_read = lease, lease.created.upper
             number = rental.recorder.attempt
             rental.attempts.append(Attempt(number, Outcome.PASSED, offer.id, offer.machine_id, lease.instance_id))
             return lease, terms
@@ -336,17 +353,71 @@ class Provisioner:
             rental.notes["attach_ssh_key"] = summary_of(error)
             log.warning("the SSH key could not be attached to instance %d: %s", instance_id, error)
 
-    def _check_price(self, rental: Rental, terms: Terms, instance: Instance) -> None:
-        """The price is read again off the contract, once: the offer is what it was a moment before."""
+    @contextmanager
+    def _price_watched(self, rental: Rental, terms: Terms, instance_id: int) -> Iterator[list[Session]]:
+        """Look at the price on while the body runs. When it rises, the run is stopped and its cause is that.
+
+        Sessions in the list that it yields are closed then. A list that somebody read in the meantime serves as well.
+        """
+        account, clock, ended = self.account, rental.recorder.clock, threading.Event()
+        sessions: list[Session] = []
+        rose: list[VastbenchError] = []
+
+        def look() -> None:
+            while not clock.wait(ended, PRICE_EVERY_S):
+                try:
+                    for page in account.watch.poll(clock.now() - PRICE_EVERY_S):
+                        for one in page.value:
+                            if one.id == instance_id:
+                                self._check_price(rental, terms, Sighting(page.sent, page.received, one))
+                except (PriceRose, BudgetRefused) as error:
+                    rose.append(error)
+                    clock.stopping.set()
+                    for session in sessions:
+                        session.close()
+                    return
+                except Exception as error:  # noqa: BLE001 (nobody would hear of it, nor look at the price any more)
+                    log.info("the price of instance %d was not read: %s", instance_id, summary_of(error))
+
+        looking = threading.Thread(target=look, name="vastbench-price", daemon=True)
+        looking.start()
+        try:
+            yield sessions
+        except BaseException:
+            if not rose:
+                raise
+        finally:
+            ended.set()
+        if rose:
+            raise rose[0] from None
+
+    def _check_price(self, rental: Rental, terms: Terms, sighting: Sighting) -> None:
+        """The price is read off the contract at every sighting: the offer is what it was a moment before.
+
+        Raises PriceRose for one above what is allowed, and for one that nobody could read for a minute; BudgetRefused for one
+        that the budget does not carry.
+        """
+        instance = sighting.instance
+        assert instance is not None  # noqa: S101 (who is not listed has no price)
         price, most = instance.usd_per_hour, rental.conditions.max_usd_per_hour
-        if rental.usd_per_hour is not None or price is None:
+        if price is None or price < 0:
+            unknown_s = sighting.received - rental.price_read
+            if "price" not in rental.notes:
+                rental.notes["price"] = "it could not be read off every sighting of the contract"
+                log.warning("the contract of instance %d names no price", instance.id)
+            if unknown_s > PRICE_UNKNOWN_S:
+                raise PriceRose(
+                    f"The price of instance {instance.id} could not be read for {PRICE_UNKNOWN_S:g} s.",
+                    hint="It is destroyed at once: what it costs is unknown. Run again.",
+                )
             return
-        rental.usd_per_hour = price
+        rental.price_read = max(rental.price_read, sighting.received)
         if price > most * PRICE_SLACK:
             raise PriceRose(
                 f"Instance {instance.id} costs {dollars(price)}/h; at most ${most:g}/h were allowed.",
                 hint="It is destroyed at once. Raise --max-price, or take another machine.",
             )
-        if price > terms.usd_per_hour * PRICE_SLACK:
+        if price > max(rental.usd_per_hour, terms.usd_per_hour) * PRICE_SLACK:
+            rental.usd_per_hour = price
             self.account.journal.update_lease(terms.request.label, usd_per_hour=price)
             self._reserve(rental, price)

@@ -41,7 +41,7 @@ from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.recorder import summary_of
 from vastbench.rental.label import Label, read_label
-from vastbench.rental.lease import DOUBTED, NOT_NAMED, Account, Identity, Lease, utc_now
+from vastbench.rental.lease import DOUBTED, NOT_NAMED, Account, Identity, Lease, close_or_tell, utc_now
 from vastbench.settings import is_loopback
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
@@ -258,7 +258,7 @@ class _Reaper:
         except StoreError as error:  # it has to be destroyed all the same
             log.error("the lease %s could not be adopted: %s", row.label, error)
         try:
-            return finding(lease.close())
+            return finding(close_or_tell(lease))
         except LeaseNotClosed as error:
             still = {one.label: one.verdict for one in self.store.leases(open_only=True)}
             return finding(still.get(row.label) or "unknown", error.message)

@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
-from vastbench.errors import Interrupted, LeaseNotClosed, TooManyInstances, UsageError, Vanished, did_you_mean
+from vastbench.errors import (
+    BudgetRefused,
+    Interrupted,
+    LeaseNotClosed,
+    PriceRose,
+    TooManyInstances,
+    UsageError,
+    Vanished,
+    did_you_mean,
+)
 from vastbench.interrupts import shield
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import Cost, Rates, Usage, cost_of
@@ -176,9 +185,10 @@ class Drill:
                     keeper.end(error)
                 ends = [one for one in [keeper.ended() for keeper in keepers] if one is not None and one is not error]
             # Without an error of its own the run ends with whatever giving back met.
-            for kind in (LeaseNotClosed, Vanished, *([BaseException] if error is None else [])):
+            for kind in (LeaseNotClosed, Vanished, PriceRose, BudgetRefused, *([BaseException] if error is None else [])):
                 if found := next((one for one in ends if isinstance(one, kind)), None):
-                    raise found from error
+                    # A price that rose is what stopped the body.
+                    raise found from (None if isinstance(found, (PriceRose, BudgetRefused)) else error)
 
     def record(self, error: BaseException | None, *, started_at: str, source: str) -> Run:
         """The run's record, when it has ended: by ``error``, or passed."""
@@ -258,10 +268,17 @@ class Drill:
         waited = of_machine(rental.recorder.machine, PhaseName.WAIT_RUNNING)
         running = rental.running or next((one.end for one in self.recorder.phases if one.name == waited), None)
         disk_gb = self.conditions.disk_gb
+        rose_usd = max(0.0, rental.usd_per_hour - offer.usd_per_hour(disk_gb))
         used = Usage(total_s, lease.created, running, lease.destroyed, disk_gb, self.bytes_down if first else 0)
         return cost_of(
             used,
-            Rates(offer.usd_per_hour(disk_gb), offer.dph_base, offer.storage_cost, offer.inet_down_cost, offer.inet_up_cost),
+            Rates(
+                offer.usd_per_hour(disk_gb) + rose_usd,
+                offer.dph_base + rose_usd,
+                offer.storage_cost,
+                offer.inet_down_cost,
+                offer.inet_up_cost,
+            ),
         )
 
     def _of_machine(self, rental: Rental, total_s: float) -> Documents:

@@ -31,6 +31,10 @@ VERIFY_FILE = "verify file"
 """Command sent → SHA-256 equal."""
 
 
+LONGEST_ANSWER = 16_384
+"""Characters of what nvidia-smi says that are read: a hundred times what eight cards need."""
+
+
 def run(drill: Drill) -> None:
     """Rent a machine, check its GPU, write a file of random content, check its hash. Raises CheckFailed and what SSH raises."""
     with drill.rent() as machine:
@@ -65,7 +69,9 @@ def _check_gpu(session: Session, gpu_name: str, num_gpus: int, phase: Open) -> M
     except CommandFailed as failed:
         raise CheckFailed(f"nvidia-smi does not answer: {failed.message}", hint="The machine's driver is broken.") from failed
     phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
-    cards = [[part.strip() for part in line.split(",")] for line in done.stdout.splitlines() if line.count(",") >= 2]
+    cards = [
+        [part.strip() for part in line.split(",")] for line in done.stdout[:LONGEST_ANSWER].splitlines() if line.count(",") >= 2
+    ]
     names = [card[0] for card in cards]
     phase.detail = ", ".join(names)[:120]
     same = [same_gpu(gpu_name, name) for name in names]

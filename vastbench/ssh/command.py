@@ -10,7 +10,7 @@ from typing import IO
 
 import paramiko
 
-from vastbench.errors import ConnectionLost, SshError, VastbenchError, clean
+from vastbench.errors import ConnectionLost, SshError, clean
 
 CHUNK = 128 * 1024
 """Bytes moved at a time."""
@@ -172,12 +172,12 @@ class _Helper(threading.Thread):
     def __init__(self, channel: paramiko.Channel, work: Callable[[], None]) -> None:
         super().__init__(daemon=True, name="vastbench-ssh-command")
         self._channel, self._work = channel, work
-        self.error: VastbenchError | None = None
+        self.error: Exception | None = None
         self.start()
 
     def run(self) -> None:
         try:
             self._work()
-        except VastbenchError as error:
+        except Exception as error:  # noqa: BLE001 (raised by the reader)
             self.error = error
             self._channel.close()

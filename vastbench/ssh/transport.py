@@ -14,12 +14,14 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import paramiko
 from paramiko.auth_handler import AuthHandler
+from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA
+from paramiko.packet import Packetizer
 
 from vastbench.errors import SshError, clean
 from vastbench.record.formats import seconds
@@ -33,6 +35,12 @@ DEAD_PEER_S = 10
 
 IDENTIFICATION_BYTES = 8192
 """How much a server may say before its identification line; more is not SSH."""
+
+LARGEST_PACKET_BYTES = 256 * 1024
+"""The longest packet that is read, as in OpenSSH; 35,000 bytes are usual."""
+
+MOST_UNREAD_BYTES = 4 * 1024 * 1024
+"""What a channel may keep unread: twice the window that the machine was given."""
 
 _logger = logging.getLogger("vastbench.ssh")
 _logger.addHandler(logging.NullHandler())
@@ -77,10 +85,45 @@ class NotYet(Exception):
         self.silent = silent
 
 
+class Packets(Packetizer):
+    """Refuses packets of a length that no SSH server sends; paramiko would read 4 GB on a machine's word."""
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        """The next ``n`` bytes."""
+        if n > LARGEST_PACKET_BYTES:
+            raise paramiko.SSHException(f"it announced a packet of {n} bytes")
+        return super().read_all(n, check_rekey)
+
+
+def _within_window(feed: Callable[[paramiko.Channel, paramiko.Message], None]) -> Callable[..., None]:
+    """``feed``, unless the machine sends more than it was allowed to; paramiko would keep it all."""
+
+    def take(channel: paramiko.Channel, message: paramiko.Message) -> None:
+        if len(channel.in_buffer) + len(channel.in_stderr_buffer) > MOST_UNREAD_BYTES:
+            raise paramiko.SSHException("it sent more than there was room for")
+        feed(channel, message)
+
+    return take
+
+
 class RareTransport(paramiko.Transport):
-    """A transport that wakes every 5 s instead of ten times a second, so that hundreds of them fit into one process."""
+    """A transport that wakes every 5 s instead of ten times a second, so that hundreds of them fit into one process.
+
+    It bounds what a machine can make it keep, and for how long it can be kept from sending by a key exchange without end.
+    """
 
     _active_check_timeout = 5.0
+    _channel_handler_table = paramiko.Transport._channel_handler_table | {  # type: ignore[attr-defined]  # not in the stubs
+        kind: _within_window(paramiko.Transport._channel_handler_table[kind])  # type: ignore[attr-defined]
+        for kind in (MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA)
+    }
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Take a connected socket."""
+        super().__init__(sock)
+        self.packetizer = Packets(sock)
+        self.packetizer.set_log(self.logger)
+        self.clear_to_send_timeout = DEAD_PEER_S
 
 
 class RepeatableLogin(AuthHandler):

@@ -4,6 +4,7 @@ Creates are sent once and never repeated: after an :class:`ApiUnreachable` or :c
 Everything else is idempotent and repeated a few times. The key travels in the Authorization header only.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -27,8 +28,11 @@ Row = TypeVar("Row", bound=BaseModel)
 PAGE_ROWS = 25
 """Instances per page of the list; the marketplace gives no more."""
 
-MOST_PAGES = 400
-"""A list that goes on after so many pages is refused as unreadable."""
+MOST_PAGES, LARGEST_LIST_BYTES = 400, 16 * 1024 * 1024
+"""A list that goes on after so many pages, or bytes of all pages together, is refused as unreadable."""
+
+CHARGES_ROWS = 500
+"""Charges per page that we ask for."""
 
 LOGS_WAIT_S = 30.0
 """Clock seconds after which a log that was asked for is given up; they usually appear within 5 to 20."""
@@ -93,13 +97,17 @@ class VastApi:
         path = "/api/v0/bundles/"
         made = self._caller.call("POST", path, json=query.body())
         offers: list[Offer] = []
-        rows = _list_in(made, f"POST {path}", "offers")
-        for row in rows:
+        for row in _list_in(made, f"POST {path}", "offers"):
             try:
-                offers.append(Offer.model_validate(row))
+                offer = Offer.model_validate(row)
             except ValidationError:
                 self.usage.dropped(1)
-        return _answer(made, [offer for offer in offers if query.accepts(offer)][: query.limit])
+                continue
+            if query.accepts(offer):
+                offers.append(offer)
+            if len(offers) == query.limit:
+                break
+        return _answer(made, offers)
 
     def create_instance(self, offer_id: int, request: CreateRequest) -> Answer[Created]:
         """Rent an offer. Sent exactly once.
@@ -112,8 +120,7 @@ class VastApi:
         contract = whole(made.value.get("new_contract")) if isinstance(made.value, dict) else None
         if contract is None:
             raise unreadable(made.reply, f"PUT {path}", "names no new_contract; an instance may exist")
-        key = made.value.get("instance_api_key")
-        return _answer(made, Created(contract, SecretStr(key) if isinstance(key, str) and key else None))
+        return _answer(made, Created(contract))
 
     def get_instance(self, instance_id: int) -> Answer[Instance | None]:
         """One instance; None when the marketplace says that it has none of that id."""
@@ -142,7 +149,8 @@ class VastApi:
         params["select_filters"] = _compact({} if label is None else {"label": {"in": [label]}})
         pages, totals = [], []
         for made in self._pages(_LIST, params, tries):
-            rows = [_read(Instance, row, made, f"GET {_LIST}") for row in _list_in(made, f"GET {_LIST}", "instances")]
+            found = _list_in(made, f"GET {_LIST}", "instances", at_most=2 * PAGE_ROWS)
+            rows = [_read(Instance, row, made, f"GET {_LIST}") for row in found]
             pages.append(_answer(made, rows))
             totals.append(whole(made.value.get("total_instances")) or 0)
         ids = {row.id for page in pages for row in page.value}
@@ -231,12 +239,12 @@ class VastApi:
         """The instance charges of all UTC days that the window touches. They appear late: no row means "not yet"."""
         days = {"gte": _midnight(since_epoch_s), "lte": _midnight(until_epoch_s) + 86_399}
         filters = _compact({"day": days, "type": {"in": ["instance"]}})
-        params = {"select_filters": filters, "format": "table", "limit": "500"}
+        params = {"select_filters": filters, "format": "table", "limit": str(CHARGES_ROWS)}
         path = "/api/v0/charges/"
-        pages = [
-            _answer(made, [_read(Charge, row, made, f"GET {path}") for row in _list_in(made, f"GET {path}", "results")])
-            for made in self._pages(path, params, TRIES)
-        ]
+        pages = []
+        for made in self._pages(path, params, TRIES):
+            rows = _list_in(made, f"GET {path}", "results", at_most=2 * CHARGES_ROWS)
+            pages.append(_answer(made, [_read(Charge, row, made, f"GET {path}") for row in rows]))
         found = {(row.type, row.source, row.start, row.end, row.amount): row for page in pages for row in page.value}
         return _whole(pages, list(found.values()))
 
@@ -269,11 +277,15 @@ class VastApi:
         """Every page that ``next_token`` leads to."""
         token: str | None = None
         seen: set[str] = set()
+        size = 0
         for _ in range(MOST_PAGES):
             made = self._caller.call("GET", path, params={**params, **({"after_token": token} if token else {})}, tries=tries)
             following = made.value.get("next_token") if isinstance(made.value, dict) else None
             if following is not None and (isinstance(following, bool) or not isinstance(following, str | int)):
                 raise unreadable(made.reply, f"GET {path}", "has a next_token that is not text")
+            size += len(made.reply.body)
+            if size > LARGEST_LIST_BYTES:
+                raise unreadable(made.reply, f"GET {path}", f"makes a list of more than {LARGEST_LIST_BYTES} bytes")
             yield made
             token = str(following) if following not in (None, "") else None
             if token is None:
@@ -304,10 +316,13 @@ def _done(made: Exchange, endpoint: str) -> Answer[str]:
     return _answer(made, line(said, 300) if isinstance(said, str) else "")
 
 
-def _list_in(made: Exchange, endpoint: str, name: str) -> list[Any]:
+def _list_in(made: Exchange, endpoint: str, name: str, *, at_most: float = math.inf) -> list[Any]:
+    """The rows of a reply; more than ``at_most``, which allows for a little more than was asked for, are no page."""
     rows = made.value.get(name) if isinstance(made.value, dict) else None
     if not isinstance(rows, list):
         raise unreadable(made.reply, endpoint, f"holds no list of {name}")
+    if len(rows) > at_most:
+        raise unreadable(made.reply, endpoint, f"has {len(rows)} {name} on a page")
     return rows
 
 

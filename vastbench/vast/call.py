@@ -21,19 +21,36 @@ import stamina
 from pydantic import SecretStr
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, RateLimited, SettingsError
+from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, RateLimited, SettingsError, clean
+from vastbench.timed import TimedBackend, seconds_left, within
 from vastbench.vast.limits import Limiter
-from vastbench.vast.replies import SEARCH_QUOTA, Reply, contract_in, date_of, read, retryable
+from vastbench.vast.redaction import Redactor
+from vastbench.vast.replies import SEARCH_QUOTA, Reply, contract_in, date_of, own_key_in, read, retryable
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 TRIES = 4
 """How often an idempotent call is sent at most."""
 
-TIMEOUT_S = 30.0
-"""Clock seconds without a byte after which a call is given up; a whole answer may take twice that."""
+PATIENCE_S = 60.0
+"""Clock seconds after which an idempotent call is not sent again."""
 
-LARGEST_ANSWER_BYTES = 32 * 1024 * 1024
-"""A longer answer is refused as unreadable; the longest real ones, full offer lists, have about 1 MB."""
+TIMEOUT_S = 30.0
+"""Clock seconds that a whole exchange may take, from looking up the name to the answer's last byte."""
+
+CONNECT_S = 10.0
+"""Clock seconds of them for a connection."""
+
+LARGEST_BYTES = 256 * 1024
+"""A longer answer is refused as unreadable, before anything is made of it."""
+
+LARGEST_OF = {
+    "POST /api/v0/bundles/": 2 * 1024 * 1024,
+    "GET /api/v1/instances/": 1024 * 1024,
+    "GET /api/v0/ssh/": 1024 * 1024,
+    "GET /api/v0/charges/": 1024 * 1024,
+    "GET result_url": 1024 * 1024,
+}
+"""The same where there is more to say: a page of the list has 25 instances, each with a script of 4 kB and its variables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +69,23 @@ class Exchange:
     forgiven: ApiError | None = None
 
 
+log = logging.getLogger(__name__)
+
 # Retries are counted in ApiUsage; without a handler Python would print each as a bare line on a user's terminal.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
+# These two log what a server said (its reason, its headers), which may be the key.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+logging.getLogger("httpcore.http11").setLevel(logging.INFO)
 
 
 def tries_of(clock: Clock, tries: int = TRIES) -> Iterator[stamina.Attempt]:
-    """Up to ``tries`` tries of something idempotent: half a clock second apart, doubling, with jitter, ten at most."""
+    """Up to ``tries`` tries of something idempotent: half a clock second apart, doubling, with jitter, ten at most.
+
+    None is begun after :data:`PATIENCE_S`, nor when the limits around it are over.
+    """
+    last_begin = time.monotonic() + 2 * clock.socket_timeout(PATIENCE_S / 2)
     return stamina.retry_context(
-        on=retryable,
+        on=lambda error: retryable(error) and time.monotonic() < last_begin and seconds_left() > 0,
         attempts=tries,
         timeout=None,
         wait_initial=clock.real_s(0.5),
@@ -77,6 +103,23 @@ class _Bearer(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Any:
         request.headers["Authorization"] = f"Bearer {self._key.get_secret_value()}"
         yield request
+
+
+class _Client(httpx.Client):
+    """A client whose time limits hold for whole exchanges, with and without a proxy: its own hold for each read."""
+
+    def _init_transport(self, *args: Any, **settings: Any) -> httpx.BaseTransport:
+        return _timed(super()._init_transport(*args, **settings))
+
+    def _init_proxy_transport(self, *args: Any, **settings: Any) -> httpx.BaseTransport:
+        return _timed(super()._init_proxy_transport(*args, **settings))
+
+
+def _timed(transport: httpx.BaseTransport) -> httpx.BaseTransport:
+    if isinstance(transport, httpx.HTTPTransport):
+        assert transport._pool._network_backend  # noqa: S101 (another httpcore may call it otherwise)
+        transport._pool._network_backend = TimedBackend()
+    return transport
 
 
 class Caller:
@@ -99,15 +142,18 @@ class Caller:
         self._limiter = Limiter(clock)
         self._dated: tuple[float, float] | None = None
         self._observe = observe
-        self._timeout_s = clock.socket_timeout(TIMEOUT_S)
-        self._client = httpx.Client(
-            timeout=self._timeout_s,
+        # On the real marketplace the same; the floor under a scaled one leaves a busy machine the time that it had per read.
+        self._timeout_s = 2 * clock.socket_timeout(TIMEOUT_S / 2)
+        self._redact = Redactor(self._key.get_secret_value())
+        self._client = _Client(
+            timeout=httpx.Timeout(clock.socket_timeout(TIMEOUT_S), connect=clock.socket_timeout(CONNECT_S)),
             follow_redirects=False,
             transport=transport,
             trust_env=not loopback,
             # The marketplace needs none, and one that it sets could make a request that cannot be encoded.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            headers={"User-Agent": f"vastbench/{_version()}"},
+            # What is compressed may be a thousand times as long as what is read.
+            headers={"User-Agent": f"vastbench/{_version()}", "Accept-Encoding": "identity"},
         )
 
     def call(
@@ -133,7 +179,10 @@ class Caller:
                 if sent_tries:
                     self.usage.retried()
                 sent_tries += 1
-                waited = self._limiter.acquire(endpoint)
+                try:
+                    waited = self._limiter.acquire(endpoint)
+                except TimeoutError as error:
+                    raise ApiUnreachable(f"{endpoint}: not sent, {error}.", hint="Call less often.", code="timeout") from None
                 queued += waited
                 exchange = self._once(endpoint, waited, method, url, json, params, forgive)
         return replace(exchange, queued_s=queued, tries=sent_tries)
@@ -189,7 +238,6 @@ class Caller:
         except ApiError as error:
             if isinstance(error, RateLimited) and error.code != SEARCH_QUOTA:
                 self._limiter.refused(endpoint, error.retry_after_s)
-            self._scrub(error)
             self._record(endpoint, sent, received, queued, reply, error)
             if reply is None or forgive is None or not forgive(error):
                 raise
@@ -207,47 +255,51 @@ class Caller:
         params: Mapping[str, str] | None,
         auth: httpx.Auth | None,
     ) -> Reply:
-        """Send one request and read its whole answer, within a size and a time limit."""
+        """Send one request and read its whole answer, within a size and a time limit, and without the key if that is in it.
+
+        What rents or changes something is given up soon after the clock is stopping; what destroys is not.
+        """
         body = bytearray()
-        started = self.clock.now()
+        failure: ApiError
         try:
-            with self._client.stream(method, url, json=json, params=params, auth=auth) as response:
+            with (
+                within(self._timeout_s, unless=self.clock.stopping if method in ("POST", "PUT") else None),
+                self._client.stream(method, url, json=json, params=params, auth=auth) as response,
+            ):
+                if (encoding := response.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+                    raise ApiUnreadable(
+                        f"{endpoint}: the answer is compressed ({clean(self._redact.text(encoding))[:40]}), unasked."
+                    )
+                most = LARGEST_OF.get(endpoint, LARGEST_BYTES)
                 for chunk in response.iter_bytes():
                     body += chunk
-                    if len(body) > LARGEST_ANSWER_BYTES:
-                        raise ApiUnreadable(f"{endpoint}: the answer is longer than {LARGEST_ANSWER_BYTES} bytes.")
-                    if self.clock.real_s(self.clock.now() - started) > 2 * self._timeout_s:
-                        raise httpx.ReadTimeout("the answer trickles in too slowly")
-                return Reply(response.status_code, response.headers, bytes(body))
+                    if len(body) > most:
+                        raise ApiUnreadable(
+                            f"{endpoint}: the answer is longer than {most} bytes.", new_contract=contract_in(bytes(body[:most]))
+                        )
+                if endpoint.startswith("PUT /api/v0/asks/") and (own := own_key_in(bytes(body))):
+                    self._redact.learn(own)
+                return Reply(response.status_code, response.headers, self._redact(bytes(body)))
         except httpx.TimeoutException as error:
             message = f"{endpoint}: no answer within {self._timeout_s:g} s ({type(error).__name__})."
-            raise ApiUnreachable(
-                message, hint="Check the network and VAST_URL.", code="timeout", new_contract=contract_in(bytes(body))
-            ) from error
-        except httpx.DecodingError as error:
-            raise ApiUnreadable(
-                f"{endpoint}: the answer cannot be decompressed.", new_contract=contract_in(bytes(body))
-            ) from error
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            message = f"{endpoint}: no whole answer from {_host(url)} ({type(error).__name__}: {error})."
-            raise ApiUnreachable(
-                message, hint="Check the network and VAST_URL.", new_contract=contract_in(bytes(body))
-            ) from error
+            failure = ApiUnreachable(message, hint="Check the network and VAST_URL.", code="timeout")
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            said = self._redact.text(f"{type(error).__name__}: {error}")[:300]
+            failure = ApiUnreachable(
+                f"{endpoint}: no whole answer from {_host(url)} ({said}).", hint="Check the network and VAST_URL."
+            )
+        failure.new_contract = contract_in(bytes(body))
+        raise failure  # without the error that led to it: that may quote the key
 
     def _record(
         self, endpoint: str, sent: float, received: float, queued: float, reply: Reply | None, error: ApiError | None
     ) -> None:
         status, name = reply.status if reply else None, type(error).__name__ if error else None
         record = CallRecord(endpoint, sent, received, queued, status, name)
+        log.info("%s: %s", endpoint, status or name)
         self.usage.add(record, timeout=reply is None and error is not None and error.code == "timeout")
         if self._observe:
             self._observe(record)
-
-    def _scrub(self, error: ApiError) -> None:
-        """Take the key out of an error's texts, for servers that repeat what they reject."""
-        error.message = error.message.replace(self._key.get_secret_value(), "***")
-        error.code = error.code and error.code.replace(self._key.get_secret_value(), "***")
-        error.args = (error.message,)
 
 
 def checked_url(url: str) -> tuple[str, bool]:

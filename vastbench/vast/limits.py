@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from vastbench.clock import Clock
 from vastbench.errors import Interrupted
+from vastbench.timed import seconds_left
 
 JITTER_S = 0.02
 """Real seconds added to every interval: two requests sent exactly one interval apart may arrive closer together."""
@@ -43,7 +44,9 @@ ALLOWANCES: dict[str, Allowance] = {
 """The documented limits, by method and path. An endpoint that is not here has none that we know of."""
 
 
-RENTING = frozenset({"POST /api/v0/bundles/", "PUT /api/v0/asks/{id}/"})
+RENTING = frozenset(
+    {"POST /api/v0/bundles/", "PUT /api/v0/asks/{id}/", "POST /api/v0/ssh/", "POST /api/v0/instances/{id}/ssh/"}
+)
 """The calls on the way to an instance: none of them is made any more once the clock is stopping."""
 
 NOTABLY_LATE = 1.5
@@ -117,12 +120,15 @@ class Limiter:
     def acquire(self, endpoint: str) -> float:
         """Wait until ``endpoint`` may be called; the clock seconds waited.
 
-        Raises NotSent for a call on the way to an instance when the clock is stopping.
+        Raises NotSent for a call on the way to an instance when the clock is stopping, and TimeoutError when its turn would
+        come after the limits around it (:func:`vastbench.timed.within`).
         """
         asked = self._clock.now()
         line = self._line(endpoint)
         with line.turn:
             while (rest := self._rest(line)) > 0:
+                if self._clock.real_s(rest) > seconds_left():
+                    raise TimeoutError("its turn would come too late")
                 self._wait(endpoint, rest)
             if endpoint in RENTING and self._clock.stopping.is_set():
                 raise NotSent("Nothing more is rented: the clock is stopping.")

@@ -20,7 +20,6 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
-    SecretStr,
     model_validator,
 )
 
@@ -32,6 +31,9 @@ HOURS_PER_MONTH = 720
 
 SSH_RUNTYPE = "ssh_direc ssh_proxy"
 """SSH over both endpoints, spelled as the official client spells it in every rental."""
+
+LONGEST_TEXT = 1024
+"""Characters that are kept of a text: as many as a label may have. Every poll's sightings are kept."""
 
 _BILLED_HOURS = re.compile(r"([\d.]+) hours? at")
 
@@ -57,7 +59,7 @@ def whole(value: object) -> int | None:
 
 def _text(value: object) -> str | None:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().strip()
+        return value[:LONGEST_TEXT].encode("utf-8", "replace").decode().strip()
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) and number(value) is not None else None
 
 
@@ -66,8 +68,11 @@ def flag(value: object) -> bool | None:
     return {"true": True, "false": False, "1": True, "0": False}.get(str(value).lower())
 
 
-def _mapping(value: object) -> dict[str, object] | None:
-    return {k: v for k, v in value.items() if isinstance(k, str)} if isinstance(value, dict) else None
+def _ssh_port(ports: object) -> int | None:
+    """Where an instance's port of SSH leads, from all its ports or as the number itself; the others are not kept."""
+    mapped = ports.get("22/tcp") if isinstance(ports, dict) else None
+    first = mapped[0] if isinstance(mapped, list) and mapped else None
+    return whole(first.get("HostPort") if isinstance(first, dict) else ports)
 
 
 def _rows(value: object) -> list[object]:
@@ -169,7 +174,9 @@ class Instance(_Model):
     ssh_host: Text = None
     ssh_port: Whole = None
     public_ipaddr: Text = None
-    ports: Annotated[dict[str, object] | None, BeforeValidator(_mapping)] = None
+    direct_port: Annotated[int | None, BeforeValidator(_ssh_port)] = Field(
+        None, validation_alias=AliasChoices("ports", "direct_port")
+    )
     gpu_name: Text = None
     num_gpus: Whole = None
     dph_base: Number = None
@@ -181,7 +188,6 @@ class Instance(_Model):
     disk_space_gb: Number = Field(None, validation_alias=AliasChoices("disk_space", "disk_space_gb"))
     image: Text = Field(None, validation_alias=AliasChoices("image_uuid", "image"))
     geolocation: Text = None
-    onstart: Annotated[str | None, BeforeValidator(_text)] = Field(None, repr=False)
 
     @property
     def proxy_endpoint(self) -> tuple[str, int] | None:
@@ -191,16 +197,14 @@ class Instance(_Model):
     @property
     def direct_endpoint(self) -> tuple[str, int] | None:
         """Host and port of SSH straight to the machine; None as long as they are unknown."""
-        mapped = (self.ports or {}).get("22/tcp")
-        first = mapped[0] if isinstance(mapped, list) and mapped else None
-        return _endpoint(self.public_ipaddr, whole(first.get("HostPort")) if isinstance(first, dict) else None)
+        return _endpoint(self.public_ipaddr, self.direct_port)
 
     @property
     def usd_per_hour(self) -> float | None:
-        """USD per hour while running, disk included; None as long as the contract does not say."""
-        if self.dph_base is not None and self.storage_total_cost is not None:
-            return self.dph_base + self.storage_total_cost
-        return self.dph_total
+        """USD per hour while running, disk included, the higher if it says two; None as long as the contract does not say."""
+        base, storage = self.dph_base, self.storage_total_cost
+        parts = None if base is None or storage is None else base + storage
+        return max((price for price in (parts, self.dph_total) if price is not None), default=None)
 
     @property
     def failed(self) -> str | None:
@@ -270,10 +274,9 @@ class User(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The answer to a create: the contract id, and the key that may start, stop and destroy this instance only."""
+    """The answer to a create: the contract id. The instance's own key, which comes with it, is not kept."""
 
     new_contract: int
-    instance_api_key: SecretStr | None
 
 
 @dataclass(frozen=True, slots=True)

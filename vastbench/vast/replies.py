@@ -33,6 +33,7 @@ LONGEST_RETRY_AFTER_S = 60.0
 SEARCH_QUOTA = "search_quota_exceeded"
 
 _CONTRACT = re.compile(rb'"new_contract"\s*:\s*"?(\d{1,18})(?=[\s",}\]])')
+_OWN_KEY = re.compile(rb'"instance_api_key"\s*:\s*"([!-~]+?)["\\]')
 _THRESHOLD = re.compile(r"threshold=(\d+(?:\.\d+)?)")
 _KEY_HINT = "Check the key (VAST_API_KEY or --api-key-file) and its permissions."
 
@@ -89,6 +90,12 @@ def contract_in(body: bytes) -> int | None:
     return int(found[1]) if found else None
 
 
+def own_key_in(body: bytes) -> str | None:
+    """The instance's own key that a body gives away, as the answer to a create does."""
+    found = _OWN_KEY.search(body)
+    return found[1].decode() if found else None
+
+
 def retryable(error: Exception) -> bool:
     """Whether an idempotent call that ended in ``error`` is worth another try."""
     if isinstance(error, RateLimited):
@@ -127,7 +134,7 @@ def _parsed(body: bytes) -> Any:
     An object that holds a key twice has none either: a list and an empty list under one name must not be read as the latter.
     """
     try:
-        return json.loads(body, object_pairs_hook=_object)
+        return json.loads(body.decode(), object_pairs_hook=_object)  # nothing but UTF-8 is JSON, and can hide nothing
     except (ValueError, RecursionError):
         return None
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import time
-from collections.abc import Iterable
-from contextlib import suppress
 
 import httpcore
 
 from vastbench.errors import UsageError
+from vastbench.timed import TimedBackend
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -141,75 +139,14 @@ def check_url(url: str, *, allow_private: bool) -> None:
         raise UsageError(f"The receiver's name {host!r} is not known.", hint=hint) from None
 
 
-class CheckedBackend(httpcore.NetworkBackend):
-    """Connects to checked addresses only, and lets one try take no longer than ``TOTAL_S``, however slowly bytes come."""
+class CheckedBackend(TimedBackend):
+    """Connects to checked addresses only."""
 
     def __init__(self, *, encrypted: bool, allow_private: bool) -> None:
-        """Start the clock of the try."""
+        """Take what :func:`resolved` is to check."""
         self._encrypted, self._allow_private = encrypted, allow_private
-        self._until = time.monotonic() + TOTAL_S
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ARG002 (the try has its own)
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.NetworkStream:
-        """Connect to the first address of ``host`` that answers."""
-        try:
-            addresses = resolved(host, port, encrypted=self._encrypted, allow_private=self._allow_private)
-        except (OSError, UnicodeError):
-            raise httpcore.ConnectError("its name is not known") from None
-        until = min(self._until, time.monotonic() + CONNECT_S)
-        for address in addresses[:-1]:
-            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
-                return self._connected(address, port, _left(until) / 2, local_address, socket_options)
-        return self._connected(addresses[-1], port, _left(until), local_address, socket_options)
-
-    def _connected(
-        self,
-        address: Address,
-        port: int,
-        seconds: float,
-        local_address: str | None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
-    ) -> httpcore.NetworkStream:
-        stream = httpcore.SyncBackend().connect_tcp(str(address), port, seconds, local_address, socket_options)
-        return _TimedStream(stream, self._until)
-
-
-class _TimedStream(httpcore.NetworkStream):
-    """A stream whose every step has only what is left of the try's time."""
-
-    def __init__(self, stream: httpcore.NetworkStream, until: float) -> None:
-        self._stream, self._until = stream, until
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
-        return self._stream.read(max_bytes, _left(self._until))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        self._stream.write(buffer, _left(self._until))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: object,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002
-    ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, _left(self._until))  # type: ignore[arg-type]
-        return _TimedStream(stream, self._until)
-
-    def get_extra_info(self, info: str) -> object:
-        return self._stream.get_extra_info(info)
-
-
-def _left(until: float) -> float:
-    left = until - time.monotonic()
-    if left <= 0:
-        raise httpcore.ReadTimeout("the time of the try is over")
-    return left
+    def addresses(self, host: str, port: int) -> list[str]:
+        """What ``host`` leads to, checked."""
+        found = resolved(host, port, encrypted=self._encrypted, allow_private=self._allow_private)
+        return [str(address) for address in found]

@@ -16,6 +16,8 @@ from standardwebhooks import Webhook
 
 from vastbench.errors import UsageError
 from vastbench.store.outbox import DELIVERED, FAILED, PENDING, Delivery, Outbox, WebhookConfig
+from vastbench.timed import within
+from vastbench.webhooks import address
 from vastbench.webhooks.address import CheckedBackend, Forbidden
 
 GAPS_S = (10.0, 60.0, 600.0, 3600.0, 21600.0)
@@ -81,8 +83,11 @@ def post(config: WebhookConfig, webhook_id: str, body: str, *, now: datetime | N
         url = httpcore.URL(config.url)
         backend = CheckedBackend(encrypted=url.scheme == b"https", allow_private=config.allow_private)
         with (
+            within(address.TOTAL_S),
             httpcore.ConnectionPool(ssl_context=_certificates(), network_backend=backend) as pool,
-            pool.stream("POST", url, headers=headers, content=body.encode()) as answer,
+            pool.stream(
+                "POST", url, headers=headers, content=body.encode(), extensions={"timeout": {"connect": address.CONNECT_S}}
+            ) as answer,
         ):
             asked = next((value for name, value in answer.headers if name.lower() == b"retry-after"), b"")
             return Reply(answer.status, retry_after_s=_seconds(asked.decode("latin-1"), at))
