@@ -19,7 +19,7 @@ def referee(tmp_path_factory):
         yield opened
 
 
+@settings(settings.get_profile("hostile"), max_examples=EXAMPLES if EXAMPLES > 24 else 6)
 @given(schedules)
-@settings(max_examples=max(6, EXAMPLES // 4) if EXAMPLES == 24 else EXAMPLES)
 def test_no_schedule_loses_an_instance_or_touches_a_foreign_one(referee, schedule):
     assert referee.play(schedule) == []
