@@ -33,6 +33,7 @@ _ENDS: dict[str, tuple[set[str], int]] = {
     "vanishes": ({"vanished", "passed"}, 1),  # passed: when the work was done before
     "onstart-missing": ({"passed"}, 1),
     "disk-full": ({"command_failed"}, 1),
+    "forgets-files": ({"check_failed"}, 1),
     "clock-skewed": ({"passed"}, 1),
     "port-before-sshd": ({"passed"}, 1),
     "banner-late": ({"passed"}, 1),

@@ -34,7 +34,7 @@ from vastbench.rental.budget import Budget
 from vastbench.rental.deadline import extending_deadline
 from vastbench.rental.label import Label
 from vastbench.rental.lease import Account, Lease, Terms, certainly_not_created, hold
-from vastbench.rental.login import probes_of, wait_ssh
+from vastbench.rental.login import probes_of, reconnect, wait_ssh
 from vastbench.rental.offers import choose, query
 from vastbench.rental.startup import SHORTEST_S, onstart
 from vastbench.ssh.keys import RunKey
@@ -103,17 +103,25 @@ class Rental:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A rented machine that runs commands: its offer, its lease, when it was running, and the open session."""
+    """A rented machine that runs commands: its offer, its lease, when it was running, the open session, and whose it is."""
 
     offer: Offer
     lease: Lease
     running: Moment
     ready: Ready
+    rental: Rental
 
     @property
     def session(self) -> Session:
         """The open session."""
         return self.ready.session
+
+    def connect_again(self) -> Ready:
+        """Another connection to where the session leads, for the caller to close; the machine must show the same host key.
+
+        Raises NotReady after the run's own limit for SSH, and what :func:`vastbench.ssh.probe.wait_ready` raises.
+        """
+        return reconnect(self.session, self.rental.key, self.rental.recorder.clock, self.rental.conditions.ssh_deadline_s)
 
 
 class Provisioner:
@@ -182,7 +190,7 @@ class Provisioner:
             stack.callback(ready.session.close)
             last = terms.deadline + timedelta(seconds=clock.real_s(rental.lifetime_s - conditions.unattended_s))
             stack.enter_context(extending_deadline(lease, ready.session, clock, terms.deadline, last))
-            yield Machine(terms.offer, lease, running, ready)
+            yield Machine(terms.offer, lease, running, ready, rental)
 
     @contextmanager
     def _seen_to_vanish(self, instance_id: int) -> Iterator[None]:
