@@ -212,7 +212,9 @@ class Lease:
                 raise self._not_closed(f"instance {shown.id} is not ours: its label is {shown.label!r}")
             return
         try:
-            listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
+            listed = [one for page in self.account.watch.poll(self.created.upper, self.label) for one in page.value]
+            if all(one.id != self.instance_id for one in listed):  # it may be there under another label
+                listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
         except ApiError as error:
             log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
             return
@@ -276,7 +278,7 @@ class Lease:
         poll_at = since
         while True:
             try:
-                pages = self.account.watch.poll(poll_at)
+                pages = self.account.watch.poll(poll_at, self.label)
                 poll_at = pages[0].sent + SHORTEST_PERIOD_S
                 seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
                 if not seen:
@@ -421,7 +423,7 @@ def _find(account: Account, identity: Identity) -> int | None:
     while True:
         last = clock.now() - began >= LISTED_WITHIN_S
         try:
-            pages = account.watch.poll(clock.now())
+            pages = account.watch.poll(clock.now(), identity.label)
             unclear = ""
             for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
                 if identity.proven_by(account.api.get_instance(found).value):

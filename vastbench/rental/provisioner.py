@@ -169,7 +169,7 @@ class Provisioner:
             stack.enter_context(self._registered(rental))
             lease, terms = self._lease(stack, rental)
             # Followed no longer than needed: nothing but the boot is learnt from the list.
-            with self.account.watch.follow(lease.instance_id, lease.created.lower, clock) as following:
+            with self.account.watch.follow(lease.instance_id, lease.created.lower, clock, lease.label) as following:
                 rental.following = following
                 self._attach(lease.instance_id, rental)
                 running, instance = wait_running(
