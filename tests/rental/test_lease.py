@@ -146,6 +146,31 @@ def test_a_label_changed_by_hand_beside_many_others_keeps_the_lease_open(tmp_pat
         assert (leases()[-1].state, leases()[-1].verdict) == ("held", "unknown")
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/v0/ssh/"), ("POST", "/api/v0/bundles/"), ("PUT", "/api/v0/asks/")])
+def test_a_run_waits_its_turn_while_others_use_up_the_accounts_rate(tmp_path, method, path):
+    refusals = []
+
+    def fault(request, _send):
+        if request.method == method and request.url.path.startswith(path) and len(refusals) < 6:
+            refusals.append(request)
+            return refuse(429, b"API requests too frequent: endpoint threshold=1.0")
+        return None
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        done = run()
+        assert len(refusals) == 6
+        assert (done.outcome, done.cause) == (Outcome.PASSED, "")
+        assert left() == []
+        assert {lease.state for lease in leases()} == {"closed"}
+
+
+def test_a_used_up_daily_quota_is_not_waited_for(tmp_path):
+    quota = b'{"success": false, "error": "search_quota_exceeded", "msg": "used up"}'
+    with market(tmp_path, fault=lambda r, _: refuse(429, quota) if "/bundles/" in r.url.path else None) as (run, _, leases):
+        assert run().cause == "rate_limited"
+        assert leases() == []
+
+
 @pytest.mark.parametrize("state", ["held", "closed", "any"])
 def test_a_journal_that_fails_does_not_keep_the_instance_alive(tmp_path, state):
     with market(tmp_path, journal_fails_at=state) as (run, left, _):

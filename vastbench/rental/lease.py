@@ -13,6 +13,7 @@ raised.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 LISTED_WITHIN_S = 60.0
 """Clock seconds for which a create's label is searched when its answer named no instance: the list may lag behind."""
+
+TURN_WITHIN_S = 600.0
+"""Clock seconds for which a list is asked for again when all that keeps it from us is a rate that others use up."""
 
 NOT_CREATED: dict[str, frozenset[int]] = {
     # documented for PUT /asks/{id}/ (API reference of the marketplace)
@@ -416,9 +420,10 @@ def certainly_not_created(error: BaseException) -> bool:
 def _find(account: Account, identity: Identity) -> int | None:
     """The instance that is ours by the list and by its own page, if one shows up as late as the list may lag.
 
-    Raises LeaseNotClosed when by then, and as long again, the list could not be read, or contradicts the instance's own page.
+    Raises LeaseNotClosed when by then, and as long again, the list could not be read, or contradicts the instance's own page;
+    a list that is only refused for being asked for too often is waited for longer.
     """
-    clock, rest_s, unclear = account.clock, REST_S, ""
+    clock, rest_s, unclear, patience_s = account.clock, REST_S, "", 2 * LISTED_WITHIN_S
     began = clock.now()
     while True:
         last = clock.now() - began >= LISTED_WITHIN_S
@@ -432,14 +437,15 @@ def _find(account: Account, identity: Identity) -> int | None:
             if last and not unclear:
                 return None
         except ApiError as error:
+            patience_s = TURN_WITHIN_S if isinstance(error, RateLimited) else 2 * LISTED_WITHIN_S
             unclear = f"the list of instances cannot be read: {error}"
             log.warning("while looking for %s: %s", identity.label, unclear)
-        if clock.now() - began > 2 * LISTED_WITHIN_S:
+        if clock.now() - began > patience_s:
             raise LeaseNotClosed(
                 f"A create for {identity.label} may have made an instance: {unclear}.",
                 hint=f"It may bill: look for it with `vastai show instances --label {identity.label}`.",
             )
-        clock.sleep(rest_s)
+        clock.sleep(rest_s * random.uniform(0.7, 1.3))  # noqa: S311 (in step with another process, every look would be refused)
         rest_s = min(1.5 * rest_s, LONGEST_REST_S)
 
 

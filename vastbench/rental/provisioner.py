@@ -43,13 +43,14 @@ from vastbench.ssh.session import Session
 from vastbench.vast.api import Answer
 from vastbench.vast.limits import NotSent
 from vastbench.vast.models import CreateRequest, Instance, Offer, SshKey
+from vastbench.vast.replies import retryable
 from vastbench.vast.watch import Following
 
 log = logging.getLogger(__name__)
 
 
-CREATE_REST_S = 12.0
-"""Clock seconds to wait after a create that was refused with 429: the documented penalty interval."""
+REFUSED_REST_S = 12.0
+"""Clock seconds to wait after a 429 that names none: the documented penalty interval of a create."""
 
 LONGEST_REST_S = 60.0
 """Clock seconds that a refusal may make us wait, whatever it asks for."""
@@ -219,9 +220,12 @@ class Provisioner:
     def _registered(self, rental: Rental) -> Iterator[None]:
         """Register the run's key with the account before anything is created, and remove it at the end."""
         added: Answer[SshKey] | None = None
+        give_up = rental.recorder.clock.now() + rental.lifetime_s
         try:
-            with shield(), rental.recorder.phase(PhaseName.REGISTER_KEY) as phase:
-                added = self.account.api.create_ssh_key(rental.key.public_line)
+            with rental.recorder.phase(PhaseName.REGISTER_KEY) as phase:
+                while added is None:
+                    with self._waiting_its_turn(rental, give_up), shield():
+                        added = self.account.api.create_ssh_key(rental.key.public_line)
                 phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
             yield
         finally:
@@ -243,7 +247,7 @@ class Provisioner:
         tried: set[int] = set()
         tries, give_up = 1, clock.now() + rental.lifetime_s
         while True:
-            offer = self._search(rental, tried)
+            offer = self._search(rental, tried, give_up)
             try:
                 terms = self._terms(rental, offer)
                 lease: Lease = stack.enter_context(self._hold(rental, terms))
@@ -266,17 +270,19 @@ class Provisioner:
                     )
                 )
                 # Only after a clear no can another create not make a second instance.
-                if (
-                    not isinstance(error, (OfferGone, RateLimited))
-                    or not certainly_not_created(error)
-                    or tries == conditions.attempts
-                ):
+                if not isinstance(error, (OfferGone, RateLimited)) or not certainly_not_created(error):
                     raise
                 if isinstance(error, RateLimited):
-                    clock.rest(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))
+                    # Others on the account may have called: that says nothing against the offer, or any other.
+                    if clock.now() > give_up:
+                        raise
+                    self._chosen.discard(offer.id)
+                    clock.rest(_rest_s(error))
+                elif tries == conditions.attempts:
+                    raise
                 else:
                     tried.add(offer.machine_id or 0)
-                tries += 1
+                    tries += 1
                 rental.recorder.begin_attempt()
                 continue
             rental.lease = lease
@@ -284,9 +290,26 @@ class Provisioner:
             rental.attempts.append(Attempt(number, Outcome.PASSED, offer.id, offer.machine_id, lease.instance_id))
             return lease, terms
 
-    def _search(self, rental: Rental, tried: set[int]) -> Offer:
+    @contextmanager
+    def _waiting_its_turn(self, rental: Rental, give_up: float) -> Iterator[None]:
+        """Let a refusal for calling too often, which others on the account may have caused, end the body and no more.
+
+        Raises Interrupted when the run is to stop, and what it was refused with at the clock reading ``give_up``.
+        """
+        try:
+            yield
+        except RateLimited as error:
+            clock = rental.recorder.clock
+            if not retryable(error) or clock.now() > give_up:
+                raise
+            clock.rest(_rest_s(error))
+
+    def _search(self, rental: Rental, tried: set[int], give_up: float) -> Offer:
+        found: Answer[list[Offer]] | None = None
         with rental.recorder.phase(PhaseName.SEARCH) as phase:
-            found = self.account.api.search_offers(query(rental.conditions))
+            while found is None:
+                with self._waiting_its_turn(rental, give_up):
+                    found = self.account.api.search_offers(query(rental.conditions))
             phase.start, phase.end = Moment.exact(found.sent), Moment.exact(found.received)
             phase.detail = f"{len(found.value)} offers"
             rental.offers_found = len(found.value)
@@ -358,3 +381,8 @@ class Provisioner:
         if price > terms.usd_per_hour * PRICE_SLACK:
             self.account.journal.update_lease(terms.request.label, usd_per_hour=price)
             self._reserve(rental, price)
+
+
+def _rest_s(error: RateLimited) -> float:
+    """The clock seconds to wait after a 429."""
+    return min(error.retry_after_s or REFUSED_REST_S, LONGEST_REST_S)
