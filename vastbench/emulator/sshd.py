@@ -213,6 +213,7 @@ class SshServer:
         except (SandboxError, OSError, asyncssh.Error) as error:
             self.log(f"sshd: a session could not start: {error}")
             with contextlib.suppress(asyncssh.Error, OSError):
+                process.stderr.write(f"{error}\n".encode())
                 process.exit(255)
 
 
