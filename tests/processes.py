@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -23,13 +25,11 @@ _Forking.set_forkserver_preload(
 def command(*words: object, env: Mapping[str, str], cwd: Path, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
     """``vastbench WORDS`` in a process of its own, its standard input closed.
 
-    It is forked from one that has imported everything already, as importing takes longer than most commands. A process that is
-    signalled, or that somebody reads from while it runs, is better started as :data:`VASTBENCH`.
+    A process that somebody reads from while it runs is better started as :data:`VASTBENCH`.
     """
     with tempfile.TemporaryDirectory() as place:
         out, err = Path(place) / "out", Path(place) / "err"
-        process = _Forking.Process(target=_become, args=([*map(str, words)], dict(env), str(cwd), str(out), str(err)))
-        process.start()
+        process = forked(words, env, cwd, out, err)
         process.join(timeout_s)
         if process.exitcode is None:
             process.kill()
@@ -38,7 +38,25 @@ def command(*words: object, env: Mapping[str, str], cwd: Path, timeout_s: float 
         return subprocess.CompletedProcess(["vastbench", *words], process.exitcode, out.read_text(), err.read_text())
 
 
-def _become(words: list[str], env: dict[str, str], cwd: str, out: str, err: str) -> None:
+def forked(
+    words: Sequence[object],
+    env: Mapping[str, str],
+    cwd: Path,
+    out: Path,
+    err: Path,
+    first: Callable[[], None] | None = None,
+) -> BaseProcess:
+    """A process that is ``vastbench WORDS``, started; what it prints goes to the files ``out`` and ``err``.
+
+    It is forked from one that has imported everything already, as importing takes longer than most commands. ``first``, a
+    function of a module, is called in it before the command is.
+    """
+    process = _Forking.Process(target=_become, args=([*map(str, words)], dict(env), str(cwd), str(out), str(err), first))
+    process.start()
+    return process
+
+
+def _become(words: list[str], env: dict[str, str], cwd: str, out: str, err: str, first: Callable[[], None] | None) -> None:
     from vastbench.cli import main
 
     os.environ.clear()
@@ -47,6 +65,8 @@ def _become(words: list[str], env: dict[str, str], cwd: str, out: str, err: str)
     for place, number in ((out, 1), (err, 2)):
         os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT, 0o600), number)
     sys.argv = ["vastbench", *words]
+    if first:
+        first()
     main()
 
 
@@ -55,6 +75,14 @@ def clean_environment(home: Path, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VAST", "XDG_"))}
     kept["PATH"] = f"{BIN}{os.pathsep}{kept['PATH']}"
     return kept | {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "XDG_DATA_HOME": str(home / "data")} | more
+
+
+def until(true: Callable[[], object], patience_s: float = 60.0) -> None:
+    """Wait until ``true`` is; fail when it does not become so."""
+    give_up = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < give_up, f"not within {patience_s:g} s"
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -39,6 +39,17 @@ def _empty_environment(monkeypatch, tmp_path):
         ({"store": "folder"}, StoreError, "folder is a folder"),
         ({"store": "broken.toml"}, StoreError, "broken.toml is not a store"),
         ({"store": "mysql://host/runs"}, StoreError, "'mysql'"),
+        *(
+            ({"store": place, "live": True, "budget_usd": 1.0}, SettingsError, "may end with this process")
+            for place in (
+                ":memory:",
+                "sqlite://",
+                "sqlite:///:memory:",
+                "file::memory:",
+                "sqlite:///file:x?mode=memory&uri=true",
+            )
+        ),
+        *(({"study": name}, UsageError, "cannot have the name") for name in ("..", "-x", "a/b", "a\n", "x" * 81)),
         ({"truth": "nowhere/truth.jsonl"}, SettingsError, "nowhere/truth.jsonl"),
         ({"api_key_file": "nowhere"}, SettingsError, "nowhere"),
     ],

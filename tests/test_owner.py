@@ -104,17 +104,53 @@ def test_of_an_owner_that_says_nothing_nobody_can_tell():
     assert state_here({}) is State.UNKNOWN
 
 
-def test_an_owner_that_noted_no_namespace_is_looked_for_in_ours(dead):
-    for whose, state in ((owner(), State.LIVING), (dead, State.ENDED)):
-        assert state_here({name: value for name, value in whose.items() if name != "pid_namespace"}) is state
+@pytest.mark.parametrize("of", ["the living", "the dead"])
+@pytest.mark.parametrize("name", ["host", "boot_id", "pid_namespace"])
+def test_an_owner_that_did_not_note_where_it_runs_may_run_anywhere(name, of, dead):
+    whose = owner() if of == "the living" else dead
+    assert state_here({one: value for one, value in whose.items() if one != name}) is State.UNKNOWN
 
 
-def test_without_proc_a_process_lives_as_long_as_its_number_answers(monkeypatch, tmp_path, dead):
+def test_without_proc_nobody_can_tell_so_signs_of_life_decide(monkeypatch, tmp_path, dead):
     monkeypatch.setattr(owners, "_PROC", tmp_path)
     mine = owner()
     assert (mine["boot_id"], mine["pid_namespace"], mine["process_start"]) == (None, None, None)
-    assert state_here(mine) is State.LIVING
-    assert state_here(mine | {"pid": dead["pid"]}) is State.ENDED
+    for whose in (mine, mine | {"pid": dead["pid"]}):
+        assert state_here(whose) is State.UNKNOWN
+        assert state_of(whose, beat(whose, ago_s=SILENCE_S - 1), NOW) is State.LIVING
+        assert state_of(whose, beat(whose, ago_s=SILENCE_S), NOW) is State.ENDED
+
+
+@pytest.fixture
+def hiding(monkeypatch, tmp_path):
+    """Let this process see ``/proc`` as it is with ``hidepid``: nothing of processes that are another user's."""
+    for name in ("self", "sys", str(os.getpid())):
+        (tmp_path / name).symlink_to(f"/proc/{name}")
+    monkeypatch.setattr(owners, "_PROC", tmp_path)
+
+
+@pytest.mark.usefixtures("hiding")
+def test_a_living_owner_that_proc_hides_is_not_taken_for_dead():
+    with subprocess.Popen([sys.executable, "-c", f"{PRINT_OWNER}; input()"], stdin=-1, stdout=-1, text=True) as other:
+        whose = json.loads(other.stdout.readline())
+        assert state_here(whose) is State.UNKNOWN
+        assert state_of(whose, beat(whose, ago_s=1), NOW) is State.LIVING
+        assert state_of(whose, beat(whose, ago_s=SILENCE_S), NOW) is State.ENDED  # its number may be another's by now
+    assert state_of(whose, beat(whose, ago_s=1), NOW) is State.ENDED
+
+
+@pytest.mark.usefixtures("hiding")
+def test_a_living_owner_that_may_not_be_signalled_is_not_taken_for_dead(monkeypatch):
+    def kill(_pid, _number):
+        raise PermissionError
+
+    whose = owner() | {"pid": os.getppid()}
+    monkeypatch.setattr(os, "kill", kill)
+    assert state_of(whose, beat(whose, ago_s=1), NOW) is State.LIVING
+
+
+def test_an_owner_that_could_not_see_its_own_start_is_not_told_from_who_has_its_number_now():
+    assert state_here(owner() | {"process_start": None}) is State.UNKNOWN
 
 
 # What signs of life tell

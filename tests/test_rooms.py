@@ -45,11 +45,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"record", "emulator", "interrupts", "settings", "clock"},
     "vastbench": {"bench", "notebooks", "render", "charts", "io", "analysis", "store", "record"},
-    "report": {"notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record", "bundled"},
+    "report": {"notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record", "settings", "bundled"},
     "bench": {"scenarios", "rental", "webhooks", "analysis", "store", "vast", "record", "emulator", "owner", "interrupts"}
     | {"settings", "clock"},
     "scenarios": {"rental", "vast", "ssh", "record", "interrupts"},
-    "notebooks": {"rental", "interrupts", "bundled"},
+    "notebooks": {"rental", "interrupts", "settings", "bundled"},
     "rental": {"store", "vast", "ssh", "record", "owner", "interrupts", "settings", "clock"},
     "render": {"analysis", "artefacts", "survival", "record"},
     "charts": {"analysis", "survival", "record"},

@@ -3,7 +3,7 @@
 import pytest
 
 from vastbench.errors import SettingsError
-from vastbench.settings import LIVE_URL, Settings, is_loopback
+from vastbench.settings import LIVE_URL, Settings, environment_for_child, is_loopback
 
 
 @pytest.fixture(autouse=True)
@@ -79,3 +79,18 @@ def test_an_unusable_speed_is_refused_by_name(monkeypatch, value):
 )
 def test_loopback_is_told_by_the_host(url, expected):
     assert is_loopback(url) is expected
+
+
+def test_a_child_is_given_the_secrets_that_it_has_a_use_for(monkeypatch):
+    secrets = {
+        "VAST_API_KEY": "k",
+        "vast_api_key": "k",
+        "VASTBENCH_STORE": "postgresql://me:s@host/runs",
+        "PGPASSWORD": "s",
+    }
+    for name, value in (secrets | {"OMP_NUM_THREADS": "2"}).items():
+        monkeypatch.setenv(name, value)
+    assert environment_for_child()["OMP_NUM_THREADS"] == "2"
+    assert not secrets.keys() & environment_for_child().keys()
+    assert secrets.keys() & environment_for_child(key=True).keys() == {"VAST_API_KEY", "vast_api_key"}
+    assert secrets.keys() & environment_for_child(store=True).keys() == {"VASTBENCH_STORE", "PGPASSWORD"}

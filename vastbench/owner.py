@@ -1,7 +1,7 @@
 """Which process a lease or a run belongs to, and whether that process still lives.
 
-On the same machine the kernel tells. Elsewhere only signs of life do: an owner writes one to the store every
-:data:`BEAT_S` seconds, and who has given none for :data:`SILENCE_S` is taken for dead.
+On the same machine the kernel tells, where it lets us see. Elsewhere only signs of life do: an owner writes one to the store
+every :data:`BEAT_S` seconds, and who has given none for :data:`SILENCE_S` is taken for dead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ BEAT_S = 10.0
 """Real seconds between two signs of life."""
 
 SILENCE_S = 300.0
-"""Real seconds without a sign of life after which an owner on another machine is taken for dead."""
+"""Real seconds without a sign of life after which an owner of which the kernel tells nothing is taken for dead."""
 
 _PROC = Path("/proc")
 
@@ -56,31 +56,31 @@ def has_ended(other: Mapping[str, Any]) -> bool:
 
 
 def state_here(other: Mapping[str, Any]) -> State:
-    """What this machine's kernel tells of ``other``; unknown for another host, boot or container: it sees none of those."""
-    here = _here()
-    if other.get("host") != here["host"]:
+    """What this machine's kernel tells of ``other`` for certain.
+
+    Unknown for another host, boot or container, of which it sees nothing (an owner of another boot ended with it, or lives on
+    another machine of the same name); where there is no ``/proc``; and for a process that exists and that ``/proc`` hides from
+    this user (``hidepid``): its number may be another's by now.
+    """
+    here, pid = _here(), other.get("pid")
+    same = all(here[name] is not None and other.get(name) == here[name] for name in ("host", "boot_id", "pid_namespace"))
+    if not same or not isinstance(pid, int) or pid <= 0:
         return State.UNKNOWN
-    boots = other.get("boot_id"), here["boot_id"]
-    if None not in boots and boots[0] != boots[1]:
-        return State.UNKNOWN  # it ended with the last boot; or it lives on another machine of the same name
-    if other.get("pid_namespace", here["pid_namespace"]) != here["pid_namespace"]:
-        return State.UNKNOWN
-    pid = other.get("pid")
-    if not isinstance(pid, int) or pid <= 0:
-        return State.UNKNOWN
-    if here["process_start"] is None:
-        return State.LIVING if _answers(pid) else State.ENDED
+    if not _exists(pid):
+        return State.ENDED
     found = _state_and_start(pid)
+    if found is None or other.get("process_start") is None:
+        return State.UNKNOWN
     # A zombie has ended; its number is only kept until its parent asks for it.
-    ended = found is None or found[0] in "ZX" or found[1] != other.get("process_start")
-    return State.ENDED if ended else State.LIVING
+    return State.ENDED if found[0] in "ZX" or found[1] != other["process_start"] else State.LIVING
 
 
 def state_of(other: Mapping[str, Any], beats: Mapping[str, str], now: datetime) -> State:
     """What is known of ``other``: from its own last word, from this machine's kernel or, where neither tells, from its signs of
     life.
 
-    ``beats``: the last signs of life by owner's id (ISO 8601). One that never gave any stays unknown.
+    ``beats``: the last signs of life by owner's id (ISO 8601), on the same clock as ``now``. One that never gave any stays
+    unknown.
     """
     seen = state_here(other)
     last = beats.get(str(other.get("id")))
@@ -153,7 +153,8 @@ def _state_and_start(pid: int) -> tuple[str, str] | None:
     return fields[0], fields[19]
 
 
-def _answers(pid: int) -> bool:
+def _exists(pid: int) -> bool:
+    """Whether a process has that number: also asked of strangers' processes, and of hidden ones, the kernel answers truly."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

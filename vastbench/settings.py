@@ -1,4 +1,5 @@
-"""What the environment decides: the marketplace's address, the API key, the store's place, the clock's speed.
+"""What the environment decides: the marketplace's address, the API key, the store's place, the clock's speed; and what of it
+child processes are given.
 
 =====================  =====================================================================================
 ``VAST_URL``           the marketplace (default ``https://console.vast.ai``); the official client reads it too
@@ -19,6 +20,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from vastbench.errors import SettingsError
 
 LIVE_URL = "https://console.vast.ai"
+
+_KEY, _STORE = frozenset({"VAST_API_KEY"}), frozenset({"VASTBENCH_STORE", "PGPASSWORD"})
+"""Variables that hold secrets: the API key; the store's password."""
 
 
 class Settings(BaseSettings):
@@ -59,9 +63,20 @@ class Settings(BaseSettings):
         if self.vast_api_key is None or not self.vast_api_key.get_secret_value().strip():
             raise SettingsError(
                 "There is no API key.",
-                hint="Set VAST_API_KEY, give --api-key-file FILE, or run `vastai set api-key`.",
+                hint="Set VAST_API_KEY, give --api-key-file FILE, or run `vastai set api-key`. A notebook that vastbench or "
+                "papermill executes is given VAST_API_KEY only when its parameter live is True.",
             )
         return self.vast_api_key
+
+
+def environment_for_child(*, key: bool = False, store: bool = False) -> dict[str, str]:
+    """The environment for a process that we start: ours, without the secrets that it has no use for.
+
+    ``key``: it rents live; ``store``: it may open the default store.
+    """
+    withheld = frozenset() if key else _KEY
+    withheld |= frozenset() if store else _STORE
+    return {name: value for name, value in os.environ.items() if name.upper() not in withheld}
 
 
 def official_key_files() -> list[Path]:

@@ -11,8 +11,9 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment, command, emulator_process
+from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
 from vastbench.bundled import shared
+from vastbench.errors import StoreError
 from vastbench.io.files import read_run
 from vastbench.record.document import run_to_dict
 from vastbench.record.lease import LeaseRow
@@ -302,7 +303,46 @@ def test_a_newer_store_is_left_alone(call, tmp_path):
     with sqlite3.connect(tmp_path / "runs.sqlite") as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    expect(call("run", "--profile", "cached"), 3, "9999", "newer vastbench")
+    expect(call("run", "--profile", "cached"), 2, "9999", "newer vastbench")
+
+
+def test_a_store_that_is_deleted_under_a_study_is_said_and_its_runs_are_kept(tmp_path):
+    words = [VASTBENCH, "study", "--name", "s", "--workers", "1", "--profile", "cached", "--store", "s.sqlite"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, cwd=tmp_path, env=clean_environment(tmp_path), **pipes) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # a first run is stored
+        with Store(tmp_path / "s.sqlite") as store:
+            until(lambda: store.leases(open_only=True))  # and the next is under way
+        (tmp_path / "s.sqlite").unlink()
+        said = process.stderr.read()
+        assert process.wait(60) == StoreError.exit_code, said
+    assert "its file was deleted" in said
+    (kept,) = (tmp_path / "s.sqlite.unsaved").glob("*.json")
+    assert str(kept) in said
+    done = command("run", "--profile", "cached", "--store", "s.sqlite", env=clean_environment(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with Store(tmp_path / "s.sqlite") as store:
+        assert kept.stem in {run.id for run in store.runs()}
+
+
+@pytest.mark.parametrize("name", ["..", "-x", "", "a/b"])
+def test_a_name_that_no_study_can_have_is_refused(call, name):
+    expect(call("study", f"--name={name}"), 2, "cannot have the name", "hyphens")
+
+
+def test_an_empty_name_selects_nothing(call):
+    call("import", SEED)
+    for words in (["runs"], ["export", "runs.csv"], ["report"]):
+        expect(call(*words, "--study="), 2, "names no study")
+
+
+def test_a_foreign_record_brings_no_study_of_an_impossible_name(call, tmp_path):
+    call("import", SEED)
+    call("export", "runs.json")
+    (record,) = json.loads((tmp_path / "runs.json").read_text())
+    (tmp_path / "foreign.json").write_text(json.dumps(record | {"id": "foreign", "study": "../../etc"}))
+    expect(call("import", "foreign.json"), 2, "cannot have the name", "../../etc")
 
 
 def test_a_store_that_cannot_be_written_stops_a_run_before_it_rents(call, tmp_path):

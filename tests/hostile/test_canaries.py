@@ -187,6 +187,7 @@ class Studied:
         self.call("study", VASTBENCH, "--debug", "study", "--name", "canary", "--repeats", "4", "--workers", "1", *live)
         parameters = ["-p", "live=True", "-p", "budget_usd=5", "-p", "repeats=1", "-p", f"store={self.folder / 'nb.sqlite'}"]
         self.call("notebook", VASTBENCH, "notebook", "01-integration-test", *parameters, "--out", str(self.folder / "out"))
+        self.call("emulated", VASTBENCH, "run", "--profile", "cached", "--seed", "1", "--store", str(self.folder / "nb.sqlite"))
         looks = self.folder / "looks.ipynb"
         nbformat.write(NOTEBOOK, looks)
         self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"), str(looks))
@@ -239,10 +240,22 @@ def test_the_canaries_were_there_to_be_found(studied):
     assert search(private_key(pem()), [], {"stdout": shown})
 
 
-def test_a_kernel_that_only_looks_at_stored_runs_does_not_get_the_key(studied):
-    kernels = [environment for command, environment in studied.seen["report"] if "ipykernel" in command]
-    assert kernels
-    assert not any(studied.key in environment for environment in kernels)
+def children(studied, name):
+    """The processes below a command, without those that have not become anything else yet: command line and environment."""
+    (own, _), *below = studied.seen[name]
+    return [(command, environment) for command, environment in below if command != own]
+
+
+@pytest.mark.parametrize("name", ["report", "doctor", "emulated", "study", "runs"])
+def test_no_child_of_a_command_gets_the_key_unless_it_rents(studied, name):
+    below = children(studied, name)
+    assert bool(below) is (name in {"report", "doctor", "emulated"})
+    assert [command for command, environment in below if studied.key in environment] == []
+
+
+def test_the_kernel_of_a_notebook_that_rents_live_gets_the_key(studied):
+    kernels = [environment for command, environment in children(studied, "notebook") if "ipykernel" in command]
+    assert any(studied.key in environment for environment in kernels)
 
 
 def test_what_is_left_in_temporary_folders_is_nothing(studied):

@@ -9,11 +9,13 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 
 import nbformat
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from papermill import inspect_notebook
 
+from tests.processes import VASTBENCH, clean_environment, until
 from vastbench.bundled import shared
 from vastbench.errors import NotebookFailed, NotFound, UsageError
 from vastbench.notebooks.running import RunResult, check_parameters, convert, find_notebook, run_notebook
@@ -49,6 +51,52 @@ def test_it_runs_in_any_executor_and_prints_nothing_by_default(notebook, tmp_pat
     assert "number 7" in result.path.read_text()
     assert result.path.parent == tmp_path / "out"
     assert set(states(result.path)) == {"completed"}
+
+
+def looking(tmp_path, declared):
+    """A notebook with the parameter ``live`` that prints which of the secret variables its kernel was started with."""
+    made = nbformat.v4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    look = "given = open('/proc/self/environ', 'rb').read().split(b'\\0')\n"
+    look += "print('given:', sorted(one.split(b'=')[0] for one in given if b'K3Y' in one))"
+    cells = [nbformat.v4.new_code_cell(declared), nbformat.v4.new_code_cell(look)]
+    cells[0].metadata["tags"] = ["parameters"]
+    made.cells = cells
+    nbformat.write(made, tmp_path / "looking.ipynb")
+    return tmp_path / "looking.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("declared", "parameters", "given_key"),
+    [
+        ("live: bool = False  # rents for money", {}, False),
+        ("live: bool = False  # rents for money", {"live": "False"}, False),
+        ("live: bool = False  # rents for money", {"live": "true"}, True),
+        ("live: bool = True", {}, True),
+        ("live: bool = True", {"live": False}, False),
+        ("other: int = 1", {}, False),
+    ],
+)
+def test_a_kernel_is_given_the_key_only_where_its_notebook_rents_live(tmp_path, monkeypatch, declared, parameters, given_key):
+    monkeypatch.setenv("VAST_API_KEY", "K3Y")
+    monkeypatch.setenv("VASTBENCH_STORE", "postgresql://me:K3Y@host/runs")
+    result = run_notebook(looking(tmp_path, declared), parameters, tmp_path / "out")
+    given = ["b'VASTBENCH_STORE'"] + ["b'VAST_API_KEY'"] * given_key
+    assert f"given: [{', '.join(sorted(given))}]" in result.path.read_text()
+
+
+def test_a_killed_command_takes_its_kernel_along(tmp_path):
+    made = nbformat.v4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made.cells = [nbformat.v4.new_code_cell("import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(300)")]
+    nbformat.write(made, tmp_path / "slow.ipynb")
+    words = [VASTBENCH, "notebook", "slow.ipynb"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, env=clean_environment(tmp_path)) as process:
+        until((tmp_path / "begun").exists)
+        below = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert below
+    assert psutil.wait_procs(below, 60)[1] == []
 
 
 def test_a_failing_cell_is_named_and_the_notebook_is_kept_with_the_error(notebook, tmp_path):

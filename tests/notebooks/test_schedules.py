@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import json
 import os
 import re
 import shlex
@@ -173,6 +174,15 @@ def test_the_timer_starts_every_night_and_the_unit_has_time_to_clean_up():
     assert unit("vastbench-study.timer")["Timer"]["OnCalendar"] == "*-*-* 03:17:00"
     service = unit("vastbench-study.service")["Service"]
     assert (service["KillSignal"], service["KillMode"], service["TimeoutStopSec"]) == ("SIGINT", "mixed", "5min")
+
+
+def test_the_reaper_watches_with_consent_and_has_time_to_close():
+    service = unit("vastbench-reap.service")["Service"]
+    container = json.loads(re.search(r"^CMD (.*)$", text_of("reaper.Containerfile"), re.MULTILINE)[1])
+    for words in (systemd_words(service["ExecStart"]), container):
+        asked = check_words(words[1:])
+        assert (asked["live"], asked["yes"], asked["watch"]) == (True, True, True)
+    assert (service["KillMode"], service["TimeoutStopSec"], service["Restart"]) == ("mixed", "5min", "always")
 
 
 def test_systemd_and_airflow_try_the_same_codes_again():

@@ -37,6 +37,11 @@ def test_a_label_carries_whole_seconds_and_is_never_too_late():
     assert read_label(str(label)).deadline == DEADLINE
 
 
+def test_the_lifetime_is_reckoned_on_one_clock_however_wrong_it_is():
+    assert OURS.lifetime == timedelta(minutes=15)
+    assert Label("0123abcd", "run-1", 1, DEADLINE).lifetime == timedelta()
+
+
 @given(st.text() | labels.map(str).flatmap(lambda text: st.integers(0, len(text)).map(lambda cut: text[:cut])))
 @example("vb-0123abcd-run-1-01-1790000000")  # there is one way to write each number
 @example("vb-0123abcd-run-1-1-0790000000")

@@ -59,6 +59,10 @@ class Place:
         offer = choose(self.api.search_offers(query(conditions)).value, conditions)
         return self.api.create_instance(offer.id, CreateRequest("ubuntu:22.04", 20.0, label)).value.new_contract
 
+    def grow_old(self, instance_id, by):
+        """Let the marketplace think that the instance was made so much earlier."""
+        self.vast._engine._market.contracts[instance_id].created_epoch -= by.total_seconds() * SPEED
+
     def lease(self, label, whose, *, instance_id=None, opened=timedelta(), deadline=SOON, url=None):
         now = datetime.now(UTC)
         self.store.open_lease(
@@ -206,11 +210,58 @@ def test_an_instance_without_a_lease_is_destroyed_after_its_last_deadline(here, 
     young = here.label("run-1", mark=mark)
     old = here.label("run-2", mark=mark, deadline=-timedelta(minutes=6))
     kept = here.rent(young)
-    here.rent(old)
+    here.grow_old(here.rent(old), timedelta(minutes=26))
     assert here.verdicts() == {young: "left", old: "destroyed"}
     assert here.listed() == [kept]
     (row,) = here.store.leases()
     assert (row.label, row.state, row.verdict) == (old, "closed", "destroyed")
+
+
+def begun(ago):
+    """The id of a run that began so long ago by its owner's clock."""
+    return f"{datetime.now(UTC) - ago:%Y%m%dT%H%M%S}-3f9a1c"
+
+
+@pytest.mark.parametrize("behind", [timedelta(hours=1), timedelta(days=400)])
+def test_the_clock_of_an_owner_with_another_store_may_be_wrong(here, behind):
+    """Its label says that all is over; by the marketplace's clock its instance is younger than it may grow."""
+    label = here.label(begun(behind), mark="0123abcd", deadline=timedelta(minutes=20) - behind)
+    instance_id = here.rent(label)
+    assert here.verdicts() == {label: "left"}
+    here.grow_old(instance_id, timedelta(minutes=24))
+    assert here.verdicts() == {label: "left"}
+    here.grow_old(instance_id, timedelta(minutes=2))
+    assert here.verdicts() == {label: "destroyed"}
+
+
+def test_the_reapers_own_clock_may_be_wrong(here, monkeypatch):
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return super().now(tz) + timedelta(hours=2)
+
+    label = here.label(begun(timedelta()), mark="0123abcd")
+    kept = here.rent(label)
+    monkeypatch.setattr(reaping, "datetime", Ahead)
+    assert here.verdicts() == {label: "left"}
+    assert here.listed() == [kept]
+
+
+def test_an_instance_without_a_lease_whose_age_nobody_tells_is_left(tmp_path):
+    def fault(request, send):
+        answer = send(request) if request.url.path == "/api/v1/instances/" else None
+        if answer is None:
+            return None
+        answer.read()
+        rows = [row | {"start_date": None} for row in answer.json()["instances"]]
+        return httpx.Response(200, json=answer.json() | {"instances": rows})
+
+    with place(tmp_path, fault) as here:
+        label = here.label(begun(timedelta(days=1)), mark="0123abcd", deadline=-timedelta(hours=23))
+        here.rent(label)
+        (finding,) = here.reap()
+        assert finding.verdict == "left"
+        assert "how old" in finding.why
 
 
 def test_an_owner_that_has_ended_is_one_although_its_process_lives_on(here):

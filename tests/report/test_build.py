@@ -6,16 +6,18 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from html.parser import HTMLParser
 
 import nbformat
 import pandas as pd
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment, command
+from tests.processes import VASTBENCH, clean_environment, command, until
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.errors import NotebookFailed, NotFound, SchemaError, StudyFailed, StudyIncomplete, UsageError
@@ -90,6 +92,42 @@ def test_a_report_is_whole_and_names_no_folder_of_this_machine(seed_report):
             assert str(shared(".")) not in path.read_text(), path
     assert "True ." in (index.parent / "notebooks/look.html").read_text()
     assert sorted(p.name for p in made_in.iterdir()) == ["look.ipynb", "out"]
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_no_process_that_executes_notebooks_is_given_a_secret(notebook, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAST_API_KEY", "K3Y")
+    monkeypatch.setenv("VASTBENCH_STORE", "postgresql://me:K3Y@host/runs")
+    look = "import os, pathlib\nfor who in (os.getpid(), os.getppid()):\n"
+    look += f"    there = pathlib.Path({str(tmp_path)!r}, f'{{who}}.environ')\n"
+    look += "    there.write_bytes(pathlib.Path(f'/proc/{who}/environ').read_bytes())"
+    build_report(Source(phases_table([SEED])), tmp_path / "out", notebooks=[notebook("look", look)])
+    found = [path.read_bytes() for path in tmp_path.glob("*.environ")]
+    assert len(found) == 2
+    assert all(b"PATH=" in text and b"K3Y" not in text for text in found)
+
+
+def test_a_killed_command_takes_all_its_processes_along(tmp_path):
+    arguments = [VASTBENCH, "report", "--data", "2026-01-02-rtx4090", "--out", "report"]
+    with subprocess.Popen(arguments, cwd=tmp_path, env=clean_environment(tmp_path), stderr=subprocess.DEVNULL) as process:
+        command = psutil.Process(process.pid)
+        until(lambda: any("ipykernel" in " ".join(cmdline(one)) for one in command.children(recursive=True)))
+        below = command.children(recursive=True)
+        process.kill()
+    assert psutil.wait_procs(below, 60)[1] == []
+
+
+def cmdline(process):
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+@pytest.mark.usefixtures("without_charts")
+def test_a_process_that_is_killed_fails_its_notebook_and_not_the_command(notebook, tmp_path):
+    dies = notebook("dies", "import os, signal; os.kill(os.getppid(), signal.SIGKILL)")
+    with pytest.raises(NotebookFailed, match=r"executed .*dies\.ipynb ended with status -9"):
+        build_report(Source(phases_table([SEED])), tmp_path / "out", notebooks=[dies])
 
 
 def test_its_table_is_the_one_that_it_was_made_of(seed_report):

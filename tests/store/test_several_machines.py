@@ -1,9 +1,11 @@
 """Several processes on one store, as on several machines: nothing is counted twice, nothing is stored twice."""
 
 import multiprocessing
+import os
 import threading
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -180,3 +182,23 @@ def test_a_lease_is_never_opened_twice(store):
     store.open_lease(lease())
     with pytest.raises(StoreError):
         store.open_lease(lease(offer_id=1))
+
+
+def driver_connection(store):
+    with store._engine.connect() as connection:
+        return connection.connection.driver_connection
+
+
+def test_a_forked_process_uses_and_closes_connections_of_its_own(place):
+    with Store(place) as store:
+        mine = driver_connection(store)
+        child = os.fork()
+        if child == 0:
+            status = 1
+            with suppress(BaseException):
+                status = int(driver_connection(store) is mine or store.runs() != [])
+                store.close()
+            os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert driver_connection(store) is mine
+        store.beat("parent")

@@ -1,12 +1,14 @@
 """A store in a file: synced, private, and refused as it is when it is something else."""
 
+import os
 import sqlite3
 import stat
+from dataclasses import replace
 
 import pytest
 
 from tests.store.records import SEED, lease
-from vastbench.errors import NotFound, StoreError
+from vastbench.errors import NotFound, SettingsError, StoreError
 from vastbench.io.files import read_run
 from vastbench.store import Store
 
@@ -73,7 +75,7 @@ def test_a_newer_store_is_refused_and_left_alone(tmp_path):
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(StoreError, match="9999"):
+    with pytest.raises(SettingsError, match="9999"):
         Store(path)
     assert path.read_bytes() == before
 
@@ -111,3 +113,47 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path):
         store.save_run(read_run(SEED))
         with store._engine.begin():  # holds the file's lock
             assert len(store.runs()) == 1
+
+
+CHANGES = {
+    "deleted": lambda path: path.unlink(),
+    "moved": lambda path: path.rename(path.with_name("away.sqlite")),
+    "replaced": lambda path: (path.unlink(), Store(path).close()),
+    "cut off": lambda path: os.truncate(path, 0),
+    "without its log": lambda path: path.with_name(f"{path.name}-wal").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_store_that_is_no_longer_the_one_that_was_opened_is_noticed(tmp_path, change):
+    """SQLite itself writes on into a file that nobody can find any more."""
+    path, run = tmp_path / "runs.sqlite", read_run(SEED)
+    with Store(path) as store:
+        store.save_run(run)
+        CHANGES[change](path)
+        for use in (lambda: store.beat("me"), store.runs, lambda: store.study("s"), store.leases):
+            with pytest.raises(StoreError, match="is not the one that was opened"):
+                use()
+        later = replace(run, id="later")
+        with pytest.raises(StoreError, match=r"The run later is kept in .*later\.json"):
+            store.save_run_or_keep(later)
+        if change == "deleted":
+            assert not path.exists()
+            with Store(path) as new:
+                assert new.take_in_pending_runs() == ["later"]
+                assert new.runs() == [later]
+
+
+def test_a_store_that_others_use_and_that_grows_stays_the_same_wherever_we_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path, run = tmp_path / "runs.sqlite", read_run(SEED)
+    with Store("runs.sqlite") as store:
+        monkeypatch.chdir("/")
+        for number in range(3):
+            with Store(path) as other:
+                other.save_run(replace(run, id=f"{number}"))
+            with sqlite3.connect(path) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+            store.beat("me")
+        assert len(store.runs()) == 3

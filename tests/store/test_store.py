@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 
 import vastbench.store
 from tests.store.records import SEED, lease
-from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError
+from vastbench.errors import NotFound, SettingsError, StoreError, TooManyInstances, UsageError
 from vastbench.io.files import read_run
 from vastbench.owner import owner
 from vastbench.store import Store
@@ -177,13 +177,39 @@ def test_the_migrations_make_what_the_tables_say(new_place):
     engine.dispose()
 
 
-def test_a_newer_store_is_refused(new_place):
+@pytest.mark.parametrize("revision", ["9999", "0000", "zzzz", "00065", "", "'; --"])
+def test_a_store_of_an_unknown_schema_is_refused(new_place, revision):
     engine = connect(new_place)
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
     engine.dispose()
-    with pytest.raises(StoreError, match="9999"):
+    for opened in (Store, Store.existing):
+        with pytest.raises(SettingsError, match=re.escape(repr(revision))) as refused:
+            opened(new_place)
+        assert "--store" in refused.value.hint
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM alembic_version", "INSERT INTO alembic_version VALUES ('0001')"])
+def test_a_store_that_says_none_or_two_of_its_schemas_is_refused(new_place, change):
+    engine = connect(new_place)
+    with engine.begin() as connection:
+        connection.execute(sa.text(change))
+    engine.dispose()
+    with pytest.raises(SettingsError, match="schema"):
         Store(new_place)
+
+
+@pytest.mark.parametrize(
+    "name", ["..", ".", ".hidden", "-x", "--help", "a/b", "a\\b", "a b", "a\nb", "a\x1b[31m", "ä", "a" * 81]
+)
+def test_a_name_that_no_study_can_have_enters_no_store(store, name):
+    for enter in (
+        lambda: store.open_study(name, scenario="integration", repeats=3, conditions={}),
+        lambda: store.save_run(replace(read_run(SEED), study=name)),
+    ):
+        with pytest.raises(UsageError, match="cannot have the name"):
+            enter()
+    assert (store.studies(), store.runs()) == ([], [])
 
 
 def test_head_is_the_newest_migration():

@@ -20,13 +20,25 @@ from vastbench.webhooks import sending
 from vastbench.webhooks.address import check_url, is_public
 from vastbench.webhooks.sending import post
 
-# IANA's registries of special-purpose addresses, and multicast.
+# IANA's registries of special-purpose addresses (2025-10), multicast, and what went out of use.
 INSIDE_4 = [
-    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.2.0/24",
-    "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15",
+    "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4", "255.255.255.255/32",
 ]  # fmt: skip
-INSIDE_6 = ["::/128", "::1/128", "100::/64", "2001:db8::/32", "fc00::/7", "fe80::/10", "ff00::/8"]
-PUBLIC = ["1.1.1.1", "8.8.8.8", "93.184.216.34", "172.32.0.1", "192.169.0.1", "2606:4700::1111", "2a00:1450::1"]
+INSIDE_6 = [
+    "::/128", "::1/128", "::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "100::/64", "100:0:0:1::/64", "2001::/23", "2001::/32",
+    "2001:1::1/128", "2001:1::2/128", "2001:1::3/128", "2001:2::/48", "2001:3::/32", "2001:4:112::/48", "2001:10::/28",
+    "2001:20::/28", "2001:30::/28", "2001:db8::/32", "2620:4f:8000::/48", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
+    "fec0::/10", "ff00::/8", "4000::/3", "e000::/4",
+]  # fmt: skip
+PUBLIC = [
+    "1.1.1.1", "8.8.8.8", "93.184.216.34", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "172.32.0.1",
+    "192.0.1.0",
+    "192.169.0.1", "198.17.255.255", "198.20.0.0", "223.255.255.255",
+    "2001:200::1", "2001:db7::1", "2003::1", "2606:4700::1111", "2a00:1450::1", "3ffe::1",
+]  # fmt: skip
 
 inside_4 = st.sampled_from(INSIDE_4).flatmap(lambda network: st.ip_addresses(network=network))
 inside_6 = st.sampled_from(INSIDE_6).flatmap(lambda network: st.ip_addresses(network=network))
@@ -49,6 +61,25 @@ def test_no_special_ipv4_address_is_public_in_any_dressing(address):
 @given(inside_6)
 def test_no_special_ipv6_address_is_public(address):
     assert not is_public(address)
+
+
+@pytest.mark.parametrize("row", INSIDE_4 + INSIDE_6)
+def test_each_row_is_special_from_its_first_address_to_its_last(row):
+    network = ipaddress.ip_network(row)
+    assert not is_public(network[0])
+    assert not is_public(network[-1])
+
+
+def test_an_address_of_one_interface_only_is_not_public():
+    assert not is_public(ipaddress.ip_address("2606:4700::1111%1"))
+    with pytest.raises(UsageError):
+        check_url("https://[fe80::1%25lo]/hook", allow_private=False)
+
+
+@given(inside_6)
+def test_a_url_with_a_special_ipv6_address_is_refused(address):
+    with pytest.raises(UsageError):
+        check_url(f"https://[{address}]/hook", allow_private=False)
 
 
 @pytest.mark.parametrize("text", PUBLIC)

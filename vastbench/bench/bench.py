@@ -19,7 +19,7 @@ from pathlib import Path
 
 from vastbench.bench.launches import launch_seed, record_killed_runs, spent_at_most_usd
 from vastbench.clock import EMULATED_SPEED, Clock
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, UsageError
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, StoreError, UsageError
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
@@ -31,12 +31,12 @@ from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
 from vastbench.rental.lease import Account
 from vastbench.rental.provisioner import Provisioner
-from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, reap
+from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, last_sweep, reap
 from vastbench.scenarios import find_scenario
 from vastbench.scenarios.drill import Drill, Scenario, run_scenario
 from vastbench.settings import Settings, default_store, is_loopback
 from vastbench.store import Store
-from vastbench.store.database import check_file, url_of
+from vastbench.store.database import check_file, check_lasting, url_of
 from vastbench.vast.api import VastApi
 from vastbench.vast.call import checked_key, checked_url
 from vastbench.vast.watch import Watch
@@ -100,6 +100,7 @@ class Bench:
         self._place = store or default_store()
         check_file(url_of(self._place))
         if live:
+            check_lasting(url_of(self._place))
             checked_url(self.settings.vast_url)
             checked_key(self.settings.require_key())
         else:
@@ -112,6 +113,7 @@ class Bench:
         self._under_way: set[int] = set()
         self._closing = True
         self._leaked = ""
+        self._unread: StoreError | None = None
         self._made: set[str] = set()
         self.store: Store
         self.notifier: Notifier
@@ -157,12 +159,16 @@ class Bench:
         """Stop the runs under way in other threads, close what is still held, and stop what was started.
 
         Raises LeaseNotClosed when an instance cannot be shown to be gone, after having tried all: when a lease of a live bench
-        is still open, and when an interruption would hide that a run could not show it.
+        is still open, and when an interruption would hide that a run could not show it. A process forked from the one that
+        entered leaves everything as it is.
         """
+        if not self._provisioner.account.ours:
+            return
         self._closing = True
         with shield(), ExitStack() as stack:
             stack.callback(self._stack.close)
             stack.callback(self._name_what_is_open)
+            stack.callback(self._provisioner.account.look_again)
             self.stop()
             mine = {threading.get_ident()}  # this thread is leaving: a run of its own is over, however it ended
             with self._idle:
@@ -171,10 +177,16 @@ class Bench:
                 stack.callback(lease.close)
         if self._leaked and (isinstance(error, (Interrupted, KeyboardInterrupt)) or (self.live and error is None)):
             raise LeaseNotClosed(self._leaked, hint="`vastbench reap --live` checks again, and closes it.") from error
+        if self._unread and error is None:
+            raise self._unread
 
     def _name_what_is_open(self) -> None:
         mine = self._owner["id"]
-        left = [row.label for row in self.store.leases(open_only=True) if row.owner.get("id") == mine]
+        try:
+            left = [row.label for row in self.store.leases(open_only=True) if row.owner.get("id") == mine]
+        except StoreError as unread:  # the error of a run says more: where the run is kept
+            self._unread = unread
+            return
         if self.live and left and not self._leaked:
             self._leaked = f"Instances may exist and bill under {', '.join(left)}: their creates got no clear answer."
 
@@ -258,6 +270,8 @@ class Bench:
 
     @contextmanager
     def _under_way_here(self) -> Iterator[None]:
+        if not self._closing and not self._provisioner.account.ours:
+            raise UsageError("The bench was opened by another process.", hint="Open one in each process that makes runs.")
         with self._idle:
             if self._leaked:
                 raise LeaseNotClosed(f"Nothing more is rented: {self._leaked}", hint="Destroy that instance by hand first.")
@@ -275,6 +289,8 @@ class Bench:
         self._made.add(run_id)
         drill = Drill(scenario, self._provisioner, conditions, run_id, listener)
         run, error = run_scenario(drill, source=self.source)
+        if not self._provisioner.account.ours:  # something in the scenario has forked: the run is the other process's
+            raise error or Interrupted("The run goes on in the process that this one was forked from.")
         with shield():  # what was measured must reach the store
             known = {**run.conditions, **self._conditions()}
             run = replace(run, study=study, conditions=known, instrument={**run.instrument, **self._instrument()})
@@ -332,6 +348,12 @@ class Bench:
     def reap(self, *, dry_run: bool = False, on_finding: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
         """Close what dead owners left on this bench's marketplace (see :func:`vastbench.rental.reap.reap`)."""
         return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, on_finding=on_finding)
+
+    @property
+    def last_sweep(self) -> str:
+        """When the account of a live bench was last swept, as a sentence."""
+        account = self._owner["account"]
+        return last_sweep(self.store, self.api.url, account if isinstance(account, int) else None)
 
     def _open_elsewhere(self) -> list[LeaseRow]:
         """The open leases on this marketplace that are not this bench's."""

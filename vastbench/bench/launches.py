@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from vastbench.errors import StoreError
 from vastbench.owner import State, state_of
@@ -32,7 +31,7 @@ def record_killed_runs(store: Store, study: Study) -> list[Run]:
 
     Runs of processes that live, or may live, are left alone. Returns what was stored.
     """
-    beats, now = store.beats(), datetime.now(UTC)
+    beats, now = store.beats(), store.now()
     dead = [one for one in store.unfinished(study.name) if state_of(one.owner, beats, now) is State.ENDED]
     leases = store.leases() if dead else []
     buried = [_killed(one, study, [lease for lease in leases if lease.run_id == one.run_id]) for one in dead]

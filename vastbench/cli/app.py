@@ -24,6 +24,15 @@ def share(text: str) -> float:
     return value
 
 
+def of_study(name: str) -> str:
+    """``name``, unless it is empty: then it would select everything. Raises UsageError."""
+    from vastbench.errors import UsageError
+
+    if not name:
+        raise UsageError("--study names no study.", hint="Leave it out for all runs, or see: vastbench studies")
+    return name
+
+
 app = typer.Typer(
     help="How long until a rented GPU is useful, what it costs, where the time goes, and how sure we are.\n\n"
     "Without --live everything runs on a built-in emulator of Vast.ai and costs nothing. "
@@ -45,7 +54,10 @@ Profile = Annotated[str, typer.Option("--profile", help="The emulator's behaviou
 Seed = Annotated[Optional[int], typer.Option("--seed", help="Repeat the same emulated draws.")]  # noqa: UP045
 Speed = Annotated[float, typer.Option("--speed", help="Emulated seconds per real second; 1 is real time.")]
 Disk = Annotated[float, typer.Option("--disk", help="Disk in GB, at least 8.")]
-OfStudy = Annotated[Optional[str], typer.Option("--study", help="Only the runs of this study.")]  # noqa: UP045
+OfStudy = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--study", parser=of_study, metavar="NAME", help="Only the runs of this study."),
+]
 Where = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only runs with that value of a column of the table: scale=20."),

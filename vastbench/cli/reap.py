@@ -37,9 +37,13 @@ def reap(
     vastbench reap --live --dry-run, then: vastbench reap --live
     """
     from vastbench.rental.reap import close_after_dead_emulators, not_closed
+    from vastbench.settings import default_store
+    from vastbench.store.database import check_lasting, url_of
 
     if watch and not (yes and live):
         raise UsageError("--watch destroys without asking.", hint="Add --live --yes to agree to that.")
+    if live:
+        check_lasting(url_of(store or default_store()))
     with open_store(store, made=live and not dry_run) as opened:
         if not dry_run and (ended := close_after_dead_emulators(opened)):
             print(f"Closed: {counted(ended, 'lease')} of emulators that have ended.", file=sys.stderr)
@@ -49,7 +53,7 @@ def reap(
         told: set[str] = set()
         while True:
             try:
-                findings = _reap(opened, api_key_file, dry_run, yes)
+                findings = _reap(opened, api_key_file, dry_run, yes, quiet=watch)
                 _notify(opened, findings, told)
                 error = not_closed(findings)
             except (ApiError, StoreError) as unreadable:
@@ -71,33 +75,38 @@ def offer_left_over(bench: Bench, *, ask: bool) -> None:
     """Close what dead processes left on this marketplace before something new is rented there; asks first if wanted."""
     from vastbench.rental.reap import not_closed
 
+    print(bench.last_sweep, file=sys.stderr)
     to_close = [one for one in bench.reap(dry_run=True) if one.verdict in ("to close", "too early")]
-    if not to_close or (ask and not _agree(to_close)):
+    if to_close and ask and not _agree(to_close):
         return
     if error := not_closed(bench.reap(on_finding=_tell)):
         raise error
 
 
-def _reap(store: Store, api_key_file: object, dry_run: bool, yes: bool) -> list[Finding]:
+def _reap(store: Store, api_key_file: object, dry_run: bool, yes: bool, quiet: bool) -> list[Finding]:
+    from vastbench.rental.reap import account_of, last_sweep
     from vastbench.rental.reap import reap as reap_all
     from vastbench.vast.watch import Watch
 
     with open_market(True, api_key_file, "", None) as api:  # type: ignore[arg-type]
         watch = Watch(api, api.clock)
+        if not quiet:
+            print(last_sweep(store, api.url, account_of(api)), file=sys.stderr)
         planned = reap_all(api, watch, store, api.clock, dry_run=True)
         to_close = [one for one in planned if one.verdict in ("to close", "too early")]
-        if dry_run or not to_close or not (yes or _agree(to_close)):
+        if dry_run or (to_close and not yes and not _agree(to_close)):
             return planned
         return reap_all(api, watch, store, api.clock, on_finding=_tell)
 
 
 def _notify(store: Store, findings: list[Finding], told: set[str]) -> None:
     """Tell receivers of what could not be closed; once for each lease."""
+    from vastbench.rental.reap import NOT_CLOSED
     from vastbench.webhooks import Event, Notifier
     from vastbench.webhooks.events import lease_data
 
     still = {row.label: row for row in store.leases(open_only=True)}
-    leaked = [still[one.label] for one in findings if one.verdict in ("leaked", "unknown") and one.label in still]
+    leaked = [still[one.label] for one in findings if one.verdict in NOT_CLOSED and one.label in still]
     with Notifier(store) as notifier:
         for row in leaked:
             if row.label not in told:

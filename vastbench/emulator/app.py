@@ -6,6 +6,7 @@ own sending and receiving times enclose the moment.
 
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
 from typing import Any
 
 from starlette.applications import Starlette
@@ -50,6 +51,10 @@ class Gate:
         self._limiter = Limiter(market.profile.limits, market.pace)
         self._faults = CallFaults(market.faults, market.pace)
         self._streams: dict[str, Stream] = {}
+
+    def epoch(self) -> float:
+        """The marketplace's date, which runs as fast as its instances grow old."""
+        return self._market.pace.epoch()
 
     async def answer(self, route: Route, request: Request) -> Response:
         """The reply to ``request``, given when its latency has passed. Raises Lost when it is to get lost."""
@@ -126,7 +131,9 @@ class Gate:
 def _endpoint(gate: Gate, route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            return await gate.answer(route, request)
+            response = await gate.answer(route, request)
+            response.headers["date"] = formatdate(gate.epoch(), usegmt=True)
+            return response
         except Lost:
             return _Dropped()
         except ClientDisconnect:

@@ -135,6 +135,7 @@ class Engine:
             log_level="critical",
             access_log=False,
             server_header=False,
+            date_header=False,  # the market has its own clock
             timeout_graceful_shutdown=_GRACE_S,
         )
         server = uvicorn.Server(config)

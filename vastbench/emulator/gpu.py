@@ -33,21 +33,40 @@ def driver_name(gpu_name: str, gpu_ram_mb: int) -> str:
         "H100 SXM": "NVIDIA H100 80GB HBM3",
         "H100 PCIE": "NVIDIA H100 PCIe",
         "Tesla V100": f"Tesla V100-SXM2-{size}GB",
-        "Tesla T4": "Tesla T4",
-        "Titan RTX": "NVIDIA TITAN RTX",
+        "A100 SXM": f"NVIDIA A100-SXM{'' if size == 64 else '4'}-{size}GB",
+        "A10g": "NVIDIA A10G",
+        "A800 PCIE": "NVIDIA A800 80GB PCIe",
+        "GH200 SXM": "NVIDIA GH200 480GB",
+        "Tesla M40": "Tesla M40 24GB",
+        "Tesla P100": "Tesla P100-PCIE-16GB",
+        "GeForce 970": "NVIDIA GeForce GTX 970",
+        "GTX 1060": "NVIDIA GeForce GTX 1060 6GB",
+        "GTX TITAN X": "NVIDIA GeForce GTX TITAN X",
+        "Titan X": "NVIDIA TITAN X (Pascal)",
+        "TITAN V CEO": "NVIDIA TITAN V CEO Edition",
+        "RTX 4090D": "NVIDIA GeForce RTX 4090 D",
+        "RTX PRO 4000 Mobile": "NVIDIA RTX PRO 4000 Blackwell Generation Laptop GPU",
+        "RTX PRO 6000": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
         "RTX PRO 6000 WS": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+        "RTX PRO 6000 Max-Q": "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
         "RTX PRO 6000 S": "NVIDIA RTX PRO 6000 Blackwell Server Edition",
     }
     if words in exact:
         return exact[words]
-    if ada := re.fullmatch(r"RTX (\d000) ?Ada", words):
+    if ada := re.fullmatch(r"RTX (\d{4}) ?Ada", words):
         return f"NVIDIA RTX {ada[1]} Ada Generation"
     if quadro := re.fullmatch(r"Q RTX (\d000)", words):
         return f"Quadro RTX {quadro[1]}"
-    if super_ := re.fullmatch(r"((?:RTX|GTX) \d{4})S( Ti)?", words):
+    if super_ := re.fullmatch(r"((?:RTX|GTX) \d{4}) ?S( Ti)?", words):
         return f"NVIDIA GeForce {super_[1]}{super_[2] or ''} SUPER"
-    if re.match(r"(RTX|GTX) \d{4}", words):
-        return f"NVIDIA GeForce {words}"
+    if re.match(r"(RTX|GTX) \d{3,4}", words):
+        return f"NVIDIA GeForce {words.replace(' laptop', ' Laptop GPU')}"
+    if words.startswith(("Tesla ", "Quadro ")):
+        return words
+    if words.startswith("Titan "):
+        return f"NVIDIA TITAN {words[6:]}"
+    if words.startswith("RTX PRO "):
+        return f"NVIDIA {words} Blackwell"
     return f"NVIDIA {words}"
 
 

@@ -65,6 +65,7 @@ class Emulator:
         self._faults = checked(faults or {})
         self._for_others = for_others
         self._engine: Engine | None = None
+        self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         self._url = ""
         self._events: list[dict[str, Any]] = []
@@ -112,6 +113,7 @@ class Emulator:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         engine = self._engine = Engine(spoilt, spoiling, drawn, self.speed, truth, listening, for_others=self._for_others)
         self._thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
+        self._pid = os.getpid()
         atexit.register(self.stop)
         self._thread.start()
         if not engine.ready.wait(_START_S) or engine.failure is not None:
@@ -123,6 +125,8 @@ class Emulator:
 
         An interruption is raised when it has ended; a second one at once.
         """
+        if os.getpid() != self._pid:  # in a process forked from the one that it runs in
+            return
         with self._lock:
             engine = self._engine
             self._end()
@@ -131,7 +135,7 @@ class Emulator:
 
     def _end(self) -> None:
         engine, thread = self._engine, self._thread
-        if engine is not None and thread is not None and thread.is_alive():  # in a process forked from this one it is not
+        if engine is not None and thread is not None and thread.is_alive():
             try:
                 engine.stop()
                 engine.ended.wait(_STOP_S)

@@ -15,7 +15,7 @@ from vastbench.record.run import STOPPED_BY_US, Run
 from vastbench.record.shown import Shown
 from vastbench.record.stopping import StoppingRule
 
-NAME = re.compile(r"[A-Za-z0-9._-]{1,80}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 
 
 MOST_REPEATS, MOST_WORKERS = 100_000, 64
@@ -129,12 +129,19 @@ def require_passed(runs: Sequence[Run]) -> None:
     )
 
 
-def check_plan(name: str, repeats: int = 1, workers: int = 1) -> None:
-    """Raise UsageError for a name, a number of repeats or a number of workers that no study can have."""
+def check_name(name: str) -> str:
+    """``name``, if a study may have it: it becomes part of commands and of files' names. Raises UsageError."""
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"The study's name is {name[:100]!r}.", hint="Use 1 to 80 letters, digits, dots, underscores and hyphens."
+            f"A study cannot have the name {name[:100]!r}.",
+            hint="Use 1 to 80 letters, digits, dots, underscores and hyphens; the first is no dot or hyphen.",
         )
+    return name
+
+
+def check_plan(name: str, repeats: int = 1, workers: int = 1) -> None:
+    """Raise UsageError for a name, a number of repeats or a number of workers that no study can have."""
+    check_name(name)
     for words, value, most in (("repeats", repeats, MOST_REPEATS), ("workers", workers, MOST_WORKERS)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise UsageError(f"The number of {words} is {value!r}.", hint=f"Give a whole number from 1 to {most}.")

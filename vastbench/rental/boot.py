@@ -34,6 +34,7 @@ def wait_running(
             running = following.wait_until(settled, deadline=contract.upper + deadline_s, waited_for="status running")
         finally:
             phase.last_negative = following.history[-1].sent if following.history else None
+            lease.seen = lease.seen or any(sighting.instance is not None for sighting in following.history)
             _inside_boot(recorder, contract, following)
         instance = following.history[-1].instance
         if instance is None:

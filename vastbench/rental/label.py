@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 _LABEL = re.compile(r"vb-([0-9a-f]{8})-([A-Za-z0-9._-]{1,60})-(0|[1-9][0-9]{0,2})-([1-9][0-9]{8,10})", re.ASCII)
 
@@ -21,6 +21,18 @@ class Label:
     run_id: str
     attempt: int
     deadline: datetime
+
+    @property
+    def lifetime(self) -> timedelta:
+        """The longest that the instance may be needed: from the run's beginning, which its id says, to the deadline.
+
+        Both were read off the owner's clock, so that it does not matter whether that goes right. Zero where the id has no date.
+        """
+        try:
+            begun = datetime.strptime(self.run_id.partition("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        except ValueError:
+            return timedelta()
+        return self.deadline - begun
 
     def __str__(self) -> str:
         """The label itself."""

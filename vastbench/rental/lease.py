@@ -13,6 +13,7 @@ raised.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,11 @@ from vastbench.vast.watch import SHORTEST_PERIOD_S, Watch
 log = logging.getLogger(__name__)
 
 LISTED_WITHIN_S = 60.0
-"""Clock seconds for which a create's label is searched when its answer named no instance: the list may lag behind."""
+"""Clock seconds by which the marketplace's answers may lag behind a create. So long its label is searched when its answer named
+no instance, and so long an instance that no answer has shown yet is not taken for gone."""
+
+LOOK_AGAIN_S = 5.0
+"""Clock seconds after all is closed until the list is read once more for labels of ours."""
 
 TURN_WITHIN_S = 600.0
 """Clock seconds for which a list is asked for again when all that keeps it from us is a rate that others use up."""
@@ -70,8 +75,8 @@ REST_S, LONGEST_REST_S = 2.0, 10.0
 CLOCKS_APART_S = 300.0
 """Real seconds by which our clock and the marketplace's may differ."""
 
-NOT_NAMED = "create failed: "
-"""How the note of a lease begins whose instance its create did not name in so many words."""
+NOT_NAMED, DOUBTED = "create failed: ", "not closed: "
+"""How the note of a lease begins whose instance its create did not name in so many words, or named against other evidence."""
 
 REPEAT_DESTROY_S = 10.0
 """How long an instance may outlive an acknowledged destroy before destroy is sent again."""
@@ -121,6 +126,8 @@ class Account:
     """One account on one marketplace, as this process works with it.
 
     ``journal``: where its leases are written down. ``held``: the leases that are held; one leaves the set when it is closed.
+    ``opened``: all that were ever written down, by label. ``pid``: this process. One that is forked from it holds a copy of all
+    this, and has no part in it.
     """
 
     api: VastApi
@@ -128,6 +135,35 @@ class Account:
     journal: Journal
     clock: Clock
     held: set[Lease] = field(default_factory=set)
+    opened: dict[str, Identity] = field(default_factory=dict)
+    pid: int = field(default_factory=os.getpid)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this is the process that rents, and not one forked from it."""
+        return os.getpid() == self.pid
+
+    def look_again(self) -> None:
+        """Wait a little, and destroy what the list shows by then under labels of ours: what came late, or came back.
+
+        Raises LeaseNotClosed when something is there that cannot be shown to be gone.
+        """
+        if not self.opened:
+            return
+        self.clock.sleep(LOOK_AGAIN_S)
+        try:
+            listed = [one for page in self.watch.poll(self.clock.now()) for one in page.value]
+        except ApiError as error:
+            log.warning("the list could not be read once more after closing: %s", error)
+            return
+        tried = {lease.label for lease in self.held}
+        for one in listed:
+            if one.label in self.opened and one.label not in tried:
+                log.warning("instance %d is listed although the lease %s was closed; it is closed again", one.id, one.label)
+                found = f"{NOT_NAMED}listed after it was closed"
+                _note(self.journal, one.label, state="held", verdict=None, closed_at=None, instance_id=one.id, note=found)
+                now = Moment.exact(self.clock.now())
+                Lease(self, self.opened[one.label], one.id, now, id_confirmed=False, seen=True).close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +188,7 @@ class Lease:
     """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
 
     ``id_confirmed``: the marketplace said in so many words that it made this instance; otherwise only the list and the
-    instance's own page, together, can say that it is ours.
+    instance's own page, together, can say that it is ours. ``seen``: the list or its own page has shown the instance.
     """
 
     account: Account
@@ -162,6 +198,7 @@ class Lease:
     id_confirmed: bool = True
     destroyed: Moment | None = None
     verdict: str | None = None
+    seen: bool = False
 
     @property
     def label(self) -> str:
@@ -171,8 +208,11 @@ class Lease:
     def close(self, recorder: Recorder | None = None) -> str:
         """Destroy the instance and confirm that it is gone, timing both phases when a recorder is given.
 
-        Idempotent. Returns the verdict. Raises LeaseNotClosed when the instance cannot be shown to be gone in time.
+        Idempotent. Returns the verdict; ``left`` in a process forked from the one that rents, where nothing is done. Raises
+        LeaseNotClosed when the instance cannot be shown to be gone in time.
         """
+        if not self.account.ours:
+            return "left"
         if self.verdict in {"destroyed", "already gone"}:
             return self.verdict
         self._check_whose()
@@ -192,6 +232,8 @@ class Lease:
         with recorder.phase(PhaseName.CONFIRM) as phase:
             phase.start = Moment.exact(self.account.clock.now() if answer is None else answer.received)
             phase.end = self._confirm(sent)
+        if verdict == "already gone" and phase.end.lower > sent:  # it was seen after that answer, which lagged behind
+            answer, verdict = None, "destroyed"
         if answer is None:
             self.destroyed = phase.end
         else:  # an instance that was gone already may have died at any time since it was created
@@ -220,10 +262,11 @@ class Lease:
             if all(one.id != self.instance_id for one in listed):  # it may be there under another label
                 listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
         except ApiError as error:
-            log.warning("instance %d is destroyed by its id alone: %s", self.instance_id, error)
+            self._check_page(error)
             return
         labelled = [one.id for one in listed if one.label == self.label]
         named = next((one for one in listed if one.id == self.instance_id), None)
+        self.seen = self.seen or named is not None
         if named is None and not labelled:  # gone already, or not listed yet
             return
         if named is not None and (named.label == self.label or (self._is_unlabelled(named) and not labelled)):
@@ -239,6 +282,19 @@ class Lease:
         elsewhere = f", and the list shows ours with {', '.join(map(str, labelled))}" if labelled else ""
         raise self._not_closed(f"instance {self.instance_id} is not ours for certain: {shown_with}{elsewhere}")
 
+    def _check_page(self, unreadable: ApiError) -> None:
+        """Without a list, only the instance's own page can contradict what the create named; without both, the id decides."""
+        try:
+            shown = self.account.api.get_instance(self.instance_id).value
+        except ApiError as error:
+            log.warning("instance %d is destroyed by its id alone: %s; %s", self.instance_id, unreadable, error)
+            return
+        if shown is None:
+            return
+        if shown.label != self.label and not self._is_unlabelled(shown):
+            raise self._not_closed(f"instance {shown.id} is not ours for certain: its label is {shown.label!r}")
+        self.seen = True
+
     def _is_unlabelled(self, one: Instance) -> bool:
         """Whether ``one`` has no label, and shows that it began no earlier than our lease."""
         return not one.label and one.start_date is not None and self.identity.fits(one)
@@ -252,13 +308,14 @@ class Lease:
 
     def _be(self, instance_id: int) -> None:
         """Take ``instance_id`` for ours, because it is proven to be."""
+        self.seen = True
         if instance_id != self.instance_id:
             self.instance_id = instance_id
             _note(self.account.journal, self.label, instance_id=instance_id, note=f"{NOT_NAMED}found by its label")
 
     def _not_closed(self, why: str) -> LeaseNotClosed:
         """The error for a lease whose instance is not touched, after noting the reason."""
-        _note(self.account.journal, self.label, verdict="unknown", note=why[:300])
+        _note(self.account.journal, self.label, verdict="unknown", note=f"{DOUBTED}{why}"[:300])
         return LeaseNotClosed(
             f"The lease {self.label} is not closed: {why}.",
             hint=f"Nothing was destroyed. Look for ours: `vastai show instances --label {self.label}`.",
@@ -275,6 +332,11 @@ class Lease:
     def _is(self, one: Instance) -> bool:
         return one.id == self.instance_id or one.label == self.label
 
+    def _would_be_shown(self) -> bool:
+        """Whether its create is so long ago that no answer can lag behind it any more."""
+        by_date = (time.time() - self.identity.opened) * self.account.clock.speed
+        return max(self.account.clock.now() - self.created.upper, by_date) >= LISTED_WITHIN_S
+
     def _confirm(self, since: float) -> Moment:
         """Wait until every page of the list lacks the instance and GET by id says null."""
         deadline = self.account.clock.now() + CONFIRM_DEADLINE_S
@@ -287,11 +349,16 @@ class Lease:
                 seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
                 if not seen:
                     by_id = self.account.api.get_instance(self.instance_id)
-                    if by_id.value is None:
+                    if by_id.value is None and (self.seen or self._would_be_shown()):
                         return Moment.between(last_no, by_id.received, "poll")
-                    last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
+                    if by_id.value is None:
+                        verdict, evidence = "unknown", "no answer has shown it, and answers may lag behind its create"
+                    else:
+                        last_no, verdict, evidence = by_id.sent, "leaked", f"its status is {by_id.value.actual_status}"
+                        self.seen = True
                 elif self.instance_id in (listed := [instance_id for _, instance_id in seen]):
                     last_no, verdict, evidence = seen[0][0], "leaked", "it is still on the list"
+                    self.seen = True
                 elif self.identity.proven_by(self.account.api.get_instance(listed[0]).value):
                     last_no, verdict, evidence = seen[0][0], "leaked", "a second instance has its label"
                     self._be(listed[0])
@@ -337,6 +404,7 @@ def hold(
         owner=terms.owner,
     )
     account.journal.open_lease(row, at_most=terms.at_most)
+    account.opened[label] = Identity(label, time.time(), offer.machine_id)
     lease: Lease | None = None
     try:
         with shield():
@@ -349,7 +417,7 @@ def hold(
 
 
 def _create(account: Account, recorder: Recorder, terms: Terms, before_create: Callable[[], None]) -> Lease:
-    before, identity = account.clock.now(), Identity(terms.request.label, time.time(), terms.offer.machine_id)
+    before, identity = account.clock.now(), account.opened[terms.request.label]
     asked, answer = False, None
     try:
         before_create()

@@ -229,7 +229,7 @@ class Provisioner:
                 phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
             yield
         finally:
-            if added is not None:
+            if added is not None and self.account.ours:
                 self._remove_key(rental.recorder, added.value.id)
 
     def _remove_key(self, recorder: Recorder, key_id: int) -> None:

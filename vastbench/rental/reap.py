@@ -7,7 +7,8 @@
                                                │          └ intended ── listed ──── adopted, destroyed, confirmed
                                                │                       └ not ────── looked for until no create can be late
                                                └── nobody can tell ── deadline over? as ended, else left alone
-    an instance with our label and no open lease ── closed before, or beyond its last deadline ── adopted, destroyed, confirmed
+    an instance with our label and no open lease ── closed before, or beyond its last deadline and as old by the marketplace's
+                                                    clock ── adopted, destroyed, confirmed
 
 A list that cannot be read closes nothing. Two reapers at once do no harm: destroying twice is destroying, and only one of them
 writes the verdict.
@@ -40,7 +41,7 @@ from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.recorder import summary_of
 from vastbench.rental.label import Label, read_label
-from vastbench.rental.lease import NOT_NAMED, Account, Identity, Lease, utc_now
+from vastbench.rental.lease import DOUBTED, NOT_NAMED, Account, Identity, Lease, utc_now
 from vastbench.settings import is_loopback
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
@@ -57,6 +58,9 @@ REST_S = 5.0
 
 TOO_EARLY = "too early"
 """The verdict on a lease whose create may still be late."""
+
+NOT_CLOSED = ("leaked", "unknown")
+"""The verdicts on what may still bill."""
 
 UNREADABLE, FIRST_POLLS = 10, 3
 """It gives up after so many unreadable polls in a row, or after so many first ones, unless those were rate limited."""
@@ -128,6 +132,8 @@ def reap(
         if dry_run:
             return [*decided.values(), *early]
         if not early:  # none is too early, or another process has closed it
+            if not any(one.verdict in NOT_CLOSED for one in decided.values()):
+                store.note_sweep(api.url, reaper.account)
             _remove_keys(api, store)
             return list(decided.values())
         clock.rest(REST_S)
@@ -152,7 +158,10 @@ class _Reaper:
         listed = [one for page in self.watch.poll(self.clock.now()) for one in page.value]
         # A lease stands in the store before its instance can be listed; read again, none of those listed lacks one by chance.
         opened = {row.label: row for row in self.store.leases(open_only=True)}
-        found: list[_Task | Finding] = [self._lease(row, beats, listed) for row in opened.values() if row.label not in decided]
+        now = self.store.now()
+        found: list[_Task | Finding] = [
+            self._lease(one, beats, now, listed) for one in opened.values() if one.label not in decided
+        ]
         for one in listed:
             label = read_label(one.label)
             if label is None or str(label) in opened or str(label) in decided:
@@ -162,13 +171,13 @@ class _Reaper:
                 found.append(self._orphan(one, label, before))
         return [one if isinstance(one, Finding) else self._close(one) for one in found]
 
-    def _lease(self, row: LeaseRow, beats: Mapping[str, str], listed: list[Instance]) -> _Task | Finding:
+    def _lease(self, row: LeaseRow, beats: Mapping[str, str], now: datetime, listed: list[Instance]) -> _Task | Finding:
         """What is to become of an open lease."""
 
         def left(why: str, verdict: str = "left") -> Finding:
             return Finding(row.label, row.instance_id, verdict, why, row.usd_per_hour)
 
-        now, theirs = datetime.now(UTC), row.owner.get("account")
+        theirs = row.owner.get("account")
         if row.url != self.api.url:
             return left(f"it is on {row.url}: set VAST_URL to that")
         if theirs is not None and self.account is None:
@@ -202,9 +211,14 @@ class _Reaper:
             why = f"it is listed, although its lease was closed as {closed.verdict}"
             return _Task(_found(closed, one.id), why, reopen=True)
         whose = "this store's, which has lost it" if label.mark == self.store.mark else "another store's"
-        until = label.deadline + timedelta(seconds=SILENCE_S)
-        if until > datetime.now(UTC):
-            # Whether its owner lives is unknown; after its last deadline no owner does.
+        # Whether its owner lives is unknown; after its last deadline no owner does. The label says that by its owner's clock,
+        # which may be wrong: so the instance must have lived that long by the marketplace's clock, too.
+        if one.start_date is None:
+            return Finding(str(label), one.id, "left", f"its lease is {whose}, and the list does not say how old it is")
+        now = datetime.now(UTC)
+        age = timedelta(seconds=(self.api.epoch_s() - one.start_date) / self.clock.speed)
+        until = max(label.deadline, now + label.lifetime - age) + timedelta(seconds=SILENCE_S)
+        if until > now:
             why = f"its lease is {whose}: it may be needed until {until:%Y-%m-%dT%H:%M:%S}Z"
             return Finding(str(label), one.id, "left", why)
         row = LeaseRow(
@@ -237,7 +251,7 @@ class _Reaper:
         identity = Identity(row.label, opened, row.machine_id)
         account = Account(self.api, self.watch, self.store, self.clock)
         lease = Lease(account, identity, row.instance_id, seen)
-        lease.id_confirmed = not row.note.startswith(NOT_NAMED)
+        lease.id_confirmed = not row.note.startswith((NOT_NAMED, DOUBTED))
         try:
             if not self.store.adopt(row, reopen=task.reopen):
                 return finding("left", "somebody else closed it meanwhile")
@@ -280,8 +294,8 @@ def _remove_keys(api: VastApi, store: Store) -> None:
 
 
 def _beats(store: Store, leases: list[LeaseRow]) -> dict[str, str]:
-    """The signs of life of the leases' owners. Who seems silent gets the time to give one: two machines' clocks may differ."""
-    beats, now = store.beats(), datetime.now(UTC)
+    """The signs of life of the leases' owners. Who seems silent gets the time to give one: the store may have been away."""
+    beats, now = store.beats(), store.now()
     silent = [
         str(row.owner.get("id"))
         for row in leases
@@ -293,7 +307,7 @@ def _beats(store: Store, leases: list[LeaseRow]) -> dict[str, str]:
         return beats
     time.sleep(2.5 * BEAT_S)
     later = store.beats()
-    return later | {name: datetime.now(UTC).isoformat() for name in silent if later[name] != beats[name]}
+    return later | {name: store.now().isoformat() for name in silent if later[name] != beats[name]}
 
 
 def _named(whose: Mapping[str, Any]) -> str:
@@ -306,7 +320,7 @@ def close_after_dead_emulators(store: Store) -> int:
     It has ended when it was part of a process that has, or when nothing listens any more at its address on this machine.
     Leases of live marketplaces are left alone: there an instance outlives its renter.
     """
-    beats, now = store.beats(), datetime.now(UTC)
+    beats, now = store.beats(), store.now()
     ended = [row for row in store.leases(open_only=True) if state_of(row.owner, beats, now) is State.ENDED]
     gone = [row for row in ended if row.owner.get("emulator") or (is_loopback(row.url) and _refused(row.url))]
     for row in gone:
@@ -325,9 +339,17 @@ def _refused(url: str) -> bool:
         return False
 
 
+def last_sweep(store: Store, url: str, account: int | None) -> str:
+    """A sentence: when the account was last found without anything that a dead owner left."""
+    swept_at = store.last_sweep(url, account)
+    if swept_at is None:
+        return "This account was never swept with this store."
+    return f"This account was last swept on {swept_at[:10]} at {swept_at[11:16]} UTC."
+
+
 def not_closed(findings: list[Finding]) -> VastbenchError | None:
     """The error that says what could not be closed; None when everything was."""
-    left = [one for one in findings if one.verdict in ("leaked", "unknown")]
+    left = [one for one in findings if one.verdict in NOT_CLOSED]
     if not left:
         return None
     names = ", ".join(f"{one.label} (instance {one.instance_id}, {one.verdict})" for one in left[:5])

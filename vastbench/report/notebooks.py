@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import html
 import json
-import multiprocessing
 import os
 import re
+import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from queue import SimpleQueue
+from typing import Any, NamedTuple, cast
 
 from vastbench.bundled import shared
 from vastbench.errors import NotebookFailed
 from vastbench.notebooks.running import run_notebook
 from vastbench.render.wording import plain
+from vastbench.settings import environment_for_child
 
 NOTEBOOKS = ("01-integration-test", "02-phase-timings", "03-boot-bottlenecks", "04-provider-costs", "05-how-sure-are-we")
 DATA = "../runs.parquet"
@@ -49,26 +56,95 @@ def execute_all(folder: Path, notebooks: Sequence[str], done: Callable[[Executed
     interruption the processes are stopped first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # A fresh interpreter each: a fork would inherit our threads' locks, and papermill works in the caller's folder.
-    fresh = multiprocessing.get_context("spawn")
-    workers = max(1, min(len(notebooks), os.cpu_count() or 2))
-    with ProcessPoolExecutor(workers, fresh, _settle, (str(folder),)) as pool:
-        running = [pool.submit(execute, name) for name in notebooks]
+    idle: SimpleQueue[_Worker] = SimpleQueue()
+
+    def one(name: str) -> Executed:
+        worker = idle.get()
+        try:
+            return worker.execute(name)
+        finally:
+            idle.put(worker)
+
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_Worker(folder)) for _ in range(min(len(notebooks), os.cpu_count() or 2))]
+        for worker in workers:
+            idle.put(worker)
+        pool = stack.enter_context(ThreadPoolExecutor(max(1, len(workers))))
+        running = [pool.submit(one, name) for name in notebooks]
         try:
             for future in as_completed(running):
                 done(future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()
+            for worker in workers:
+                worker.stop()
             raise
     return [future.result() for future in running]
 
 
-def _settle(folder: str) -> None:
-    """Work in ``folder``, and give no kernel the key: stored runs are looked at without it."""
-    os.chdir(folder)
-    os.environ.pop("VAST_API_KEY", None)
+class _Worker:
+    """A process that executes notebooks in ``folder``, one after the other, and ends with this one, however that ends.
+
+    A fresh interpreter: a fork would inherit our threads' locks, papermill works in the caller's folder, and stored runs are
+    looked at without our secrets.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._line, theirs = Pipe()
+        program = "from vastbench.report.notebooks import work; work()"
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program, str(theirs.fileno())],
+                cwd=folder,
+                env=environment_for_child(),
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def execute(self, name: str) -> Executed:
+        """What :func:`execute` gives or raises there."""
+        try:
+            self._line.send(name)
+            outcome = self._line.recv()
+        except (EOFError, OSError):
+            raise NotebookFailed(
+                f"The process that executed {name} ended with status {self._process.wait()}.", hint="Is there enough memory?"
+            ) from None
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return cast("Executed", outcome)
+
+    def stop(self) -> None:
+        """Let it interrupt what it executes."""
+        self._process.terminate()
+
+    def __enter__(self) -> _Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._line.close()
+        self._process.wait()
+
+
+def work() -> None:
+    """Execute the notebooks that the parent process names, until it closes its end of the line or has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a terminal tells us, too; what is executed has a handler of its own
+    line, names = Connection(int(sys.argv[1])), SimpleQueue[str]()
+
+    def listen() -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                names.put(line.recv())
+        os._exit(0)  # whatever is executed: a kernel ends with its parent
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        outcome: Executed | BaseException
+        try:
+            outcome = execute(names.get())
+        except BaseException as error:  # noqa: BLE001 (raised again by the parent)
+            outcome = error
+        line.send(outcome)
 
 
 def execute(path: str) -> Executed:

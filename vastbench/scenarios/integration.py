@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shlex
 from collections.abc import Mapping
 
@@ -15,6 +14,7 @@ from vastbench.record.phases import PhaseName, renting, returning
 from vastbench.record.recorder import Open
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
+from vastbench.scenarios.gpu_names import same_gpu
 from vastbench.ssh.probe import Step
 from vastbench.ssh.session import Session
 
@@ -93,23 +93,19 @@ def _check_gpu(session: Session, gpu_name: str, num_gpus: int, phase: Open) -> M
     cards = [[part.strip() for part in line.split(",")] for line in done.stdout.splitlines() if line.count(",") >= 2]
     names = [card[0] for card in cards]
     phase.detail = ", ".join(names)[:120]
-    if len(cards) != num_gpus or not all(same_gpu(gpu_name, name) for name in names):
+    same = [same_gpu(gpu_name, name) for name in names]
+    if len(cards) != num_gpus or False in same:
         raise CheckFailed(
             f"Rented {num_gpus} × {gpu_name}, but nvidia-smi names {names or 'nothing'}.",
             hint="The host does not deliver what it offers; do not use this machine.",
         )
-    return {"name": names[0], "count": len(cards), "driver_version": cards[0][1], "memory": cards[0][2], "matches": True}
-
-
-def same_gpu(offered: str, reported: str) -> bool:
-    """Whether nvidia-smi's name means the card of the offer: same model number, and the same Ti, SUPER or D behind it."""
-
-    def model(name: str) -> tuple[str, frozenset[str]]:
-        words = re.findall(r"[A-Z0-9]+", re.sub(r"(\d)(TI|SUPER|ADA)\b", r"\1 \2", name.upper()))
-        number = next((w for w in words if any(c.isdigit() for c in w)), "")
-        return number, frozenset(words) & {"TI", "SUPER", "D"}
-
-    return model(offered)[0] != "" and model(offered) == model(reported)
+    return {
+        "name": names[0],
+        "count": len(cards),
+        "driver_version": cards[0][1],
+        "memory": cards[0][2],
+        "matches": None if None in same else True,
+    }
 
 
 INTEGRATION = Scenario(

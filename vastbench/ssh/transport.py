@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import select
 import socket
 import threading
@@ -114,6 +115,7 @@ class Connection:
         self._socket: socket.socket | None = None
         self._transport: RareTransport | None = None
         self._closed = False
+        self._pid = os.getpid()
         self._lock = threading.Lock()
 
     @property
@@ -262,7 +264,9 @@ class Connection:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End the connection; repeated calls do nothing."""
+        """End the connection; repeated calls do nothing, nor does one in a process forked from ours, which shares it."""
+        if os.getpid() != self._pid:
+            return
         self.interrupt()
         transport = self._transport
         if transport is not None:

@@ -21,12 +21,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vastbench.errors import NotFound, StoreError
+from vastbench.errors import NotFound, SettingsError, StoreError
 from vastbench.interrupts import interruption_in
 from vastbench.store.refusals import place_of, store_error
 
-HEAD = "0006"
+HEAD = "0007"
 """The schema revision that this vastbench writes; the newest file in ``migrations/versions`` (a test compares)."""
+
+KNOWN = tuple(f"{number:04}" for number in range(1, int(HEAD) + 1))
+"""All revisions that were ever written."""
 
 CONNECT_WAIT_S = 10
 LOCK_WAIT_S = 15
@@ -36,6 +39,9 @@ STATEMENT_WAIT_S = 60
 SMALLEST_SQLITE = 512
 """Bytes: one page. SQLite takes a file of one byte for an empty database."""
 
+LOG = "vastbench_log"
+"""Where a connection to a SQLite file notes which write-ahead log it writes to; as long as it is open, that stays."""
+
 READING = "vastbench_reading"
 """The execution option of connections that only read."""
 
@@ -43,8 +49,8 @@ READING = "vastbench_reading"
 def connect(place: str | Path, *, made: bool = True) -> sa.Engine:
     """An engine on ``place`` (a file path or a database URL), migrated to ``HEAD``; with ``made`` False it is there already.
 
-    Raises StoreError when the place cannot be opened or written, is not a store, or is of a newer vastbench;
-    NotFound, making nothing, when ``made`` is False and it is missing.
+    Raises StoreError when the place cannot be opened or written, or is not a store; SettingsError when this vastbench does not
+    know its schema; NotFound, making nothing, when ``made`` is False and it is missing.
     """
     url = check_file(url_of(place))
     sqlite = url.get_backend_name() == "sqlite"
@@ -55,6 +61,9 @@ def connect(place: str | Path, *, made: bool = True) -> sa.Engine:
             _look_for_store(url)
         engine = sa.create_engine(url, hide_parameters=True, **({} if sqlite else SERVER))
         sa.event.listen(engine, "connect", _careful_sqlite if sqlite else _careful_postgresql)
+        if sqlite and (path := _file_of(url)):
+            path = str(Path(path).absolute())
+            sa.event.listen(engine, "connect", lambda _, record: record.info.update({LOG: _log_of(path)}))
         sa.event.listen(engine, "begin", _begin_sqlite if sqlite else _begin_postgresql)
         try:
             _migrate(engine, place_of(url), made)
@@ -110,6 +119,57 @@ def check_file(url: sa.URL) -> sa.URL:
             hint="Name a store's file. A table of runs is read by vastbench.load, report --data, plan --from and compare.",
         )
     return url
+
+
+def check_lasting(url: sa.URL) -> None:
+    """Raise SettingsError for a store that may not outlive this process: the leases of live instances belong on a disk."""
+    if url.get_backend_name() == "sqlite" and not _file_of(url):
+        raise SettingsError(
+            f"The store {place_of(url)} may end with this process, and with it the leases of live instances.",
+            hint="Name a plain file or a PostgreSQL database with --store.",
+        )
+
+
+class SameFiles:
+    """Whether a SQLite store is still the file that was opened: what is written to a deleted one goes nowhere."""
+
+    def __init__(self, url: sa.URL) -> None:
+        """Remember the file at ``url``; a database that has none is always the same."""
+        self._path = _file_of(url) and str(Path(_file_of(url)).absolute())  # the current folder may change
+        self._opened = Path(self._path).stat() if self._path else None
+
+    def check(self, connection: sa.Connection | None = None) -> None:
+        """Raise StoreError when the file is another, or gone, or cut off; or the log that ``connection`` writes to is gone."""
+        if self._opened is None:
+            return
+        now, log = _stat(self._path), None if connection is None else connection.info.get(LOG)
+        if now is None:
+            what = "its file was deleted or moved"
+        elif (now.st_dev, now.st_ino) != (self._opened.st_dev, self._opened.st_ino):
+            what = "its file was replaced by another"
+        elif now.st_size < self._opened.st_size:
+            what = "its file was cut off"
+        elif log is not None and _log_of(self._path) != log:
+            what = "its write-ahead log was deleted"
+        else:
+            return
+        raise StoreError(
+            f"The store {self._path} is not the one that was opened: {what} meanwhile.",
+            hint="Nothing may delete, move or overwrite a store that is in use.",
+        )
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return Path(path).stat()
+    except OSError:
+        return None
+
+
+def _log_of(path: str) -> tuple[int, int] | None:
+    """What tells the write-ahead log of the database at ``path`` from any other."""
+    found = _stat(f"{path}-wal")
+    return found and (found.st_dev, found.st_ino)
 
 
 def is_sqlite(path: Path) -> bool:
@@ -211,6 +271,7 @@ def _careful_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA schema_version")  # the first look opens the log
     cursor.close()
 
 
@@ -246,19 +307,20 @@ def _migrate(engine: sa.Engine, shown: str, made: bool) -> None:
             return
         if revision is None and not made:
             raise _no_store(f"in the database {shown}")
-        if revision is not None and revision > HEAD:
-            raise StoreError(
-                f"The store {shown} has schema {revision}; this vastbench knows up to {HEAD}.",
-                hint="Install a newer vastbench, or name another store with --store.",
+        if revision is not None and revision not in KNOWN:
+            raise SettingsError(
+                f"The store {shown} has the schema {revision!r}; this vastbench knows {KNOWN[0]} to {HEAD}.",
+                hint="Was it made by a newer vastbench? Install that, or name another store with --store.",
             )
         _upgrade(connection)
 
 
 def _revision(connection: sa.Connection) -> str | None:
+    """The schema's revision; None where there is no store."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
-    value = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-    return None if value is None else str(value)
+    found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalars().all()
+    return ", ".join(map(str, found))[:80]
 
 
 _UPGRADING = threading.Lock()

@@ -16,7 +16,7 @@ from vastbench.record.cost import Cost
 from vastbench.record.lease import Announcement, LeaseRow
 from vastbench.record.run import KILLED, STOPPED_BY_US, Run
 from vastbench.record.stopping import StoppingRule
-from vastbench.record.study import EndedBy, Study, check_plan
+from vastbench.record.study import EndedBy, Study, check_name, check_plan
 from vastbench.store import pending_runs, tables
 from vastbench.store.database import serialised
 from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, study_of_runs, with_ending, without_ending
@@ -48,8 +48,11 @@ class Store(Transactions):
     def save_run(self, run: Run) -> None:
         """Write a finished run with its attempts, phases and instrument; a run of the same id is never overwritten.
 
-        Except one recorded as killed: its process was alive but unheard, and this is what it measured.
+        Except one recorded as killed: its process was alive but unheard, and this is what it measured. Raises UsageError for a
+        study's name that no study can have.
         """
+        if run.study:
+            check_name(run.study)
         instrument = dict(run.instrument)
         known = {"clock_speed": instrument.get("clock_speed", 1.0), "poll_period_s": instrument.get("poll_period_s")}
 
@@ -96,7 +99,7 @@ class Store(Transactions):
                 if not self._is_finished(run.id):
                     self.save_run(run)
                     taken.append(run.id)
-            except StoreError as error:
+            except (StoreError, UsageError) as error:
                 if not self._is_finished(run.id):  # nor did somebody else take it in meanwhile
                     log.warning("The run in %s is not taken in: %s", path, error)
                     continue
@@ -258,7 +261,7 @@ class Store(Transactions):
                 raise NotFound(f"There is no study {study!r} in {self.place}.", hint="Open it first.")
             if connection.execute(there).first():  # written by a try whose answer was lost
                 return True
-            beats, now = _beats(connection), datetime.now(UTC)
+            beats, now = _beats(connection), _shared_now(connection)
             states = [state_of(one.owner, beats, now) for one in _unfinished(connection, study)]
             under_way = [state for state in states if state is State.LIVING]
             if connection.execute(_made(study)).scalar_one() + len(under_way) >= repeats:
@@ -360,34 +363,52 @@ class Store(Transactions):
             query = query.where(tables.leases.c.state != "closed")
         return self._read(lambda connection: [LeaseRow(**row) for row in connection.execute(query).mappings()])
 
-    @property
-    def mark(self) -> str:
-        """What tells the labels of this store from those of any other: eight hexadecimal digits, drawn when it was made."""
-        return self._read(lambda connection: str(connection.execute(sa.select(tables.marks.c.mark)).scalar_one()))
-
     def beat(self, owner_id: str) -> None:
-        """Write down that the owner of that id is alive now, by this machine's clock; unless it has ended."""
-        self._sign(owner_id, _now())
+        """Write down that the owner of that id is alive now, unless it has ended."""
+        self._sign(owner_id)
 
     def retire(self, owner_id: str) -> None:
         """Write down that the owner of that id has ended, whatever becomes of its process."""
         self._sign(owner_id, ENDED_BEAT)
 
-    def _sign(self, owner_id: str, sign: str) -> None:
+    def _sign(self, owner_id: str, sign: str | None = None) -> None:
         # The same words on SQLite and PostgreSQL, which SQLAlchemy knows only as two dialects' own inserts.
         words = (
             "INSERT INTO owners (id, beat_at) VALUES (:id, :sign) "
             "ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at WHERE owners.beat_at <> :ended"
         )
-        values = {"id": owner_id, "sign": sign, "ended": ENDED_BEAT}
-        self._write(lambda connection: connection.execute(sa.text(words), values))
+
+        def write(connection: sa.Connection) -> None:
+            beat_at = _shared_now(connection).isoformat() if sign is None else sign
+            connection.execute(sa.text(words), {"id": owner_id, "sign": beat_at, "ended": ENDED_BEAT})
+
+        self._write(write)
 
     def beats(self) -> dict[str, str]:
-        """When each owner was last known to be alive: its id, and a date in ISO 8601, UTC, by its own machine's clock.
+        """When each owner was last known to be alive, on the clock of :meth:`now`: its id, and a date in ISO 8601, UTC.
 
         ``ENDED_BEAT`` for one that has ended.
         """
         return self._read(_beats)
+
+    def now(self) -> datetime:
+        """This moment by the clock that all machines with this store share: the server's, or for a file its one machine's."""
+        return self._read(_shared_now)
+
+    def note_sweep(self, url: str, account: int | None) -> None:
+        """Write down that the account has nothing left on the marketplace at ``url`` that a dead owner made."""
+        words = (
+            "INSERT INTO sweeps (url, account, swept_at) VALUES (:url, :account, :now) "
+            "ON CONFLICT (url, account) DO UPDATE SET swept_at = excluded.swept_at"
+        )
+        values = {"url": url, "account": account or 0, "now": _now()}
+        self._write(lambda connection: connection.execute(sa.text(words), values))
+
+    def last_sweep(self, url: str, account: int | None) -> str | None:
+        """When that was last written down: ISO 8601, UTC; None for never."""
+        sweeps = tables.sweeps.c
+        query = sa.select(sweeps.swept_at).where(sweeps.url == url, sweeps.account == (account or 0))
+        return self._read(lambda connection: connection.execute(query).scalar_one_or_none())
 
     def _no_lease(self, label: str) -> StoreError:
         return StoreError(f"The lease {label} is not in the store {self.place}.", hint="Was the store replaced?")
@@ -410,6 +431,13 @@ class Store(Transactions):
 
 def _now() -> str:
     return datetime.now(UTC).isoformat()
+
+
+def _shared_now(connection: sa.Connection) -> datetime:
+    if connection.dialect.name == "postgresql":
+        told: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return told.astimezone(UTC)
+    return datetime.now(UTC)
 
 
 def _beats(connection: sa.Connection) -> dict[str, str]:

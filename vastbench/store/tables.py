@@ -141,6 +141,15 @@ owners = sa.Table(
     sa.Column("beat_at", sa.String(40), nullable=False),
 )
 
+sweeps = sa.Table(
+    "sweeps",
+    metadata,
+    # When nothing that a dead owner left was last found on a marketplace by the key of an account; 0 where that is unknown.
+    sa.Column("url", sa.Text, primary_key=True),
+    sa.Column("account", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("swept_at", sa.String(40), nullable=False),
+)
+
 marks = sa.Table(
     "marks",
     metadata,

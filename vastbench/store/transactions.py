@@ -1,5 +1,7 @@
 """Reading and writing in transactions that are tried again while the database refuses for a reason that passes."""
 
+import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,20 +9,45 @@ from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 
-from vastbench.store.database import READING, connect, transaction
+from vastbench.errors import StoreError
+from vastbench.store import tables
+from vastbench.store.database import READING, SameFiles, connect, transaction
 from vastbench.store.refusals import place_of, store_error, tries
 
 T = TypeVar("T")
 
+_OPEN: weakref.WeakSet[sa.Engine] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    """A forked process makes connections of its own: those that it shares with its parent must neither be used nor closed."""
+    for engine in list(_OPEN):
+        engine.dispose(close=False)
+
+
+def _mark(connection: sa.Connection) -> str:
+    return str(connection.execute(sa.select(tables.marks.c.mark)).scalar_one())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
 
 class Transactions:
-    """A database that is open; every method raises StoreError when it refuses for good. May be shared by threads."""
+    """A database that is open; every method raises StoreError when it refuses for good, or is another one meanwhile.
+
+    May be shared by threads.
+    """
 
     def __init__(self, place: str | Path, *, made: bool = True) -> None:
         """Open the database, making it when it does not exist; with ``made`` False, raise NotFound instead."""
         self._engine = connect(place, made=made)
         self._reader = self._engine.execution_options(**{READING: True})
         self.place = place_of(self._engine.url)
+        self._files = SameFiles(self._engine.url)
+        self.mark = self._read(_mark)
+        """What tells the labels of this store from those of any other: eight hexadecimal digits, drawn when it was made."""
+        _OPEN.add(self._engine)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -61,8 +88,18 @@ class Transactions:
     def _try(self, engine: sa.Engine, work: Callable[[sa.Connection], T]) -> T:
         with self._refusing():
             for attempt in tries():
-                with attempt, transaction(engine) as connection:
-                    return work(connection)
+                with attempt:
+                    self._files.check()
+                    with transaction(engine) as connection:
+                        if engine is self._engine and _mark(connection) != self.mark:
+                            raise StoreError(
+                                f"The store {self.place} is not the one that was opened: its tables were replaced meanwhile.",
+                                hint="Nothing may delete, move or overwrite a store that is in use.",
+                            )
+                        done = work(connection)
+                        self._files.check(connection)
+                    self._files.check()
+                    return done
         raise AssertionError("the last try returns or raises")
 
     @contextmanager

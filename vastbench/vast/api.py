@@ -79,6 +79,10 @@ class VastApi:
         """The marketplace's address, without a trailing slash."""
         return self._caller.url
 
+    def epoch_s(self) -> float:
+        """This moment by the marketplace's clock, in epoch seconds, as its last answer told it; else by our own."""
+        return self._caller.epoch_s()
+
     @property
     def usage(self) -> ApiUsage:
         """What this client has done so far."""

@@ -8,6 +8,7 @@
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -22,7 +23,7 @@ from pydantic import SecretStr
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, RateLimited, SettingsError
 from vastbench.vast.limits import Limiter
-from vastbench.vast.replies import SEARCH_QUOTA, Reply, contract_in, read, retryable
+from vastbench.vast.replies import SEARCH_QUOTA, Reply, contract_in, date_of, read, retryable
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 TRIES = 4
@@ -96,6 +97,7 @@ class Caller:
         self.clock = clock
         self.usage = ApiUsage()
         self._limiter = Limiter(clock)
+        self._dated: tuple[float, float] | None = None
         self._observe = observe
         self._timeout_s = clock.socket_timeout(TIMEOUT_S)
         self._client = httpx.Client(
@@ -148,6 +150,13 @@ class Caller:
         self._record(endpoint, sent, received, 0.0, reply, error)
         return Exchange(None, reply, sent, received, 0.0, 1) if reply else None
 
+    def epoch_s(self) -> float:
+        """This moment by the clock of the marketplace's ``Date`` headers, in epoch seconds; by our own without one."""
+        if self._dated is None:
+            return time.time()
+        told, reading = self._dated
+        return told + self.clock.now() - reading
+
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
@@ -174,6 +183,8 @@ class Caller:
             finally:
                 received = self.clock.now()
                 self._limiter.ended(endpoint)
+            if (told := date_of(reply)) is not None:
+                self._dated = told, received
             value = read(reply, endpoint)
         except ApiError as error:
             if isinstance(error, RateLimited) and error.code != SEARCH_QUOTA:

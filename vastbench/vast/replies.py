@@ -67,6 +67,14 @@ def read(reply: Reply, endpoint: str) -> Any:
     return value
 
 
+def date_of(reply: Reply) -> float | None:
+    """The epoch time at which the marketplace says that it answered; None when it does not say."""
+    try:
+        return parsedate_to_datetime(reply.headers.get("date", "")).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
 def unreadable(reply: Reply, endpoint: str, why: str) -> ApiUnreadable:
     """The error for a reply whose content is not what ``endpoint`` promises; ``why`` continues "the answer …"."""
     message = f"{endpoint}: the answer ({reply.status}, {len(reply.body)} bytes) {why}: {_shape(reply.body)}."

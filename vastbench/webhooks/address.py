@@ -17,7 +17,57 @@ import httpcore
 from vastbench.errors import UsageError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+SPECIAL_4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",  # this network
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # shared by a carrier's customers
+            "127.0.0.0/8",  # loopback
+            "169.254.0.0/16",  # link-local; the metadata of clouds
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocol assignments
+            "192.0.2.0/24",  # documentation
+            "192.31.196.0/24",  # AS112
+            "192.52.193.0/24",  # multicast tunnels
+            "192.88.99.0/24",  # relays of 6to4
+            "192.168.0.0/16",  # private
+            "192.175.48.0/24",  # AS112
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/4",  # multicast
+            "240.0.0.0/4",  # reserved, and broadcast
+        ),
+    )
+)
+"""IANA's registry of special-purpose IPv4 addresses, and multicast: nobody receives webhooks there."""
+
+UNICAST_6 = ipaddress.IPv6Network("2000::/3")
+"""All IPv6 addresses of the internet. Outside are loopback, private, link-local, site-local, multicast, discarded and
+translated ones, and whatever is not given out yet."""
+
+SPECIAL_6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # protocol assignments: Teredo, benchmarks, ORCHID and others
+            "2001:db8::/32",  # documentation
+            "2620:4f:8000::/48",  # AS112
+            "3fff::/20",  # documentation
+        ),
+    )
+)
+"""What IANA's registry of special-purpose IPv6 addresses takes out of these."""
+
+HOLDING_4 = {
+    ipaddress.IPv6Network("::ffff:0:0/96"): 0,  # mapped
+    ipaddress.IPv6Network("64:ff9b::/96"): 0,  # NAT64
+    ipaddress.IPv6Network("2002::/16"): 80,  # 6to4
+}
+"""IPv6 addresses that lead to an IPv4 address inside, and how many bits follow it."""
 
 CONNECT_S = 2.0
 """Real seconds for a connection."""
@@ -31,17 +81,19 @@ class Forbidden(httpcore.ConnectError):
 
 
 def is_public(address: Address) -> bool:
-    """Whether ``address`` is one of the internet's: not private, loopback, link-local, reserved or multicast.
+    """Whether ``address`` is one that the internet's hosts have: of no special purpose, by IANA's registries.
 
-    An IPv4 address inside an IPv6 one (mapped, 6to4, NAT64) counts instead.
+    Python's ``is_global`` is not asked: what it knows depends on its version. An IPv4 address inside an IPv6 one (mapped, 6to4,
+    NAT64) counts instead; an address that is only valid on one network interface is not public.
     """
-    if isinstance(address, ipaddress.IPv6Address):
-        inside = address.ipv4_mapped or address.sixtofour
-        if address in NAT64:
-            inside = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-        if inside is not None:
-            return is_public(inside)
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in SPECIAL_4)
+    if address.scope_id is not None:
+        return False
+    for network, bits in HOLDING_4.items():
+        if address in network:
+            return is_public(ipaddress.IPv4Address(int(address) >> bits & 0xFFFF_FFFF))
+    return address in UNICAST_6 and not any(address in network for network in SPECIAL_6)
 
 
 def resolved(host: str, port: int, *, encrypted: bool, allow_private: bool) -> list[Address]:
