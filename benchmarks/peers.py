@@ -31,8 +31,8 @@ from vastbench.scenarios.integration import CREATE_FILE, INTEGRATION, VERIFY_FIL
 
 PERIOD_S = 10.0
 DEADLINE_S = 600.0
-COMMANDS = 3
-"""What vastbench runs after the first command until the file is verified: check GPU, create file, verify file."""
+COMMANDS = 4
+"""What vastbench runs after the first command: for check GPU, create file, connect again and verify file."""
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,12 @@ def beside_truth(run: Run, events: list[dict[str, Any]]) -> Made:
 def least_s(profile: Profile, made: Made) -> float:
     """What the emulator alone takes until a verified file: its drawn latencies and the machine's own time, one after another.
 
-    Register key, search, create until it took effect, the machine's way to SSH, one login, the first command and the others.
+    Register key, search, create until it took effect, the machine's way to SSH, two logins, the first command and the others.
     """
     latency, ssh = profile.latency, profile.ssh
     share = ssh.login_share.value
     calls = drawn(latency.other, 1) + drawn(latency.search, 1) + drawn(latency.create, 1) * latency.effect.value
-    return calls + made.ready_s + share * drawn(ssh.direct, 1) + (1 - share) * drawn(ssh.direct, 1 + COMMANDS)
+    return calls + made.ready_s + share * drawn(ssh.direct, 2) + (1 - share) * drawn(ssh.direct, 1 + COMMANDS)
 
 
 def drawn(distribution: object, count: int) -> float:

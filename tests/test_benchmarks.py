@@ -89,6 +89,14 @@ def test_the_benchmark_of_scale_goes_through_every_step():
     assert {"load and check the table", "summary", "bottleneck: shares", "boot curve with its band"} <= steps
 
 
+def test_the_benchmark_of_an_account_shows_a_run_alone_and_beside_others():
+    command = [sys.executable, str(BENCHMARKS / "account.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    rows = {cells[0] for cells in table_rows(done.stdout)}
+    assert {"confirm destroyed, alone", "confirm destroyed, beside 300 others", "requests: beside ÷ alone"} <= rows
+
+
 def test_the_benchmark_of_artefacts_counts_what_each_rule_finds():
     command = [sys.executable, str(BENCHMARKS / "artefacts.py"), "--tables", "4"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -73,8 +73,15 @@ def test_a_phase_that_was_not_reached_has_no_number():
     assert math.isnan(table["total_s"].iloc[0])
 
 
+def test_a_table_is_the_same_in_however_many_parts_it_is_made(monkeypatch):
+    runs = [replace(RUN, id=f"run-{number}") for number in range(5)]
+    whole = phases_table(runs)
+    monkeypatch.setattr("vastbench.analysis.frames.PART", 2)
+    pd.testing.assert_frame_equal(phases_table(runs), whole)
+
+
 def test_no_runs_are_an_empty_table_of_the_same_columns():
-    shared = [one for one in SECONDS if one not in ("check_GPU_s", "create_file_s", "verify_file_s")]
+    shared = [one for one in SECONDS if one not in ("check_GPU_s", "create_file_s", "connect_again_s", "verify_file_s")]
     assert list(runs_table(phases_table([])).columns) == [*RUN_COLUMNS, *shared, "total_s"]
 
 

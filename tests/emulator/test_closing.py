@@ -15,7 +15,7 @@ import pytest
 from tests.emulator.conftest import Api
 from tests.emulator.machines import KEY, PUBLIC, booted, run
 from tests.emulator.test_server import children
-from vastbench.emulator import Emulator, engine, machine
+from vastbench.emulator import Emulator, engine, leftovers
 from vastbench.emulator.choosing import choose_isolation
 
 KINDS = ["plain"] + (["namespace"] if run(choose_isolation()).name == "namespace" else [])
@@ -164,7 +164,7 @@ def test_a_machines_end_that_is_cancelled_half_way_comes_nevertheless(end, steps
 
 
 def test_one_machine_whose_end_fails_keeps_no_other_from_its_own(kind, monkeypatch, caplog):
-    remove, failed = machine._remove, []
+    remove, failed = leftovers.empty, []
 
     def fail_once(directory):
         remove(directory)
@@ -172,7 +172,7 @@ def test_one_machine_whose_end_fails_keeps_no_other_from_its_own(kind, monkeypat
             failed.append(directory)
             raise OSError("no")
 
-    monkeypatch.setattr(machine, "_remove", fail_once)
+    monkeypatch.setattr(leftovers, "empty", fail_once)
     with Emulator("seed", speed=500) as emulator:
         rented(emulator, 3)
     assert [record.message for record in caplog.records if record.name.startswith("vastbench")] == [

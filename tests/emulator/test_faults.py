@@ -361,6 +361,16 @@ def test_a_full_disk_takes_no_file_and_the_machine_still_works(faulty: Any) -> N
         assert alive == "alive"
 
 
+def test_what_a_connection_writes_is_there_for_it_and_gone_for_the_next(faulty: Any) -> None:
+    with faulty(**only("forgets-files")) as api:
+        _, port = ready(api)
+        write = "mkdir /workspace/d && echo kept > /workspace/d/.x && ln -s /etc/hostname /workspace/link"
+        assert said(port, write, "cat /workspace/d/.x", "cat /etc/hostname")[1] == "kept"
+        listed, name = said(port, "ls -A /workspace", "cat /etc/hostname")
+        assert listed == ""
+        assert name
+
+
 def test_a_skewed_clock_runs_too_fast(faulty: Any) -> None:
     with faulty(**only("clock-skewed")) as api:
         _, port = ready(api)

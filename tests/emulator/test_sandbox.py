@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.emulator.machines import PUBLIC, booted, connected, folder, login, make, run, said
+from vastbench.emulator import Emulator
 from vastbench.emulator.choosing import choose_isolation
 from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation
+from vastbench.emulator.sandbox import MOST_PROCESSES, SandboxError
 
 needs_namespaces = pytest.mark.skipif(
     run(choose_isolation()).name != NAMESPACE, reason=f"this machine has no namespaces: {run(choose_isolation()).reason}"
@@ -309,3 +311,105 @@ asyncio.run(main())
             assert started(mark, 1)
             emulator.send_signal(signal.SIGKILL)
         assert gone(mark)
+
+
+@needs_namespaces
+def test_it_has_no_more_processes_than_it_may():
+    async def scenario():
+        async with connected(NAMESPACE) as (_, ssh):
+            many = "i=0; while [ $i -lt 400 ]; do sleep 61.97 >/dev/null 2>&1 & i=$((i+1)); done"
+            assert "fork" in await said(ssh, f"exec sh -c '{many}'")
+            assert MOST_PROCESSES / 2 < len(processes("61.97")) <= MOST_PROCESSES
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", [NAMESPACE, PLAIN])
+def test_its_files_become_no_larger_than_the_disk_that_was_rented(kind):
+    async def scenario():
+        async with booted(kind, disk_gb=0.05) as machine, login(machine) as ssh:
+            one = "head -c 60000000 /dev/zero > /workspace/one; wc -c < /workspace/one"
+            assert int((await said(ssh, one)).split()[-1]) == 50_000_000
+            for _ in range(100):
+                if "are full" in machine.logs():
+                    break
+                await asyncio.sleep(0.1)
+            more = "head -c 1000 /dev/zero > /workspace/two; echo; wc -c < /workspace/two"
+            assert int((await said(ssh, more)).split()[-1]) == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", [NAMESPACE, PLAIN])
+def test_what_its_start_script_writes_is_kept_up_to_a_limit(kind, monkeypatch):
+    monkeypatch.setattr("vastbench.emulator.machine.LOG_BYTES", 100_000)
+
+    async def scenario():
+        async with booted(kind, onstart="head -c 5000000 /dev/zero | tr '\\0' x; touch /workspace/wrote") as machine:
+            async with login(machine) as ssh:
+                while await said(ssh, "ls /workspace/wrote") != await said(ssh, "echo /workspace/wrote"):
+                    await asyncio.sleep(0.05)
+            assert machine.logs().count("x") == 100_000
+
+    run(scenario())
+
+
+def test_the_next_start_removes_the_folder_of_a_killed_emulator_alone(tmp_path):
+    script = (
+        "import time; from vastbench.emulator import Emulator; e = Emulator().start(); print(e.url, flush=True); time.sleep(60)"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    killed, living = (
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) for _ in range(2)
+    )
+    try:
+        assert all(one.stdout.readline() for one in (killed, living))
+        assert len(list(tmp_path.glob("vastbench-emulator-*"))) == 2
+        killed.kill()
+        killed.wait()
+        (tmp_path / "vastbench-emulator-not-ours").mkdir()
+        subprocess.run([sys.executable, "-c", script.replace("60", "0")], env=environment, check=True, stdout=subprocess.PIPE)
+        left = {one.name for one in tmp_path.glob("vastbench-emulator-*")} - {"vastbench-emulator-not-ours"}
+        assert len(left) == 1
+        assert living.poll() is None
+    finally:
+        for one in (killed, living):
+            one.kill()
+            one.wait()
+            one.stdout.close()
+
+
+def test_commands_of_others_are_refused_where_they_would_run_as_us():
+    exposed = Isolation(PLAIN, "asked for", for_others=True)
+
+    async def scenario():
+        with folder() as path:
+            machine = make(path / "900", exposed)
+            try:
+                await machine.boot({})
+                machine.authorize([PUBLIC])
+                await machine.open_ssh()
+                async with login(machine) as ssh:
+                    done = await ssh.run("cat /etc/passwd")
+                    assert (done.exit_status, done.stdout) == (255, "")
+                    assert "refused: without namespaces" in done.stderr
+            finally:
+                await machine.destroy()
+            with_script = make(path / "901", exposed, onstart="true")
+            with pytest.raises(SandboxError, match="refused"):
+                await with_script.boot({})
+            await with_script.destroy()
+
+    run(scenario())
+
+
+def test_an_emulator_without_namespaces_says_so_once(monkeypatch, caplog):
+    monkeypatch.setattr("vastbench.emulator.engine._tried", [])
+    monkeypatch.setattr(
+        "vastbench.emulator.sandbox.shutil.which", lambda name, **_: None if name == "unshare" else f"/usr/bin/{name}"
+    )
+    for _ in range(2):
+        with Emulator() as emulator:
+            assert emulator.isolation == PLAIN
+    (said,) = [record.getMessage() for record in caplog.records if "not isolated" in record.getMessage()]
+    assert "vastbench doctor" in said

@@ -1,5 +1,6 @@
 """A lease is closed whatever fails: the journal, the marketplace's answers, the listener, the thread."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ class FailingJournal:
 
 
 @contextmanager
-def market(tmp_path, *, fault=None, journal_fails_at=None):
+def market(tmp_path, *, fault=None, journal_fails_at=None, opened=None):
     """A provisioner on an emulator of its own: (one run of it, what is listed, its leases)."""
     clock = Clock(SPEED)
     with (
@@ -76,6 +77,8 @@ def market(tmp_path, *, fault=None, journal_fails_at=None):
         Store(tmp_path / "runs.sqlite") as store,
         VastApi(vast.url, vast.api_key, clock=clock, transport=Faulty(fault)) as api,
     ):
+        if opened is not None:
+            opened.append(vast)
         journal = FailingJournal(store, journal_fails_at) if journal_fails_at else store
         watch = Watch(api, clock)
         provisioner = Provisioner(Account(api, watch, journal, clock))
@@ -98,6 +101,74 @@ def is_create(request):
 
 def refuse(status, body=b'{"success": false, "msg": "faked"}'):
     return httpx.Response(status, headers={"Content-Type": "application/json"}, content=body)
+
+
+class Crowd:
+    """Shows a list of three pages: sixty instances of others before those of the emulator, unless it is asked by label."""
+
+    def __init__(self):
+        self.whole = 0
+        self.rows = []
+
+    def __call__(self, request, send):
+        if request.method != "GET" or request.url.path != "/api/v1/instances/" or "label" in str(request.url):
+            return None
+        self.whole += 1
+        begin = int(request.url.params.get("after_token", 0))
+        if not begin:
+            theirs = [{"id": number, "label": "theirs", "actual_status": "running"} for number in range(60)]
+            self.rows = theirs + json.loads(send(request).read())["instances"]
+        answer = {"success": True, "instances": self.rows[begin : begin + 25], "total_instances": len(self.rows)}
+        return httpx.Response(200, json=answer | {"next_token": str(begin + 25) if begin + 25 < len(self.rows) else None})
+
+
+def test_beside_many_instances_of_others_a_run_asks_for_its_own(tmp_path):
+    crowd = Crowd()
+    with market(tmp_path, fault=crowd) as (run, left, leases):
+        assert run().cause == ""
+        assert left() == []
+        assert leases()[-1].verdict == "destroyed"
+    assert crowd.whole <= 4
+
+
+def test_a_label_changed_by_hand_beside_many_others_keeps_the_lease_open(tmp_path):
+    def change(name, phase):
+        if name == PhaseName.WAIT_RUNNING and phase is None:
+            with VastApi(opened[0].url, opened[0].api_key, clock=Clock(SPEED)) as api:
+                api.label_instance(api.list_instances().value[0].id, "mine now")
+
+    opened = []
+    with market(tmp_path, fault=Crowd(), opened=opened) as (run, left, leases):
+        done = run(change)
+        assert done.cause == "lease_not_closed"
+        assert "mine now" in done.detail
+        assert left() == [done.resources["instance_id"]]
+        assert (leases()[-1].state, leases()[-1].verdict) == ("held", "unknown")
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/api/v0/ssh/"), ("POST", "/api/v0/bundles/"), ("PUT", "/api/v0/asks/")])
+def test_a_run_waits_its_turn_while_others_use_up_the_accounts_rate(tmp_path, method, path):
+    refusals = []
+
+    def fault(request, _send):
+        if request.method == method and request.url.path.startswith(path) and len(refusals) < 6:
+            refusals.append(request)
+            return refuse(429, b"API requests too frequent: endpoint threshold=1.0")
+        return None
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        done = run()
+        assert len(refusals) == 6
+        assert (done.outcome, done.cause) == (Outcome.PASSED, "")
+        assert left() == []
+        assert {lease.state for lease in leases()} == {"closed"}
+
+
+def test_a_used_up_daily_quota_is_not_waited_for(tmp_path):
+    quota = b'{"success": false, "error": "search_quota_exceeded", "msg": "used up"}'
+    with market(tmp_path, fault=lambda r, _: refuse(429, quota) if "/bundles/" in r.url.path else None) as (run, _, leases):
+        assert run().cause == "rate_limited"
+        assert leases() == []
 
 
 @pytest.mark.parametrize("state", ["held", "closed", "any"])

@@ -230,6 +230,21 @@ def test_many_runs_are_read_in_a_handful_of_queries(store):
     assert [one.id for one in store.runs(limit=2)] == ["run-11", "run-10"]
 
 
+def test_each_run_comes_oldest_first_and_some_at_a_time(store, monkeypatch):
+    monkeypatch.setattr("vastbench.store.store.BATCH", 2)
+    runs = [
+        replace(read_run(SEED), id=f"run-{n}", started_at=f"2026-01-0{n}T00:00:00+00:00", study="s") for n in (3, 1, 5, 2, 4)
+    ]
+    for run in [*runs, replace(read_run(SEED), id="another")]:
+        store.save_run(run)
+    assert list(store.each_run(study="s")) == store.runs(study="s")[::-1]
+    assert sorted(run.id for run in store.each_run()) == sorted(run.id for run in store.runs())
+    assert list(store.each_run(study="none")) == []
+    assert store.wanted("s") == 5
+    with pytest.raises(NotFound, match="'none'"):
+        store.wanted("none")
+
+
 def test_the_runs_of_a_study_can_be_asked_for(store):
     store.save_run(replace(read_run(SEED), id="a", study="s"))
     store.save_run(replace(read_run(SEED), id="b"))

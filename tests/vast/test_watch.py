@@ -1,5 +1,6 @@
 """One poller, any number of waiters, and bounds that hold."""
 
+import json
 import threading
 import time
 
@@ -319,3 +320,93 @@ def test_the_list_can_be_looked_at_after_the_watch_was_closed(watch_of):
     watch, _ = watch_of(page(row("running")))
     watch.close()
     assert watch.poll(CLOCK.now())[0].value[0].actual_status == "running"
+
+
+class Crowd:
+    """A list, 25 to a page, of ``others``' instances and ``ours`` (by number); it filters by label unless told otherwise."""
+
+    def __init__(self, ours, *, filters=True, others=300):
+        self.ours, self.filters, self.others = ours, filters, others
+        self.asked = []
+
+    def __call__(self, request):
+        wanted = json.loads(request.url.params["select_filters"]).get("label", {}).get("in")
+        self.asked.append(wanted)
+        if wanted is not None and self.filters is None:
+            return httpx.Response(400, json={"success": False, "error": "invalid_request", "msg": "invalid column 'label'"})
+        rows = [row("running", number, label="theirs") for number in range(self.others)] + list(self.ours.values())
+        if wanted is not None and self.filters:
+            rows = [one for one in rows if one["label"] in wanted]
+        begin, total = int(request.url.params.get("after_token", 0)), len(rows)
+        token = str(begin + 25) if begin + 25 < total else None
+        return httpx.Response(200, json=page(*rows[begin : begin + 25], token=token, total=total))
+
+    @property
+    def whole(self):
+        """How many pages of the whole list were asked for."""
+        return sum(wanted is None for wanted in self.asked)
+
+
+def crowded(ours, **options):
+    crowd = Crowd(ours, **options)
+    return crowd, Watch(client(crowd, CLOCK), CLOCK)
+
+
+def followed(watch, predicate, number=900, label="ours"):
+    with watch.follow(number, label=label) as following:
+        return following.wait_until(predicate, deadline=soon(300), waited_for="the event")
+
+
+def test_on_a_long_list_only_our_labels_are_asked_for():
+    started = CLOCK.now()
+    ours = {900: row("loading", label="ours"), 901: row("loading", 901, label="ours too")}
+    crowd, watch = crowded(ours)
+    with watch.follow(901, label="ours too"), watch.follow(900, label="ours") as following:
+        following.wait_until(lambda one: one.instance is not None, deadline=soon(300), waited_for="a status")
+        ours[900]["actual_status"] = "running"
+        following.wait_until(running, deadline=soon(300), waited_for="running")
+    assert crowd.whole == 1
+    assert crowd.asked[1:] == [["ours", "ours too"]] * len(crowd.asked[1:])
+    assert len(crowd.asked) <= CLOCK.now() - started + 1
+    watch.close()
+
+
+@pytest.mark.parametrize("filters", [False, None])
+def test_a_filter_that_is_ignored_or_refused_is_not_believed(filters):
+    crowd, watch = crowded({900: row("running", label="ours")}, filters=filters)
+    assert followed(watch, running).seen
+    asked = len(crowd.asked)
+    assert [one.id for read in watch.poll(soon(0), "ours") for one in read.value][-1] == 900
+    assert crowd.asked[asked:] == [None] * 13
+    watch.close()
+
+
+def test_an_instance_with_another_label_now_is_followed_on_the_whole_list():
+    ours = {900: row("loading", label="ours")}
+    crowd, watch = crowded(ours)
+    with watch.follow(900, label="ours") as following:
+        following.wait_until(lambda one: one.instance is not None, deadline=soon(300), waited_for="a status")
+        ours[900] |= {"label": "changed by hand", "actual_status": "running"}
+        assert following.wait_until(running, deadline=soon(300), waited_for="running").seen
+        assert all(sighting.instance is not None for sighting in following.history)
+    assert crowd.whole > 12
+    watch.close()
+
+
+def test_a_labels_absence_counts_only_once_the_list_was_seen_to_find_it():
+    ours = {900: row("running", label="ours")}
+    crowd, watch = crowded(ours)
+    assert watch.poll(soon(0), "never seen")[-1].value[-1].id == 900
+    assert crowd.whole == 1 + 13
+    assert [[one.id for one in read.value] for read in watch.poll(soon(0), "ours")] == [[900]]
+    del ours[900]
+    assert [read.value for read in watch.poll(soon(0), "ours")] == [[]]
+    assert crowd.whole == 1 + 13
+    watch.close()
+
+
+def test_a_short_list_is_read_whole():
+    crowd, watch = crowded({900: row("running", label="ours")}, others=20)
+    assert followed(watch, running).seen
+    assert crowd.whole == len(crowd.asked)
+    watch.close()

@@ -11,6 +11,7 @@ are added to the phases of each run: ``total``, the parent of the top-level phas
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.errors import NotFound, SchemaError, did_you_mean, nothing_selected
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 3
 """The version of the tidy frame's columns; files carry it. 3: ``ready``. 2: ``queued_s``, ``client_version``."""
+
+PART = 1000
+"""Runs that become columns at a time."""
 
 READABLE = (2, 3)
 """The schemas that :func:`conformed` takes."""
@@ -137,11 +141,30 @@ def phases_table(runs: Iterable[Run]) -> pd.DataFrame:
     """The tidy frame of ``runs``, phases in order of their end; its columns are ``COLUMNS``."""
     import pandas as pd
 
-    rows = []
-    for run in runs:
-        known = _of_run(run)
-        rows += [known | row for row in _of_phases(run)]
-    return conformed(pd.DataFrame(rows, columns=list(COLUMNS)))
+    remaining = iter(runs)
+    # Rows as dictionaries take twenty times the memory of the columns that they become.
+    parts = [_part(some) for some in iter(lambda: list(islice(remaining, PART)), [])] or [_part([])]
+    return conformed(pd.concat(parts, ignore_index=True))
+
+
+def _part(runs: list[Run]) -> pd.DataFrame:
+    """The unchecked rows of some runs."""
+    import numpy as np
+    import pandas as pd
+
+    rows = [_of_phases(run) for run in runs]
+    of_runs = _typed(pd.DataFrame([_of_run(run) for run in runs], columns=list(RUN_COLUMNS)))
+    of_phases = _typed(pd.DataFrame([row for some in rows for row in some], columns=list(PHASE_COLUMNS)))
+    repeated = of_runs.take(np.repeat(np.arange(len(runs)), [len(some) for some in rows])).reset_index(drop=True)
+    return pd.concat([repeated, of_phases], axis="columns")
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with the dtypes of the schema. Raises SchemaError for a column that cannot have its own."""
+    try:
+        return frame.astype({name: COLUMNS[str(name)].dtype for name in frame.columns})
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SchemaError(f"A column does not hold its type: {error}.", hint="Export the table with vastbench.") from None
 
 
 def conformed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -165,10 +188,7 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     if not frame.empty and not pd.api.types.is_bool_dtype(frame["final"].dtype):
         # Any text would become True below, and a missing value too.
         raise SchemaError("The column 'final' does not hold true or false alone.", hint="Export the table with vastbench.")
-    try:
-        found = frame[list(COLUMNS)].astype({name: column.dtype for name, column in COLUMNS.items()})
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SchemaError(f"A column does not hold its type: {error}.", hint="Export the table with vastbench.") from None
+    found = _typed(frame[list(COLUMNS)])
     outcomes = {str(word) for word in Outcome}
     for name in ("phase", "outcome", "run_outcome"):
         words = set(found[name].dropna().unique())

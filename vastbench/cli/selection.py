@@ -102,7 +102,8 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
         if kind == "run":
             return phases_table([opened.run(wanted)])
         try:
-            return phases_table(reversed(opened.runs(study=wanted)))
+            phases = phases_table(opened.each_run(study=wanted))
+            return phases_table(opened.runs(study=wanted)) if phases.empty else phases  # raises, and says what there is
         except NotFound as no_study:
             if kind == "study":
                 raise

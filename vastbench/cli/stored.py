@@ -21,7 +21,7 @@ from vastbench.cli.app import (
     print_json,
     print_table,
 )
-from vastbench.errors import Interrupted, NotFound, SettingsError, UsageError, clean, nothing_selected
+from vastbench.errors import Interrupted, SettingsError, UsageError, clean, nothing_selected
 from vastbench.record.document import run_to_dict
 from vastbench.record.formats import MISSING, decimals, dollars
 
@@ -169,15 +169,22 @@ def export(
     from vastbench.io.tables import export_runs
 
     with open_store(store, made=False) as opened:
-        found = opened.runs(study=study)[::-1]
         place = opened.place
-    if not found:
+        if suffix == ".json":
+            found = opened.runs(study=study)[::-1]
+            count = len(found)
+        else:
+            table = phases_table(opened.each_run(study=study))
+            count = int(table["run"].nunique())
+            if study is not None and not count:
+                opened.runs(study=study)  # raises, and says what there is
+    if not count:
         raise nothing_selected(place)
     if suffix == ".json":
         export_runs(found, out)
     else:
-        write_table(phases_table(found), out)
-    print(f"Exported {len(found)} runs to {clean(out)}")
+        write_table(table, out)
+    print(f"Exported {count} runs to {clean(out)}")
 
 
 @app.command()
@@ -200,7 +207,7 @@ def report(
     """
     from vastbench.cli.selection import narrowed
     from vastbench.render.wording import plain
-    from vastbench.report.build import build_report, of_places, of_runs, of_study, read_model, shortfall
+    from vastbench.report.build import build_report, of_places, of_runs, read_model, shortfall
     from vastbench.store.outbox import pending_in
 
     if data and store:
@@ -209,10 +216,8 @@ def report(
         source = of_places(data, study)
     else:
         with open_store(store, made=False) as opened:
-            try:
-                source = of_study(opened.study(study)) if study else of_runs(opened.runs()[::-1])
-            except NotFound:  # its runs may have been imported
-                source = of_runs(opened.runs(study=study)[::-1])
+            asked = opened.wanted(study) if study else None
+            source = of_runs(opened.each_run(study=study), study, asked)
             source = replace(source, pending=pending_in(opened))
     source = replace(source, phases=narrowed(source.phases, where, pooled=pool))
     try:

@@ -2,18 +2,19 @@
 
 import asyncio
 import contextlib
-import shutil
+import logging
 import socket
-import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
 
+from vastbench.emulator import leftovers
 from vastbench.emulator.app import build
 from vastbench.emulator.choosing import choose_isolation
 from vastbench.emulator.faults import Faults
-from vastbench.emulator.isolation import Isolation
+from vastbench.emulator.isolation import PLAIN, Isolation
 from vastbench.emulator.machine import Machine
 from vastbench.emulator.market import Market
 from vastbench.emulator.pace import Pace
@@ -21,6 +22,8 @@ from vastbench.emulator.profile import Profile
 from vastbench.emulator.spec import MachineSpec, SshDelays
 from vastbench.emulator.sshfaults import SshTrouble
 from vastbench.emulator.truth import TruthLog
+
+log = logging.getLogger(__name__)
 
 _GRACE_S = 1
 
@@ -33,9 +36,21 @@ class Engine:
     ``ended`` when nothing of it is left."""
 
     def __init__(
-        self, profile: Profile, faults: Faults, seed: int, speed: float, truth: TruthLog, listening: socket.socket
+        self,
+        profile: Profile,
+        faults: Faults,
+        seed: int,
+        speed: float,
+        truth: TruthLog,
+        listening: socket.socket,
+        *,
+        for_others: bool = False,
     ) -> None:
-        """Take over the bound socket and the truth log; both are closed at the end of :meth:`run`, or by :meth:`close`."""
+        """Take over the bound socket and the truth log; both are closed at the end of :meth:`run`, or by :meth:`close`.
+
+        ``for_others``: its key is given away, and not only this process uses its machines.
+        """
+        self._for_others = for_others
         self.truth = truth
         self.ready = threading.Event()
         self.ended = threading.Event()
@@ -55,13 +70,9 @@ class Engine:
     def run(self) -> None:
         """Serve until :meth:`stop`. The thread's own function: what goes wrong is kept in ``failure``."""
         try:
-            directory = Path(tempfile.mkdtemp(prefix="vastbench-emulator-"))
-            try:
-                # Machines run as strangers to this user and have to find their way to their own folders.
-                directory.chmod(0o711)
+            leftovers.remove()
+            with leftovers.folder() as directory:
                 asyncio.run(self._serve(directory))
-            finally:
-                shutil.rmtree(directory, ignore_errors=True)
         except BaseException as error:  # noqa: BLE001
             self.failure = error
         finally:
@@ -90,7 +101,7 @@ class Engine:
         self._loop, self._told = asyncio.get_running_loop(), asyncio.Event()
         if self._stopped:
             return
-        isolation = await _isolation()
+        isolation = replace(await _isolation(), for_others=self._for_others)
         self.isolation_name = isolation.name
 
         def make(spec: MachineSpec, folder: Path, proxy: SshDelays, direct: SshDelays | None, trouble: SshTrouble) -> Machine:
@@ -150,4 +161,11 @@ class Engine:
 async def _isolation() -> Isolation:
     if not _tried:
         _tried.append(await choose_isolation())
+        if _tried[0].name == PLAIN:
+            log.warning(
+                "Emulated instances are not isolated here: %s. They are plain folders, and what runs in them runs as %s, "
+                "with the network of this machine. `vastbench doctor` says what to allow.",
+                _tried[0].reason,
+                "you, with all your files" if _tried[0].exposes_user else "a user of its own",
+            )
     return _tried[0]

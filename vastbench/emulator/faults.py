@@ -69,6 +69,7 @@ FAULTS: dict[str, Fault] = {
     "vanishes": Fault("the instance is gone 2 to 20 s after it began to run, and nobody destroyed it", _INSTANCE),
     "onstart-missing": Fault("the start script is not run and not shown", _INSTANCE),
     "disk-full": Fault("/workspace, /tmp and /var/tmp are full; needs namespaces (in a plain folder nothing is)", _INSTANCE),
+    "forgets-files": Fault("what one SSH connection wrote to /workspace is gone when the next one logs in", _INSTANCE),
     "clock-skewed": Fault("its clock runs twice too fast; needs namespaces (in a plain folder it is the host's)", _INSTANCE),
     "port-before-sshd": Fault("ports accept 5 to 20 s before SSH answers there: closed at once, or silent", _INSTANCE),
     "banner-late": Fault("the SSH server names itself 1.5 to 3.5 s after the connection", _CONNECTION),

@@ -20,13 +20,20 @@ class Isolation:
     """How machines are kept apart: ``name`` is "namespace" or "plain", ``reason`` says why, for people.
 
     ``uid_base`` and ``uid_count`` are the unprivileged host users that machines get, one each, when the emulator runs as root;
-    ``uid_base`` is None when they run as the emulator's own (unprivileged) user.
+    ``uid_base`` is None when they run as the emulator's own (unprivileged) user. ``for_others``: whoever has the key may use
+    the machines, and not only this process.
     """
 
     name: str
     reason: str
     uid_base: int | None = None
     uid_count: int = 1
+    for_others: bool = False
+
+    @property
+    def exposes_user(self) -> bool:
+        """Whether a command in a machine could read and change the files of the user that the emulator runs as."""
+        return self.name == PLAIN and self.uid_base is None
 
     def uid(self, instance: int) -> int | None:
         """The host user of ``instance``: a number that no account has, or None for the emulator's own user."""

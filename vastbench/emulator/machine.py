@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
-import stat
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncssh
 
-from vastbench.emulator import authorized, guest
+from vastbench.emulator import authorized, guest, leftovers
 from vastbench.emulator.choosing import choose_isolation
 from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation
 from vastbench.emulator.pace import Pace
@@ -26,6 +26,12 @@ from vastbench.emulator.sshfaults import SshTrouble
 from vastbench.emulator.truth import TruthLog
 
 __all__ = ["NAMESPACE", "PLAIN", "Isolation", "Machine", "MachineSpec", "SandboxError", "SshDelays", "choose_isolation"]
+
+LOG_BYTES = 16_000_000
+"""Bytes of what onstart writes that are kept: the first ones."""
+
+DISK_LOOK_S = 0.25
+"""Real seconds between two looks at how full a machine's disk is."""
 
 LOG_LIMIT = 1_000_000
 """Characters of the container log that :meth:`Machine.logs` gives at most: the last ones."""
@@ -71,6 +77,8 @@ class Machine:
         self._sandbox: Sandbox | None = None
         self._server: SshServer | None = None
         self._onstart: Process | None = None
+        self._logger: Process | None = None
+        self._guard: asyncio.Task[None] | None = None
         self._booted = False
         self._destroyed = False
         self._changing = asyncio.Lock()
@@ -100,6 +108,10 @@ class Machine:
         return self._traffic.down
 
     @property
+    def _disk_bytes(self) -> int:
+        return int(self.spec.disk_gb * 1e9)
+
+    @property
     def _doors(self) -> list[Door]:
         return [self._proxy, *([self._direct] if self._direct is not None else [])]
 
@@ -123,6 +135,7 @@ class Machine:
                 self._root,
                 hostname=self.spec.hostname,
                 uid=uid,
+                disk_bytes=self._disk_bytes,
                 clock=self.spec.clock,
                 full_disk=self.spec.full_disk,
             )
@@ -146,6 +159,7 @@ class Machine:
                 )
                 if self.spec.onstart is not None:
                     await self._run_onstart(sandbox, env)
+                self._guard = asyncio.create_task(self._guard_disk(sandbox))
             except BaseException:
                 self._sandbox = self._server = None
                 await sandbox.stop()
@@ -160,15 +174,39 @@ class Machine:
         guest.build(self._root, replace(self.spec, onstart=onstart), sandbox.uid, ssh_port=self.proxy_port)
 
     async def _run_onstart(self, sandbox: Sandbox, env: dict[str, str]) -> None:
-        with self._log_path.open("ab") as log:
+        read, write = os.pipe()
+        try:
+            # A process of its own reads it: a script that writes without end would hold up everything in this one.
+            keep = ["/bin/sh", "-c", f"head -c {LOG_BYTES}; exec cat >/dev/null"]
+            with self._log_path.open("ab") as log:
+                self._logger = await asyncio.create_subprocess_exec(*keep, stdin=read, stdout=log, stderr=DEVNULL)
             before = time.monotonic_ns()
-            self._onstart = await sandbox.spawn(guest.onstart_argv(sandbox.prefix), stdin=PIPE, stdout=log, stderr=log)
+            self._onstart = await sandbox.spawn(guest.onstart_argv(sandbox.prefix), stdin=PIPE, stdout=write, stderr=write)
+        finally:
+            os.close(read)
+            os.close(write)
         self._truth.write("onstart_started", self.spec.id, not_before_ns=before)
         assert self._onstart.stdin is not None  # noqa: S101
         with contextlib.suppress(OSError):
             self._onstart.stdin.write(guest.exports(sandbox.prefix, env))
             await self._onstart.stdin.drain()
         self._onstart.stdin.close()
+
+    async def _guard_disk(self, sandbox: Sandbox) -> None:
+        """Let nothing more be written once the machine's files have become as large as the disk that was rented.
+
+        Counting them takes a millisecond or more: it is done every five seconds, and when the host's disk has lost as much.
+        """
+        before = shutil.disk_usage(self._directory).free
+        for look in itertools.count():
+            lost = before - shutil.disk_usage(self._directory).free
+            if (lost >= self._disk_bytes or look % 20 == 19) and (
+                await asyncio.to_thread(_size, self._root) >= self._disk_bytes
+            ):
+                break
+            await asyncio.sleep(DISK_LOOK_S)
+        self._log(f"disk: the {self.spec.disk_gb:g} GB that were rented are full; nothing can be written any more")
+        sandbox.write_no_more()
 
     async def open_ssh(self, *, silent: bool = False) -> None:
         """Let both ports accept connections; ``silent``: no SSH answers there before :meth:`answer_ssh`.
@@ -250,6 +288,10 @@ class Machine:
     async def _take_down(self) -> None:
         server, sandbox, onstart = self._server, self._sandbox, self._onstart
         self._server = self._sandbox = self._onstart = None
+        logger, guard, self._logger, self._guard = self._logger, self._guard, None, None
+        if guard is not None:
+            guard.cancel()
+            await asyncio.wait({guard})
         self._written = set()
         if server is not None:
             server.close(self._doors)
@@ -259,6 +301,8 @@ class Machine:
             await server.wait_closed()
         if onstart is not None:
             await onstart.wait()
+        if logger is not None:  # nobody is left who writes
+            await logger.wait()
 
     async def destroy(self) -> None:
         """Stop, give the ports back, remove the files. Idempotent."""
@@ -270,7 +314,7 @@ class Machine:
             self._destroyed = True
             for door in self._doors:
                 door.port.release()
-            await asyncio.to_thread(_remove, self._directory)
+            await asyncio.to_thread(leftovers.empty, self._directory)
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
@@ -286,14 +330,11 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-def _remove(directory: Path) -> None:
-    """Remove a tree whose owner may have closed folders in it to us."""
-    if not directory.exists():
-        return
-    if os.geteuid() != 0:
-        for folder, folders, _ in os.walk(directory):
-            for name in folders:
-                path = Path(folder) / name
-                if not path.is_symlink():
-                    path.chmod(stat.S_IRWXU)
-    shutil.rmtree(directory)
+def _size(directory: Path) -> int:
+    """The bytes on disk of a tree's files."""
+    total = 0
+    for folder, _, files in os.walk(directory):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(Path(folder) / name).st_blocks * 512
+    return total

@@ -9,6 +9,7 @@ tree hangs on one ``cat`` that ends with our end of a pipe.
 import asyncio
 import contextlib
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -16,15 +17,24 @@ import stat
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
 from vastbench.emulator import faultyclock, guest
 from vastbench.emulator.isolation import NAMESPACE, Isolation
 
+MOST_PROCESSES = 256
+"""Processes and threads that a machine may have at once."""
+
 BOOT_LIMIT_S = 20.0
 """Real seconds after which a sandbox that is not up counts as broken."""
+
+REFUSED = (
+    "refused: without namespaces this command would run as the emulator's own user, with all of that user's files. "
+    "`vastbench doctor` says what to allow; `vastbench run` runs its own commands without."
+)
+"""What a machine says to a command of somebody else where nothing would keep it from the user's files."""
 
 _HOST_ENV = {"PATH": os.defpath + ":/usr/sbin:/sbin"}
 _MARK = "VASTBENCH_MACHINE"
@@ -65,6 +75,9 @@ class Sandbox(Protocol):
     def localise(self, command: str) -> str:
         """``command`` with the machine's paths replaced where the walls cannot do it."""
 
+    def write_no_more(self) -> None:
+        """Let no file of the machine grow any more."""
+
     async def stop(self) -> None:
         """Kill every process of the machine and return when none is left. Idempotent."""
 
@@ -75,18 +88,20 @@ def open_sandbox(
     *,
     hostname: str,
     uid: int | None,
+    disk_bytes: int,
     clock: str = "steady",
     full_disk: bool = False,
 ) -> Sandbox:
     """The sandbox of the chosen kind over the folder ``root``, not yet started.
 
-    ``clock``: what is wrong with the machine's clock (:mod:`vastbench.emulator.faultyclock`); ``full_disk``: nothing can be
-    written to its disk. A plain folder shows the host's clock and disk.
+    ``disk_bytes``: how large a file of its disk may become. ``clock``: what is wrong with the machine's clock
+    (:mod:`vastbench.emulator.faultyclock`); ``full_disk``: nothing can be written to its disk. A plain folder shows the host's
+    clock and disk.
     """
     if isolation.name == NAMESPACE:
         spoil = faultyclock.FAULTS[clock] + (_FULL_DISK if full_disk else "")
-        return NamespaceSandbox(root, hostname=hostname, uid=uid, spoil=spoil)
-    return PlainSandbox(root, uid=uid)
+        return NamespaceSandbox(root, hostname=hostname, uid=uid, disk_bytes=disk_bytes, spoil=spoil)
+    return PlainSandbox(root, uid=uid, disk_bytes=disk_bytes, refuses=isolation.exposes_user and isolation.for_others)
 
 
 def _tool(name: str) -> str:
@@ -162,10 +177,11 @@ done
 class NamespaceSandbox:
     """Namespaces for users, mounts, processes, host name and IPC; the network is the host's, so that its loopback works."""
 
-    def __init__(self, root: Path, *, hostname: str, uid: int | None, spoil: str = "") -> None:
+    def __init__(self, root: Path, *, hostname: str, uid: int | None, disk_bytes: int, spoil: str = "") -> None:
         """Take the folder that becomes the machine's root, its host name, its host user, and shell text that spoils it."""
         self.prefix = ""
         self.uid = uid
+        self._file_bytes = disk_bytes
         self._root = root
         self._hostname = hostname
         self._spoil = spoil
@@ -216,7 +232,9 @@ class NamespaceSandbox:
         if self._inner is None:
             raise SandboxError("the machine is not running")
         enter = [_tool("nsenter"), f"--target={self._inner}", "--user", "--preserve-credentials", "--mount", "--pid"]
-        enter += ["--uts", "--ipc", "--", "/usr/bin/setsid", *(["--ctty"] if tty else []), *argv]
+        # Set inside, where the kernel counts this machine's processes alone, whoever else the host user is.
+        limits = ["/usr/bin/prlimit", f"--nproc={MOST_PROCESSES}", f"--fsize={self._file_bytes}", "--core=0", "--"]
+        enter += ["--uts", "--ipc", "--", *limits, "/usr/bin/setsid", *(["--ctty"] if tty else []), *argv]
         return await asyncio.create_subprocess_exec(
             *_as_user(self.uid),
             *enter,
@@ -244,6 +262,13 @@ class NamespaceSandbox:
         """The machine has its own paths: nothing to replace."""
         return command
 
+    def write_no_more(self) -> None:
+        """Set the limit of every process inside, and of those to come, to nothing."""
+        self._file_bytes = 0
+        if self._inner is not None:
+            space = _linked(f"/proc/{self._inner}/ns/pid")
+            _limit_files(pid for pid in _pids() if _linked(f"/proc/{pid}/ns/pid") == space)
+
     def _kill(self) -> None:
         if self._outer is not None and self._outer.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -261,10 +286,12 @@ class NamespaceSandbox:
 class PlainSandbox:
     """A folder: /workspace is replaced in commands, and under root a host user of its own keeps others' files safe."""
 
-    def __init__(self, root: Path, *, uid: int | None) -> None:
-        """Take the machine's folder and its host user."""
+    def __init__(self, root: Path, *, uid: int | None, disk_bytes: int, refuses: bool = False) -> None:
+        """Take the machine's folder and its host user; ``refuses``: no command is run in it."""
+        self._refuses = refuses
         self.prefix = str(root)
         self.uid = uid
+        self._file_bytes = disk_bytes
         self._root = root
         self._mark = secrets.token_hex(8)
         self._running: set[Process] = set()
@@ -291,10 +318,14 @@ class PlainSandbox:
         """Start ``argv`` in the machine's folder."""
         if not self._up:
             raise SandboxError("the machine is not running")
+        if self._refuses:
+            raise SandboxError(REFUSED)
         words = list(argv)
         if sys.platform.startswith("linux"):
             session = ["/usr/bin/setsid", "--ctty"] if tty else []
-            words = [*_as_user(self.uid), *session, *words]
+            # Where the user is ours, the kernel would count our processes with the machine's.
+            most = [f"--nproc={MOST_PROCESSES}"] if self.uid is not None else []
+            words = [*_as_user(self.uid), _tool("prlimit"), *most, f"--fsize={self._file_bytes}", "--", *session, *words]
         process = await asyncio.create_subprocess_exec(
             *words,
             stdin=stdin,
@@ -323,6 +354,11 @@ class PlainSandbox:
             command = command.replace(path, f"{self._root}{path}")
         return command
 
+    def write_no_more(self) -> None:
+        """Set the limit of every process that carries the machine's mark, and of those to come, to nothing."""
+        self._file_bytes = 0
+        _limit_files(_marked(f"{_MARK}={self._mark}".encode()))
+
     async def stop(self) -> None:
         """Kill what was started, and what carries the machine's mark or its user."""
         self._up = False
@@ -346,13 +382,31 @@ class PlainSandbox:
         self._running.clear()
 
 
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").glob("[0-9]*")]
+
+
 def _marked(mark: bytes) -> list[int]:
     pids = []
-    for entry in Path("/proc").glob("[0-9]*"):
+    for pid in _pids():
         with contextlib.suppress(OSError):
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
-                pids.append(int(entry.name))
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                pids.append(pid)
     return pids
+
+
+def _linked(path: str) -> str:
+    """Where a link leads; nowhere when it is gone or not ours to read."""
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
+
+
+def _limit_files(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, 0))
 
 
 async def reaped(process: Process) -> None:

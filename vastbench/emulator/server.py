@@ -33,7 +33,8 @@ class Emulator:
 
     ``profile``: a name or a TOML file; ``seed``: repeats the same draws; ``speed``: emulated seconds per real one; ``port``: 0
     takes any free one; ``truth``: the file that the truth log is appended to; ``faults``: what goes wrong, by name, with its
-    probability (:data:`vastbench.emulator.faults.FAULTS`). Use it as a context manager, or call :meth:`start` and :meth:`stop`.
+    probability (:data:`vastbench.emulator.faults.FAULTS`); ``for_others``: its key is given away, so that where commands inside
+    would run as this process's user they are refused. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
     Raises NotFound or SettingsError for a bad profile, UsageError for a bad speed, port or fault.
     """
 
@@ -46,6 +47,7 @@ class Emulator:
         port: int = 0,
         truth: Path | None = None,
         faults: Mapping[str, float] | None = None,
+        for_others: bool = False,
     ) -> None:
         """Check the settings; nothing runs yet."""
         from vastbench.emulator.faults import checked
@@ -61,6 +63,7 @@ class Emulator:
         self._port = port
         self._truth = truth
         self._faults = checked(faults or {})
+        self._for_others = for_others
         self._engine: Engine | None = None
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
@@ -108,7 +111,7 @@ class Emulator:
                 f"Port {self._port} cannot be used: {error}.", hint="Give another port, or 0 for any."
             ) from error
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        engine = self._engine = Engine(spoilt, spoiling, drawn, self.speed, truth, listening)
+        engine = self._engine = Engine(spoilt, spoiling, drawn, self.speed, truth, listening, for_others=self._for_others)
         self._thread = threading.Thread(target=engine.run, name="vastbench-emulator", daemon=True)
         self._pid = os.getpid()
         atexit.register(self.stop)
@@ -207,7 +210,7 @@ def serve(
 
     former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with Emulator(profile, seed=seed, speed=speed, port=port, truth=truth, faults=faults) as emulator:
+        with Emulator(profile, seed=seed, speed=speed, port=port, truth=truth, faults=faults, for_others=True) as emulator:
             emit(f"export VAST_URL={emulator.url}")
             emit(f"export VAST_API_KEY={emulator.api_key}")
             if speed != 1:

@@ -6,6 +6,7 @@ import itertools
 import socket
 import struct
 import time
+from asyncio.subprocess import DEVNULL
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -189,6 +190,11 @@ class SshServer:
         except (asyncssh.Error, OSError, EOFError):
             sock.close()
 
+    async def empty_workspace(self) -> None:
+        """Remove what /workspace holds, from inside the machine: its links lead nowhere else."""
+        command = ["/bin/sh", "-c", self.sandbox.localise("find /workspace -mindepth 1 -delete")]
+        await (await self.sandbox.spawn(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)).wait()
+
     def _files(self, channel: "asyncssh.SSHServerChannel[bytes]") -> GuestFiles:
         return GuestFiles(channel, self.sandbox.open_root(), self.sandbox.uid, self.traffic.count)
 
@@ -207,6 +213,7 @@ class SshServer:
         except (SandboxError, OSError, asyncssh.Error) as error:
             self.log(f"sshd: a session could not start: {error}")
             with contextlib.suppress(asyncssh.Error, OSError):
+                process.stderr.write(f"{error}\n".encode())
                 process.exit(255)
 
 
@@ -263,6 +270,8 @@ class _Login(asyncssh.SSHServer):
             self._waited = True
             # From the connection on: the handshake's own work is part of the drawn delay.
             await self._server.pace.sleep_until(self._made_at + self._delays.login_s())
+            if self._server.trouble.forgets_files:
+                await self._server.empty_workspace()
         if self._hangs_up and self._connection is not None:
             self._connection.abort()
         return True

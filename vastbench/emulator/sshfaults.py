@@ -11,11 +11,12 @@ class SshTrouble:
     """What goes wrong with connections and commands of the account's instance of that ``number``."""
 
     def __init__(self, faults: Faults, number: int) -> None:
-        """Draw whether its host key changes."""
+        """Draw whether its host key changes, and whether each connection finds an empty disk."""
         self._faults = faults
         self._number = number
         changes = faults.strikes("host-key-changed", number)
         self.other_host_key = asyncssh.generate_private_key("ssh-ed25519") if changes else None
+        self.forgets_files = faults.strikes("forgets-files", number)
 
     def banner_delay_s(self) -> float:
         """How late the server names itself on a new connection."""

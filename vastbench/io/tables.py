@@ -140,7 +140,7 @@ def _from_store(place: str | Path) -> pd.DataFrame:
     from vastbench.store import Store
 
     with Store.existing(place) as store:
-        return phases_table(reversed(store.runs()))
+        return phases_table(store.each_run())
 
 
 def _runs_of(study: str, store: str | Path | None) -> pd.DataFrame:
@@ -155,10 +155,7 @@ def _runs_of(study: str, store: str | Path | None) -> pd.DataFrame:
             raise
         return phases_table([])
     with opened:
-        try:
-            return phases_table(reversed(opened.runs(study=study)))
-        except NotFound:
-            return phases_table([])
+        return phases_table(opened.each_run(study=study))
 
 
 def _there_is(store: str | Path | None) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -42,6 +43,9 @@ no instance, and so long an instance that no answer has shown yet is not taken f
 
 LOOK_AGAIN_S = 5.0
 """Clock seconds after all is closed until the list is read once more for labels of ours."""
+
+TURN_WITHIN_S = 600.0
+"""Clock seconds for which a list is asked for again when all that keeps it from us is a rate that others use up."""
 
 NOT_CREATED: dict[str, frozenset[int]] = {
     # documented for PUT /asks/{id}/ (API reference of the marketplace)
@@ -260,7 +264,9 @@ class Lease:
             return
         try:
             with self._at_most(CHECK_S):
-                listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
+                listed = [one for page in self.account.watch.poll(self.created.upper, self.label) for one in page.value]
+                if all(one.id != self.instance_id for one in listed):  # it may be there under another label
+                    listed = [one for page in self.account.watch.poll(self.created.upper) for one in page.value]
         except Exception as error:  # noqa: BLE001 (whatever it is, the instance must be destroyed)
             self._check_page(error)
             return
@@ -352,7 +358,7 @@ class Lease:
         while True:
             try:
                 with self._at_most(deadline - self.account.clock.now()):
-                    pages = self.account.watch.poll(poll_at)
+                    pages = self.account.watch.poll(poll_at, self.label)
                     poll_at = pages[0].sent + SHORTEST_PERIOD_S
                     seen = [(page.sent, one.id) for page in pages for one in page.value if self._is(one)]
                     if not seen:
@@ -496,15 +502,16 @@ def certainly_not_created(error: BaseException) -> bool:
 def _find(account: Account, identity: Identity) -> int | None:
     """The instance that is ours by the list and by its own page, if one shows up as late as the list may lag.
 
-    Raises LeaseNotClosed when by then, and as long again, the list could not be read, or contradicts the instance's own page.
+    Raises LeaseNotClosed when by then, and as long again, the list could not be read, or contradicts the instance's own page;
+    a list that is only refused for being asked for too often is waited for longer.
     """
-    clock, rest_s, unclear = account.clock, REST_S, ""
+    clock, rest_s, unclear, patience_s = account.clock, REST_S, "", 2 * LISTED_WITHIN_S
     began = clock.now()
     while True:
         last = clock.now() - began >= LISTED_WITHIN_S
         try:
-            with within(clock.socket_timeout(began + 2 * LISTED_WITHIN_S - clock.now())):
-                pages = account.watch.poll(clock.now())
+            with within(clock.socket_timeout(began + patience_s - clock.now())):
+                pages = account.watch.poll(clock.now(), identity.label)
                 unclear = ""
                 for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
                     if identity.proven_by(account.api.get_instance(found).value):
@@ -513,14 +520,15 @@ def _find(account: Account, identity: Identity) -> int | None:
             if last and not unclear:
                 return None
         except Exception as error:  # noqa: BLE001 (unknown is not nothing, whatever kept us from knowing)
+            patience_s = TURN_WITHIN_S if isinstance(error, RateLimited) else 2 * LISTED_WITHIN_S
             unclear = f"the list of instances cannot be read: {summary_of(error)}"
             log.warning("while looking for %s: %s", identity.label, unclear)
-        if unclear and clock.now() - began > 2 * LISTED_WITHIN_S:
+        if unclear and clock.now() - began > patience_s:
             raise LeaseNotClosed(
                 f"A create for {identity.label} may have made an instance: {unclear}.",
                 hint=f"It may bill: look for it with `vastai show instances --label {identity.label}`.",
             )
-        clock.sleep(rest_s)
+        clock.sleep(rest_s * random.uniform(0.7, 1.3))  # noqa: S311 (in step with another process, every look would be refused)
         rest_s = min(1.5 * rest_s, LONGEST_REST_S)
 
 

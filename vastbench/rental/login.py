@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vastbench.clock import Clock
 from vastbench.errors import DeadlineExceeded, SshError
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, Phase, PhaseName
@@ -9,6 +10,7 @@ from vastbench.record.recorder import Recorder
 from vastbench.rental.startup import FIRST_COMMAND
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import Endpoint, Probe, Ready, Step, wait_ready
+from vastbench.ssh.session import Session
 from vastbench.vast.models import Instance
 
 
@@ -45,6 +47,12 @@ def wait_ssh(recorder: Recorder, instance: Instance, running: Moment, key: RunKe
         phase.queued_s = ready.winner.queued_login_s
         phase.detail = f"over the {ready.winner.endpoint.kind} endpoint"
     return ready
+
+
+def reconnect(session: Session, key: RunKey, clock: Clock, deadline_s: float) -> Ready:
+    """Wait until another connection to the endpoint of ``session``, under the same host key, runs a command."""
+    now = clock.now()
+    return wait_ready([session.endpoint], key, session.pin, clock=clock, since=now, deadline=now + deadline_s)
 
 
 def probes_of(error: BaseException) -> tuple[Probe, ...]:

@@ -35,7 +35,7 @@ from vastbench.rental.budget import Budget
 from vastbench.rental.deadline import extending_deadline
 from vastbench.rental.label import Label
 from vastbench.rental.lease import Account, Lease, Terms, certainly_not_created, hold
-from vastbench.rental.login import probes_of, wait_ssh
+from vastbench.rental.login import probes_of, reconnect, wait_ssh
 from vastbench.rental.offers import choose, query
 from vastbench.rental.startup import SHORTEST_S, onstart
 from vastbench.ssh.keys import RunKey
@@ -45,13 +45,14 @@ from vastbench.timed import within
 from vastbench.vast.api import Answer
 from vastbench.vast.limits import NotSent
 from vastbench.vast.models import CreateRequest, Offer, SshKey
+from vastbench.vast.replies import retryable
 from vastbench.vast.watch import Following, Sighting
 
 log = logging.getLogger(__name__)
 
 
-CREATE_REST_S = 12.0
-"""Clock seconds to wait after a create that was refused with 429: the documented penalty interval."""
+REFUSED_REST_S = 12.0
+"""Clock seconds to wait after a 429 that names none: the documented penalty interval of a create."""
 
 LONGEST_REST_S = 60.0
 """Clock seconds that a refusal may make us wait, whatever it asks for."""
@@ -116,17 +117,25 @@ class Rental:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A rented machine that runs commands: its offer, its lease, when it was running, and the open session."""
+    """A rented machine that runs commands: its offer, its lease, when it was running, the open session, and whose it is."""
 
     offer: Offer
     lease: Lease
     running: Moment
     ready: Ready
+    rental: Rental
 
     @property
     def session(self) -> Session:
         """The open session."""
         return self.ready.session
+
+    def connect_again(self) -> Ready:
+        """Another connection to where the session leads, for the caller to close; the machine must show the same host key.
+
+        Raises NotReady after the run's own limit for SSH, and what :func:`vastbench.ssh.probe.wait_ready` raises.
+        """
+        return reconnect(self.session, self.rental.key, self.rental.recorder.clock, self.rental.conditions.ssh_deadline_s)
 
 
 class Provisioner:
@@ -174,7 +183,7 @@ class Provisioner:
             stack.enter_context(self._registered(rental))
             lease, terms = self._lease(stack, rental)
             # Followed no longer than needed: nothing but the boot is learnt from the list.
-            with self.account.watch.follow(lease.instance_id, lease.created.lower, clock) as following:
+            with self.account.watch.follow(lease.instance_id, lease.created.lower, clock, lease.label) as following:
                 rental.following = following
                 self._attach(lease.instance_id, rental)
                 running, instance = wait_running(
@@ -197,7 +206,7 @@ class Provisioner:
             watched.append(ready.session)
             last = terms.deadline + timedelta(seconds=clock.real_s(rental.lifetime_s - conditions.unattended_s))
             stack.enter_context(extending_deadline(lease, ready.session, clock, terms.deadline, last))
-            yield Machine(terms.offer, lease, running, ready)
+            yield Machine(terms.offer, lease, running, ready, rental)
 
     @contextmanager
     def _seen_to_vanish(self, instance_id: int) -> Iterator[None]:
@@ -226,10 +235,13 @@ class Provisioner:
     def _registered(self, rental: Rental) -> Iterator[None]:
         """Register the run's key with the account before anything is created, and remove it at the end."""
         added: Answer[SshKey] | None = None
+        give_up = rental.recorder.clock.now() + rental.lifetime_s
         try:
             stop = self.account.clock.stopping.set  # which ends a call that hangs
-            with shield(stop), rental.recorder.phase(PhaseName.REGISTER_KEY) as phase:
-                added = self.account.api.create_ssh_key(rental.key.public_line)
+            with rental.recorder.phase(PhaseName.REGISTER_KEY) as phase:
+                while added is None:
+                    with self._waiting_its_turn(rental, give_up), shield(stop):
+                        added = self.account.api.create_ssh_key(rental.key.public_line)
                 phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
             yield
         finally:
@@ -252,7 +264,7 @@ class Provisioner:
         tried: set[int] = set()
         tries, give_up = 1, clock.now() + rental.lifetime_s
         while True:
-            offer = self._search(rental, tried)
+            offer = self._search(rental, tried, give_up)
             try:
                 terms = self._terms(rental, offer)
                 lease: Lease = stack.enter_context(self._hold(rental, terms))
@@ -275,17 +287,19 @@ class Provisioner:
                     )
                 )
                 # Only after a clear no can another create not make a second instance.
-                if (
-                    not isinstance(error, (OfferGone, RateLimited))
-                    or not certainly_not_created(error)
-                    or tries == conditions.attempts
-                ):
+                if not isinstance(error, (OfferGone, RateLimited)) or not certainly_not_created(error):
                     raise
                 if isinstance(error, RateLimited):
-                    clock.rest(min(error.retry_after_s or CREATE_REST_S, LONGEST_REST_S))
+                    # Others on the account may have called: that says nothing against the offer, or any other.
+                    if clock.now() > give_up:
+                        raise
+                    self._chosen.discard(offer.id)
+                    clock.rest(_rest_s(error))
+                elif tries == conditions.attempts:
+                    raise
                 else:
                     tried.add(offer.machine_id or 0)
-                tries += 1
+                    tries += 1
                 rental.recorder.begin_attempt()
                 continue
             rental.lease, rental.price_read = lease, lease.created.upper
@@ -293,9 +307,26 @@ class Provisioner:
             rental.attempts.append(Attempt(number, Outcome.PASSED, offer.id, offer.machine_id, lease.instance_id))
             return lease, terms
 
-    def _search(self, rental: Rental, tried: set[int]) -> Offer:
+    @contextmanager
+    def _waiting_its_turn(self, rental: Rental, give_up: float) -> Iterator[None]:
+        """Let a refusal for calling too often, which others on the account may have caused, end the body and no more.
+
+        Raises Interrupted when the run is to stop, and what it was refused with at the clock reading ``give_up``.
+        """
+        try:
+            yield
+        except RateLimited as error:
+            clock = rental.recorder.clock
+            if not retryable(error) or clock.now() > give_up:
+                raise
+            clock.rest(_rest_s(error))
+
+    def _search(self, rental: Rental, tried: set[int], give_up: float) -> Offer:
+        found: Answer[list[Offer]] | None = None
         with rental.recorder.phase(PhaseName.SEARCH) as phase:
-            found = self.account.api.search_offers(query(rental.conditions))
+            while found is None:
+                with self._waiting_its_turn(rental, give_up):
+                    found = self.account.api.search_offers(query(rental.conditions))
             phase.start, phase.end = Moment.exact(found.sent), Moment.exact(found.received)
             phase.detail = f"{len(found.value)} offers"
             rental.offers_found = len(found.value)
@@ -421,3 +452,8 @@ class Provisioner:
             rental.usd_per_hour = price
             self.account.journal.update_lease(terms.request.label, usd_per_hour=price)
             self._reserve(rental, price)
+
+
+def _rest_s(error: RateLimited) -> float:
+    """The clock seconds to wait after a 429."""
+    return min(error.retry_after_s or REFUSED_REST_S, LONGEST_REST_S)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -79,12 +79,12 @@ def of_places(places: Sequence[str | Path | None], study: str | None = None) -> 
     return Source(phases, study or _one_study(phases))
 
 
-def of_runs(runs: Sequence[Run]) -> Source:
-    """Any runs; they have a study's name when all are of one."""
+def of_runs(runs: Iterable[Run], study: str | None = None, asked: int | None = None) -> Source:
+    """Any runs, read once: those of a ``study``, of which so many were ``asked`` for, or with its name when all are of one."""
     from vastbench.analysis.frames import phases_table
 
     phases = phases_table(runs)
-    return Source(phases, _one_study(phases))
+    return Source(phases, study or _one_study(phases), asked)
 
 
 def _one_study(phases: pd.DataFrame) -> str | None:

@@ -113,8 +113,8 @@ class Documents:
 class Drill:
     """One run of a scenario under way: it rents the machines and keeps what the scenario finds out.
 
-    ``recorder``: of the scenario's own phases. ``checks``: the results that the record keeps. ``bytes_down``: what was sent to
-    the machines, for the bytes meter of the first.
+    ``recorder``: of the scenario's own phases. ``checks``: the results that the record keeps. ``bytes_down``, ``bytes_up``:
+    what was sent to the machines and came from them, for the bytes meter of the first.
     """
 
     scenario: Scenario
@@ -125,6 +125,7 @@ class Drill:
     recorder: Recorder = field(init=False)
     checks: dict[str, object] = field(default_factory=dict)
     bytes_down: int = 0
+    bytes_up: int = 0
     _rentals: list[Rental] = field(default_factory=list)
     _guests: dict[str, Guest] = field(default_factory=dict)
     _taken: dict[int, str] = field(default_factory=dict)
@@ -269,7 +270,8 @@ class Drill:
         running = rental.running or next((one.end for one in self.recorder.phases if one.name == waited), None)
         disk_gb = self.conditions.disk_gb
         rose_usd = max(0.0, rental.usd_per_hour - offer.usd_per_hour(disk_gb))
-        used = Usage(total_s, lease.created, running, lease.destroyed, disk_gb, self.bytes_down if first else 0)
+        traffic = (self.bytes_down, self.bytes_up) if first else (0, 0)
+        used = Usage(total_s, lease.created, running, lease.destroyed, disk_gb, *traffic)
         return cost_of(
             used,
             Rates(

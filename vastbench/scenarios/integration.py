@@ -1,5 +1,5 @@
-"""The integration drill: rent a GPU, reach it over SSH, prove that it is the GPU that was paid for, write a file, check it,
-give the machine back and prove that it is gone."""
+"""The integration drill: rent a GPU, reach it over SSH, prove that it is the GPU that was paid for, write a file, read it back
+over another connection, give the machine back and prove that it is gone."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from vastbench.errors import CheckFailed, CommandFailed
 from vastbench.record.moments import Moment
 from vastbench.record.phases import PhaseName, renting, returning
 from vastbench.record.recorder import Open
+from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
 from vastbench.scenarios.gpu_names import same_gpu
+from vastbench.ssh.probe import Step
 from vastbench.ssh.session import Session
-from vastbench.vast.models import Offer
 
 FILE_BYTES = 64 * 1024
+_NOT_STORED = "The machine's disk or the connection loses what is written; do not use this machine."
 GPU_QUERY = "nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader"
 
 
@@ -27,8 +29,11 @@ CHECK_GPU = "check GPU"
 CREATE_FILE = "create file"
 """Command sent → written, synced, exit 0."""
 
+CONNECT_AGAIN = "connect again"
+"""Connection begun → a command exits 0 over it: the second connection's cost, which is no part of ``verify file``."""
+
 VERIFY_FILE = "verify file"
-"""Command sent → SHA-256 equal."""
+"""Command sent → the content read back over the second connection has the SHA-256 of what was written."""
 
 
 LONGEST_ANSWER = 16_384
@@ -36,31 +41,51 @@ LONGEST_ANSWER = 16_384
 
 
 def run(drill: Drill) -> None:
-    """Rent a machine, check its GPU, write a file of random content, check its hash. Raises CheckFailed and what SSH raises."""
+    """Rent a machine, check its GPU, write a file of random content, read it back over another connection.
+
+    Raises CheckFailed and what SSH raises.
+    """
     with drill.rent() as machine:
-        work(drill, machine.offer, machine.session)
+        _work(drill, machine)
 
 
-def work(drill: Drill, offer: Offer, session: Session) -> None:
+def _work(drill: Drill, machine: Machine) -> None:
     """The checks on a machine that runs commands."""
+    offer, session = machine.offer, machine.session
     with drill.recorder.phase(CHECK_GPU) as phase:
         drill.checks["gpu"] = _check_gpu(session, offer.gpu_name or "", offer.num_gpus or 1, phase)
     content = os.urandom(FILE_BYTES)
-    quoted = shlex.quote(f"/workspace/vastbench-{os.urandom(4).hex()}.bin")
+    path = f"/workspace/vastbench-{os.urandom(4).hex()}.bin"
+    quoted = shlex.quote(path)
     drill.bytes_down = len(content)
     with drill.recorder.phase(CREATE_FILE) as phase:
         done = session.run(f"mkdir -p /workspace && cat > {quoted} && sync {quoted}", stdin=content)
         phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
-    with drill.recorder.phase(VERIFY_FILE) as phase:
-        done = session.run(f"sha256sum {quoted}")
-        phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
-        expected, found = hashlib.sha256(content).hexdigest(), done.stdout.split(maxsplit=1)[:1]
-        drill.checks["file"] = {"phase": CREATE_FILE, "bytes": len(content), "sha256": expected, "matches": found == [expected]}
-        if found != [expected]:
+    # The host must not be asked for the hash, nor within the connection that wrote: it could answer both without a disk.
+    with drill.recorder.phase(CONNECT_AGAIN) as phase:
+        again = machine.connect_again()
+        phase.end, phase.queued_s = again.winner.moments[Step.FIRST_COMMAND], again.winner.queued_login_s
+    with again.session as second, drill.recorder.phase(VERIFY_FILE):
+        expected = hashlib.sha256(content).hexdigest()
+        file = drill.checks["file"] = {"phase": CREATE_FILE, "bytes": len(content), "sha256": expected, "matches": False}
+        back = _read_back(second, path)
+        drill.bytes_up = len(back)
+        found = hashlib.sha256(back).hexdigest()
+        if found != expected:
             raise CheckFailed(
-                f"The file read back has SHA-256 {''.join(found)[:64] or '(nothing)'}, not {expected}.",
-                hint="The machine's disk or the connection garbled it; do not use this machine.",
+                f"The file read back over a second connection has SHA-256 {found}, not {expected}.", hint=_NOT_STORED
             )
+        file["matches"] = True
+
+
+def _read_back(session: Session, path: str) -> bytes:
+    """What the machine holds at ``path``. Raises CheckFailed when it has no file there, or one that is longer than ours."""
+    try:
+        return session.get(path, timeout_s=60.0, limit_bytes=FILE_BYTES)
+    except CommandFailed as failed:
+        raise CheckFailed(
+            f"The file that was written cannot be read back over a second connection: {failed.message}", hint=_NOT_STORED
+        ) from failed
 
 
 def _check_gpu(session: Session, gpu_name: str, num_gpus: int, phase: Open) -> Mapping[str, object]:
@@ -92,7 +117,7 @@ def _check_gpu(session: Session, gpu_name: str, num_gpus: int, phase: Open) -> M
 INTEGRATION = Scenario(
     "integration",
     "until a rented GPU runs commands, and until it is gone again; checks the GPU and a file",
-    {**renting(), CHECK_GPU: None, CREATE_FILE: None, VERIFY_FILE: None, **returning()},
+    {**renting(), CHECK_GPU: None, CREATE_FILE: None, CONNECT_AGAIN: None, VERIFY_FILE: None, **returning()},
     ready=PhaseName.WAIT_SSH,
     work_s=60.0,
     run=run,

@@ -23,6 +23,7 @@ from typing import IO
 from vastbench.clock import Clock
 from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SshError, UsageError
 from vastbench.ssh.command import Dialogue, Sink, converse, execute, shorten
+from vastbench.ssh.keys import HostKeyPin
 from vastbench.ssh.transport import Connection, Endpoint
 from vastbench.ssh.tunnel import tunnel
 
@@ -60,6 +61,11 @@ class Session:
     def endpoint(self) -> Endpoint:
         """The address that this session is connected to."""
         return self._connection.endpoint
+
+    @property
+    def pin(self) -> HostKeyPin:
+        """The host key that its machine showed, for further connections there."""
+        return self._connection.pin
 
     @property
     def alive(self) -> bool:

@@ -154,7 +154,7 @@ class Connection:
     def __init__(self, endpoint: Endpoint, pin: HostKeyPin) -> None:
         """Prepare; nothing is sent before :meth:`connect`."""
         self.endpoint = endpoint
-        self._pin = pin
+        self.pin = pin
         self._socket: socket.socket | None = None
         self._transport: RareTransport | None = None
         self._closed = False
@@ -251,7 +251,7 @@ class Connection:
         options = transport.get_security_options()
         gcm = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
         options.ciphers = _first(gcm, options.ciphers)
-        options.key_types = _first(self._pin.algorithms(self.endpoint.address), options.key_types)
+        options.key_types = _first(self.pin.algorithms(self.endpoint.address), options.key_types)
         # With an event this returns at once; without one it would come back silently after a timeout, as if it had worked.
         transport.start_client(event=negotiated)
         if not negotiated.wait(limit_s):
@@ -264,7 +264,7 @@ class Connection:
                     hint="Its SSH server is too old: choose another image or offer.",
                 ) from error
             raise NotYet(_symptom(error), str(error or "closed during key exchange")) from error
-        self._pin.check(self.endpoint.address, transport.get_remote_server_key())
+        self.pin.check(self.endpoint.address, transport.get_remote_server_key())
 
     def offer_key(self, key: RunKey, limit_s: float) -> None:
         """Log in. After ``NotYet("permission denied")`` the connection lives on, and the key may be offered again.

@@ -18,6 +18,9 @@ from vastbench.store import tables
 
 Recorded = TypeVar("Recorded", Run, Phase, Attempt)
 
+_NAMES = {kind: [field.name for field in fields(kind)] for kind in (Run, Phase, Attempt)}
+_READINGS = {edge: [f"{edge}_{field.name}" for field in fields(Moment)] for edge in ("start", "end")}
+
 ELSEWHERE = ("attempts", "phases", "instrument")
 """What of a run is in tables of its own."""
 ENDING = "ending"
@@ -79,11 +82,11 @@ def run_of(
 def _of(kind: type[Recorded], row: sa.RowMapping, **known: Any) -> Recorded:
     """The value of that kind in a row that has a column for every field but the ``known`` ones."""
     known["outcome"] = Outcome(row["outcome"])
-    return kind(**{field.name: row[field.name] for field in fields(kind) if field.name not in known}, **known)
+    return kind(**{name: row[name] for name in _NAMES[kind] if name not in known}, **known)
 
 
 def _moment(row: sa.RowMapping, edge: str) -> Moment:
-    return Moment(**{field.name: row[f"{edge}_{field.name}"] for field in fields(Moment)})
+    return Moment(*map(row.__getitem__, _READINGS[edge]))
 
 
 def study_of(row: sa.RowMapping, runs: Sequence[Run]) -> Study:

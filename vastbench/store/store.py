@@ -1,11 +1,12 @@
 """Reading and writing runs and leases. Every write is one committed, synced transaction."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -22,6 +23,11 @@ from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of,
 from vastbench.store.transactions import Transactions
 
 log = logging.getLogger(__name__)
+
+Row = TypeVar("Row")
+
+BATCH = 500
+"""Runs whose rows are read at a time: rows take many times the memory of the runs that they become."""
 
 NAMED = 5
 """How many runs an error names for one that is not there."""
@@ -126,6 +132,16 @@ class Store(Transactions):
             raise self._no_study(study)
         return found
 
+    def each_run(self, *, study: str | None = None) -> Iterator[Run]:
+        """All runs, or those of one study, oldest first and never more than a few hundred at once in memory."""
+        query = sa.select(tables.runs.c.id).order_by(tables.runs.c.started_at, tables.runs.c.id)
+        if study is not None:
+            query = query.where(tables.runs.c.study == study)
+        ids = self._read(lambda connection: connection.execute(query).scalars().all())
+        for some in _batches(ids):
+            chosen = sa.select(tables.runs).where(tables.runs.c.id.in_(some))
+            yield from self._read(partial(_whole, chosen=chosen.order_by(tables.runs.c.started_at, tables.runs.c.id)))
+
     def costs(self, study: str) -> dict[str, Cost]:
         """What each stored run of ``study`` cost, by its id; without reading the runs."""
         query = sa.select(tables.runs.c.id, tables.runs.c.cost).where(tables.runs.c.study == study)
@@ -197,6 +213,22 @@ class Store(Transactions):
         if not found:
             raise NotFound(f"There is no study {name!r} in {self.place}.", hint=self._no_study(name).hint)
         return found[0]
+
+    def wanted(self, name: str) -> int:
+        """How many runs make the study of that name complete (:attr:`Study.wanted`), without reading them. Raises NotFound."""
+
+        def find(connection: sa.Connection) -> int | None:
+            row = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).mappings().first()
+            made = int(connection.execute(_made(name)).scalar_one())
+            if row is None:
+                there = connection.execute(sa.select(tables.runs.c.id).where(tables.runs.c.study == name)).first()
+                return None if there is None else made
+            return made if study_of(row, []).ended_by is EndedBy.PRECISION else int(row["repeats"])
+
+        found = self._read(find)
+        if found is None:
+            raise self._no_study(name)
+        return found
 
     def _no_study(self, name: str) -> NotFound:
         runs = sa.select(tables.runs.c.study, sa.func.count()).group_by(tables.runs.c.study).order_by(tables.runs.c.study)
@@ -417,21 +449,30 @@ def _is_run(run_id: str) -> sa.Select[Any]:
 
 
 def _whole(connection: sa.Connection, chosen: sa.Select[Any]) -> list[Run]:
-    """The runs that ``chosen`` selects from their table, in its order, in four queries however many they are."""
-    ids = chosen.with_only_columns(tables.runs.c.id)
+    """The runs that ``chosen`` selects from their table, in its order, with four queries for some hundred of them."""
 
-    def by_run(table: sa.Table, *order: sa.Column[Any]) -> dict[str, list[sa.RowMapping]]:
+    def by_run(table: sa.Table, ids: Sequence[str], *order: sa.Column[Any]) -> dict[str, list[sa.RowMapping]]:
         found: dict[str, list[sa.RowMapping]] = {}
         query = sa.select(table).where(table.c.run_id.in_(ids)).order_by(*order)
         for row in connection.execute(query).mappings():
             found.setdefault(row["run_id"], []).append(row)
         return found
 
-    rows = connection.execute(chosen).mappings().all()
-    attempts = by_run(tables.attempts, tables.attempts.c.number)
-    phases = by_run(tables.phases, tables.phases.c.position)
-    readings = {run: rows[0]["readings"] for run, rows in by_run(tables.instruments).items()}
-    return [run_of(row, attempts.get(row["id"], []), phases.get(row["id"], []), readings.get(row["id"], {})) for row in rows]
+    runs: list[Run] = []
+    for rows in _batches(connection.execute(chosen).mappings().all()):
+        ids = [row["id"] for row in rows]
+        attempts = by_run(tables.attempts, ids, tables.attempts.c.number)
+        phases = by_run(tables.phases, ids, tables.phases.c.position)
+        readings = {run: found[0]["readings"] for run, found in by_run(tables.instruments, ids).items()}
+        runs += [
+            run_of(row, attempts.get(row["id"], []), phases.get(row["id"], []), readings.get(row["id"], {})) for row in rows
+        ]
+    return runs
+
+
+def _batches(everything: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Some hundred at a time."""
+    return (everything[at : at + BATCH] for at in range(0, len(everything), BATCH))
 
 
 def _made(study: str) -> sa.Select[Any]:

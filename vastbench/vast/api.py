@@ -5,8 +5,8 @@ Everything else is idempotent and repeated a few times. The key travels in the A
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -139,25 +139,33 @@ class VastApi:
 
     def list_instances(self, *, label: str | None = None) -> Answer[list[Instance]]:
         """All instances of the account, or those with exactly this label, from every page of the list."""
-        pages = self.instance_pages(label=label)
-        found = {instance.id: instance for page in pages for instance in page.value}
+        pages = self.instance_pages(labels=None if label is None else [label])
+        found = {one.id: one for page in pages for one in page.value if label in (None, one.label)}
         return _whole(pages, list(found.values()))
 
-    def instance_pages(self, *, label: str | None = None, tries: int = TRIES) -> list[Answer[list[Instance]]]:
-        """The list page by page, each with its own readings; all of it or an error. Each page is sent up to ``tries`` times."""
+    def instance_pages(
+        self, *, labels: Collection[str] | None = None, tries: int = TRIES, short_only: bool = False
+    ) -> list[Answer[list[Instance]]]:
+        """The list page by page, each with its own readings; all of it or an error. Each page is sent up to ``tries`` times.
+
+        ``labels``: only instances with one of these are asked for; whether the marketplace kept to that is the caller's to see.
+        ``short_only``: no page at all when the list has more than one, of which only the first is read.
+        """
         params = {"limit": str(PAGE_ROWS), "order_by": _compact([{"col": "id", "dir": "asc"}])}
-        params["select_filters"] = _compact({} if label is None else {"label": {"in": [label]}})
+        params["select_filters"] = _compact({} if labels is None else {"label": {"in": sorted(labels)}})
         pages, totals = [], []
         for made in self._pages(_LIST, params, tries):
             found = _list_in(made, f"GET {_LIST}", "instances", at_most=2 * PAGE_ROWS)
             rows = [_read(Instance, row, made, f"GET {_LIST}") for row in found]
+            if short_only and made.value.get("next_token"):
+                return []
             pages.append(_answer(made, rows))
             totals.append(whole(made.value.get("total_instances")) or 0)
         ids = {row.id for page in pages for row in page.value}
         # Under a filter it is not documented what the total counts; over the whole list it must not exceed the rows.
-        if label is None and len(ids) < min(totals):
+        if labels is None and len(ids) < min(totals):
             raise unreadable(made.reply, f"GET {_LIST}", f"ends a list of {len(ids)} instances that should have {min(totals)}")
-        return [replace(page, value=[row for row in page.value if label is None or row.label == label]) for page in pages]
+        return pages
 
     def start_instance(self, instance_id: int) -> Answer[str]:
         """Ask for a stopped instance to run again; the marketplace's message. Refused when its GPU is taken."""

@@ -6,6 +6,10 @@
        │                                                                 └── Following 901: …
        └── poll: who needs the list itself shares the same reads, so that an account's list is never read twice at once
 
+A list of more than one page is mostly other people's: reading all of it takes a second a page. There only our labels are asked
+for, and the whole list only for what those rows lack: it may carry another label by now. That an answer lacks a label counts
+only when the marketplace has shown before that it finds it by that label.
+
 A poll that fails in passing is no observation: it is counted, and the bounds of whatever happened meanwhile stay honest
 because they are taken from the polls that were answered.
 
@@ -14,22 +18,35 @@ requests, and every schedule that grows had bad tails. It begins at a random par
 itself works in steps is not always met at the same point of them.
 """
 
+import logging
 import math
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, DeadlineExceeded, Interrupted, RateLimited
+from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, DeadlineExceeded, Interrupted, RateLimited, Refused
 from vastbench.record.moments import Moment
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.models import Instance
 
+log = logging.getLogger(__name__)
+
+Pages = list[Answer[list[Instance]]]
+"""What was read of the list, page by page."""
+
 SHORTEST_PERIOD_S = 1.0
 """Clock seconds that the marketplace demands between two polls of the list."""
+
+LOOK_S = 30.0
+"""Clock seconds between two reads of a whole long list for followed instances that are not listed by their labels."""
+
+MOST_LABELS = 50
+"""Where more labels than this are ours, the whole list is read: an address has room for no more."""
 
 LONGEST_PERIOD_S = 10.0
 SLOWER = 1.1
@@ -77,9 +94,10 @@ class Following:
     follow anew. Use it as a context manager.
     """
 
-    def __init__(self, watch: "Watch", instance_id: int, since: float, clock: Clock) -> None:
+    def __init__(self, watch: "Watch", instance_id: int, since: float, clock: Clock, label: str | None) -> None:
         """Called by :meth:`Watch.follow`."""
         self.instance_id = instance_id
+        self.label = label
         self.since = since
         self.stats = WatchStats()
         self._watch = watch
@@ -212,33 +230,33 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._reading = threading.Lock()
         self._asked = -math.inf
-        self._read: list[Answer[list[Instance]]] | Exception = []
+        self._read: Pages | Exception = []
+        self._covered: frozenset[str] | None = None
+        """The labels that the latest read asked for; None for the whole list."""
+        self._asking: Counter[str] = Counter()
+        self._shown: set[str] = set()
+        self._crowded = False
+        self._filters = True
+        self._whole_at = -math.inf
 
-    def poll(self, after: float) -> list[Answer[list[Instance]]]:
+    def poll(self, after: float, label: str | None = None) -> Pages:
         """The whole list, page by page, asked for at the clock reading ``after`` or later; once.
 
+        With a ``label``, what the list shows of that will do: its rows alone, and none only where it was found by it before.
         Threads that poll at the same time share one read and its error. Raises ApiError. It works without followers and after
         :meth:`close`.
         """
-        with self._reading:
-            if self._asked < after:
-                asked = self._clock.now()
-                try:
-                    self._read = self._api.instance_pages(tries=1)
-                    self._asked = self._read[0].sent
-                except Exception as error:  # noqa: BLE001 (raised below)
-                    self._read, self._asked = error, asked
-            found = self._read
-        if isinstance(found, Exception):
-            raise found
-        return found
+        return self._latest(after, None if label is None else {label}, proven=True)[0]
 
-    def follow(self, instance_id: int, since: float | None = None, clock: Clock | None = None) -> Following:
+    def follow(
+        self, instance_id: int, since: float | None = None, clock: Clock | None = None, label: str | None = None
+    ) -> Following:
         """Begin to follow an instance; ``since`` (default: now) is when it was known to have no status yet.
 
-        Who waits for it stops with ``clock`` (default: this watch's).
+        Who waits for it stops with ``clock`` (default: this watch's). ``label``: the one that it was created with.
         """
-        following = Following(self, instance_id, self._clock.now() if since is None else since, clock or self._clock)
+        since = self._clock.now() if since is None else since
+        following = Following(self, instance_id, since, clock or self._clock, label)
         with self._lock:
             self._followers.add(following)
             if self._thread is None:
@@ -262,8 +280,72 @@ class Watch:
             if not self._followers:
                 self._wake.set()
 
+    def _latest(self, after: float, labels: set[str] | None, *, proven: bool) -> tuple[Pages, bool]:
+        """The latest read, or a new one, that was asked for at ``after`` or later and covers ``labels``; whether it is whole.
+
+        Without labels it is the whole list. ``proven``: an answer that lacks a label must be the whole list, or come from one
+        that has shown it before.
+        """
+
+        def fits() -> bool:
+            covered = self._covered
+            if covered is None or isinstance(self._read, Exception):
+                return True
+            return labels is not None and labels <= covered and (not proven or labels <= self._shown)
+
+        with self._lock:
+            self._asking.update(labels or ())
+        try:
+            with self._reading:
+                if self._asked < after or not fits():
+                    self._fetch(whole=labels is None)
+                if not fits():
+                    self._fetch(whole=True)
+                found, whole = self._read, self._covered is None
+        finally:
+            with self._lock:
+                self._asking -= Counter(labels or ())
+        if isinstance(found, Exception):
+            raise found
+        return found, whole
+
+    def _fetch(self, *, whole: bool) -> None:
+        """Read the list anew: the whole of it, or our labels alone where it is long and the marketplace filters by label."""
+        asked = self._clock.now()
+        try:
+            pages = [] if whole else self._of_labels()
+            if not pages:
+                pages, self._covered, self._whole_at = self._api.instance_pages(tries=1), None, asked
+                self._crowded = len(pages) > 1
+            self._read, self._asked = pages, pages[0].sent
+        except Exception as error:  # noqa: BLE001 (raised where it was asked for)
+            self._read, self._asked = error, asked
+
+    def _of_labels(self) -> Pages:
+        """The rows of our labels; nothing where the whole list is to be read."""
+        with self._lock:
+            labels = frozenset(self._asking) | {one.label for one in self._followers if one.label is not None}
+        if not self._filters or len(labels) > MOST_LABELS:
+            return []
+        if not self._crowded and (pages := self._api.instance_pages(tries=1, short_only=True)):
+            self._covered = None
+            return pages
+        self._crowded = True
+        try:
+            pages = self._api.instance_pages(labels=labels, tries=1)
+        except Refused as error:
+            log.info("the list is not filtered by label: %s", error)
+            pages = []
+        found = {one.label for page in pages for one in page.value}
+        if not pages or found - labels:
+            self._filters = False
+            return []
+        self._covered = labels
+        self._shown |= labels & found
+        return pages
+
     def _poll_while_followed(self) -> None:
-        due = self._clock.now() + random.random() * self.period_s  # noqa: S311 (no secret)
+        lacking, due = False, self._clock.now() + random.random() * self.period_s  # noqa: S311 (no secret)
         self._clock.wait(self._wake, due - self._clock.now())
         while True:
             with self._lock:
@@ -273,8 +355,11 @@ class Watch:
                     return
                 self._wake.clear()
             asked, due = due, self._clock.now() + self.period_s
+            labels = {one.label for one in followers if one.label is not None}
+            nameless = any(one.label is None for one in followers)
+            look = nameless or (lacking and self._clock.now() >= self._whole_at + LOOK_S)
             try:
-                pages = self.poll(asked)
+                pages, whole = self._latest(asked, None if look else labels, proven=False)
             except (ApiUnreachable, ApiUnreadable, RateLimited) as error:
                 if isinstance(error, RateLimited):
                     self.period_s = min(self.period_s * SLOWER, LONGEST_PERIOD_S)
@@ -284,8 +369,13 @@ class Watch:
                 self._fail_all(error)
             else:
                 due = pages[0].sent + self.period_s
+                lacking = False
                 for following in followers:
-                    following._see(_sighting(pages, following.instance_id))
+                    sighting = _sighting(pages, following.instance_id)
+                    if sighting.instance is None and not whole:
+                        lacking = True  # and yet it may be on the list, under another label
+                    else:
+                        following._see(sighting)
             self._clock.wait(self._wake, due - self._clock.now())
 
     def _fail_all(self, error: BaseException) -> None:
@@ -295,7 +385,7 @@ class Watch:
             following._fail(error)
 
 
-def _sighting(pages: list[Answer[list[Instance]]], instance_id: int) -> Sighting:
+def _sighting(pages: Pages, instance_id: int) -> Sighting:
     """What the pages show of one instance: its own page's readings, or those of the whole list that lacks it."""
     for page in reversed(pages):
         for instance in page.value:
