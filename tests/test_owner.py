@@ -149,7 +149,7 @@ def test_a_living_owner_that_may_not_be_signalled_is_not_taken_for_dead(monkeypa
     assert state_of(whose, beat(whose, ago_s=1), NOW) is State.LIVING
 
 
-def test_an_owner_that_could_not_see_its_own_start_is_not_told_from_who_has_its_number_now():
+def test_an_owner_that_could_not_see_its_own_start_stays_unknown():
     assert state_here(owner() | {"process_start": None}) is State.UNKNOWN
 
 

@@ -306,7 +306,7 @@ def test_a_newer_store_is_left_alone(call, tmp_path):
     expect(call("run", "--profile", "cached"), 2, "9999", "newer vastbench")
 
 
-def test_a_store_that_is_deleted_under_a_study_is_said_and_its_runs_are_kept(tmp_path):
+def test_a_store_deleted_under_a_study_is_said_and_the_run_is_kept(tmp_path):
     words = [VASTBENCH, "study", "--name", "s", "--workers", "1", "--profile", "cached", "--store", "s.sqlite"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(words, cwd=tmp_path, env=clean_environment(tmp_path), **pipes) as process:

@@ -202,7 +202,7 @@ FOLDERS = ["a\x1b[2Jb", "\u202egnp", "-rf", "a|b `c` <b>", "..x"]
 @pytest.mark.parametrize("name", FOLDERS)
 def test_an_export_lies_where_it_was_asked_for_and_terminals_get_text_only(name, tmp_path, capsys):
     with Store(tmp_path / "runs.sqlite") as store:
-        store.save_run(hostile_run("../../x\x1b[2J"))
+        store.save_run(replace(hostile_run("../../x\x1b[2J"), study=""))
     before = set(tmp_path.rglob("*"))
     for suffix in ("parquet", "json"):
         stored.export(tmp_path / f"{name}.{suffix}", store=str(tmp_path / "runs.sqlite"))

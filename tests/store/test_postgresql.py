@@ -152,7 +152,7 @@ def test_a_store_whose_tables_were_dropped_takes_no_run_for_stored(url, monkeypa
         assert store.take_in_pending_runs() == [RUN.id]
 
 
-def test_signs_of_life_are_dated_by_the_server_whatever_the_owners_clock_says(store, monkeypatch):
+def test_signs_of_life_are_dated_by_the_server_not_by_the_owner(store, monkeypatch):
     class Behind(datetime):
         @classmethod
         def now(cls, tz=None):

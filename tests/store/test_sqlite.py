@@ -144,7 +144,7 @@ def test_a_store_that_is_no_longer_the_one_that_was_opened_is_noticed(tmp_path, 
                 assert new.runs() == [later]
 
 
-def test_a_store_that_others_use_and_that_grows_stays_the_same_wherever_we_go(tmp_path, monkeypatch):
+def test_a_store_that_others_use_and_that_grows_stays_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path, run = tmp_path / "runs.sqlite", read_run(SEED)
     with Store("runs.sqlite") as store:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 
 WINDOW, STEP, ENCODED_STEP = 8, 4, 16
@@ -14,6 +15,9 @@ neither are 23 of an encoding."""
 NUMBER = 32
 """Digits alone are a number, and stay, until there are so many of them."""
 
+LEARNT = 16
+"""How many of the secrets that it was taught are kept, the latest: those of instances that are gone open nothing."""
+
 HIDDEN = b"***"
 
 _ESCAPE = re.compile(rb'\\+(?:u00([0-7][0-9a-fA-F])|(?=["/]))|%([2-7][0-9a-fA-F])')
@@ -22,19 +26,19 @@ _ESCAPE = re.compile(rb'\\+(?:u00([0-7][0-9a-fA-F])|(?=["/]))|%([2-7][0-9a-fA-F]
 class Redactor:
     """Replaces secrets by ``***`` wherever bytes repeat them, whole or in part.
 
-    They are known as they are and escaped for JSON or a URL, in base64, in hex and in UTF-16, in capitals or not.
+    The first is known as it is and escaped for JSON or a URL, in base64, in hex and in UTF-16, in capitals or not; those that
+    it is taught later only as they are and escaped. May be shared by threads.
     """
 
     def __init__(self, secret: str) -> None:
         """Begin with one secret; one of less than :data:`WINDOW` characters is none."""
-        self._forms: dict[bytes, int] = {}  # each with the step between two places
-        self.learn(secret)
+        encoded = _encoded(secret.encode()) if len(secret) >= WINDOW else ()
+        self._first = [*_plain(secret), *((form.lower(), ENCODED_STEP) for form in encoded)]
+        self._learnt: deque[tuple[bytes, int]] = deque(maxlen=LEARNT)
 
     def learn(self, secret: str) -> None:
         """Take out another secret from now on."""
-        if len(secret) >= WINDOW:
-            self._forms |= {form.lower(): ENCODED_STEP for form in _encoded(secret.encode())}
-            self._forms[secret.encode().lower()] = STEP
+        self._learnt.extend(_plain(secret))
 
     def text(self, text: str) -> str:
         """``text`` without the secrets."""
@@ -43,7 +47,8 @@ class Redactor:
     def __call__(self, body: bytes) -> bytes:
         """``body`` without the secrets."""
         plain, marks = _unescaped(body)
-        spans = sorted(span for form, step in self._forms.items() for span in _found(plain, form, step))
+        forms = [*self._first, *self._learnt.copy()]
+        spans = sorted(span for form, step in forms for span in _found(plain, form, step))
         kept: list[bytes] = []
         last = 0
         for begin, end in spans:
@@ -54,6 +59,11 @@ class Redactor:
                 kept += [body[last:first], HIDDEN]
             last = max(last, after)
         return b"".join([*kept, body[last:]]) if kept else body
+
+
+def _plain(secret: str) -> list[tuple[bytes, int]]:
+    """The secret as it is, with the step between two places of it that are looked for."""
+    return [(secret.encode().lower(), STEP)] if len(secret) >= WINDOW else []
 
 
 def _encoded(secret: bytes) -> Iterator[bytes]:
