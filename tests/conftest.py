@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,15 @@ def _levels_of_loggers() -> Iterator[None]:
     yield
     for one, level in zip(loggers, levels, strict=True):
         one.setLevel(level)
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads take turns so often that they meet in the middle of everything."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Moments, phases, the recorder and the tree."""
 
 import math
-import sys
 import threading
 
 import pytest
@@ -175,9 +174,7 @@ def test_a_stop_reaches_every_clock_made_from_it_and_none_above():
     assert clock.child().stopping.is_set()
 
 
-def test_clocks_may_be_made_while_others_are_stopped():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)  # so that the threads meet in the middle of everything
+def test_clocks_may_be_made_while_others_are_stopped(eager_threads):
     clock, made, errors = Clock(), [], []
 
     def make():
@@ -192,7 +189,6 @@ def test_clocks_may_be_made_while_others_are_stopped():
         except RuntimeError as error:
             errors.append(error)
     maker.join()
-    sys.setswitchinterval(interval)
     assert errors == []
     assert all(one.stopping.is_set() for one in made)
 

@@ -4,6 +4,8 @@ import base64
 import json
 import logging
 import traceback
+from hashlib import sha256
+from threading import Thread
 from urllib.parse import quote
 
 import httpx
@@ -111,6 +113,19 @@ def test_no_error_shows_an_instances_own_key(body):
     with pytest.raises(VastbenchError) as caught:
         client(Script(body)).create_instance(7, CreateRequest("ubuntu", 10, "run-1"))
     assert "its-own-key" not in str(caught.value)
+
+
+def test_a_redactor_learns_while_other_threads_use_it(eager_threads):
+    redact, body = Redactor(KEY), f"{KEY} and more".encode()
+    keys = [sha256(str(number).encode()).hexdigest() for number in range(5_000)]
+    teacher = Thread(target=lambda: [redact.learn(key) for key in keys])
+    teacher.start()
+    found = set()
+    while teacher.is_alive():
+        found.add(redact(body))
+    assert found <= {b"*** and more"}
+    assert redact(keys[-1].encode()) == b"***"
+    assert redact(keys[0].encode()) == keys[0].encode()
 
 
 def test_no_traceback_with_local_variables_shows_the_key():
