@@ -16,7 +16,7 @@ run: .venv/installed
 	$(BIN)/vastbench report --store out/runs.sqlite --study first --out out/report
 
 test: .venv/tested .venv-vastai/installed lint
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 	VASTBENCH_STORE=$$(mktemp -d)/runs.sqlite $(BIN)/pytest --timeout 180 --nbval-lax --nbval-current-env notebooks/01-*.ipynb
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --timeout 180 --nbval --nbval-current-env $(WITH_OUTPUTS)
 
