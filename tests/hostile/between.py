@@ -36,6 +36,10 @@ class Call:
         return self.method == "PUT" and self.path.startswith("/api/v0/asks/")
 
     @property
+    def is_destroy(self) -> bool:
+        return self.method == "DELETE" and self.path.startswith("/api/v0/instances/")
+
+    @property
     def is_list(self) -> bool:
         return self.method == "GET" and self.path.startswith("/api/v1/instances/")
 

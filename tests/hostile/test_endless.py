@@ -21,7 +21,7 @@ CALLS = {
     "create": lambda call: call.is_create,
     "list": lambda call: call.is_list,
     "its page": lambda call: call.method == "GET" and call.path.startswith("/api/v0/instances/"),
-    "destroy": lambda call: call.method == "DELETE" and call.path.startswith("/api/v0/instances/"),
+    "destroy": lambda call: call.is_destroy,
 }
 CODES = {"search": 4, "key": 4, "create": 4, "list": 8, "its page": 8, "destroy": 8}
 SHORT = ["--boot-deadline", "120", "--ssh-deadline", "60"]
