@@ -468,3 +468,25 @@ def test_only_a_code_of_the_closed_list_says_that_nothing_was_rented(status, cod
 )
 def test_a_429_is_a_clear_no_in_the_marketplaces_own_words_only(said, certain_no):
     assert certainly_not_created(RateLimited(f"PUT /api/v0/asks/{{id}}/ refused: {said}", status=429)) is certain_no
+
+
+@pytest.mark.parametrize("answer", ["refused", "made"])
+def test_a_listener_that_fails_hides_nothing_of_what_a_create_was_answered(tmp_path, answer):
+    def answered(request, send):
+        if not is_create(request):
+            return None
+        if answer == "refused":
+            return refuse(400, b'{"success": false, "error": "invalid_args", "msg": "no such image"}')
+        made = json.loads(send(request).read())["new_contract"]
+        return refuse(400, json.dumps({"success": False, "error": "invalid_args", "new_contract": made}).encode())
+
+    def fail(name, phase):
+        if name == PhaseName.CREATE and phase is not None:
+            raise RuntimeError("a bug of the listener")
+
+    with market(tmp_path, fault=answered) as (run, left, leases):
+        assert "a bug of the listener" in run(fail).detail
+        assert left() == []
+        (lease,) = leases()
+        assert (lease.state, lease.verdict) == ("closed", "never created" if answer == "refused" else "destroyed")
+        assert (lease.instance_id is None) is (answer == "refused")

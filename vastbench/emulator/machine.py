@@ -179,7 +179,7 @@ class Machine:
             # A process of its own reads it: a script that writes without end would hold up everything in this one.
             keep = ["/bin/sh", "-c", f"head -c {LOG_BYTES}; exec cat >/dev/null"]
             with self._log_path.open("ab") as log:
-                self._logger = await asyncio.create_subprocess_exec(*keep, stdin=read, stdout=log, stderr=DEVNULL)
+                self._logger = await asyncio.create_subprocess_exec(*keep, stdin=read, stdout=log, stderr=DEVNULL, env={})
             before = time.monotonic_ns()
             self._onstart = await sandbox.spawn(guest.onstart_argv(sandbox.prefix), stdin=PIPE, stdout=write, stderr=write)
         finally:

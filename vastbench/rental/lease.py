@@ -432,19 +432,24 @@ def hold(
 
 def _create(account: Account, recorder: Recorder, terms: Terms, before_create: Callable[[], None]) -> Lease:
     before, identity = account.clock.now(), account.opened[terms.request.label]
-    asked, answer = False, None
+    asked, answer, refused = False, None, None  # the last: what the create itself ended in
     try:
         before_create()
         with recorder.phase(PhaseName.CREATE) as phase:
             asked = True
-            answer = account.api.create_instance(terms.offer.id, terms.request)
+            try:
+                answer = account.api.create_instance(terms.offer.id, terms.request)
+            except BaseException as ended:
+                refused = ended
+                raise
             phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.received)
     except BaseException as error:
-        made = answer.value.new_contract if answer else getattr(error, "new_contract", None)
-        if made is None and (not asked or isinstance(error, (UsageError, NotSent))):
-            _never_created(account.journal, identity.label, error)
+        told = refused or error  # a listener that fails as the phase ends must not hide what the create was answered
+        made = answer.value.new_contract if answer else getattr(told, "new_contract", None)
+        if made is None and (not asked or isinstance(told, (UsageError, NotSent))):
+            _never_created(account.journal, identity.label, told)
         else:
-            _undo(account, identity, error, made, before)
+            _undo(account, identity, told, made, before)
         raise
     lease = Lease(account, identity, answer.value.new_contract, Moment.between(answer.sent, answer.received, "action"))
     account.held.add(lease)
