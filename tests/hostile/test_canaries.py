@@ -258,7 +258,8 @@ def children(studied, name):
 @pytest.mark.parametrize("name", ["report", "doctor", "emulated", "study", "runs"])
 def test_no_child_of_a_command_gets_the_key_unless_it_rents(studied, name):
     below = children(studied, name)
-    assert bool(below) is (name in {"report", "doctor", "emulated"})
+    assert below or name not in {"report", "emulated"}  # a doctor's probes may be over between two looks
+    assert not below or name not in {"study", "runs"}
     assert [command for command, environment in below if studied.key in environment] == []
 
 

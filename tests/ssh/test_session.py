@@ -90,6 +90,15 @@ def test_many_threads_share_one_session(session):
     assert results == {i: f"{i}\n" for i in range(8)}
 
 
+def test_an_end_of_file_after_its_channels_close_ends_no_connection(session):
+    transport = session._connection.transport
+    channel = transport.open_session()
+    late = channel._send_eof()  # made, and not sent yet
+    channel.close()
+    transport._send_user_message(late)
+    assert session.run("echo still here").stdout == "still here\n"
+
+
 # --- lost connections
 
 

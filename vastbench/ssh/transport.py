@@ -16,11 +16,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import paramiko
 from paramiko.auth_handler import AuthHandler
-from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA
+from paramiko.common import (
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_FAILURE,
+    MSG_CHANNEL_WINDOW_ADJUST,
+)
 from paramiko.packet import Packetizer
 
 from vastbench.errors import SshError, clean
@@ -110,6 +116,10 @@ class RareTransport(paramiko.Transport):
     """A transport that wakes every 5 s instead of ten times a second, so that hundreds of them fit into one process.
 
     It bounds what a machine can make it keep, and for how long it can be kept from sending by a key exchange without end.
+
+    paramiko makes a channel's messages under the channel's lock and sends them outside it. One that is overtaken by the
+    channel's close, as an end of file by that of a quick command, is about no channel any more: a server then ends the whole
+    connection. Such messages are dropped here, where they are sent one at a time.
     """
 
     _active_check_timeout = 5.0
@@ -124,6 +134,22 @@ class RareTransport(paramiko.Transport):
         self.packetizer = Packets(sock)
         self.packetizer.set_log(self.logger)
         self.clear_to_send_timeout = DEAD_PEER_S
+        self._closed_channels: set[bytes] = set()
+
+    def open_channel(self, *words: Any, **more: Any) -> paramiko.Channel:
+        """A channel; the machine may give it the number of one that is closed."""
+        channel = super().open_channel(*words, **more)
+        self._closed_channels.discard(channel.remote_chanid.to_bytes(4, "big"))
+        return channel
+
+    def _send_message(self, data: paramiko.Message) -> None:
+        said = data.asbytes()
+        if MSG_CHANNEL_WINDOW_ADJUST <= said[0] <= MSG_CHANNEL_FAILURE:
+            if said[1:5] in self._closed_channels:
+                return
+            if said[0] == MSG_CHANNEL_CLOSE:
+                self._closed_channels.add(said[1:5])
+        super()._send_message(data)  # type: ignore[misc]  # not in the stubs
 
 
 class RepeatableLogin(AuthHandler):
