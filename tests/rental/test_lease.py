@@ -135,7 +135,7 @@ def test_a_label_changed_by_hand_beside_many_others_keeps_the_lease_open(tmp_pat
     def change(name, phase):
         if name == PhaseName.WAIT_RUNNING and phase is None:
             with VastApi(opened[0].url, opened[0].api_key, clock=Clock(SPEED)) as api:
-                api.label_instance(api.list_instances().value[0].id, "mine now")
+                api.label_instance(opened[0].alive[0], "mine now")
 
     opened = []
     with market(tmp_path, fault=Crowd(), opened=opened) as (run, left, leases):
