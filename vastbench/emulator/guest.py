@@ -27,6 +27,16 @@ SHARED_TREES = (
 )
 """Host folders that a namespaced machine sees read-only: programs, libraries and public certificates, nothing else."""
 
+_HTTP_TOOLS = ("curl", "python3", "wget")
+
+_APT_GET = """\
+#!/bin/sh
+case " $* " in *" install "*) echo "$*" >>"$0.tries" ;; *) exit 0 ;; esac
+[ "$(grep -c . "$0.tries")" -ge 3 ] || { echo "E: Unable to fetch some archives" >&2; exit 100; }
+ln -s "{tool}" "${0%/*}/"
+"""
+# The mirror of a bare image: down twice, then it delivers the first HTTP tool that the host has.
+
 _OWN_FOLDERS = (
     "dev",
     "home",
@@ -51,10 +61,10 @@ _OWN_FOLDERS = (
 )
 
 
-def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 22) -> None:
+def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 22, prefix: str = "") -> None:
     """Write the machine's first disk below ``root`` and hand it to the host user ``owner`` (None: leave it ours).
 
-    ``ssh_port`` is where its SSH server will listen.
+    ``ssh_port`` is where its SSH server will listen, ``prefix`` what stands before its paths where it has no root of its own.
     """
     for folder in _OWN_FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -69,10 +79,29 @@ def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 2
     _script(root / "opt/nvidia/bin/nvidia-smi", nvidia_smi(spec))
     if spec.onstart is not None:
         _script(root / "root/onstart.sh", spec.onstart)
+    if spec.bare:
+        (root / "etc/environment").write_text(f"PATH={bare_path(prefix)}\n", encoding="utf-8")
+        _bare_image(root / "opt/image/bin")
     if owner is not None:
         for folder, folders, files in os.walk(root):
             for name in [".", *folders, *files]:
                 os.chown(Path(folder) / name, owner, owner, follow_symlinks=False)
+
+
+def bare_path(prefix: str) -> str:
+    """``PATH`` inside a machine whose image is bare."""
+    return f"{prefix}/opt/nvidia/bin:{prefix}/opt/image/bin"
+
+
+def _bare_image(folder: Path) -> None:
+    """Link every program of the host but those that send HTTP requests, and an apt-get whose mirror is down at first."""
+    folder.mkdir(parents=True)
+    searched = GUEST_PATH.partition(":")[2]
+    for program in (file for place in searched.split(":") if Path(place).is_dir() for file in Path(place).iterdir()):
+        if program.name != "apt-get" and not program.name.startswith(_HTTP_TOOLS) and not (folder / program.name).is_symlink():
+            (folder / program.name).symlink_to(program)
+    tool = next((found for name in _HTTP_TOOLS if (found := shutil.which(name, path=searched))), "")
+    _script(folder / "apt-get", _APT_GET.replace("{tool}", tool))
 
 
 def _mount_point(root: Path, tree: str) -> None:

@@ -171,7 +171,9 @@ class Machine:
         self._log_path.touch(mode=0o600)
         self._root.mkdir(mode=0o700)
         onstart = sandbox.localise(self.spec.onstart) if self.spec.onstart is not None else None
-        guest.build(self._root, replace(self.spec, onstart=onstart), sandbox.uid, ssh_port=self.proxy_port)
+        guest.build(
+            self._root, replace(self.spec, onstart=onstart), sandbox.uid, ssh_port=self.proxy_port, prefix=sandbox.prefix
+        )
 
     async def _run_onstart(self, sandbox: Sandbox, env: dict[str, str]) -> None:
         read, write = os.pipe()
@@ -188,6 +190,8 @@ class Machine:
         self._truth.write("onstart_started", self.spec.id, not_before_ns=before)
         assert self._onstart.stdin is not None  # noqa: S101
         with contextlib.suppress(OSError):
+            if self.spec.bare:
+                env = env | {"PATH": guest.bare_path(sandbox.prefix)}
             self._onstart.stdin.write(guest.exports(sandbox.prefix, env))
             await self._onstart.stdin.drain()
         self._onstart.stdin.close()
