@@ -25,7 +25,7 @@ from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, RateLimite
 from vastbench.timed import TimedBackend, seconds_left, within
 from vastbench.vast.limits import Limiter
 from vastbench.vast.redaction import Redactor
-from vastbench.vast.replies import SEARCH_QUOTA, Reply, contract_in, date_of, own_key_in, read, retryable
+from vastbench.vast.replies import Reply, contract_in, date_of, own_key_in, read, retryable
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 TRIES = 4
@@ -236,7 +236,7 @@ class Caller:
                 self._dated = told, received
             value = read(reply, endpoint)
         except ApiError as error:
-            if isinstance(error, RateLimited) and error.code != SEARCH_QUOTA:
+            if isinstance(error, RateLimited):
                 self._limiter.refused(endpoint, error.retry_after_s)
             self._record(endpoint, sent, received, queued, reply, error)
             if reply is None or forgive is None or not forgive(error):
