@@ -33,7 +33,7 @@ _ENDS: dict[str, tuple[set[str], int]] = {
     **dict.fromkeys(("stopped-while-loading", "exited", "unknown", "offline", "oci-error"), ({"boot_failed"}, 1)),
     "vanishes": ({"vanished", "passed"}, 1),  # passed: when the work was done before
     "onstart-missing": ({"passed"}, 1),
-    "bare-image": ({"passed"}, 1),
+    **dict.fromkeys(("bare-image", "chatty-image"), ({"passed"}, 1)),
     "disk-full": ({"command_failed"}, 1),
     "forgets-files": ({"check_failed"}, 1),
     "clock-skewed": ({"passed"}, 1),

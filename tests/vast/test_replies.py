@@ -67,7 +67,7 @@ def test_a_wrong_key_is_known_in_all_its_forms(status, body):
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("body", [b"", b"<html>403 Forbidden</html>", {"error": "Forbidden"}, {"detail": "Not authenticated"}])
-def test_a_gateways_401_or_403_is_a_missed_answer_and_no_verdict_on_the_key(status, body):
+def test_a_gateways_401_or_403_is_a_missed_answer_and_no_verdict(status, body):
     error = failure(status, body)
     assert type(error) is ApiUnreachable
     assert retryable(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -31,7 +32,23 @@ def examine(store: str | None = None, api_key_file: Path | None = None) -> list[
     except VastbenchError as error:
         return [Finding("settings", "fail", error.message, error.hint)]
     place = store or str(default_store())
-    return [_key(settings), _url(settings), _store(place), _ssh(), _kernel(), _isolation(), _disk(place)]
+    checks: dict[str, Callable[[], Finding]] = {
+        "key": lambda: _key(settings),
+        "URL": lambda: _url(settings),
+        "store": lambda: _store(place),
+        "SSH": _ssh,
+        "kernel": _kernel,
+        "isolation": _isolation,
+        "disk": lambda: _disk(place),
+    }
+    return [_whatever_happens(subject, check) for subject, check in checks.items()]
+
+
+def _whatever_happens(subject: str, check: Callable[[], Finding]) -> Finding:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 (a broken machine is what this is there to describe)
+        return Finding(subject, "fail", f"could not be checked: {type(error).__name__}: {error}", "Mend that first.")
 
 
 def _key(settings: Settings) -> Finding:

@@ -74,7 +74,11 @@ FAULTS: dict[str, Fault] = {
     "oci-error": Fault("the container cannot be created", _INSTANCE, parameter="boot.oci_error"),
     "vanishes": Fault("the instance is gone 2 to 20 s after it began to run, and nobody destroyed it", _INSTANCE),
     "onstart-missing": Fault("the start script is not run and not shown", _INSTANCE),
-    "bare-image": Fault("the image has neither curl, wget nor python3; apt-get fetches one at its third try", _INSTANCE),
+    "bare-image": Fault(
+        "no curl, wget, python3; apt-get fetches one at its third try; needs namespaces (in a plain folder they are there)",
+        _INSTANCE,
+    ),
+    "chatty-image": Fault("the image's start-up files print lines at every login", _INSTANCE),
     "disk-full": Fault("/workspace, /tmp and /var/tmp are full; needs namespaces (in a plain folder nothing is)", _INSTANCE),
     "forgets-files": Fault("what one SSH connection wrote to /workspace is gone when the next one logs in", _INSTANCE),
     "clock-skewed": Fault("its clock runs twice too fast; needs namespaces (in a plain folder it is the host's)", _INSTANCE),

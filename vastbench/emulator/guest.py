@@ -27,6 +27,15 @@ SHARED_TREES = (
 )
 """Host folders that a namespaced machine sees read-only: programs, libraries and public certificates, nothing else."""
 
+_WELCOME = "echo 'Welcome to this image.'\nprintf 'GPU 0: NVIDIA Example (0 MiB)\\n\\n'\n"
+
+_ESSENTIAL = """
+awk basename bash cat chmod chown cmp cp cut date dd df diff dirname du echo env expr false find free grep gzip head
+hostname id kill ln ls mkdir mktemp mv nproc od printf ps readlink rm rmdir sed seq setsid sh sha256sum sleep sort stat
+sync tail tar tee test touch tr true uname uniq wc which xargs
+"""
+"""The programs of a bare image."""
+
 _HTTP_TOOLS = ("curl", "python3", "wget")
 
 _APT_GET = """\
@@ -79,6 +88,8 @@ def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 2
     _script(root / "opt/nvidia/bin/nvidia-smi", nvidia_smi(spec))
     if spec.onstart is not None:
         _script(root / "root/onstart.sh", spec.onstart)
+    if spec.chatty:
+        (root / "root/.bashrc").write_text(_WELCOME, encoding="utf-8")
     if spec.bare:
         (root / "etc/environment").write_text(f"PATH={bare_path(prefix)}\n", encoding="utf-8")
         _bare_image(root / "opt/image/bin")
@@ -94,12 +105,12 @@ def bare_path(prefix: str) -> str:
 
 
 def _bare_image(folder: Path) -> None:
-    """Link every program of the host but those that send HTTP requests, and an apt-get whose mirror is down at first."""
+    """Link the host's essential programs there, beside an apt-get whose mirror is down at first."""
     folder.mkdir(parents=True)
     searched = GUEST_PATH.partition(":")[2]
-    for program in (file for place in searched.split(":") if Path(place).is_dir() for file in Path(place).iterdir()):
-        if program.name != "apt-get" and not program.name.startswith(_HTTP_TOOLS) and not (folder / program.name).is_symlink():
-            (folder / program.name).symlink_to(program)
+    for name in _ESSENTIAL.split():
+        if found := shutil.which(name, path=searched):
+            (folder / name).symlink_to(found)
     tool = next((found for name in _HTTP_TOOLS if (found := shutil.which(name, path=searched))), "")
     _script(folder / "apt-get", _APT_GET.replace("{tool}", tool))
 
@@ -156,6 +167,7 @@ if [ -r "$ROOT/etc/environment" ]; then
 fi
 for pair in "$@"; do export "$pair"; done
 cd "$HOME" || cd /
+[ -z "$COMMAND" ] || [ ! -r .bashrc ] || . ./.bashrc
 [ -z "$COMMAND" ] || exec "$SHELL" -c "$COMMAND"
 case $SHELL in */bash) exec "$SHELL" -l -i ;; esac
 exec "$SHELL" -i

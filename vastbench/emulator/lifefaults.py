@@ -21,6 +21,7 @@ class Fate:
     no_onstart: bool
     full_disk: bool
     bare_image: bool
+    chatty_image: bool
     skewed_clock: bool
     silent_s: float
     key_lag_s: float
@@ -42,6 +43,7 @@ def fate(faults: Faults, number: int) -> Fate:
         no_onstart=faults.strikes("onstart-missing", number),
         full_disk=faults.strikes("disk-full", number),
         bare_image=faults.strikes("bare-image", number),
+        chatty_image=faults.strikes("chatty-image", number),
         skewed_clock=faults.strikes("clock-skewed", number),
         silent_s=faults.drawn("port-before-sshd", 5, 20, number),
         key_lag_s=faults.drawn("key-late", 20, 60, number),

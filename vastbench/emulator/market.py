@@ -266,6 +266,7 @@ class Market:
             clock="skewed" if troubles.skewed_clock else self.profile.guest.clock.value,
             full_disk=troubles.full_disk,
             bare=troubles.bare_image,
+            chatty=troubles.chatty_image,
         )
         ssh = self.profile.ssh
         proxy = self._delays("proxy", ssh.proxy, number, machine.machine_id)
