@@ -45,6 +45,12 @@ def _keys(call: Call) -> Reply:
 
 
 def _add_key(call: Call) -> Reply:
+    if not call.market.account.may_add_keys:
+        raise (
+            Refusal(403, "not_authorized", "This key lacks the permission user_write.")
+            if call.market.faults.stream("no-user-write").happens(0.5)
+            else Refusal(400, "team_ssh_keys_not_supported", "A team has no SSH keys of its own.")
+        )
     return {"success": True, "key": call.market.account.add_key(call.body.get("ssh_key"), call.market.pace.epoch())}
 
 
@@ -54,6 +60,8 @@ def _replace_key(call: Call) -> Reply:
 
 def _remove_key(call: Call) -> Reply:
     call.market.account.remove_key(call.instance)
+    if call.market.faults.strikes("key-forgotten", call.instance):
+        raise Refusal(400, "no_ssh_key", "No ssh key provided")
     return {"success": True}
 
 
