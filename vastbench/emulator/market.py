@@ -66,7 +66,7 @@ class Market:
         self.contracts: dict[int, Contract] = {}
         self.lives: dict[int, Life] = {}
         self._fates: dict[int, Fate] = {}
-        self.account.may_add_keys = not faults.strikes("no-user-write")
+        self.account.may_change_keys = not faults.strikes("no-user-write")
         self.files = Files(pace)
         self._files_promised = 0
         self._directory = directory
@@ -254,7 +254,7 @@ class Market:
 
     def _contract(self, listing: Listing, order: Order, now: float) -> Contract:
         machine, instance, number = listing.machine, self._new_id(), len(self.contracts)
-        troubles = fate(self.faults, number, proxy_dead=not self.account.may_add_keys)
+        troubles = fate(self.faults, number, proxy_dead=not self.account.may_change_keys)
         price = (machine.price if order.price is None else order.price) * troubles.price_factor
         rates = Rates(price, storage_per_hour(listing, order.disk_gb), machine.inet_up_cost, machine.inet_down_cost)
         spec = MachineSpec(

@@ -45,7 +45,7 @@ class Conditions:
     max_usd_per_hour: float = asked(0.5, "--max-price", "USD per hour at most, disk included", 0.001, 128)
     min_reliability: float = asked(0.9, "--min-reliability", "the host's reliability at least, 0 to 1", 0, 1)
     disk_gb: float = asked(20.0, "--disk", "GB of disk, at least 8", 8, 100_000)
-    image: str = asked(IMAGE, "--image", "container image; a CUDA version in its name is asked of the machines")
+    image: str = asked(IMAGE, "--image", "container image")
     boot_deadline_s: float = asked(600.0, "--boot-deadline", "seconds to wait for status running", 1, 86_400)
     ssh_deadline_s: float = asked(300.0, "--ssh-deadline", "seconds to wait for SSH after running", 1, 86_400)
     attempts: int = asked(3, "--attempts", "creates at most, while they are refused: offer gone, calls too fast", 1, 20)

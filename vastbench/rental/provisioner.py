@@ -68,7 +68,7 @@ GONE_POLLS, GONE_REST_S = 3, 3.0
 REMOVE_KEY_S = 30.0
 """Clock seconds that removing a key may take."""
 
-LOOK_EVERY_S, LOOK_FOR_ENDPOINTS_S = 15.0, 5.0
+PRICE_EVERY_S, ENDPOINTS_EVERY_S = 15.0, 5.0
 """Clock seconds between two looks at the price and the endpoints of an instance that runs; until then every poll shows them.
 The second holds as long as no command has run and an endpoint is missing."""
 
@@ -425,7 +425,7 @@ class Provisioner:
         def look() -> None:
             while True:
                 incomplete = rental.used is None and len(endpoints_of(_seen(rental))) < KINDS
-                every_s = LOOK_FOR_ENDPOINTS_S if incomplete else LOOK_EVERY_S
+                every_s = ENDPOINTS_EVERY_S if incomplete else PRICE_EVERY_S
                 if clock.wait(ended, every_s):
                     return
                 try:
