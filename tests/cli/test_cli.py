@@ -12,8 +12,10 @@ from importlib.metadata import version
 import pytest
 
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
+from tests.profiles import certain
 from vastbench.bundled import shared
 from vastbench.cli import doctor
+from vastbench.emulator import Emulator
 from vastbench.errors import StoreError
 from vastbench.io.files import read_run
 from vastbench.record.document import run_to_dict
@@ -418,6 +420,20 @@ def test_doctor_checks_everything_and_names_the_isolation(call):
     assert [finding["subject"] for finding in findings] == ["key", "URL", "store", "SSH", "kernel", "isolation", "disk"]
     assert all(finding["fix"] for finding in findings if finding["state"] != "ok")
     assert any(name in findings[5]["found"] for name in ("namespace", "plain"))
+
+
+def test_doctor_says_what_the_key_may_do_and_changes_nothing(call, tmp_path):
+    def permissions(seed, **faults):
+        with Emulator(certain(tmp_path), seed=seed, speed=50, faults=faults) as vast:
+            variables = {"VAST_URL": vast.url, "VAST_API_KEY": vast.api_key, "VASTBENCH_SPEED": "50"}
+            found = {one["subject"]: one for one in json.loads(call("doctor", "--json", **variables).stdout)}["permissions"]
+            assert {event["event"] for event in vast.events} == set()
+            return found["state"], found["found"]
+
+    state, found = permissions(1)
+    assert (state, found.startswith("misc, instance_read, instance_write, user_read, user_write")) == ("ok", True)
+    state, found = permissions(1, **{"no-user-write": 1.0})
+    assert (state, "user_write" in found, "attach" in found) == ("warn", True, True)
 
 
 def test_doctor_fails_with_what_to_fix(call, tmp_path):

@@ -103,7 +103,9 @@ class Emulation:
 
 
 @contextmanager
-def emulation(profile: str = CERTAIN, *, seed: int = 1, speed: float = SPEED) -> Iterator[Emulation]:
+def emulation(
+    profile: str = CERTAIN, *, seed: int = 1, speed: float = SPEED, faults: tuple[str, ...] = ()
+) -> Iterator[Emulation]:
     """``vastbench emulator`` with a home and a temporary folder of its own, ended by SIGTERM; checks that nothing stays."""
     # Machines run as users of their own and must be able to pass the folder; pytest's own folders are closed to them.
     folder = Path(tempfile.mkdtemp(prefix="vastbench-contract-"))
@@ -114,6 +116,7 @@ def emulation(profile: str = CERTAIN, *, seed: int = 1, speed: float = SPEED) ->
     environment = clean_environment(folder, XDG_CACHE_HOME=str(folder / "cache"), TMPDIR=str(temporary))
     command = [VASTBENCH, "emulator", "--profile", str(folder / "profile.toml"), "--seed", str(seed)]
     command += ["--speed", str(speed), "--truth", str(folder / "truth.jsonl")]
+    command += [word for name in faults for word in ("--fault", name)]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         running = Emulation(process, environment | _exports(process), folder, temporary)

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vastbench.bench.bench import new_run_id
-from vastbench.rental.label import Label, read_label
+from vastbench.rental.label import Label, is_cut, names_attempt, read_label
 
 DEADLINE = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
 OURS = Label("0123abcd", "20261123T181500-3f9a1c", 2, DEADLINE)
@@ -17,7 +17,7 @@ labels = st.builds(
     st.from_regex(r"[0-9a-f]{8}", fullmatch=True),
     st.from_regex(r"[A-Za-z0-9._-]{1,60}", fullmatch=True),
     st.integers(0, 999),
-    st.integers(10**8, 10**11 - 1).map(lambda epoch: datetime.fromtimestamp(epoch, UTC)),
+    st.integers(10**9, 10**11 - 1).map(lambda epoch: datetime.fromtimestamp(epoch, UTC)),
 )
 
 
@@ -83,3 +83,24 @@ def test_a_text_is_either_exactly_the_label_that_it_is_read_as_or_none(text):
 )
 def test_anybody_elses_label_is_none(text):
     assert read_label(text) is None
+
+
+@given(labels, st.data())
+def test_what_is_left_of_a_label_that_was_cut_is_known_and_never_read_as_another_deadline(label, data):
+    whole = str(label)
+    left = whole[: data.draw(st.integers(1, len(whole) - 1))]
+    assert is_cut(left, whole)
+    assert is_cut(f"{left}…", whole) or left.endswith(".")
+    assert not is_cut(whole, whole)
+    assert names_attempt(whole, whole)
+    assert names_attempt(left, whole) is left.startswith(whole.rpartition("-")[0] + "-")
+
+
+def test_a_cut_label_with_all_but_a_digit_of_its_date_is_nobodys():
+    assert read_label(str(OURS)[:-1]) is None
+
+
+@pytest.mark.parametrize("shown", [None, "", "…", "...", "theirs", f"x{OURS}", f"{OURS}0"])
+def test_anything_else_is_no_label_that_was_cut(shown):
+    assert not is_cut(shown, str(OURS))
+    assert not names_attempt(shown, str(OURS))

@@ -490,3 +490,103 @@ def test_a_listener_that_fails_hides_nothing_of_what_a_create_was_answered(tmp_p
         (lease,) = leases()
         assert (lease.state, lease.verdict) == ("closed", "never created" if answer == "refused" else "destroyed")
         assert (lease.instance_id is None) is (answer == "refused")
+
+
+def shown(request, send, **fields):
+    """The answer of the list or of an instance's own page, with these fields in every row."""
+    if request.method != "GET" or "/instances/" not in request.url.path:
+        return None
+    answer = json.loads(send(request).read())
+    if isinstance(answer["instances"], dict):
+        answer["instances"] |= fields
+    for row in answer["instances"] if isinstance(answer["instances"], list) else ():
+        row |= fields
+    return httpx.Response(200, json=answer)
+
+
+@pytest.mark.parametrize("length", [1, 10, 22, -1])
+def test_a_label_that_was_cut_keeps_no_instance_of_ours_alive_and_is_noted(tmp_path, length):
+    cut = []
+
+    def fault(request, send):
+        if is_create(request):
+            cut[:] = [json.loads(request.content)["label"][:length]]
+        return shown(request, send, label=cut[0]) if cut else None
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        assert run().cause == ""
+        assert left() == []
+        assert (leases()[-1].verdict, repr(cut[0]) in leases()[-1].note) == ("destroyed", True)
+
+
+def test_a_create_whose_answer_is_lost_is_found_by_a_label_that_lost_its_end(tmp_path):
+    cut = []
+
+    def fault(request, send):
+        if is_create(request):
+            cut[:] = [json.loads(request.content)["label"][:-3]]
+            send(request).read()
+            raise httpx.ReadTimeout("faked", request=request)
+        return shown(request, send, label=cut[0]) if cut else None
+
+    with market(tmp_path, fault=fault) as (run, left, leases):
+        assert run().cause == "api"
+        assert left() == []
+        assert leases()[-1].verdict == "destroyed"
+
+
+@pytest.mark.parametrize(
+    ("body", "tries"),
+    [
+        ({"success": False, "msg": "The offer is no longer available."}, 3),
+        ({"success": False, "error": "conflict", "msg": "Machine 7 is not available."}, 3),
+        ({"success": False, "error": "invalid_args", "msg": "error 404/3603: no_such_ask ..."}, 3),
+        ({"error": "Conflict"}, 1),
+        ("<html>offer no longer available</html>", 1),
+    ],
+)
+def test_a_409_is_a_clear_no_only_in_the_marketplaces_own_words(tmp_path, body, tries):
+    def fault(request, _send):
+        content = body if isinstance(body, str) else json.dumps(body)
+        return refuse(409, content.encode()) if is_create(request) else None
+
+    with market(tmp_path, fault=fault) as (run, _, leases):
+        done = run()
+        assert len(done.attempts) == tries
+        assert (done.cause == "offer_gone") is (tries == 3)
+        assert {lease.verdict for lease in leases()} == ({"never created"} if tries == 3 else {"unknown"})
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "not_authorized"), (400, "team_ssh_keys_not_supported"), (401, None), (404, "x")]
+)
+def test_a_key_that_may_not_register_ssh_keys_attaches_them_and_says_so(tmp_path, status, code):
+    def fault(request, _send):
+        if (request.method, request.url.path) != ("POST", "/api/v0/ssh/"):
+            return None
+        return refuse(status, json.dumps({"success": False, "error": code, "msg": "no right to it"}).encode())
+
+    with market(tmp_path, fault=fault) as (run, left, _):
+        done = run()
+        assert done.cause == ""
+        assert "no right to it" in done.instrument["register_ssh_key"]
+        assert "attached to the instance alone" in done.instrument["register_ssh_key"]
+        assert done.phase(PhaseName.REMOVE_KEY) is None
+        assert left() == []
+
+
+def test_a_key_that_is_neither_registered_nor_attached_ends_the_run_at_once(tmp_path):
+    attached = []
+
+    def fault(request, _send):
+        if request.method == "POST" and request.url.path.endswith("/ssh/"):
+            attached.append(request.url.path)
+            return refuse(403)
+        return None
+
+    with market(tmp_path, fault=fault) as (run, left, _):
+        done = run()
+        assert done.cause in ("key_rejected", "api")
+        assert done.phase(PhaseName.WAIT_SSH) is None
+        assert len(attached) >= 3
+        assert left() == []

@@ -196,6 +196,36 @@ def test_the_losers_connection_is_closed(machine, wait):
     assert all(p.tries >= 1 for p in ready.probes)
 
 
+def test_an_address_that_is_named_late_joins_while_another_is_dead(machine, wait):
+    dead, direct, asked = machine("closed"), machine(), itertools.count()
+    both = [dead.endpoint("proxy"), direct.endpoint("direct")]
+    ready = wait(latest=lambda: both[: 1 + (next(asked) > 3)])
+    assert ready.winner.endpoint == direct.endpoint("direct")
+    assert [p.endpoint.kind for p in ready.probes] == ["proxy", "direct"]
+
+
+def test_an_address_that_cannot_work_is_no_verdict_as_long_as_the_other_is_not_named(machine, wait):
+    proxy, direct, asked = machine("ssh1"), machine(), itertools.count()
+    both = [proxy.endpoint("proxy"), direct.endpoint("direct")]
+    ready = wait(latest=lambda: both[: 1 + (next(asked) > 5)])
+    assert ready.winner.endpoint.kind == "direct"
+
+
+def test_an_address_that_changes_takes_the_place_of_the_former_and_is_tried_on_when_none_is_named(machine, wait):
+    former, ours, asked = machine("denied"), machine("closed"), itertools.count()
+    ours.play(("closed", 1.0), ("ready", 0))
+    named = [former.endpoint()] * 3 + [ours.endpoint()]
+    ready = wait(latest=lambda: named[(at := next(asked)) : at + 1])
+    assert ready.winner.endpoint == ours.endpoint()
+    assert [p.endpoint for p in ready.probes] == [former.endpoint(), ours.endpoint()]
+
+
+def test_without_any_address_the_deadline_says_that_none_was_named(key, pin, clock):
+    now = clock.now()
+    with pytest.raises(NotReady, match="has named none"):
+        wait_ready([], key, pin, clock=clock, since=now, deadline=now + 0.3, latest=list)
+
+
 def test_a_changed_host_key_is_refused_at_once(machine, wait):
     changing = machine()
     wait(changing.endpoint())

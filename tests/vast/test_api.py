@@ -92,10 +92,30 @@ def test_a_request_that_breaks_a_limit_is_never_sent():
 def test_an_instance_is_read_and_null_means_that_there_is_none():
     assert client(Script({"instances": {"id": 900, "actual_status": None}})).get_instance(900).value.actual_status is None
     assert client(Script({"instances": None})).get_instance(900).value is None
-    assert client(Script((404, {"error": "no_such_instance", "msg": "-"}))).get_instance(900).value is None
+    assert client(Script({"instances": [{"id": 900, "label": "x"}]})).get_instance(900).value.label == "x"
 
 
-@pytest.mark.parametrize("body", [{}, {"instances": {}}, {"instances": []}, {"instances": {"id": 901}}, []])
+@pytest.mark.parametrize("none", [None, [], {}, "no_such_instance", "not_found"])
+def test_that_there_is_no_instance_is_said_in_many_forms(none):
+    reply = (404, {"error": none, "msg": "-"}) if isinstance(none, str) else {"instances": none}
+    assert client(Script(reply)).get_instance(900).value is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"instances": {"id": 901}},
+        {"instances": [{"id": 901}]},
+        {"instances": [{"id": 900}, {"id": 901}]},
+        {"instances": [None]},
+        {"instances": [[]]},
+        {"instances": ""},
+        {"instances": False},
+        {"instances": 0},
+        [],
+    ],
+)
 def test_anything_else_about_an_instance_is_unreadable(body):
     with pytest.raises(ApiUnreadable):
         client(Script(body)).get_instance(900)
@@ -265,6 +285,9 @@ def test_attaching_tolerates_a_key_that_is_associated_already():
 
 def test_deleting_a_key_that_is_gone_is_a_success():
     assert client(Script((404, {"error": "not_found"}))).delete_ssh_key(5).value == "not_found"
+    assert client(Script((400, {"error": "no_ssh_key", "msg": "-"}))).delete_ssh_key(5).value == "no_ssh_key"
+    with pytest.raises(Refused):
+        client(Script((400, {"error": "invalid_args", "msg": "-"}))).delete_ssh_key(5)
 
 
 def test_logs_are_polled_without_the_key_until_they_appear():

@@ -67,7 +67,7 @@ def test_ports_that_are_not_there_yet_are_no_endpoint(ports):
     assert Instance.model_validate({"id": 1, "public_ipaddr": "1.2.3.4", "ports": ports}).direct_endpoint is None
 
 
-@pytest.mark.parametrize("status", ["exited", "unknown", "offline"])
+@pytest.mark.parametrize("status", ["exited", "unknown", "offline", "error", "stopped", "Error"])
 def test_a_status_that_does_not_recover_is_a_failure(status):
     assert status in (Instance.model_validate({"id": 1, "actual_status": status}).failed or "")
 
@@ -75,6 +75,39 @@ def test_a_status_that_does_not_recover_is_a_failure(status):
 def test_an_oci_error_is_a_failure():
     row = {"id": 1, "actual_status": "created", "status_msg": "OCI runtime create failed: no nvidia"}
     assert "no nvidia" in (Instance.model_validate(row).failed or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "image_fails"),
+    [
+        ("Error response from daemon: manifest for a/b:c not found: manifest unknown: manifest unknown", True),
+        ("pull access denied for a/b, repository does not exist or may require 'docker login'", True),
+        ("unauthorized: authentication required", True),
+        ("no matching manifest for linux/amd64 in the manifest list entries", True),
+        ("exec /bin/sh: exec format error", True),
+        ("toomanyrequests: You have reached your pull rate limit", False),
+        ("429 Too Many Requests", False),
+        ("write /var/lib/docker/tmp/x: no space left on device", False),
+        ("failed to register layer: archive/tar: invalid header", False),
+        ("Error response from daemon: Get https://registry-1.docker.io/v2/: net/http: TLS handshake timeout", False),
+        ("unexpected EOF while reading", False),
+        ("nvidia-container-cli: initialization error: nvml error", False),
+        ("OCI runtime create failed: no nvidia", False),
+    ],
+)
+@pytest.mark.parametrize("status", [None, "created", "loading"])
+def test_what_the_daemon_says_is_a_failure_as_long_as_it_does_not_run(said, image_fails, status):
+    row = Instance.model_validate({"id": 1, "actual_status": status, "status_msg": said})
+    assert said in (row.failed or "")
+    assert row.image_fails is image_fails
+    assert Instance.model_validate({"id": 1, "actual_status": "running", "status_msg": said}).failed is None
+
+
+@pytest.mark.parametrize(
+    "said", [None, "", "12.8.1-base: pulling nvidia/cuda", "a1b2: Extracting", "Pulling fs layer", "success, running a_b/ssh"]
+)
+def test_what_the_daemon_says_on_the_way_is_none(said):
+    assert Instance.model_validate({"id": 1, "actual_status": "loading", "status_msg": said}).failed is None
 
 
 @pytest.mark.parametrize(("status", "failed"), [("loading", True), ("created", True), (None, False), ("running", False)])

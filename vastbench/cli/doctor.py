@@ -10,10 +10,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vastbench.clock import Clock
-from vastbench.errors import NotFound, VastbenchError
+from vastbench.errors import ApiError, NotFound, Refused, VastbenchError
 from vastbench.settings import LIVE_URL, Settings, default_store
 
 MIN_FREE_GB = 1.0
+
+NEEDED = ("misc", "instance_read", "instance_write")
+"""The permissions of a key without which nothing can be rented."""
+
+OPTIONAL = {
+    "user_read": "leases name no account",
+    "user_write": "runs attach their SSH keys to the instance alone",
+}
+"""What happens without the others."""
+
+NOBODYS = 0
+"""An id that neither an instance nor an SSH key has."""
 
 
 class Finding(NamedTuple):
@@ -32,19 +44,21 @@ def examine(store: str | None = None, api_key_file: Path | None = None) -> list[
     except VastbenchError as error:
         return [Finding("settings", "fail", error.message, error.hint)]
     place = store or str(default_store())
-    checks: dict[str, Callable[[], Finding]] = {
+    checks: dict[str, Callable[[], Finding | None]] = {
         "key": lambda: _key(settings),
         "URL": lambda: _url(settings),
+        "permissions": lambda: _permissions(settings),
         "store": lambda: _store(place),
         "SSH": _ssh,
         "kernel": _kernel,
         "isolation": _isolation,
         "disk": lambda: _disk(place),
     }
-    return [_whatever_happens(subject, check) for subject, check in checks.items()]
+    found = (_whatever_happens(subject, check) for subject, check in checks.items())
+    return [one for one in found if one is not None]
 
 
-def _whatever_happens(subject: str, check: Callable[[], Finding]) -> Finding:
+def _whatever_happens(subject: str, check: Callable[[], Finding | None]) -> Finding | None:
     try:
         return check()
     except Exception as error:  # noqa: BLE001 (a broken machine is what this is there to describe)
@@ -69,6 +83,40 @@ def _url(settings: Settings) -> Finding:
     except VastbenchError as error:
         return Finding("URL", "warn", error.message, error.hint or f"Only --live needs it; the real one is {LIVE_URL}.")
     return Finding("URL", "ok", f"{settings.vast_url} answers and knows the key")
+
+
+def _permissions(settings: Settings) -> Finding | None:
+    """What the key may do, as far as that can be asked for nothing and changes nothing; None when nobody answers."""
+    from vastbench.vast.api import VastApi
+    from vastbench.vast.query import OfferQuery
+
+    if settings.vast_api_key is None:
+        return None
+    with VastApi(settings.vast_url, settings.vast_api_key, clock=Clock(settings.vastbench_speed)) as api:
+        asked: dict[str, Callable[[], object]] = {
+            "misc": lambda: api.search_offers(OfferQuery.default(limit=1)),
+            "instance_read": api.list_instances,
+            "instance_write": lambda: api.label_instance(NOBODYS, "doctor"),
+            "user_read": api.current_user,
+            "user_write": lambda: api.delete_ssh_key(NOBODYS),
+        }
+        lacking = []
+        for name, ask in asked.items():
+            try:
+                ask()
+            except ApiError as error:
+                if error.status in (401, 403) or error.code == "team_ssh_keys_not_supported":
+                    lacking.append(name)
+                elif not isinstance(error, Refused):  # of what does not exist, which only those are told who may ask
+                    return None
+    if set(lacking) == set(asked):
+        return None
+    if needed := [name for name in lacking if name in NEEDED]:
+        return Finding("permissions", "fail", f"the key lacks {', '.join(needed)}", "Make one that has them: docs/live.md.")
+    found = f"the key lacks {' and '.join(lacking)}: {', '.join(OPTIONAL[name] for name in lacking)}"
+    if lacking:
+        return Finding("permissions", "warn", found, "docs/live.md says what each is for.")
+    return Finding("permissions", "ok", f"{', '.join(asked)}, as far as free calls tell")
 
 
 def _store(place: str) -> Finding:

@@ -11,13 +11,17 @@ USER_ID = 424242
 
 
 class Account:
-    """The account. ``api_key`` is drawn anew for each emulator; ``deposited`` is in dollars."""
+    """The account. ``api_key`` is drawn anew for each emulator; ``deposited`` is in dollars.
+
+    ``may_change_keys``: whether ``api_key`` may change the account's SSH keys.
+    """
 
     def __init__(self, deposited: float, opened_epoch: float) -> None:
         """Open the account at a Unix time."""
         self.api_key = secrets.token_hex(32)
         self.deposited = deposited
         self.opened_epoch = opened_epoch
+        self.may_change_keys = True
         self._keys: dict[int, dict[str, Any]] = {}
         self._next_key = 1
 

@@ -4,6 +4,7 @@ Delays are met by sleeping until the reading at which something is due, so that 
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ _QUEUE_LOOK_S = 1.0
 
 _AT_ONCE_S = 0.01
 """Emulated seconds below which a key's lag means that it is there before the first connection can be."""
+
+_CUDA = re.compile(r"nvidia/cuda:(\d+\.\d+)")
+"""The images whose need of a CUDA version the container's runtime checks."""
 
 if TYPE_CHECKING:
     from vastbench.emulator.machine import Machine
@@ -118,10 +122,14 @@ class Life:
         boot, contract = self._profile.boot, self.contract
         running = self._draw("running", boot.running)
         appears = min(self._draw("appears", boot.appears), 0.9 * running) + self._fate.null_s
-        running += self._fate.null_s
+        running += self._fate.null_s + self._fate.loading_s
         fails = self._stream("boot-failure")
-        if fails.happens(boot.oci_error.p):
+        needed = _CUDA.match(contract.image)
+        old = needed is not None and contract.listing.machine.cuda < float(needed[1])
+        if fails.happens(boot.oci_error.p) or old:
             text = "OCI runtime create failed: the container's GPU could not be set up"
+            if needed and old:
+                text = f"OCI runtime create failed: nvidia-container-cli: unsatisfied condition: cuda>={needed[1]}"
             return [Step(created + appears, "created", text)]
         steps = []
         if self._stream("created").happens(boot.created_first.p):
@@ -132,8 +140,10 @@ class Life:
         )
         if fails.happens(boot.exits.p):
             steps.append(Step(created + running, "exited", "container exited with status 1"))
-        elif self._fate.ends_as == "stopped":
+        elif self._fate.ends_as == "stopped-while-loading":
             steps.append(Step(created + running, "loading", "outbid or never started", stopped=True))
+        elif self._fate.ends_as == "pull-fails":
+            steps.append(Step(created + running, "loading", self._fate.words))
         elif self._fate.ends_as is not None:
             steps.append(Step(created + running, self._fate.ends_as, f"host is {self._fate.ends_as}"))
         elif not self._stream("never").happens(boot.never.p):

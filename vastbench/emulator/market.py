@@ -19,7 +19,7 @@ from vastbench.emulator.draws import Stream
 from vastbench.emulator.faults import Faults
 from vastbench.emulator.files import Files
 from vastbench.emulator.life import Life
-from vastbench.emulator.lifefaults import fate
+from vastbench.emulator.lifefaults import Fate, fate, shown
 from vastbench.emulator.offers import Listing, machines
 from vastbench.emulator.orders import Order
 from vastbench.emulator.pace import Pace
@@ -65,6 +65,8 @@ class Market:
         self.listings = [Listing(machine, self._new_id()) for machine in machines(profile.market, seed)]
         self.contracts: dict[int, Contract] = {}
         self.lives: dict[int, Life] = {}
+        self._fates: dict[int, Fate] = {}
+        self.account.may_change_keys = not faults.strikes("no-user-write")
         self.files = Files(pace)
         self._files_promised = 0
         self._directory = directory
@@ -146,7 +148,9 @@ class Market:
 
     def row(self, contract: Contract) -> dict[str, Any]:
         """The instance as the marketplace describes it now."""
-        return contract.row(self.pace.epoch())
+        now = self.pace.now()
+        running_s = None if contract.running_at is None else now - contract.running_at
+        return shown(contract.row(self.pace.epoch(now)), self._fates[contract.id], now - contract.created_at, running_s)
 
     def start(self, instance: int) -> None:
         """Start a stopped instance. Raises Refusal (inside a 200) when its GPU is taken: the start is queued then."""
@@ -235,7 +239,7 @@ class Market:
         listing = next((one for one in self.listings if one.offer_id == offer_id and one.free(now)), None)
         if listing is None:
             raise offer_gone(offer_id, offer_id % 3)
-        for form, status in enumerate((400, 404, 410)):
+        for form, status in enumerate((400, 404, 410, 409)):
             if self.faults.strikes(f"offer-gone-{status}", listing.machine.machine_id):
                 self._withdraw(listing, now, self.faults.stream(f"offer-gone-{status}", listing.machine.machine_id))
                 raise offer_gone(offer_id, form)
@@ -250,7 +254,7 @@ class Market:
 
     def _contract(self, listing: Listing, order: Order, now: float) -> Contract:
         machine, instance, number = listing.machine, self._new_id(), len(self.contracts)
-        troubles = fate(self.faults, number)
+        troubles = fate(self.faults, number, proxy_dead=not self.account.may_change_keys)
         price = (machine.price if order.price is None else order.price) * troubles.price_factor
         rates = Rates(price, storage_per_hour(listing, order.disk_gb), machine.inet_up_cost, machine.inet_down_cost)
         spec = MachineSpec(
@@ -292,6 +296,7 @@ class Market:
         )
         listing.occupant = instance
         self.contracts[instance] = contract
+        self._fates[instance] = troubles
         self.lives[instance] = Life(contract, self.profile, troubles, self.pace, self.seed, make)
         self.truth.write("create_effective", instance, at_s=now, label=order.label, machine=machine.machine_id)
         return contract

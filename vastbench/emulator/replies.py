@@ -28,7 +28,9 @@ class Lost(Exception):
 
 
 def offer_gone(offer_id: int, form: int) -> Refusal:
-    """One of the three forms (0, 1, 2) in which the marketplace says that an offer is no longer there."""
+    """One of the four forms (0 to 3) in which the marketplace says that an offer is no longer there."""
+    if form == 3:
+        return Refusal(409, None, "The offer is no longer available.", ask_id=offer_id)
     text = f"error 404/3603: no_such_ask Instance type by id {offer_id} is not available."
     status, code = ((400, "invalid_args"), (404, "invalid_args"), (410, "no_such_ask"))[form]
     return Refusal(status, code, text, ask_id=offer_id)

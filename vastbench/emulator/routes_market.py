@@ -181,8 +181,16 @@ def _retired(_: Call) -> Reply:
 
 
 def _show(call: Call) -> Reply:
-    contract = call.market.find(call.instance)
-    return {"instances": None if contract is None else call.market.row(contract)}
+    contract, faults = call.market.find(call.instance), call.market.faults
+    row = None if contract is None else call.market.row(contract)
+    if not faults.strikes("by-id-forms", call.instance):
+        return {"instances": row}
+    if row is not None:
+        return {"instances": [row]}
+    form = call.instance % 5
+    if form >= 3:
+        raise Refusal(404, ("no_such_instance", "not_found")[form - 3], f"Instance {call.instance} not found.")
+    return {"instances": (None, [], {})[form]}
 
 
 def _change(call: Call) -> Reply:

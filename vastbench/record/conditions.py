@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -13,6 +14,12 @@ AHEAD_S = 180.0
 
 CLOSING_RESERVE_S = 240.0
 """Clock seconds beyond the deadlines and the scenario's work that a lease may last: for destroying."""
+
+IMAGE = "nvidia/cuda:12.8.1-base-ubuntu24.04"
+"""The usual image: NVIDIA's smallest with CUDA, of a version that is still maintained."""
+
+_CUDA = re.compile(r"(?<![a-z])cu(?:da)?[-_.]?(1\d)(?:(\d)|[._](\d{1,2}))?(?!\d)", re.IGNORECASE)
+_CUDA_TAG = re.compile(r"cuda(?:gl)?:(1\d)\.(\d{1,2})(?!\d)")
 
 
 def asked(default: Any, option: str, about: str, low: float | None = None, high: float | None = None) -> Any:
@@ -38,7 +45,7 @@ class Conditions:
     max_usd_per_hour: float = asked(0.5, "--max-price", "USD per hour at most, disk included", 0.001, 128)
     min_reliability: float = asked(0.9, "--min-reliability", "the host's reliability at least, 0 to 1", 0, 1)
     disk_gb: float = asked(20.0, "--disk", "GB of disk, at least 8", 8, 100_000)
-    image: str = asked("nvidia/cuda:12.1.0-base-ubuntu22.04", "--image", "container image")
+    image: str = asked(IMAGE, "--image", "container image")
     boot_deadline_s: float = asked(600.0, "--boot-deadline", "seconds to wait for status running", 1, 86_400)
     ssh_deadline_s: float = asked(300.0, "--ssh-deadline", "seconds to wait for SSH after running", 1, 86_400)
     attempts: int = asked(3, "--attempts", "creates at most, while they are refused: offer gone, calls too fast", 1, 20)
@@ -59,6 +66,20 @@ class Conditions:
                 )
         if not self.image or any(c.isspace() for c in self.image):
             raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
+
+    @property
+    def cuda(self) -> str | None:
+        """The CUDA version that the image needs, as far as its name or tag says one.
+
+        >>> Conditions(image="nvidia/cuda:12.8.1-base-ubuntu24.04").cuda, Conditions(image="me/vllm:cu124").cuda
+        ('12.8', '12.4')
+        """
+        name = self.image.partition("@")[0].rpartition("/")[2]
+        found = _CUDA_TAG.match(name) or _CUDA.search(name)
+        if found is None:
+            return None
+        major, *minors = found.groups()
+        return f"{major}.{next((minor for minor in minors if minor), '0')}"
 
     def lifetime_s(self, work_s: float, machines: int = 1) -> float:
         """The longest that an instance may be needed, in clock seconds.

@@ -12,6 +12,9 @@ from vastbench.rental.lease import Lease
 from vastbench.vast.models import Instance
 from vastbench.vast.watch import Following, Sighting
 
+VERDICT_POLLS = 5
+"""How many polls in a row must show that an instance will not boot, until that is believed: one may be a flicker."""
+
 
 def wait_running(
     recorder: Recorder, lease: Lease, following: Following, deadline_s: float, check: Callable[[Sighting], None]
@@ -22,12 +25,17 @@ def wait_running(
     Raises Vanished, BootFailed and DeadlineExceeded.
     """
     contract = Moment.exact(lease.created.upper)
+    failing: set[float] = set()  # when the polls were sent, of which the history keeps the first and the last
 
     def settled(sighting: Sighting) -> bool:
         if sighting.instance is None:
             return vanished(following.history, sighting)
         check(sighting)
-        return sighting.instance.actual_status == "running" or sighting.instance.failed is not None
+        if sighting.instance.failed is None:
+            failing.difference_update([sent for sent in failing if sent < sighting.sent])
+            return sighting.instance.actual_status == "running"
+        failing.add(sighting.sent)
+        return sum(sent <= sighting.sent for sent in failing) >= VERDICT_POLLS
 
     with recorder.phase(PhaseName.WAIT_RUNNING, contract) as phase:
         try:
@@ -45,7 +53,9 @@ def wait_running(
         if instance.actual_status != "running":
             raise BootFailed(
                 f"Instance {lease.instance_id} will not boot: {instance.failed}.",
-                hint="Run again: another machine may be chosen.",
+                hint="Check the image (--image): no machine can run it. docs/live.md says how to choose one."
+                if instance.image_fails
+                else "Run again: another machine may be chosen.",
             )
         phase.end = running
         return running, instance

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-_LABEL = re.compile(r"vb-([0-9a-f]{8})-([A-Za-z0-9._-]{1,60})-(0|[1-9][0-9]{0,2})-([1-9][0-9]{8,10})", re.ASCII)
+_LABEL = re.compile(r"vb-([0-9a-f]{8})-([A-Za-z0-9._-]{1,60})-(0|[1-9][0-9]{0,2})-([1-9][0-9]{9,10})", re.ASCII)
+# The epoch has ten digits since 2001: one that was cut would be long over.
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,17 @@ class Label:
     def __str__(self) -> str:
         """The label itself."""
         return f"vb-{self.mark}-{self.run_id}-{self.attempt}-{int(self.deadline.timestamp())}"
+
+
+def is_cut(shown: str | None, label: str) -> bool:
+    """Whether ``shown`` is what is left of ``label`` after it was cut at its end, dots in place of the rest or not."""
+    left = (shown or "").rstrip(".…")
+    return bool(left) and left != label and label.startswith(left)
+
+
+def names_attempt(shown: str | None, label: str) -> bool:
+    """Whether ``shown`` is ``label``, or what is left of it and still names its attempt: no other instance is called so."""
+    return shown == label or (is_cut(shown, label) and (shown or "").startswith(label.rpartition("-")[0] + "-"))
 
 
 def read_label(text: str | None) -> Label | None:

@@ -23,12 +23,13 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, ApiUnreadable, LeaseNotClosed, OfferGone, RateLimited, UsageError
+from vastbench.errors import ApiError, ApiUnreadable, LeaseNotClosed, RateLimited, UsageError
 from vastbench.interrupts import shield
 from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.recorder import Recorder, summary_of
+from vastbench.rental.label import is_cut, names_attempt
 from vastbench.timed import within
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.limits import NotSent
@@ -52,7 +53,8 @@ NOT_CREATED: dict[str, frozenset[int]] = {
     "invalid_args": frozenset({400, 403, 404}),
     "invalid_price": frozenset({400}),
     "no_ssh_key_for_vm": frozenset({400}),
-    "no_such_ask": frozenset({400, 404, 410}),
+    # with 409 in words alone, which the platform's own live tests expect
+    "no_such_ask": frozenset({400, 404, 409, 410}),
     # a wrong key: documented as 401, answered as 404 or 403
     "auth_error": frozenset({401, 403, 404}),
     # documented under "troubleshooting", without a status
@@ -114,6 +116,10 @@ class Identity:
     opened: float = 0.0
     machine_id: int | None = None
 
+    def labelled(self, one: Instance) -> bool:
+        """Whether ``one`` has our label, which may be cut as long as it names the attempt."""
+        return names_attempt(one.label, self.label)
+
     def fits(self, one: Instance) -> bool:
         """Whether nothing that ``one`` shows, its label aside, speaks against it: not its date, and not its machine."""
         began_before = one.start_date is not None and one.start_date <= self.opened - CLOCKS_APART_S
@@ -122,7 +128,7 @@ class Identity:
 
     def proven_by(self, one: Instance | None) -> bool:
         """Whether ``one`` is ours by its label and by all else that it shows."""
-        return one is not None and one.label == self.label and self.fits(one)
+        return one is not None and self.labelled(one) and self.fits(one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +199,8 @@ class Lease:
     """One lease that is held: its instance exists until :meth:`close` has confirmed that it is gone.
 
     ``id_confirmed``: the marketplace said in so many words that it made this instance; otherwise only the list and the
-    instance's own page, together, can say that it is ours. ``seen``: the list or its own page has shown the instance.
+    instance's own page, together, can say that it is ours. ``seen``: the list or its own page has shown the instance. ``note``:
+    what its lease's row is to say when it is closed.
     """
 
     account: Account
@@ -204,6 +211,7 @@ class Lease:
     destroyed: Moment | None = None
     verdict: str | None = None
     seen: bool = False
+    note: str = ""
 
     @property
     def label(self) -> str:
@@ -246,7 +254,7 @@ class Lease:
             self.destroyed = Moment.between(earliest, answer.received, "action")
         self.verdict = verdict
         self.account.held.discard(self)
-        self.account.journal.close_lease(self.label, verdict=verdict)
+        self.account.journal.close_lease(self.label, verdict=verdict, note=self.note)
         return verdict
 
     def _check_whose(self) -> None:
@@ -270,12 +278,12 @@ class Lease:
         except Exception as error:  # noqa: BLE001 (whatever it is, the instance must be destroyed)
             self._check_page(error)
             return
-        labelled = [one.id for one in listed if one.label == self.label]
+        labelled = [one.id for one in listed if self.identity.labelled(one)]
         named = next((one for one in listed if one.id == self.instance_id), None)
         self.seen = self.seen or named is not None
         if named is None and not labelled:  # gone already, or not listed yet
             return
-        if named is not None and (named.label == self.label or (self._is_unlabelled(named) and not labelled)):
+        if named is not None and (named.label == self.label or (self._lost_its_label(named) and labelled in ([], [named.id]))):
             return
         for candidate in dict.fromkeys([self.instance_id, *labelled]):
             if self.identity.proven_by(self._page(candidate)):
@@ -299,13 +307,22 @@ class Lease:
             return
         if shown is None:
             return
-        if shown.label != self.label and not self._is_unlabelled(shown):
+        if shown.label != self.label and not self._lost_its_label(shown):
             raise self._not_closed(f"instance {shown.id} is not ours for certain: its label is {shown.label!r}")
         self.seen = True
 
-    def _is_unlabelled(self, one: Instance) -> bool:
-        """Whether ``one`` has no label, and shows that it began no earlier than our lease."""
-        return not one.label and one.start_date is not None and self.identity.fits(one)
+    def _lost_its_label(self, one: Instance) -> bool:
+        """Whether ``one``, which our create named, has no label or what is left of ours, and nothing else contradicts.
+
+        That is noted. Without a label it must show, too, that it began no earlier than our lease.
+        """
+        if one.label and not is_cut(one.label, self.label):
+            return False
+        if (not one.label and one.start_date is None) or not self.identity.fits(one):
+            return False
+        self.note = f"instance {one.id} was shown with the label {one.label!r}"
+        log.warning("%s instead of %s; it is ours, because our create named it", self.note, self.label)
+        return True
 
     def _page(self, instance_id: int) -> Instance | None:
         """The instance's own page. Raises LeaseNotClosed when it cannot be read."""
@@ -343,7 +360,7 @@ class Lease:
         return within(self.account.clock.socket_timeout(seconds))
 
     def _is(self, one: Instance) -> bool:
-        return one.id == self.instance_id or one.label == self.label
+        return one.id == self.instance_id or self.identity.labelled(one)
 
     def _would_be_shown(self) -> bool:
         """Whether its create is so long ago that no answer can lag behind it any more."""
@@ -500,8 +517,7 @@ def certainly_not_created(error: BaseException) -> bool:
         return False
     if isinstance(error, RateLimited) and TOO_FREQUENT in error.message:  # which it says without a code, too
         return True
-    code = "no_such_ask" if isinstance(error, OfferGone) and "no_such_ask" in error.message else error.code
-    return error.status in NOT_CREATED.get(code or "", ())
+    return error.status in NOT_CREATED.get(error.code or "", ())
 
 
 def _find(account: Account, identity: Identity) -> int | None:
@@ -518,7 +534,7 @@ def _find(account: Account, identity: Identity) -> int | None:
             with within(clock.socket_timeout(began + patience_s - clock.now())):
                 pages = account.watch.poll(clock.now(), identity.label)
                 unclear = ""
-                for found in [one.id for page in pages for one in page.value if one.label == identity.label]:
+                for found in [one.id for page in pages for one in page.value if identity.labelled(one)]:
                     if identity.proven_by(account.api.get_instance(found).value):
                         return found
                     unclear = _denied(found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vastbench.clock import Clock
 from vastbench.errors import DeadlineExceeded, SshError
 from vastbench.record.moments import Moment
@@ -14,27 +16,23 @@ from vastbench.ssh.session import Session
 from vastbench.vast.models import Instance
 
 
-def wait_ssh(recorder: Recorder, instance: Instance, running: Moment, key: RunKey, deadline_s: float) -> Ready:
-    """Try all endpoints of ``instance`` until one runs a command, at most ``deadline_s`` clock seconds after ``running``.
+def wait_ssh(recorder: Recorder, latest: Callable[[], Instance], running: Moment, key: RunKey, deadline_s: float) -> Ready:
+    """Try all endpoints of an instance until one runs a command, at most ``deadline_s`` clock seconds after ``running``.
 
-    Raises SshError when it has no endpoint, NotReady when none answered in time; what the endpoints showed comes with it.
+    ``latest``: how it was last seen. It may run before its endpoints are named, and others may be named later. Raises NotReady
+    when none answered in time; what the endpoints showed comes with it.
     """
-    endpoints = endpoints_of(instance)
     with recorder.phase(PhaseName.WAIT_SSH, running) as phase:
-        if not endpoints:
-            raise SshError(
-                f"Instance {instance.id} runs, but the API names no SSH endpoint.",
-                hint="Check that the image was started with an SSH runtype.",
-            )
         try:
             ready = wait_ready(
-                endpoints,
+                (),
                 key,
                 HostKeyPin(),
                 clock=recorder.clock,
                 since=running.lower,
                 deadline=running.upper + deadline_s,
                 command=FIRST_COMMAND,
+                latest=lambda: endpoints_of(latest()),
             )
         except (DeadlineExceeded, SshError) as error:
             furthest = max(probes_of(error), key=lambda p: sum(m.seen for m in p.moments.values()), default=None)

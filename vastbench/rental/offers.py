@@ -22,6 +22,7 @@ def query(conditions: Conditions, rows: int = ROWS[-1]) -> OfferQuery:
         min_reliability=conditions.min_reliability,
         disk_gb=conditions.disk_gb,
         limit=rows,
+        cuda=conditions.cuda,
     )
 
 
@@ -50,8 +51,9 @@ def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines:
     ]
     if not fits:
         gpu = conditions.gpu_name or "any GPU"
+        cuda = f", CUDA {conditions.cuda} for {conditions.image}" if conditions.cuda else ""
         raise NoOffer(
-            f"No offer for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk at or below "
+            f"No offer for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk{cuda} at or below "
             f"${conditions.max_usd_per_hour:g}/h: {len(offers)} were found, {len(without_machines)} machines tried already.",
             hint="Allow a higher price, choose another GPU, or look at `vastbench offers`.",
         )

@@ -14,9 +14,11 @@ from vastbench.errors import (
     ApiError,
     BudgetRefused,
     DeadlineExceeded,
+    KeyRejected,
     OfferGone,
     PriceRose,
     RateLimited,
+    Refused,
     SshError,
     TooManyInstances,
     Vanished,
@@ -35,16 +37,16 @@ from vastbench.rental.budget import Budget
 from vastbench.rental.deadline import extending_deadline
 from vastbench.rental.label import Label
 from vastbench.rental.lease import Account, Lease, Terms, certainly_not_created, hold
-from vastbench.rental.login import probes_of, reconnect, wait_ssh
+from vastbench.rental.login import endpoints_of, probes_of, reconnect, wait_ssh
 from vastbench.rental.offers import choose, find
 from vastbench.rental.startup import SHORTEST_S, onstart
 from vastbench.ssh.keys import RunKey
-from vastbench.ssh.probe import Endpoint, Probe, Ready
+from vastbench.ssh.probe import KINDS, Endpoint, Probe, Ready
 from vastbench.ssh.session import Session
 from vastbench.timed import within
 from vastbench.vast.api import Answer
 from vastbench.vast.limits import NotSent
-from vastbench.vast.models import CreateRequest, Offer, SshKey
+from vastbench.vast.models import CreateRequest, Instance, Offer, SshKey
 from vastbench.vast.query import OfferQuery
 from vastbench.vast.replies import retryable
 from vastbench.vast.watch import Following, Sighting
@@ -67,8 +69,9 @@ GONE_POLLS, GONE_REST_S = 3, 3.0
 REMOVE_KEY_S = 30.0
 """Clock seconds that removing a key may take."""
 
-PRICE_EVERY_S = 15.0
-"""Clock seconds between two looks at the price once the instance runs; until then every poll shows it."""
+PRICE_EVERY_S, ENDPOINTS_EVERY_S = 15.0, 5.0
+"""Clock seconds between two looks at the price and the endpoints of an instance that runs; until then every poll shows them.
+The second holds as long as no command has run and an endpoint is missing."""
 
 PRICE_UNKNOWN_S = 60.0
 """Clock seconds that an instance may be listed without a price."""
@@ -85,8 +88,8 @@ class Rental:
     ``lifetime_s``: clock seconds that its instance may be needed at most. ``key``: lets us in. ``taken``: ids of the machines
     that the run chose, each with whom it was for; no two of a run are the same. ``waits_for_place``: whether it waits while as
     many instances as may exist do. ``unclear``: a create may have made an instance that nobody found. ``usd_per_hour``: the
-    highest price above the offer's that its contract showed, last read at ``price_read``. All else is filled in as the rental
-    goes on.
+    highest price above the offer's that its contract showed, last read at ``price_read``. ``instance``: how it was last seen
+    since it runs. ``registered``: whether the account knows the key. All else is filled in as the rental goes on.
     """
 
     recorder: Recorder
@@ -103,6 +106,8 @@ class Rental:
     usd_per_hour: float = 0.0
     price_read: float = 0.0
     following: Following | None = None
+    instance: Instance | None = None
+    registered: bool = False
     running: Moment | None = None
     probes: tuple[Probe, ...] = ()
     used: Endpoint | None = None
@@ -186,8 +191,8 @@ class Provisioner:
             # Followed no longer than needed: nothing but the boot is learnt from the list.
             with self.account.watch.follow(lease.instance_id, lease.created.lower, clock, lease.label) as following:
                 rental.following = following
-                self._attach(lease.instance_id, rental)
-                running, instance = wait_running(
+                attached = self._attach(lease.instance_id, rental)
+                running, rental.instance = wait_running(
                     rental.recorder,
                     lease,
                     following,
@@ -196,9 +201,11 @@ class Provisioner:
                 )
             rental.running = running
             stack.enter_context(self._seen_to_vanish(lease.instance_id))
-            watched = stack.enter_context(self._price_watched(rental, terms, lease.instance_id))
+            if not attached and not rental.registered:  # without either nothing ever lets us in
+                self._attach(lease.instance_id, rental, needed=True)
+            watched = stack.enter_context(self._watched(rental, terms, lease.instance_id))
             try:
-                ready = wait_ssh(rental.recorder, instance, running, rental.key, conditions.ssh_deadline_s)
+                ready = wait_ssh(rental.recorder, lambda: _seen(rental), running, rental.key, conditions.ssh_deadline_s)
             except (DeadlineExceeded, SshError) as error:
                 rental.probes = probes_of(error)
                 raise
@@ -234,16 +241,28 @@ class Provisioner:
 
     @contextmanager
     def _registered(self, rental: Rental) -> Iterator[None]:
-        """Register the run's key with the account before anything is created, and remove it at the end."""
+        """Register the run's key with the account before anything is created, and remove it at the end.
+
+        A key of ours that may not do that (a restricted one, a team's) is enough: the instance takes the run's key as well.
+        """
         added: Answer[SshKey] | None = None
         give_up = rental.recorder.clock.now() + rental.lifetime_s
         try:
             stop = self.account.clock.stopping.set  # which ends a call that hangs
             with rental.recorder.phase(PhaseName.REGISTER_KEY) as phase:
-                while added is None:
-                    with self._waiting_its_turn(rental, give_up), shield(stop):
-                        added = self.account.api.create_ssh_key(rental.key.public_line)
-                phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
+                try:
+                    while added is None:
+                        with self._waiting_its_turn(rental, give_up), shield(stop):
+                            added = self.account.api.create_ssh_key(rental.key.public_line)
+                except ApiError as error:
+                    if not _clearly_refused(error):
+                        raise
+                    phase.detail = f"not registered with the account: {summary_of(error)}"
+                    rental.notes["register_ssh_key"] = f"{phase.detail} It is attached to the instance alone."
+                    log.warning("the SSH key is attached to the instance alone; %s", phase.detail)
+                else:
+                    rental.registered = True
+                    phase.start, phase.end = Moment.exact(added.sent), Moment.exact(added.received)
             yield
         finally:
             if added is not None and self.account.ours:
@@ -336,6 +355,8 @@ class Provisioner:
         def pick(offers: Sequence[Offer]) -> Offer:
             with self._choosing:
                 free = [offer for offer in offers if offer.id not in self._chosen]
+                if not rental.registered:  # the marketplace's proxy may want a key that the account knows
+                    free = [offer for offer in free if offer.direct_port_count] or free
                 mine = rental.recorder.machine
                 others = {machine_id for machine_id, whose in rental.taken.items() if whose != mine}
                 chosen = rental.offer = choose(free, rental.conditions, without_machines=tried | others)
@@ -383,17 +404,24 @@ class Provisioner:
             worst_usd = usd_per_hour * rental.lifetime_s / 3600
             self.budget.reserve(rental.run_id, worst_usd, machine=rental.recorder.machine)
 
-    def _attach(self, instance_id: int, rental: Rental) -> None:
-        """Attach the key to the instance as well: the account's key may reach it late, or never."""
+    def _attach(self, instance_id: int, rental: Rental, *, needed: bool = False) -> bool:
+        """Attach the key to the instance as well: the account's key may reach it late, or never. Whether that was done.
+
+        Raises what it was refused with where that is ``needed``.
+        """
         try:
             self.account.api.attach_ssh_key(instance_id, rental.key.public_line)
         except ApiError as error:
             rental.notes["attach_ssh_key"] = summary_of(error)
             log.warning("the SSH key could not be attached to instance %d: %s", instance_id, error)
+            if needed:
+                raise
+            return False
+        return True
 
     @contextmanager
-    def _price_watched(self, rental: Rental, terms: Terms, instance_id: int) -> Iterator[list[Session]]:
-        """Look at the price on while the body runs. When it rises, the run is stopped and its cause is that.
+    def _watched(self, rental: Rental, terms: Terms, instance_id: int) -> Iterator[list[Session]]:
+        """Look at the instance on while the body runs. When its price rises, the run is stopped and its cause is that.
 
         Sessions in the list that it yields are closed then. A list that somebody read in the meantime serves as well.
         """
@@ -402,11 +430,16 @@ class Provisioner:
         rose: list[VastbenchError] = []
 
         def look() -> None:
-            while not clock.wait(ended, PRICE_EVERY_S):
+            while True:
+                incomplete = rental.used is None and len(endpoints_of(_seen(rental))) < KINDS
+                every_s = ENDPOINTS_EVERY_S if incomplete else PRICE_EVERY_S
+                if clock.wait(ended, every_s):
+                    return
                 try:
-                    for page in account.watch.poll(clock.now() - PRICE_EVERY_S):
+                    for page in account.watch.poll(clock.now() - every_s):
                         for one in page.value:
                             if one.id == instance_id:
+                                rental.instance = one
                                 self._check_price(rental, terms, Sighting(page.sent, page.received, one))
                 except (PriceRose, BudgetRefused) as error:
                     rose.append(error)
@@ -415,7 +448,7 @@ class Provisioner:
                         session.close()
                     return
                 except Exception as error:  # noqa: BLE001 (nobody would hear of it, nor look at the price any more)
-                    log.info("the price of instance %d was not read: %s", instance_id, summary_of(error))
+                    log.info("instance %d was not looked at: %s", instance_id, summary_of(error))
 
         looking = threading.Thread(target=look, name="vastbench-price", daemon=True)
         looking.start()
@@ -459,6 +492,18 @@ class Provisioner:
             rental.usd_per_hour = price
             self.account.journal.update_lease(terms.request.label, usd_per_hour=price)
             self._reserve(rental, price)
+
+
+def _seen(rental: Rental) -> Instance:
+    """How the instance was last seen."""
+    assert rental.instance is not None  # noqa: S101 (asked for once it runs)
+    return rental.instance
+
+
+def _clearly_refused(error: ApiError) -> bool:
+    """Whether the marketplace, or something before it, said no; waiting would not change that."""
+    no = isinstance(error, (KeyRejected, Refused)) or 400 <= (error.status or 0) < 500
+    return no and not isinstance(error, RateLimited)
 
 
 def _rest_s(error: RateLimited) -> float:

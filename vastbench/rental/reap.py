@@ -41,7 +41,7 @@ from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, st
 from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.recorder import summary_of
-from vastbench.rental.label import Label, read_label
+from vastbench.rental.label import Label, names_attempt, read_label
 from vastbench.rental.lease import DOUBTED, NOT_NAMED, Account, Identity, Lease, close_or_tell, utc_now
 from vastbench.settings import is_loopback
 from vastbench.store import Store
@@ -191,7 +191,7 @@ class _Reaper:
         if state is State.UNKNOWN and datetime.fromisoformat(row.deadline_at) >= now:
             return left(f"it is unknown whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
         why = f"{whose} has ended" if state is State.ENDED else "its deadline is over"
-        same = [one.id for one in listed if one.label == row.label]
+        same = [one.id for one in listed if names_attempt(one.label, row.label)]
         if row.instance_id is not None:
             return _Task(row, why)
         if same:

@@ -1,4 +1,4 @@
-"""When is the machine usable? Both of its addresses are tried at once; the first that runs a command to exit 0 wins.
+"""When is the machine usable? All of its addresses are tried at once; the first that runs a command to exit 0 wins.
 
 Each address has a thread that goes through the steps port → banner → login → first command, again and again, and notes each
 failure and each first success. :mod:`vastbench.ssh.evidence` turns the notes into bounds and says why they hold.
@@ -18,7 +18,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -65,6 +65,9 @@ LOSER_GRACE_S = 1.0
 
 LOOK_UP_S = 0.2
 """Real seconds after which a wait looks whether it is still wanted."""
+
+KINDS = 2
+"""How many addresses an instance has at most: through the proxy, and directly."""
 
 HANDSHAKES = threading.BoundedSemaphore(8)
 """The places for handshakes in this process."""
@@ -116,26 +119,40 @@ def wait_ready(
     since: float,
     deadline: float,
     command: str = "true",
+    latest: Callable[[], Sequence[Endpoint]] | None = None,
 ) -> Ready:
     """Wait until one of ``endpoints`` runs ``command`` to exit 0, and return the session that did.
 
-    ``since`` and ``deadline`` are clock readings: when nothing was known to be reachable yet, and when to give up.
+    ``since`` and ``deadline`` are clock readings: when nothing was known to be reachable yet, and when to give up. ``latest``
+    says, at any time, which addresses are known by then: new ones join, and take the place of an older one of their kind; one
+    that is no longer named is tried on.
 
     Raises :class:`NotReady` (a :class:`DeadlineExceeded`) at the deadline, :class:`vastbench.errors.Interrupted` when the clock
     is stopping, :class:`vastbench.errors.HostKeyChanged` at once
     when an address shows another host key than before, and :class:`SshError` when no address can ever work. Threads and
     connections other than the winner's are ended before it returns or raises, KeyboardInterrupt included.
     """
-    if not endpoints:
+    if not endpoints and latest is None:
         raise UsageError("There is no SSH address to probe.", hint="Give the proxy address, the direct one, or both.")
     finished: queue.SimpleQueue[_Prober] = queue.SimpleQueue()
-    probers = [_Prober(e, key, pin, clock, since, command, finished) for e in endpoints]
+    probers: list[_Prober] = []
+    tried: dict[str, _Prober] = {}
     winner: _Prober | None = None
+
+    def join(named: Sequence[Endpoint]) -> None:
+        for endpoint in named:
+            former = tried.get(endpoint.kind)
+            if former is None or (former.endpoint != endpoint and former.session is None):
+                if former is not None:
+                    former.stop()
+                tried[endpoint.kind] = _Prober(endpoint, key, pin, clock, since, command, finished)
+                probers.append(tried[endpoint.kind])
+                probers[-1].start()
+
     try:
-        for prober in probers:
-            prober.start()
-        running = len(probers)
+        join(endpoints)
         while winner is None:
+            join(latest() if latest is not None else ())
             if clock.stopping.is_set():
                 raise Interrupted("Stopped while waiting for SSH.")
             left = max(0.0, deadline - clock.now())
@@ -145,10 +162,11 @@ def wait_ready(
                 if left > 0:
                     continue
                 raise _not_ready(probers, command, since, deadline) from None
-            running -= 1
+            if tried[prober.endpoint.kind] is not prober:  # it was told to stop: its address is another's by now
+                continue
             if prober.session is not None:
                 winner = prober
-            elif prober.fatal is not None and (prober.decisive or running == 0):
+            elif prober.fatal is not None and (prober.decisive or _none_can(tried, latest is not None)):
                 raise prober.fatal
         ends = clock.now() + LOSER_GRACE_S
         for prober in probers:
@@ -170,9 +188,15 @@ def wait_ready(
     return Ready(session, winner.probe(), tuple(p.probe() for p in probers))
 
 
+def _none_can(tried: Mapping[str, _Prober], more_may_come: bool) -> bool:
+    """Whether every address has failed for good, and none can join them: there is one of each kind at most."""
+    return all(prober.fatal is not None for prober in tried.values()) and (len(tried) == KINDS or not more_may_come)
+
+
 def _not_ready(probers: list[_Prober], command: str, since: float, deadline: float) -> NotReady:
     probes = tuple(p.probe() for p in probers)
     seen = "; ".join(f"{p.endpoint}: {p.last_error or 'no answer yet'} ({p.tries} tries)" for p in probes)
+    seen = seen or "the marketplace has named none"
     return NotReady(
         f"No address ran {shorten(command)!r} within {seconds(deadline - since)}: {seen}.",
         waited_for="SSH",

@@ -123,15 +123,19 @@ class VastApi:
         return _answer(made, Created(contract))
 
     def get_instance(self, instance_id: int) -> Answer[Instance | None]:
-        """One instance; None when the marketplace says that it has none of that id."""
+        """One instance; None when the marketplace says that it has none of that id.
+
+        As its own clients read it: the instance itself or a list of it; null, an empty list or an empty object for none.
+        """
         made = self._caller.call("GET", _ONE, item=instance_id, params={"owner": "me"}, forgive=_says_gone)
         if made.forgiven:
             return _answer(made, None)
         if not isinstance(made.value, dict) or "instances" not in made.value:
             raise unreadable(made.reply, f"GET {_ONE}", "holds no instance")
         row = made.value["instances"]
-        if row is None:
+        if row is None or row in ([], {}):
             return _answer(made, None)
+        row = row[0] if isinstance(row, list) and len(row) == 1 else row
         instance = _read(Instance, row, made, f"GET {_ONE}")
         if instance.id != instance_id:
             raise unreadable(made.reply, f"GET {_ONE}", f"is about instance {instance.id}, not {instance_id}")
@@ -213,7 +217,7 @@ class VastApi:
     def delete_ssh_key(self, key_id: int) -> Answer[str]:
         """Make the account forget a public key; the marketplace's message. A key that it does not know is a success."""
         path = "/api/v0/ssh/{id}/"
-        return _done(self._caller.call("DELETE", path, item=key_id, json={}, forgive=_says_none), f"DELETE {path}")
+        return _done(self._caller.call("DELETE", path, item=key_id, json={}, forgive=_says_no_key), f"DELETE {path}")
 
     def attach_ssh_key(self, instance_id: int, public_key: str) -> Answer[str]:
         """Let a public key into an instance; the marketplace's message. "Already associated" is a success.
@@ -349,6 +353,11 @@ def _says_gone(error: ApiError) -> bool:
 
 def _says_none(error: ApiError) -> bool:
     return isinstance(error, Refused) and error.status == 404 and error.code is not None
+
+
+def _says_no_key(error: ApiError) -> bool:
+    """Whether a refusal says that the account has no such key: seen with 404, and documented as 400 with a code of its own."""
+    return _says_none(error) or (isinstance(error, Refused) and error.code == "no_ssh_key")
 
 
 def _says_already(error: ApiError) -> bool:

@@ -35,6 +35,23 @@ SSH_RUNTYPE = "ssh_direc ssh_proxy"
 LONGEST_TEXT = 1024
 """Characters that are kept of a text: as many as a label may have. Every poll's sightings are kept."""
 
+DOOMED = frozenset({"error", "exited", "offline", "stopped", "unknown"})
+"""The statuses from which an instance that is being provisioned does not recover."""
+
+_IMAGE_FAILS = re.compile(
+    r"manifest unknown|manifest \S+ not found|no matching manifest|pull access denied|repository does not exist|no such image"
+    r"|unauthorized|access to the resource is denied|invalid reference format|exec format error",
+    re.IGNORECASE,
+)
+"""What the container daemon says of an image that no machine can run."""
+
+_DAEMON_FAILS = re.compile(
+    r"error response from daemon|oci runtime \w+ failed|nvidia-container-cli|too ?many ?requests|pull rate limit"
+    r"|failed to (?:pull|register|extract|create|start|mount)|no space left|disk quota exceeded|unexpected eof",
+    re.IGNORECASE,
+)
+"""What it says, besides, when there will be no container; where the words come and go, it tries again by itself."""
+
 _BILLED_HOURS = re.compile(r"([\d.]+) hours? at")
 
 
@@ -208,19 +225,26 @@ class Instance(_Model):
 
     @property
     def failed(self) -> str | None:
-        """Why this instance will not become useful, if its status says so; None otherwise.
+        """Why this instance will not become useful, if its status or the daemon's words say so; None otherwise.
 
-        Meant for an instance that is being provisioned: one that we stopped on purpose is ``exited`` too.
+        Meant for an instance that is being provisioned: one that we stopped on purpose is ``exited`` too. It may be a flicker.
         """
         said = f" ({self.status_msg})" if self.status_msg else ""
-        if self.actual_status in ("exited", "unknown", "offline"):
+        if self.actual_status == "running":  # what the daemon said on the way was not its last word
+            return None
+        if (self.actual_status or "").lower() in DOOMED:
             return f"actual_status is {self.actual_status}{said}"
-        if self.status_msg and "oci runtime create failed" in self.status_msg.lower():
+        if self.image_fails or _DAEMON_FAILS.search(self.status_msg or ""):
             return f"the container cannot be created{said}"
         states = {self.intended_status, self.cur_state, self.next_state}
         if self.actual_status in ("loading", "created") and states == {"stopped"}:
             return f"stopped while {self.actual_status}: outbid or never started{said}"
         return None
+
+    @property
+    def image_fails(self) -> bool:
+        """Whether what the daemon says lies in the image, so that another machine would say it too."""
+        return bool(_IMAGE_FAILS.search(self.status_msg or ""))
 
 
 class SshKey(_Model):

@@ -51,6 +51,12 @@ _CODE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 _CONTRACT = re.compile(rb'"new_contract"\s*:\s*"?(\d{1,18})(?=[\s",}\]])')
 _OWN_KEY = re.compile(rb'"instance_api_key"\s*:\s*"([!-~]+?)["\\]')
 _THRESHOLD = re.compile(r"threshold=(\d+(?:\.\d+)?)")
+_GONE = re.compile(
+    r"no_such_ask|\b(?:offer|ask|instance type|machine)\b.{0,60}\b(?:no longer|not|un) ?available|\balready (?:been )?rented\b",
+    re.IGNORECASE,
+)
+"""How the marketplace says of an offer, in a text of its own, that it cannot be rented any more."""
+
 _KEY_HINT = "Check the key (VAST_API_KEY or --api-key-file) and its permissions."
 
 
@@ -127,7 +133,9 @@ def _refusal(reply: Reply, endpoint: str, code: str | None, text: str, own: bool
     known = f"{code or ''} {text}".lower()
     on_offer = "/asks/" in endpoint
     deprecated = "deprecated" in known
-    if on_offer and not deprecated and ("no_such_ask" in known or reply.status == 410):
+    own_words = "no_such_ask" in known or (isinstance(_parsed(reply.body), dict) and _GONE.search(text) is not None)
+    if on_offer and not deprecated and (own_words or reply.status == 410):
+        code = "no_such_ask" if own_words else code
         return _error(OfferGone, reply, endpoint, f"the offer is gone: {text}", hint="Search again.", code=code)
     if own and _SUSPENDED.search(known):
         return _error(AccountRefused, reply, endpoint, f"refused: {text}", hint="Ask the marketplace's support.", code=code)

@@ -1,0 +1,43 @@
+"""What is asked of the machines, and which of those offered is taken."""
+
+import pytest
+
+from tests.vast.market import offer
+from vastbench.errors import NoOffer
+from vastbench.record.conditions import IMAGE, Conditions
+from vastbench.rental.offers import choose, query
+from vastbench.vast.models import Offer
+
+
+@pytest.mark.parametrize(
+    ("image", "cuda"),
+    [
+        (IMAGE, "12.8"),
+        ("nvidia/cuda:13.0.1-base-ubuntu24.04", "13.0"),
+        ("nvcr.io/nvidia/cuda:12.4.1-devel-ubuntu22.04@sha256:aa12", "12.4"),
+        ("localhost:5000/nvidia/cuda:11.8.0-base", "11.8"),
+        ("pytorch/pytorch:2.5.1-cuda12.4-cudnn9-runtime", "12.4"),
+        ("runpod/pytorch:2.4.0-py3.11-cuda12.4.1-devel-ubuntu22.04", "12.4"),
+        ("vastai/base-image:cuda-12.6.3-auto", "12.6"),
+        ("me/vllm:0.6-cu124", "12.4"),
+        ("me/tool-cuda12:latest", "12.0"),
+        ("me/tool:cuda12-20260101", "12.0"),
+        ("ubuntu:22.04", None),
+        ("nvidia/cuda:latest", None),
+        ("nvcr.io/nvidia/pytorch:24.05-py3", None),
+        ("me/focus12:cu20260101", None),
+    ],
+)
+def test_the_cuda_version_in_an_images_name_is_asked_of_the_machines(image, cuda):
+    asked = query(Conditions(image=image))
+    assert asked.body().get("cuda_max_good") == (None if cuda is None else {"gte": float(cuda)})
+    fitting = {"num_gpus": 1, "disk_space": 100, "reliability": 0.99, "verification": "verified"}
+    able, unable, silent = (
+        Offer.model_validate(offer(**fitting, **said)) for said in ({"cuda_max_good": 13.5}, {"cuda_max_good": 10}, {})
+    )
+    assert [asked.accepts(one) for one in (able, unable, silent)] == [True, cuda is None, True]
+
+
+def test_where_no_machine_is_left_the_cuda_version_is_named():
+    with pytest.raises(NoOffer, match=r"CUDA 12\.8 for nvidia/cuda:12\.8\.1"):
+        choose([], Conditions())
