@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {"artefacts", "survival", "record"},
     "artefacts": {"survival", "record"},
     "survival": set(),
-    "store": {"record", "owner", "interrupts"},
+    "store": {"record", "owner", "interrupts", "settings"},
     "vast": {"record", "clock", "timed"},
     "ssh": {"record", "clock"},
     "record": {"clock"},

@@ -1,9 +1,13 @@
 """What the environment decides, and in which order."""
 
+import pwd
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from vastbench.errors import SettingsError
-from vastbench.settings import LIVE_URL, Settings, environment_for_child, is_loopback
+from vastbench.settings import LIVE_URL, Settings, default_store, environment_for_child, is_loopback
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +48,26 @@ def test_a_key_file_must_hold_one_key(tmp_path, content):
     path.write_text(content)
     with pytest.raises(SettingsError, match="does not hold one key"):
         Settings.from_environment(api_key_file=path)
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
+def test_a_key_file_may_begin_with_a_byte_order_mark(tmp_path, mark):
+    (tmp_path / "key").write_bytes(mark + b"abc\r\n")
+    assert Settings.from_environment(api_key_file=tmp_path / "key").require_key().get_secret_value() == "abc"
+
+
+def test_a_user_without_a_home_gets_a_temporary_one_and_one_line_about_it(monkeypatch, tmp_path, caplog):
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "VASTBENCH_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "gone")  # is put back afterwards, whatever is set meanwhile
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}["no such user"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert Settings.from_environment().vast_api_key is None
+    assert Path(default_store()).is_relative_to(tmp_path)
+    assert Path.home().stat().st_mode & 0o777 == 0o700
+    assert len(caplog.messages) == 1
+    assert "HOME is not set" in caplog.text
 
 
 def test_a_missing_key_file_is_named(tmp_path):

@@ -15,7 +15,8 @@
     │   ├── ApiUnreadable          an answer that is not a JSON object of the expected form
     │   ├── ApiRedirected          a 3xx answer (never followed)
     │   ├── KeyRejected            the API key is missing, wrong or not allowed
-    │   ├── RateLimited            429 after the allowed retries, or the search quota
+    │   ├── AccountRefused         it refuses the whole account: credit, spending, quota  exit 17
+    │   ├── RateLimited            429 after the allowed retries
     │   ├── OfferGone              the offer was rented by somebody else
     │   └── Refused                any other refusal, ``success: false`` included
     ├── NoOffer                    nothing on the market matches the request                 exit 5
@@ -173,8 +174,16 @@ class KeyRejected(ApiError):
     cause = "key_rejected"
 
 
+class AccountRefused(ApiError):
+    """The marketplace refuses the whole account: its credit, its spending limit or its search quota has ended, or it is
+    suspended. The next call would end the same way, on whatever machine."""
+
+    exit_code = 17
+    cause = "account_refused"
+
+
 class RateLimited(ApiError):
-    """429 after the allowed retries, or the daily search quota."""
+    """429 after the allowed retries."""
 
     cause = "rate_limited"
 

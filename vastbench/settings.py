@@ -10,7 +10,9 @@ child processes are given.
 """
 
 import ipaddress
+import logging
 import os
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +20,8 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vastbench.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 LIVE_URL = "https://console.vast.ai"
 
@@ -81,8 +85,33 @@ def environment_for_child(*, key: bool = False, store: bool = False) -> dict[str
 
 def official_key_files() -> list[Path]:
     """Where the official client keeps its key, in its own order of preference."""
+    ensure_home()
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "vastai"
     return [config / "vast_tfa_key", config / "vast_api_key", Path.home() / ".vast_api_key"]
+
+
+def ensure_home() -> None:
+    """Give this process and its children a temporary home where the user has none: no HOME and no entry among the users, as
+    in containers. Raises SettingsError when somebody else has taken its place."""
+    try:
+        Path.home()
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir()) / f"vastbench-home-{os.geteuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != os.geteuid():
+            raise SettingsError(
+                f"There is no home directory, and {folder} belongs to somebody else.", hint="Set HOME to a folder of yours."
+            ) from None
+        log.warning("There is no home directory (HOME is not set): %s is used instead.", folder)
+        os.environ["HOME"] = str(folder)
+
+
+def data_folder() -> Path:
+    """Where our files lie when no place is named: the platform's data directory."""
+    from platformdirs import user_data_path
+
+    ensure_home()
+    return user_data_path("vastbench")
 
 
 def is_loopback(url: str) -> bool:
@@ -95,17 +124,15 @@ def is_loopback(url: str) -> bool:
 
 
 def default_store() -> str | Path:
-    """The store where none is named: what VASTBENCH_STORE says, else a file in the platform's data directory."""
-    from platformdirs import user_data_path
-
-    return os.environ.get("VASTBENCH_STORE") or user_data_path("vastbench") / "vastbench.sqlite"
+    """The store where none is named: what VASTBENCH_STORE says, else a file in :func:`data_folder`."""
+    return os.environ.get("VASTBENCH_STORE") or data_folder() / "vastbench.sqlite"
 
 
 def _key_from(path: Path) -> SecretStr:
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(
             f"The API key file {path} cannot be read: {reason}.", hint="Give --api-key-file a readable file."
         ) from None

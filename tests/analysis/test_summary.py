@@ -11,8 +11,8 @@ from tests.analysis.made import CENSORED, FAILED, made
 from vastbench.analysis.attempts import pool
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.summary import (
+    NOT_COUNTED,
     OUTCOME_COLUMNS,
-    STOPPED_BY_US,
     SUMMARY_COLUMNS,
     attempted,
     outcomes,
@@ -73,7 +73,7 @@ def test_without_a_pass_the_rate_is_0_and_its_upper_bound_is_shown():
     assert (second["cause"], second["rate"]) == ("deadline", 1)
 
 
-@pytest.mark.parametrize("cause", sorted(STOPPED_BY_US))
+@pytest.mark.parametrize("cause", sorted(NOT_COUNTED))
 def test_a_run_that_we_stopped_was_not_attempted(cause):
     phases = phases_table([good(1, 50.0), timed_out(2, cause)])
     assert set(attempted(phases)["run"]) == {"run-1"}

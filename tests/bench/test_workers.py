@@ -18,12 +18,15 @@ import psutil
 import pytest
 
 from tests.analysis.made import made
-from tests.fleet import bench
+from tests.fleet import bench, reachable
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process
 from tests.profiles import certain
+from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import StoppingMonitor
+from vastbench.analysis.summary import outcomes
 from vastbench.bench.workers import APART_S, Workers, run_study
-from vastbench.errors import Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
+from vastbench.emulator import Emulator
+from vastbench.errors import AccountRefused, Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.io.tables import load
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
@@ -217,6 +220,24 @@ def test_a_rejected_key_is_not_tried_again(tmp_path, monkeypatch):
         with bench(tmp_path, live=True, budget_usd=9, study="s") as opened:
             study = run_study(opened, opened.open_study(9), workers=1)
     assert [run.cause for run in study.runs] == ["key_rejected"]
+    assert (study.made, study.ended_by) == ((), EndedBy.ACCOUNT)
+    assert study.shortfall().exit_code == 17
+
+
+@pytest.mark.parametrize(("fault", "said"), [("credit-ends", "lacks credit"), ("search-quota", "00:00 UTC")])
+def test_an_account_that_is_refused_ends_its_study_and_blames_no_machine(tmp_path, monkeypatch, fault, said):
+    with Emulator(certain(tmp_path), seed=16, speed=SPEED, faults={fault: 0.5}) as vast:
+        reachable(vast, SPEED, monkeypatch)
+        with bench(tmp_path, live=True, budget_usd=9, study="s") as opened:
+            study = run_study(opened, opened.open_study(9), workers=2)
+    assert {run.cause for run in study.made} <= {""}
+    assert 0 < len(study.made) < 9
+    assert {run.cause for run in study.runs if run not in study.made} == {"account_refused"}
+    refused = study.shortfall()
+    assert isinstance(refused, AccountRefused)
+    assert f"stopped after {len(study.made)} of 9 runs" in refused.message
+    assert said in f"{refused.message} {refused.hint}"
+    assert outcomes(phases_table(study.runs))["attempted"].tolist() == [len(study.made)]
 
 
 def test_a_study_in_which_nothing_passes_has_failed(tmp_path):

@@ -323,7 +323,7 @@ def test_what_did_not_end_is_an_arrow_or_a_cross_at_the_least_that_it_took():
 def test_runs_that_we_stopped_are_counted_not_drawn():
     for chart in (charts.phase_distributions, charts.failures_by_cause, charts.cost_meters):
         title = chart(FRAMES["300 runs"]).get_title("left")
-        assert "298 attempted runs; 2 that we stopped not drawn" in title
+        assert "298 attempted runs; 2 not counted" in title
 
 
 def test_an_axis_is_logarithmic_only_where_the_spread_asks_for_it():

@@ -14,6 +14,7 @@ import pytest
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
 from tests.profiles import certain
 from vastbench.bundled import shared
+from vastbench.cli import doctor
 from vastbench.emulator import Emulator
 from vastbench.errors import StoreError
 from vastbench.io.files import read_run
@@ -441,6 +442,37 @@ def test_doctor_fails_with_what_to_fix(call, tmp_path):
     assert done.returncode == 1
     assert "fail" in done.stdout
     assert "--store" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"NO_PROXY": "fe80::/10", "HTTPS_PROXY": "http://127.0.0.1:1"},
+        {"ALL_PROXY": "socks6://127.0.0.1:1"},
+        {"HTTPS_PROXY": "foo:bar"},
+        {"SSL_CERT_FILE": "/nowhere/ca.pem"},
+        {"LC_ALL": "xx_YY.ISO-8859-99"},
+    ],
+)
+def test_doctor_outlives_what_it_is_there_to_diagnose(call, broken):
+    done = call("doctor", "--json", VAST_API_KEY="k", VAST_URL="https://vast.example.invalid", **broken)
+    findings = {finding["subject"]: finding for finding in json.loads(done.stdout)}
+    assert findings["URL"]["state"] == "warn"
+    assert findings["URL"]["fix"]
+    assert findings["kernel"]["state"] == "ok"
+    for name, value in broken.items():
+        if name not in ("NO_PROXY", "LC_ALL") and "127.0.0.1:1" not in value.replace("socks6", ""):
+            assert name in findings["URL"]["found"]
+
+
+def test_a_check_of_doctor_that_fails_itself_is_a_finding(monkeypatch):
+    def broken():
+        raise ImportError("paramiko is broken")
+
+    monkeypatch.setattr(doctor, "_ssh", broken)
+    found = {finding.subject: finding for finding in doctor.examine()}
+    assert found["SSH"].state == "fail"
+    assert "paramiko is broken" in found["SSH"].found
 
 
 def test_a_list_that_cannot_be_read_is_not_said_to_be_empty(call):

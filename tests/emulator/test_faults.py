@@ -480,6 +480,20 @@ def test_a_start_script_that_did_not_take_is_neither_run_nor_shown(faulty: Any) 
         assert said(port, "ls /workspace; ls /root/onstart.sh")[0].startswith("ls:")
 
 
+def test_an_image_without_http_tools_gets_one_at_the_third_try(faulty: Any) -> None:
+    with faulty(**only("bare-image")) as api:
+        _, port = ready(api)
+        look, install = "command -v curl wget python3 | wc -l", "apt-get -qq update && apt-get -y install curl"
+        assert said(port, look, *(f"{install}; {look}" for _ in range(3)))[::3] == ["0", "1"]
+
+
+def test_a_chatty_images_start_up_files_speak_before_each_command(faulty: Any) -> None:
+    with faulty(**only("chatty-image")) as api:
+        _, port = ready(api)
+        first, second = said(port, "echo result", "true")
+        assert first == f"{second}\n\nresult"
+
+
 def test_a_full_disk_takes_no_file_and_the_machine_still_works(faulty: Any) -> None:
     with faulty(**only("disk-full")) as api:
         _, port = ready(api)

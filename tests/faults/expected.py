@@ -14,10 +14,11 @@ after an ambiguous create either, the run says that an instance may be left."""
 _ENDS: dict[str, tuple[set[str], int]] = {
     # fault: (ends, most attempts)
     **dict.fromkeys(("429-text", "429-detail", "429-json", "429-message"), ({"passed"}, 10)),  # waited for, not counted
-    **dict.fromkeys(("500", "502", "503", "504"), (_CALLS, 1)),
+    **dict.fromkeys(("500", "502", "503", "504", "520", "proxy-403"), (_CALLS, 1)),
     "slow-answers": ({"passed"}, 1),
     "api-down": (_CALLS, 1),
     **dict.fromkeys(("key-rejected-401", "key-rejected-404"), ({"passed", "key_rejected"}, 1)),
+    **dict.fromkeys(("suspended", "search-quota", "credit-ends", "spend-limit"), ({"passed", "account_refused"}, 1)),
     **dict.fromkeys(("dropped-before-create", "dropped-after-create"), ({"passed", "api"}, 1)),
     "error-with-contract": ({"passed", "refused"}, 1),
     "success-false": ({"passed", "refused"}, 1),
@@ -38,6 +39,7 @@ _ENDS: dict[str, tuple[set[str], int]] = {
     "vanishes": ({"vanished", "passed"}, 1),  # passed: when the work was done before
     **dict.fromkeys(("endpoints-late", "endpoints-change", "direct-late"), ({"passed"}, 1)),
     "onstart-missing": ({"passed"}, 1),
+    **dict.fromkeys(("bare-image", "chatty-image"), ({"passed"}, 1)),
     "disk-full": ({"command_failed"}, 1),
     "forgets-files": ({"check_failed"}, 1),
     "clock-skewed": ({"passed"}, 1),

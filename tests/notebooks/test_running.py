@@ -186,6 +186,43 @@ def test_notebooks_that_rent_are_committed_without_outputs(path):
             assert cell.execution_count is None
 
 
+def dying(tmp_path, cell):
+    made = nbformat.v4.new_notebook()
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made.cells = [nbformat.v4.new_code_cell("import os, signal"), nbformat.v4.new_code_cell(cell)]
+    made.cells.append(nbformat.v4.new_code_cell("os.kill(os.getpid(), signal.SIGKILL)"))
+    nbformat.write(made, tmp_path / "dying.ipynb")
+    return tmp_path / "dying.ipynb"
+
+
+def test_a_kernel_that_dies_is_named_with_its_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
+    with pytest.raises(NotebookFailed, match=r"kernel of .*dying\.ipynb died in cell 3\."):
+        run_notebook(dying(tmp_path, "1"), {}, tmp_path / "out")
+
+
+RENTING = """
+from vastbench.owner import owner
+from vastbench.record.lease import LeaseRow
+from vastbench.store import Store
+then = "2026-01-01T00:00:00+00:00"
+row = LeaseRow("vb-left", "run-1", 1, "https://console.vast.ai", 7001, 0.2, then, then, owner=owner(), instance_id=77)
+Store({place!r}).open_lease(row)
+"""
+
+
+@pytest.mark.parametrize("command", [(VASTBENCH, "notebook"), (sys.executable, "-m", "papermill", "--engine", "vastbench")])
+def test_a_kernel_that_dies_while_it_rents_ends_with_8_and_names_the_lease(tmp_path, command):
+    place = str(tmp_path / "runs.sqlite")
+    path = dying(tmp_path, RENTING.format(place=place))
+    out = ["--out", "out"] if command[0] == VASTBENCH else ["out.ipynb"]
+    environment = clean_environment(tmp_path, VASTBENCH_STORE=place)
+    done = subprocess.run([*command, path.name, *out], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 8, done.stderr
+    assert "dying.ipynb died in cell 3 and left vb-left (instance 77)" in done.stderr
+    assert "vastbench reap --live" in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_stopped_notebook_has_time_to_clean_up_and_ends_with_130(tmp_path, number):
     begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"

@@ -62,7 +62,7 @@ def test_what_is_taken_together_is_named():
 
 def test_stopped_runs_are_counted_nowhere():
     stopped = replace(SEED, id="stopped", outcome=Outcome.CENSORED, cause="interrupted")
-    assert "We stopped 1 run ourselves" in doubts(phases_table([SEED, stopped]))
+    assert "1 run: stopped by us" in doubts(phases_table([SEED, stopped]))
 
 
 def test_notebooks_and_reports_raise_the_same_doubts():

@@ -117,7 +117,7 @@ def test_runs_that_we_stopped_are_not_failures():
     stopped = replace(failed("stopped", "interrupted"), outcome=Outcome.CENSORED)
     text = sentences.failures_by_cause(phases_table([*runs(2), stopped]))
     assert "All 2 attempted runs passed" in text
-    assert text.endswith("Not counted, as we stopped them ourselves: 1 run.")
+    assert text.endswith("Not counted, stopped by us or refused to the account: 1 run.")
 
 
 def test_a_success_pays_for_the_failures():

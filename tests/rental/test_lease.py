@@ -167,7 +167,7 @@ def test_a_run_waits_its_turn_while_others_use_up_the_accounts_rate(tmp_path, me
 def test_a_used_up_daily_quota_is_not_waited_for(tmp_path):
     quota = b'{"success": false, "error": "search_quota_exceeded", "msg": "used up"}'
     with market(tmp_path, fault=lambda r, _: refuse(429, quota) if "/bundles/" in r.url.path else None) as (run, _, leases):
-        assert run().cause == "rate_limited"
+        assert run().cause == "account_refused"
         assert leases() == []
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.fleet import bench
+from tests.fleet import bench, reachable
 from tests.profiles import certain
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
@@ -35,10 +35,13 @@ def _quick(monkeypatch):
 
 
 @contextmanager
-def rented(folder, seconds, *, late=0.0):
+def rented(folder, seconds, *, faults=None):
     """An instance whose switch waits ``seconds``, up and logged in to; nobody else looks after it."""
     clock, key = Clock(SPEED), RunKey.generate("vastbench-switch")
-    with Emulator(certain(folder), seed=4, speed=SPEED) as vast, VastApi(vast.url, vast.api_key, clock=clock) as api:
+    with (
+        Emulator(certain(folder), seed=4, speed=SPEED, faults=faults) as vast,
+        VastApi(vast.url, vast.api_key, clock=clock) as api,
+    ):
         api.create_ssh_key(key.public_line)
         offer = choose(api.search_offers(query(Conditions())).value, Conditions())
         deadline = datetime.now(UTC) + timedelta(seconds=seconds + 60)
@@ -80,6 +83,29 @@ def test_an_abandoned_instance_destroys_itself_with_its_own_key(tmp_path):
         assert here.api.list_instances().value == []
 
 
+def test_a_bare_image_gets_a_tool_from_a_mirror_that_is_down_at_first(tmp_path):
+    with rented(tmp_path, 4, faults={"bare-image": 1}) as here:
+        assert here.session.run(onstart.TOOL, check=False).exit_code != 0
+        until(lambda: gone(here))
+
+
+def test_a_bare_images_tool_is_fetched_before_the_deadline(tmp_path):
+    with rented(tmp_path, 600, faults={"bare-image": 1}) as here:
+        assert "neither curl" in wrong_with_switch([here.session.run("echo armed key").stdout])
+        here.session.run(extension(250))
+        until(lambda: here.session.run(onstart.TOOL, check=False).exit_code == 0)
+        assert not gone(here)
+
+
+def test_a_run_on_a_bare_image_says_that_its_switch_is_not_armed(tmp_path, monkeypatch):
+    with Emulator(certain(tmp_path), seed=1, speed=SPEED, faults={"bare-image": 1}) as vast:
+        reachable(vast, SPEED, monkeypatch)
+        with bench(tmp_path, live=True, budget_usd=1) as opened:
+            run = opened.run()
+    assert run.outcome == "passed"
+    assert "not armed: the machine has neither curl" in str(run)
+
+
 def test_a_restart_of_the_container_does_not_begin_the_wait_anew(tmp_path):
     with rented(tmp_path, 600) as here:
         before = here.session.run("cat ~/.vastbench/until").stdout
@@ -116,7 +142,7 @@ def test_a_run_sees_that_its_instances_switch_is_armed(tmp_path):
     ("lines", "wrong"),
     [
         (["armed key /usr/bin/curl"], ""),
-        (["armed key /usr/bin/apt-get"], ""),
+        (["armed key /usr/bin/python3"], ""),
         ([], "does not run"),
         (["-sh: no such file"], "does not run"),
         (["armed /usr/bin/curl"], "no key"),

@@ -250,12 +250,30 @@ def test_getting_has_a_size_limit(session, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["big"]
 
 
+def starting_with(monkeypatch, words):
+    """Sessions whose machine has a start-up file that says ``words``, as some images have."""
+    plain = Session._execute
+    monkeypatch.setattr(Session, "_execute", lambda self, command, *rest: plain(self, f"{words}; {command}", *rest))
+
+
 def test_words_of_a_start_up_file_are_told_from_the_content(session, tmp_path, monkeypatch):
-    """A login shell that greets on standard output, as some images have."""
     (tmp_path / "f").write_bytes(b"content")
-    greeted = Session._execute
-    monkeypatch.setattr(Session, "_execute", lambda self, command, *rest: greeted(self, f"echo Welcome 42; {command}", *rest))
+    starting_with(monkeypatch, "echo Welcome 42")
     assert session.get(f"{tmp_path}/f") == b"content"
+
+
+def test_words_of_a_start_up_file_are_no_result_of_a_command(session, monkeypatch):
+    starting_with(monkeypatch, "echo Welcome; printf 'no end'")
+    assert session.run("echo one; echo two").stdout == "one\ntwo\n"
+    assert session.run("printf '\\n\\n x'").stdout == "\n\n x"
+    assert session.run("cat", stdin=b"given").stdout == "given"
+    assert session.run("true").stdout == ""
+
+
+def test_a_start_up_file_that_ends_the_shell_is_told(session, monkeypatch):
+    starting_with(monkeypatch, "echo Please log in as another user; exit 0")
+    with pytest.raises(SshError, match="start-up files ended the shell"):
+        session.run("echo one", check=False)
 
 
 def test_an_unreadable_local_file_is_named(session, tmp_path):

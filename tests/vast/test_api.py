@@ -6,7 +6,15 @@ import httpx
 import pytest
 
 from tests.vast.market import FAST, Script, client, offer, page, response
-from vastbench.errors import ApiUnreachable, ApiUnreadable, KeyRejected, OfferGone, RateLimited, Refused, UsageError
+from vastbench.errors import (
+    AccountRefused,
+    ApiUnreachable,
+    ApiUnreadable,
+    KeyRejected,
+    OfferGone,
+    Refused,
+    UsageError,
+)
 from vastbench.vast.models import CreateRequest
 from vastbench.vast.query import OfferQuery
 
@@ -39,7 +47,7 @@ def test_a_search_without_a_list_of_offers_is_unreadable(body):
 
 def test_the_daily_search_quota_is_told_at_once():
     script = Script((429, {"error": "search_quota_exceeded", "retry_after": 30}))
-    with pytest.raises(RateLimited, match="quota"):
+    with pytest.raises(AccountRefused, match="quota"):
         client(script).search_offers(OfferQuery.parse(""))
     assert len(script.requests) == 1
 

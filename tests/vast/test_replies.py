@@ -7,6 +7,7 @@ from email.utils import formatdate
 import pytest
 
 from vastbench.errors import (
+    AccountRefused,
     ApiError,
     ApiRedirected,
     ApiUnreachable,
@@ -57,11 +58,43 @@ def test_410_deprecated_endpoint_is_no_gone_offer(endpoint):
         (401, {"success": False, "error": "auth_error", "msg": "Invalid user key"}),
         (404, {"success": False, "error": "auth_error", "msg": "Invalid user key"}),
         (403, {"success": False, "msg": "this action requires login"}),
-        (401, b"<html>login</html>"),
+        (403, {"error": "not_authorized", "msg": "your key may not do this"}),
     ],
 )
 def test_a_wrong_key_is_known_in_all_its_forms(status, body):
     assert type(failure(status, body)) is KeyRejected
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("body", [b"", b"<html>403 Forbidden</html>", {"error": "Forbidden"}, {"detail": "Not authenticated"}])
+def test_a_gateways_401_or_403_is_a_missed_answer_and_no_verdict(status, body):
+    error = failure(status, body)
+    assert type(error) is ApiUnreachable
+    assert retryable(error)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530])
+def test_a_servers_errors_and_those_of_a_proxy_in_front_are_tried_again(status):
+    assert retryable(failure(status, b"error code"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (400, "insufficient_credit", "Your account lacks credit; see the billing page."),
+        (402, "insufficient_credit", "no credit"),
+        (403, "spend_rate_limit", "too much at once"),
+        (400, "missing_billing", "no way to pay"),
+        (429, "search_quota_exceeded", "used up"),
+        (403, "account_suspended", "Your account is suspended."),
+        (403, "forbidden_user", "This account has been banned"),
+    ],
+)
+def test_what_holds_for_the_whole_account_is_told_apart(status, code, words):
+    error = failure(status, {"success": False, "error": code, "msg": words})
+    assert type(error) is AccountRefused
+    assert not retryable(error)
+    assert error.hint
 
 
 @pytest.mark.parametrize(
@@ -92,7 +125,7 @@ def test_the_waiting_time_is_found_wherever_it_is_said():
 
 def test_the_daily_search_quota_and_long_waits_are_not_retried():
     quota = failure(429, {"error": "search_quota_exceeded", "limit": 20000, "retry_after": 5})
-    assert (type(quota), quota.code) == (RateLimited, "search_quota_exceeded")
+    assert (type(quota), quota.code) == (AccountRefused, "search_quota_exceeded")
     assert not retryable(quota)
     assert not retryable(failure(429, b"", retry_after="61"))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vastbench.analysis.frames import in_words
 from vastbench.errors import UsageError, tally
 from vastbench.record.phases import Outcome
-from vastbench.record.run import STOPPED_BY_US
+from vastbench.record.run import NOT_COUNTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,11 +53,11 @@ def _differ(values: pd.Series) -> bool:
 
 
 def attempted(phases: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the runs that ended by themselves, whatever their outcome: all but those ``STOPPED_BY_US``.
+    """The rows of the runs that count, whatever their outcome: all but those whose cause is in ``NOT_COUNTED``.
 
     Raises UsageError like :func:`of_one_kind`.
     """
-    return phases[~of_one_kind(phases)["cause"].isin(STOPPED_BY_US)]
+    return phases[~of_one_kind(phases)["cause"].isin(NOT_COUNTED)]
 
 
 def passed(phases: pd.DataFrame) -> pd.DataFrame:

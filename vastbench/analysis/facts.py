@@ -46,7 +46,7 @@ class Facts:
 
     @property
     def attempted(self) -> int:
-        """How many runs ended by themselves, whatever their outcome."""
+        """How many runs count, whatever their outcome."""
         return len(self.runs)
 
     @property
@@ -56,7 +56,7 @@ class Facts:
 
     @property
     def stopped(self) -> int:
-        """How many further runs we ended ourselves."""
+        """How many further runs say nothing of a machine: we ended them, or the account was refused."""
         return int(self.phases["run"].nunique()) - self.attempted
 
     @property

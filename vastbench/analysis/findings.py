@@ -79,7 +79,7 @@ def passes(facts: Facts) -> Iterator[Finding]:
 
 
 def destroyed(facts: Facts) -> Iterator[Finding]:
-    """Whether each instance was shown to be gone at the end of its run, those of runs that we ended ourselves included."""
+    """Whether each instance was shown to be gone at the end of its run, those of runs that do not count included."""
     totals = facts.phases[facts.phases["phase"] == PhaseName.TOTAL]
     rented = set(totals.loc[totals["instance"].notna() | (totals["cause"] == LeaseNotClosed.cause), "run"])
     confirmed = facts.phases[(facts.phases["phase"] == PhaseName.CONFIRM) & (facts.phases["outcome"] == Outcome.PASSED)]
@@ -159,9 +159,9 @@ def unfinished(facts: Facts) -> Iterator[Finding]:
 
 
 def stopped(facts: Facts) -> Iterator[Finding]:
-    """Runs that we ended ourselves."""
+    """Runs that say nothing of a machine."""
     if facts.stopped:
-        text = "We stopped {stopped:run} ourselves; they are counted neither as passed nor as failed."
+        text = "{stopped:run}: stopped by us, or the account was refused; counted neither as passed nor as failed."
         yield Finding("stopped", Kind.DOUBT, text, {"stopped": facts.stopped})
 
 

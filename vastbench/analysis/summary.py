@@ -16,12 +16,12 @@ from vastbench.analysis.survival.clusters import design
 from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.survival.quantiles import quantile_estimate, quantile_estimates
 from vastbench.record.phases import Outcome, PhaseName
-from vastbench.record.run import STOPPED_BY_US
+from vastbench.record.run import NOT_COUNTED
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OUTCOME_COLUMNS", "STOPPED_BY_US", "SUMMARY_COLUMNS", "attempted", "outcomes", "passed", "phase_summary"]
+__all__ = ["NOT_COUNTED", "OUTCOME_COLUMNS", "SUMMARY_COLUMNS", "attempted", "outcomes", "passed", "phase_summary"]
 
 OUTCOME_COLUMNS = {
     "outcome": "str",

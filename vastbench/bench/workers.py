@@ -6,7 +6,7 @@
            ▲                                         │
            └──────────── repeats missing ────────────┘
 
-A run that we ended ourselves (interrupted, killed, out of budget) stays in the store and is made again. A study may also end
+A run that says nothing of a machine (``NOT_COUNTED``) stays in the store and is made again. A study may also end
 before its repeats are made: when a quantile is known well enough (see :mod:`vastbench.analysis.stopping`), or its time is up.
 """
 
@@ -23,7 +23,6 @@ from vastbench.analysis.stopping import StoppingMonitor
 from vastbench.errors import (
     BudgetRefused,
     Interrupted,
-    KeyRejected,
     LeaseNotClosed,
     NoOffer,
     StoreError,
@@ -32,7 +31,7 @@ from vastbench.errors import (
 from vastbench.interrupts import shield
 from vastbench.record.phases import Outcome, Phase
 from vastbench.record.recorder import Listener
-from vastbench.record.run import STOPPED_BY_US, Run
+from vastbench.record.run import NOT_COUNTED, OF_THE_ACCOUNT, Run
 from vastbench.record.study import EndedBy, Study, StudyListener, StudyProgress, WorkerStatus, check_plan
 from vastbench.scenarios import find_scenario
 
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
 
 log = logging.getLogger(__name__)
-
-ENOUGH = frozenset({BudgetRefused.cause, KeyRejected.cause})
-"""Causes after which another run would end the same way."""
 
 APART_S = 6.0
 """Clock seconds between the beginnings of two runs: the marketplace allows ten searches a minute and a create every 4.5 s, and
@@ -58,8 +54,9 @@ def run_study(
     """Make the repeats that ``study`` lacks, up to ``workers`` at once, and return it as it then stands in the store.
 
     ``study`` is what ``bench.open_study`` gave. A complete study is returned as it is. No further run is begun once the
-    study's stopping rule is met, after ``minutes`` of real time, after a run that was refused for the budget or the API key, or
-    after three in a row that found no offer; what is under way still ends. The rule that ended it is stored. Raises UsageError
+    study's stopping rule is met, after ``minutes`` of real time, after a run that was refused for the budget or the account,
+    or after three in a row that found no offer; what is under way still ends. The rule that ended it is stored. Raises
+    UsageError
     for an unfit number of workers or minutes, LeaseNotClosed when an instance may still exist, StoreError when the store
     refuses, and the interruption that stopped it: then runs under way are ended early, their instances destroyed, and they are
     stored as interrupted.
@@ -209,15 +206,16 @@ class Workers:
         with self._lock:
             self._empty_markets = self._empty_markets + 1 if run.cause == NoOffer.cause else 0
             self._ended += 1
-            made = self._now.made + (run.cause not in STOPPED_BY_US)
+            made = self._now.made + (run.cause not in NOT_COUNTED)
             self._settled.add(number, run)
             rules = {
                 EndedBy.PRECISION: self._settled.precise,
                 EndedBy.REPEATS: made >= self._study.repeats,
                 EndedBy.BUDGET: run.cause == BudgetRefused.cause,
+                EndedBy.ACCOUNT: run.cause in OF_THE_ACCOUNT,
             }
             self.ended_by = self.ended_by or next((rule for rule, met in rules.items() if met), None)
-            self._enough |= self.ended_by is not None or run.cause in ENOUGH or self._empty_markets >= EMPTY_MARKETS
+            self._enough |= self.ended_by is not None or self._empty_markets >= EMPTY_MARKETS
             pace_s = (time.monotonic() - self._started) / self._ended
             self._now = replace(
                 self._now,

@@ -181,7 +181,7 @@ def _dates(runs: pd.DataFrame) -> str:
 def failures_by_cause(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """The part of the attempted runs that did not pass, in all and by cause, with exact 95 % intervals.
 
-    ``phases`` is the tidy frame. Runs that we stopped ourselves are counted in the title and not among the attempted.
+    ``phases`` is the tidy frame. Runs that say nothing of a machine stand in the title and not among the attempted.
     """
     found = outcomes(phases)
     n = attempted(phases)["run"].nunique()

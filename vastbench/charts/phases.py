@@ -77,7 +77,7 @@ def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside:
     ``phases`` is the tidy frame. A row holds the last try of the phase in each run; its median is of all of them. Tries that
     did not end are drawn at the least that they took: orange arrows where a deadline cut them off, crosses where they failed.
     ``beside`` is the tidy frame of other runs, drawn as black diamonds. The axis is logarithmic where durations are far apart;
-    what is shorter than its left edge is drawn at the edge. Runs that we stopped ourselves are counted in the title, not drawn.
+    what is shorter than its left edge is drawn at the edge. Runs that say nothing of a machine stand in the title only.
     """
     import pandas as pd
 

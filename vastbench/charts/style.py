@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.summary import STOPPED_BY_US
+from vastbench.analysis.summary import NOT_COUNTED
 from vastbench.record.formats import decimals, short
 
 if TYPE_CHECKING:
@@ -122,9 +122,9 @@ def seconds(phases: pd.DataFrame) -> str:
 
 
 def stopped(phases: pd.DataFrame) -> str:
-    """A title's words about the runs that we stopped ourselves: ``; 2 that we stopped not drawn``, or nothing."""
-    count = phases.loc[phases["cause"].isin(STOPPED_BY_US), "run"].nunique()
-    return f"; {count} that we stopped not drawn" if count else ""
+    """A title's words about the runs that say nothing of a machine: ``; 2 not counted``, or nothing."""
+    count = phases.loc[phases["cause"].isin(NOT_COUNTED), "run"].nunique()
+    return f"; {count} not counted" if count else ""
 
 
 def spread_axis(ax: Axes, values: pd.Series, *, dollars: bool = False) -> float:

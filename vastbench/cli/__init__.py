@@ -63,6 +63,7 @@ def _print_traceback() -> None:
 def main() -> None:
     """Run the command line; every error becomes one clear message and a documented exit code."""
     from vastbench.interrupts import raise_on_signals
+    from vastbench.settings import ensure_home
 
     raise_on_signals()
     if sys.stderr is None:
@@ -71,6 +72,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a narrow locale must not cost a measured run
     try:
+        ensure_home()
         app()
         if sys.stdout is not None:
             sys.stdout.flush()

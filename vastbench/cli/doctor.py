@@ -1,4 +1,4 @@
-"""What this machine has for a run, and what to fix: key, URL, store, SSH, kernel, isolation, disk."""
+"""What this machine has for a run, and what to fix: key and its permissions, URL, store, SSH, kernel, isolation, disk."""
 
 from __future__ import annotations
 
@@ -44,17 +44,25 @@ def examine(store: str | None = None, api_key_file: Path | None = None) -> list[
     except VastbenchError as error:
         return [Finding("settings", "fail", error.message, error.hint)]
     place = store or str(default_store())
-    checks = [
-        _key(settings),
-        _url(settings),
-        _permissions(settings),
-        _store(place),
-        _ssh(),
-        _kernel(),
-        _isolation(),
-        _disk(place),
-    ]
-    return [one for one in checks if one is not None]
+    checks: dict[str, Callable[[], Finding | None]] = {
+        "key": lambda: _key(settings),
+        "URL": lambda: _url(settings),
+        "permissions": lambda: _permissions(settings),
+        "store": lambda: _store(place),
+        "SSH": _ssh,
+        "kernel": _kernel,
+        "isolation": _isolation,
+        "disk": lambda: _disk(place),
+    }
+    found = [_whatever_happens(subject, check) for subject, check in checks.items()]
+    return [one for one in found if one is not None]
+
+
+def _whatever_happens(subject: str, check: Callable[[], Finding | None]) -> Finding | None:
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 (a broken machine is what this is there to describe)
+        return Finding(subject, "fail", f"could not be checked: {type(error).__name__}: {error}", "Mend that first.")
 
 
 def _key(settings: Settings) -> Finding:

@@ -186,10 +186,10 @@ def _agree(bench: Bench, scenario: Scenario, conditions: Conditions, *, ask: boo
     from vastbench.cli.reap import offer_left_over
     from vastbench.errors import clean
     from vastbench.record.formats import counted, dollars
-    from vastbench.rental.offers import choose, query
+    from vastbench.rental.offers import choose, find
 
     offer_left_over(bench, ask=ask)
-    offer = choose(bench.api.search_offers(query(conditions)).value, conditions)
+    offer = find(lambda search: bench.api.search_offers(search).value, conditions, lambda offers: choose(offers, conditions))
     price = offer.usd_per_hour(conditions.disk_gb)
     worst, machines = scenario.worst_case_usd(conditions, price), len(scenario.machines)
     each = f" for each of {machines} machines" if machines > 1 else ""

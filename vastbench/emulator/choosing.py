@@ -30,7 +30,7 @@ async def choose_isolation(force: str | None = None) -> Isolation:
         root.mkdir()
         uid = trial.uid(_TRIAL.id)
         guest.build(root, _TRIAL, uid)
-        sandbox = open_sandbox(trial, root, hostname=_TRIAL.hostname, uid=uid, disk_bytes=1_000_000)
+        sandbox = open_sandbox(trial, root, _TRIAL)
         try:
             await sandbox.prove()
         except (SandboxError, OSError) as error:

@@ -29,7 +29,7 @@ class Fault:
     parameter: str = ""
 
 
-_CALL, _CREATE, _LIST, _DESTROY, _INSTANCE = "call", "create", "list", "destroy", "instance"
+_CALL, _SEARCH, _CREATE, _LIST, _DESTROY, _INSTANCE = "call", "search", "create", "list", "destroy", "instance"
 _CONNECTION, _COMMAND = "SSH connection", "SSH command"
 
 FAULTS: dict[str, Fault] = {
@@ -41,10 +41,16 @@ FAULTS: dict[str, Fault] = {
     "502": Fault("502 from a gateway, nothing done", _CALL, 0.3, "faults.bad_gateway"),
     "503": Fault("503, nothing done", _CALL, 0.3),
     "504": Fault("504 from a gateway; half of the time the call takes effect", _CALL, 0.3),
+    "520": Fault("520 from a proxy in front; half of the time the call takes effect", _CALL, 0.3),
+    "proxy-403": Fault("a proxy in front answers 403 with a page, nothing done", _CALL, 0.3),
     "slow-answers": Fault("the answer takes 5 to 25 s longer", _CALL, 0.3),
     "api-down": Fault("no call gets through for 60 s, from 10 to 60 s after the start on: 503, or dropped", "emulator"),
     "key-rejected-401": Fault("the account's key is rejected with 401", _CALL, 0.1),
     "key-rejected-404": Fault("the account's key is rejected with 404", _CALL, 0.1),
+    "suspended": Fault("the account is suspended: 403 (the form is a guess: no source shows it)", _CALL, 0.1),
+    "search-quota": Fault("the day's quota of offers searched is used up: 429", _SEARCH, 0.5),
+    "credit-ends": Fault("the account lacks credit: 400", _CREATE, 0.5),
+    "spend-limit": Fault("the account's spending limit is reached: 403", _CREATE, 0.5),
     "dropped-before-create": Fault("the connection is dropped, nothing rented", _CREATE, 0.5),
     "dropped-after-create": Fault(
         "the connection is dropped after the instance was made", _CREATE, 0.5, "faults.create_reply_lost"
@@ -84,6 +90,11 @@ FAULTS: dict[str, Fault] = {
     "endpoints-change": Fault("the SSH addresses lead nowhere until others are named, 5 to 20 s after it runs", _INSTANCE),
     "direct-late": Fault("the proxy is dead, and the direct address is named 5 to 20 s after it runs", _INSTANCE),
     "onstart-missing": Fault("the start script is not run and not shown", _INSTANCE),
+    "bare-image": Fault(
+        "no curl, wget, python3; apt-get fetches one at its third try; needs namespaces (in a plain folder they are there)",
+        _INSTANCE,
+    ),
+    "chatty-image": Fault("the image's start-up files print lines at every login", _INSTANCE),
     "disk-full": Fault("/workspace, /tmp and /var/tmp are full; needs namespaces (in a plain folder nothing is)", _INSTANCE),
     "forgets-files": Fault("what one SSH connection wrote to /workspace is gone when the next one logs in", _INSTANCE),
     "clock-skewed": Fault("its clock runs twice too fast; needs namespaces (in a plain folder it is the host's)", _INSTANCE),

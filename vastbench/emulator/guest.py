@@ -27,6 +27,25 @@ SHARED_TREES = (
 )
 """Host folders that a namespaced machine sees read-only: programs, libraries and public certificates, nothing else."""
 
+_WELCOME = "echo 'Welcome to this image.'\nprintf 'GPU 0: NVIDIA Example (0 MiB)\\n\\n'\n"
+
+_ESSENTIAL = """
+awk basename bash cat chmod chown cmp cp cut date dd df diff dirname du echo env expr false find free grep gzip head
+hostname id kill ln ls mkdir mktemp mv nproc od printf ps readlink rm rmdir sed seq setsid sh sha256sum sleep sort stat
+sync tail tar tee test touch tr true uname uniq wc which xargs
+"""
+"""The programs of a bare image."""
+
+_HTTP_TOOLS = ("curl", "python3", "wget")
+
+_APT_GET = """\
+#!/bin/sh
+case " $* " in *" install "*) echo "$*" >>"$0.tries" ;; *) exit 0 ;; esac
+[ "$(grep -c . "$0.tries")" -ge 3 ] || { echo "E: Unable to fetch some archives" >&2; exit 100; }
+ln -s "{tool}" "${0%/*}/"
+"""
+# The mirror of a bare image: down twice, then it delivers the first HTTP tool that the host has.
+
 _OWN_FOLDERS = (
     "dev",
     "home",
@@ -51,10 +70,10 @@ _OWN_FOLDERS = (
 )
 
 
-def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 22) -> None:
+def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 22, prefix: str = "") -> None:
     """Write the machine's first disk below ``root`` and hand it to the host user ``owner`` (None: leave it ours).
 
-    ``ssh_port`` is where its SSH server will listen.
+    ``ssh_port`` is where its SSH server will listen, ``prefix`` what stands before its paths where it has no root of its own.
     """
     for folder in _OWN_FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -69,10 +88,31 @@ def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 2
     _script(root / "opt/nvidia/bin/nvidia-smi", nvidia_smi(spec))
     if spec.onstart is not None:
         _script(root / "root/onstart.sh", spec.onstart)
+    if spec.chatty:
+        (root / "root/.bashrc").write_text(_WELCOME, encoding="utf-8")
+    if spec.bare:
+        (root / "etc/environment").write_text(f"PATH={bare_path(prefix)}\n", encoding="utf-8")
+        _bare_image(root / "opt/image/bin")
     if owner is not None:
         for folder, folders, files in os.walk(root):
             for name in [".", *folders, *files]:
                 os.chown(Path(folder) / name, owner, owner, follow_symlinks=False)
+
+
+def bare_path(prefix: str) -> str:
+    """``PATH`` inside a machine whose image is bare."""
+    return f"{prefix}/opt/nvidia/bin:{prefix}/opt/image/bin"
+
+
+def _bare_image(folder: Path) -> None:
+    """Link the host's essential programs there, beside an apt-get whose mirror is down at first."""
+    folder.mkdir(parents=True)
+    searched = GUEST_PATH.partition(":")[2]
+    for name in _ESSENTIAL.split():
+        if found := shutil.which(name, path=searched):
+            (folder / name).symlink_to(found)
+    tool = next((found for name in _HTTP_TOOLS if (found := shutil.which(name, path=searched))), "")
+    _script(folder / "apt-get", _APT_GET.replace("{tool}", tool))
 
 
 def _mount_point(root: Path, tree: str) -> None:
@@ -127,6 +167,7 @@ if [ -r "$ROOT/etc/environment" ]; then
 fi
 for pair in "$@"; do export "$pair"; done
 cd "$HOME" || cd /
+[ -z "$COMMAND" ] || [ ! -r .bashrc ] || . ./.bashrc
 [ -z "$COMMAND" ] || exec "$SHELL" -c "$COMMAND"
 case $SHELL in */bash) exec "$SHELL" -l -i ;; esac
 exec "$SHELL" -i

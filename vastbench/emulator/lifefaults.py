@@ -31,6 +31,8 @@ class Fate:
     vanishes_s: float
     no_onstart: bool
     full_disk: bool
+    bare_image: bool
+    chatty_image: bool
     skewed_clock: bool
     silent_s: float
     key_lag_s: float
@@ -69,6 +71,8 @@ def fate(faults: Faults, number: int, *, proxy_dead: bool) -> Fate:
         vanishes_s=faults.drawn("vanishes", 2, 20, number),
         no_onstart=faults.strikes("onstart-missing", number),
         full_disk=faults.strikes("disk-full", number),
+        bare_image=faults.strikes("bare-image", number),
+        chatty_image=faults.strikes("chatty-image", number),
         skewed_clock=faults.strikes("clock-skewed", number),
         silent_s=faults.drawn("port-before-sshd", 5, 20, number),
         key_lag_s=faults.drawn("key-late", 20, 60, number),

@@ -129,16 +129,7 @@ class Machine:
                 raise SandboxError(f"instance {self.spec.id} is destroyed")
             if self._sandbox is not None:
                 raise SandboxError(f"instance {self.spec.id} is running already")
-            uid = self._isolation.uid(self.spec.id)
-            sandbox = open_sandbox(
-                self._isolation,
-                self._root,
-                hostname=self.spec.hostname,
-                uid=uid,
-                disk_bytes=self._disk_bytes,
-                clock=self.spec.clock,
-                full_disk=self.spec.full_disk,
-            )
+            sandbox = open_sandbox(self._isolation, self._root, self.spec)
             if not self._booted:
                 await asyncio.to_thread(self._build, sandbox)
             self._booted = True
@@ -170,8 +161,8 @@ class Machine:
         self._directory.chmod(0o711)
         self._log_path.touch(mode=0o600)
         self._root.mkdir(mode=0o700)
-        onstart = sandbox.localise(self.spec.onstart) if self.spec.onstart is not None else None
-        guest.build(self._root, replace(self.spec, onstart=onstart), sandbox.uid, ssh_port=self.proxy_port)
+        spec = replace(self.spec, onstart=sandbox.localise(self.spec.onstart)) if self.spec.onstart is not None else self.spec
+        guest.build(self._root, spec, sandbox.uid, ssh_port=self.proxy_port, prefix=sandbox.prefix)
 
     async def _run_onstart(self, sandbox: Sandbox, env: dict[str, str]) -> None:
         read, write = os.pipe()
@@ -188,6 +179,8 @@ class Machine:
         self._truth.write("onstart_started", self.spec.id, not_before_ns=before)
         assert self._onstart.stdin is not None  # noqa: S101
         with contextlib.suppress(OSError):
+            if self.spec.bare:
+                env = env | {"PATH": guest.bare_path(sandbox.prefix)}
             self._onstart.stdin.write(guest.exports(sandbox.prefix, env))
             await self._onstart.stdin.drain()
         self._onstart.stdin.close()

@@ -269,6 +269,8 @@ class Market:
             onstart=None if troubles.no_onstart else order.onstart,
             clock="skewed" if troubles.skewed_clock else self.profile.guest.clock.value,
             full_disk=troubles.full_disk,
+            bare=troubles.bare_image,
+            chatty=troubles.chatty_image,
         )
         ssh = self.profile.ssh
         proxy = self._delays("proxy", ssh.proxy, number, machine.machine_id)

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.responses import PlainTextResponse
 
 from vastbench.emulator import query
-from vastbench.emulator.callfaults import before_renting, spoilt_list
+from vastbench.emulator.callfaults import before_renting, before_searching, spoilt_list
 from vastbench.emulator.calls import Call, Reply, Route
 from vastbench.emulator.contract import Contract
 from vastbench.emulator.orders import Order, order
@@ -23,6 +23,7 @@ _DEPRECATED = "This endpoint is deprecated: use /api/v1/instances/."
 
 
 def _bundles(call: Call) -> Reply:
+    before_searching(call)
     return {"offers": call.market.search(call.body)}
 
 

@@ -23,6 +23,7 @@ from typing import IO, Protocol
 
 from vastbench.emulator import faultyclock, guest
 from vastbench.emulator.isolation import NAMESPACE, Isolation
+from vastbench.emulator.spec import MachineSpec
 
 MOST_PROCESSES = 256
 """Processes and threads that a machine may have at once."""
@@ -82,25 +83,15 @@ class Sandbox(Protocol):
         """Kill every process of the machine and return when none is left. Idempotent."""
 
 
-def open_sandbox(
-    isolation: Isolation,
-    root: Path,
-    *,
-    hostname: str,
-    uid: int | None,
-    disk_bytes: int,
-    clock: str = "steady",
-    full_disk: bool = False,
-) -> Sandbox:
-    """The sandbox of the chosen kind over the folder ``root``, not yet started.
+def open_sandbox(isolation: Isolation, root: Path, spec: MachineSpec) -> Sandbox:
+    """The sandbox of the chosen kind over the folder ``root`` for the machine of ``spec``, not yet started.
 
-    ``disk_bytes``: how large a file of its disk may become. ``clock``: what is wrong with the machine's clock
-    (:mod:`vastbench.emulator.faultyclock`); ``full_disk``: nothing can be written to its disk. A plain folder shows the host's
-    clock and disk.
+    A plain folder shows the host's clock and disk, whatever the spec says of them.
     """
+    uid, disk_bytes = isolation.uid(spec.id), int(spec.disk_gb * 1e9)
     if isolation.name == NAMESPACE:
-        spoil = faultyclock.FAULTS[clock] + (_FULL_DISK if full_disk else "")
-        return NamespaceSandbox(root, hostname=hostname, uid=uid, disk_bytes=disk_bytes, spoil=spoil)
+        spoil = faultyclock.FAULTS[spec.clock] + (_FULL_DISK if spec.full_disk else "")
+        return NamespaceSandbox(root, hostname=spec.hostname, uid=uid, disk_bytes=disk_bytes, spoil=spoil)
     return PlainSandbox(root, uid=uid, disk_bytes=disk_bytes, refuses=isolation.exposes_user and isolation.for_others)
 
 

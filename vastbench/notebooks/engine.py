@@ -2,9 +2,9 @@
 
 ``papermill --engine vastbench``: SIGTERM, SIGINT and SIGHUP interrupt the running cell instead of orphaning its kernel; the
 kernel gets the time that destroying and confirming an instance needs, and a second signal does not cut it short; the saved
-metadata say which cell was stopped, and papermill ends with exit code 130. The kernel is given the API key only where the
-notebook rents live. Registered as an entry point of the group
-``papermill.engine``.
+metadata say which cell was stopped, and papermill ends with exit code 130; when the kernel dies, with 8 where it left leases
+open and with 9 otherwise. The kernel is given the API key only where the notebook rents live. Registered as an entry point of
+the group ``papermill.engine``.
 """
 
 import logging
@@ -12,12 +12,14 @@ import re
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 
-from vastbench.errors import Interrupted
+from vastbench.errors import Interrupted, LeaseNotClosed, NotebookFailed, VastbenchError
 from vastbench.interrupts import STOPPING, interruption_in, raising
 from vastbench.rental.lease import CONFIRM_DEADLINE_S
-from vastbench.settings import environment_for_child
+from vastbench.rental.reap import left_open
+from vastbench.settings import default_store, environment_for_child
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,8 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
     def execute_managed_notebook(cls, nb_man: NotebookExecutionManager, kernel_name: str, **kwargs: Any) -> Any:
         """Run the notebook; on any way out but success, mark the cell that was stopped and leave the later ones pending.
 
-        Raises SystemExit with code 130 when a signal stopped it: papermill's command makes exit code 1 of a KeyboardInterrupt.
+        Raises SystemExit with code 130 when a signal stopped it, and with that of the error behind it when the kernel died:
+        papermill's command makes exit code 1 of anything else.
         """
         managers: list[AsyncKernelManager] = []
         environment = environment_for_child(key=_rents_live(nb_man.nb), store=True)
@@ -59,7 +62,11 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
             with raising(KeyboardInterrupt(), *STOPPING, first=be_patient):
                 return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
         except BaseException as error:
-            _mark_stopped(nb_man)
+            cell = _mark_stopped(nb_man)
+            if isinstance(error, DeadKernelError):
+                died = _died(nb_man, cell)
+                log.error("%s %s", died.message, died.hint)
+                raise SystemExit(died.exit_code) from died
             if interruption_in(error) is None:
                 raise
             kept = f"What was executed is kept: {nb_man.output_path}. " if nb_man.output_path else ""
@@ -74,9 +81,26 @@ def _rents_live(notebook: Any) -> bool:
     return re.findall(r"^live\b[^=#\n]*=\s*(\w+)", "\n".join(cells), re.MULTILINE)[-1:] == ["True"]
 
 
-def _mark_stopped(nb_man: NotebookExecutionManager) -> None:
-    begun = [cell for cell in nb_man.nb.cells if cell.metadata.papermill.get("start_time")]
-    if begun:
-        nb_man.cell_exception(begun[-1])
-    else:
+def _died(nb_man: NotebookExecutionManager, cell: int) -> VastbenchError:
+    """What to say of a kernel that died in that cell: which leases it left open, and what to do about them."""
+    told = nb_man.nb.metadata.papermill
+    what = f"The kernel of {told.get('input_path') or 'the notebook'} died in cell {cell}"
+    kept = f"What was executed is kept: {nb_man.output_path}. " if nb_man.output_path else ""
+    store = told.get("parameters", {}).get("store")
+    if not (left := left_open(store or default_store())):
+        return NotebookFailed(f"{what}.", hint=f"{kept}Its memory may have run out.")
+    named = f" --store {store}" if store else ""
+    return LeaseNotClosed(
+        f"{what} and left {', '.join(left)}, which may still exist and bill.",
+        hint=f"{kept}Close what it left: vastbench reap --live{named}",
+    )
+
+
+def _mark_stopped(nb_man: NotebookExecutionManager) -> int:
+    """Mark the cell that was stopped, counted from 1; 0 when none had begun."""
+    begun = [number for number, cell in enumerate(nb_man.nb.cells, 1) if cell.metadata.papermill.get("start_time")]
+    if not begun:
         nb_man.nb.metadata.papermill["exception"] = True
+        return 0
+    nb_man.cell_exception(nb_man.nb.cells[begun[-1] - 1])
+    return begun[-1]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vastbench.bundled import shared
-from vastbench.errors import Interrupted, NotebookFailed, NotFound, UsageError
+from vastbench.errors import Interrupted, NotebookFailed, NotFound, UsageError, VastbenchError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ def run_notebook(
 
     What the notebook prints goes to ``echo`` as well. Text values are converted to the type that the notebook's parameters
     cell declares. Raises NotFound for no such notebook, UsageError for an unknown parameter or a value of the wrong type,
-    NotebookFailed when a cell raises (the executed notebook is kept and named), Interrupted for SIGINT and SIGTERM (after
-    the notebook had its time to clean up).
+    NotebookFailed when a cell raises or its kernel dies (the executed notebook is kept and named), LeaseNotClosed when a kernel
+    that died left leases open, Interrupted for SIGINT and SIGTERM (after the notebook had its time to clean up).
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -64,7 +64,9 @@ def run_notebook(
             f"Cell {error.cell_index + 1} of {notebook.name} raised {error.ename}: {error.evalue[:800].rstrip('.')}.",
             hint=f"The executed notebook is kept: {executed}",
         ) from None
-    except (KeyboardInterrupt, SystemExit):  # the second by our engine
+    except (KeyboardInterrupt, SystemExit) as ended:  # the second by our engine
+        if isinstance(ended.__cause__, VastbenchError):
+            raise ended.__cause__ from None
         raise Interrupted(
             f"{notebook.name} was stopped.",
             hint=f"What was executed is kept: {executed}. Open leases, if any: vastbench doctor",

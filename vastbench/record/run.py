@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from vastbench.errors import AccountRefused, KeyRejected
 from vastbench.record.cost import Cost
 from vastbench.record.phases import Outcome, Phase, PhaseName, Row, tree
 from vastbench.record.shown import Shown
@@ -18,8 +19,11 @@ from vastbench.record.shown import Shown
 KILLED = "killed"
 """The cause of a run whose process ended without storing it."""
 
-STOPPED_BY_US = frozenset({"interrupted", KILLED, "budget"})
-"""Causes of runs that we ended ourselves: they say nothing of the marketplace and are not counted as attempted."""
+OF_THE_ACCOUNT = frozenset({AccountRefused.cause, KeyRejected.cause})
+"""Causes that hold for the whole account, whatever the machine: its next run would end the same way."""
+
+NOT_COUNTED = OF_THE_ACCOUNT | {"interrupted", KILLED, "budget"}
+"""Causes that say nothing of a machine: we ended the run, or the account was refused. It is not counted as attempted."""
 
 ROUNDING_S = 1e-6
 """What sums of seconds may be off by: a time no further below 0 is taken as 0."""

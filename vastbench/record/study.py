@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from vastbench.errors import StudyFailed, StudyIncomplete, UsageError, VastbenchError
+from vastbench.errors import AccountRefused, StudyFailed, StudyIncomplete, UsageError, VastbenchError
 from vastbench.record.phases import Outcome
-from vastbench.record.run import STOPPED_BY_US, Run
+from vastbench.record.run import NOT_COUNTED, OF_THE_ACCOUNT, Run
 from vastbench.record.shown import Shown
 from vastbench.record.stopping import StoppingRule
 
@@ -28,6 +28,7 @@ class EndedBy(StrEnum):
     REPEATS = "repeats"
     BUDGET = "budget"
     TIME = "time"
+    ACCOUNT = "account"
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class Study(Shown):
 
     @property
     def made(self) -> tuple[Run, ...]:
-        """The runs that ended by themselves, passed or not; the others were ended by us and are made again."""
-        return tuple(run for run in self.runs if run.cause not in STOPPED_BY_US)
+        """The runs that count, passed or not; the others (``NOT_COUNTED``) are made again."""
+        return tuple(run for run in self.runs if run.cause not in NOT_COUNTED)
 
     @property
     def passed(self) -> int:
@@ -76,8 +77,15 @@ class Study(Shown):
         return sum(known) if known else None
 
     def shortfall(self) -> VastbenchError | None:
-        """What keeps the study from being a success: StudyIncomplete, StudyFailed when no run passed, or None."""
+        """What keeps the study from being a success: AccountRefused, StudyIncomplete, StudyFailed when none passed, or None."""
         made = len(self.made)
+        if self.ended_by is EndedBy.ACCOUNT:
+            refused = next((run.detail for run in reversed(self.runs) if run.cause in OF_THE_ACCOUNT), "")
+            return AccountRefused(
+                f"The study {self.name} was stopped after {made} of {self.repeats} runs, the marketplace refuses the account: "
+                f"{refused.rstrip('.')}.",
+                hint="Mend that; started again with the same name it goes on.",
+            )
         if made < self.wanted:
             last = self.runs[-1] if self.runs else None
             reason = f"; the last run ended with {last.cause}: {last.detail}" if last and last.cause else ""

@@ -76,7 +76,7 @@ def study_headline(study: Study) -> str:
     parts = [f"{len(study.made)} of {study.repeats} runs made", f"{study.passed} passed"]
     parts += [f"{number} {clean(cause)}" for cause, number in study.causes.items()]
     if stopped := len(study.runs) - len(study.made):
-        parts.append(f"{stopped} ended by us and not counted")
+        parts.append(f"{stopped} not counted")
     return " · ".join([*parts, f"{dollars(study.spent_usd)} by meter"])
 
 

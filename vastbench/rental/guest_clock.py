@@ -25,7 +25,7 @@ from vastbench.clock import Clock
 from vastbench.errors import VastbenchError
 from vastbench.record.moments import Moment
 from vastbench.record.recorder import summary_of
-from vastbench.rental.startup import FOLDER
+from vastbench.rental.startup import FOLDER, TOOL
 from vastbench.ssh.evidence import Step
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ for file in timeline login; do
   echo; echo "{{mark}} $file"; cat $file
 done
 echo; echo "{{mark}} switch"
-read -r pid words <switch && kill -0 "$pid" && echo "armed $words"
+read -r pid words <switch && kill -0 "$pid" && echo "armed $words ${TOOL}"
 echo; echo "{{mark}} end"
 while read -r _; do
   up=
@@ -183,7 +183,7 @@ def wrong_with_switch(lines: Sequence[str]) -> str:
     if "key" not in words:
         return "it has no key: the marketplace gave the container none"
     if not any(word.startswith("/") for word in words):
-        return "the image has neither curl, wget, python3 nor apt-get"
+        return "the machine has neither curl, python3 nor GNU wget, and apt-get has fetched none yet"
     return ""
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 
 from vastbench.errors import NoOffer
 from vastbench.record.conditions import Conditions
 from vastbench.vast.models import Offer
 from vastbench.vast.query import OfferQuery
 
+ROWS = (16, 64)
+"""How many offers a search asks for, and how many when none of those fits: each row uses up the account's daily quota."""
 
-def query(conditions: Conditions) -> OfferQuery:
-    """The search for offers that meet the conditions."""
+
+def query(conditions: Conditions, rows: int = ROWS[-1]) -> OfferQuery:
+    """The search for at most ``rows`` offers that meet the conditions, the cheapest."""
     return OfferQuery.default(
         gpu_name=conditions.gpu_name,
         num_gpus=conditions.num_gpus,
@@ -19,7 +22,21 @@ def query(conditions: Conditions) -> OfferQuery:
         min_reliability=conditions.min_reliability,
         disk_gb=conditions.disk_gb,
         cuda=conditions.cuda,
+        limit=rows,
     )
+
+
+def find(
+    search: Callable[[OfferQuery], Sequence[Offer]], conditions: Conditions, pick: Callable[[Sequence[Offer]], Offer]
+) -> Offer:
+    """The offer that ``pick`` takes of what ``search`` finds, asked for with as few rows as may do.
+
+    ``pick`` raises NoOffer where none fits; so does this when more rows have none either.
+    """
+    try:
+        return pick(search(query(conditions, ROWS[0])))
+    except NoOffer:
+        return pick(search(query(conditions, ROWS[-1])))
 
 
 def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines: Set[int] = frozenset()) -> Offer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -38,7 +38,7 @@ from vastbench.rental.deadline import extending_deadline
 from vastbench.rental.label import Label
 from vastbench.rental.lease import Account, Lease, Terms, certainly_not_created, hold
 from vastbench.rental.login import endpoints_of, probes_of, reconnect, wait_ssh
-from vastbench.rental.offers import choose, query
+from vastbench.rental.offers import choose, find
 from vastbench.rental.startup import SHORTEST_S, onstart
 from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import KINDS, Endpoint, Probe, Ready
@@ -47,6 +47,7 @@ from vastbench.timed import within
 from vastbench.vast.api import Answer
 from vastbench.vast.limits import NotSent
 from vastbench.vast.models import CreateRequest, Instance, Offer, SshKey
+from vastbench.vast.query import OfferQuery
 from vastbench.vast.replies import retryable
 from vastbench.vast.watch import Following, Sighting
 
@@ -341,16 +342,19 @@ class Provisioner:
             clock.rest(_rest_s(error))
 
     def _search(self, rental: Rental, tried: set[int], give_up: float) -> Offer:
-        found: Answer[list[Offer]] | None = None
-        with rental.recorder.phase(PhaseName.SEARCH) as phase:
+        def search(wanted: OfferQuery) -> list[Offer]:
+            found: Answer[list[Offer]] | None = None
             while found is None:
                 with self._waiting_its_turn(rental, give_up):
-                    found = self.account.api.search_offers(query(rental.conditions))
-            phase.start, phase.end = Moment.exact(found.sent), Moment.exact(found.received)
+                    found = self.account.api.search_offers(wanted)
+            phase.start, phase.end = phase.start or Moment.exact(found.sent), Moment.exact(found.received)
             phase.detail = f"{len(found.value)} offers"
             rental.offers_found = len(found.value)
+            return found.value
+
+        def pick(offers: Sequence[Offer]) -> Offer:
             with self._choosing:
-                free = [offer for offer in found.value if offer.id not in self._chosen]
+                free = [offer for offer in offers if offer.id not in self._chosen]
                 if not rental.registered:  # the marketplace's proxy may want a key that the account knows
                     free = [offer for offer in free if offer.direct_port_count] or free
                 mine = rental.recorder.machine
@@ -359,7 +363,10 @@ class Provisioner:
                 self._chosen.add(chosen.id)
                 if chosen.machine_id is not None:
                     rental.taken[chosen.machine_id] = mine
-        return chosen
+                return chosen
+
+        with rental.recorder.phase(PhaseName.SEARCH) as phase:
+            return find(search, rental.conditions, pick)
 
     def _terms(self, rental: Rental, offer: Offer) -> Terms:
         conditions, real_s, opened = rental.conditions, self.account.clock.real_s, datetime.now(UTC)

@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -326,6 +327,19 @@ def close_after_dead_emulators(store: Store) -> int:
     for row in gone:
         store.close_lease(row.label, verdict="already gone", note="its emulator has ended")
     return len(gone)
+
+
+def left_open(place: str | Path) -> list[str]:
+    """What owners that have ended left open in the store at ``place``, which need not be there: labels with instances."""
+    try:
+        with Store.existing(place) as store:
+            close_after_dead_emulators(store)
+            leases = store.leases(open_only=True)
+    except VastbenchError as error:
+        log.warning("the store %s cannot be read: %s", place, error)
+        return []
+    ended = [row for row in leases if state_here(row.owner) is State.ENDED]
+    return [f"{row.label} (instance {row.instance_id or 'not known'})" for row in ended]
 
 
 def _refused(url: str) -> bool:

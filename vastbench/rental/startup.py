@@ -26,6 +26,9 @@ SHORTEST_S = 60.0
 SWITCH_LOOK_S = 5
 """Real seconds between two looks of the dead-man's switch at its deadline."""
 
+TOOL = "(command -v curl || command -v python3 || (wget --help 2>&1 | grep -qe --method && command -v wget))"
+"""The command that prints the path of what the switch can send its request with; it fails where the machine has nothing."""
+
 _SWITCH = """\
 export HOME="${HOME:-/root}"
 touch ~/.no_auto_tmux
@@ -45,16 +48,23 @@ true >$log || log=/dev/null
   last=$(($(now) + left))
   read -r before <boot
   [ "$before" = "$boot" ] && [ -s until ] || { echo $last >until; echo "$boot" >boot; }
+  fetch() {
+    {tool} || {
+      apt-get -qq -o Acquire::http::Timeout=20 update && apt-get -qq -y install curl ca-certificates
+    }
+  }
   while
     read -r until _ <until
-    [ "$(now)" -lt "${until:-$last}" ]
+    left=$((${until:-$last} - $(now)))
+    [ $left -gt 0 ]
   do
+    [ $left -lt $((({seconds} + 1) / 2)) ] && [ $((left % 60)) -lt 6 ] && { fetch & }
     sleep {look_s}
   done
   at="{url}/api/v0/instances/$CONTAINER_ID/"
   auth="Authorization: Bearer $CONTAINER_API_KEY" json='Content-Type: application/json'
-  command -v curl || command -v wget || command -v python3 || { apt-get -qq update && apt-get -qq -y install curl; }
   while :; do
+    fetch
     curl -fsS -m 60 -X DELETE -H "$auth" -H "$json" -d '{}' "$at" ||
       wget -qO- -T 60 --method=DELETE --header="$auth" --header="$json" --body-data='{}' "$at" ||
       AT=$at python3 -c 'import os, urllib.request as u
@@ -63,8 +73,7 @@ u.urlopen(u.Request(os.environ["AT"], b"{}", {"Authorization": "Bearer " + os.en
     sleep 30
   done
 ) >$log 2>&1 &
-tools=$(for tool in curl python3 apt-get; do command -v $tool; done; wget --help 2>&1 | grep -qe --method && command -v wget)
-echo $! "${CONTAINER_API_KEY:+key}" $tools >~/{folder}/switch
+echo $! "${CONTAINER_API_KEY:+key}" >~/{folder}/switch
 """
 # It waits by the kernel's uptime, which no setting of the clock moves. The clock is asked once, so that a container that starts
 # late does not live long beyond its deadline; one that goes wrong can shorten the wait, but not so far that a run that lives
@@ -126,9 +135,9 @@ def onstart(
 
     At ``deadline`` by the machine's clock, but not before ``least_real_s`` and not after ``lifetime_real_s`` real seconds from
     its start (both at least :data:`SHORTEST_S`), the switch destroys the instance with the instance's own restricted key,
-    without our process, our machine or our key. A restart of the container does not begin the wait anew. It needs curl, wget or
-    python3 in the image, or apt-get to fetch one. :func:`extension` gives it a new deadline. For the timeline see
-    :func:`timeline`.
+    without our process, our machine or our key. A restart of the container does not begin the wait anew. It needs curl, python3
+    or GNU wget. Where the image has none, it tries to fetch curl with apt-get until it has one, and the request is sent until
+    the instance is gone. :func:`extension` gives it a new deadline. For the timeline see :func:`timeline`.
     """
     seconds, least = (math.ceil(max(real_s, SHORTEST_S)) for real_s in (lifetime_real_s, least_real_s))
     switch = _filled(_SWITCH, epoch=int(deadline.timestamp()), seconds=seconds, least=least, url=url, look_s=SWITCH_LOOK_S)
@@ -149,6 +158,6 @@ def timeline(public_line: str, watch_real_s: float) -> str:
 
 
 def _filled(script: str, **values: object) -> str:
-    for name, value in {"folder": FOLDER, **values}.items():
+    for name, value in {"folder": FOLDER, "tool": TOOL, **values}.items():
         script = script.replace(f"{{{name}}}", str(value))
     return script

@@ -75,14 +75,22 @@ class Session:
     def run(self, command: str, *, timeout_s: float = 60.0, check: bool = True, stdin: bytes | None = None) -> CommandResult:
         """Run ``command`` in root's shell and read all it prints (UTF-8; other bytes are replaced).
 
-        Raises :class:`CommandFailed` for a non-zero exit unless ``check`` is false, :class:`DeadlineExceeded` after
-        ``timeout_s``, :class:`ConnectionLost` when no exit status came, and :class:`SshError` for more than 10 MB of output.
+        What the image's start-up files print before it is left out. Raises :class:`CommandFailed` for a non-zero exit unless
+        ``check`` is false, :class:`DeadlineExceeded` after ``timeout_s``, :class:`ConnectionLost` when no exit status came, and
+        :class:`SshError` for more than 10 MB of output and for a machine whose start-up files end the shell.
         """
         output = _Output(OUTPUT_LIMIT)
         source = io.BytesIO(stdin) if stdin is not None else None
         sent = self._clock.now()
-        code = self._execute(command, timeout_s, source, output.out, output)
-        result = CommandResult(command, code, output.text(output.parts), output.text(output.errors), sent, self._clock.now())
+        marker = secrets.token_hex(8)
+        code = self._execute(f"printf '\\n%s\\n' {marker}; {command}", timeout_s, source, output.out, output, shorten(command))
+        _, begun, said = output.text(output.parts).partition(f"\n{marker}\n")
+        if not begun and code == 0:
+            raise SshError(
+                f"{self.endpoint}: {shorten(command)} was not run: the machine's start-up files ended the shell before it.",
+                hint="Choose another image, or look at its root's .bashrc.",
+            )
+        result = CommandResult(command, code, said, output.text(output.errors), sent, self._clock.now())
         if check:
             self._check(command, code, result.stderr)
         return result

@@ -15,6 +15,7 @@ from vastbench.errors import SettingsError, StoreError
 from vastbench.record.document import run_from_dict, run_to_dict
 from vastbench.record.plain import dumps
 from vastbench.record.run import Run
+from vastbench.settings import data_folder
 from vastbench.store.refusals import place_of
 
 log = logging.getLogger(__name__)
@@ -56,14 +57,12 @@ def kept(url: sa.URL) -> Iterator[tuple[Path, Run]]:
 
 def folders_of(url: sa.URL) -> list[Path]:
     """Where runs may wait for the store at ``url``, the best place first: beside it, and in the system's temporary folder."""
-    from platformdirs import user_data_path
-
     place = place_of(url)
     in_file = url.get_backend_name() == "sqlite" and url.database and not url.database.startswith((":memory:", "file:"))
     if in_file:
         place = str(Path(place).resolve())
     own = hashlib.sha256(place.encode()).hexdigest()[:12]
-    beside = Path(f"{place}.unsaved") if in_file else user_data_path("vastbench") / "unsaved" / own
+    beside = Path(f"{place}.unsaved") if in_file else data_folder() / "unsaved" / own
     return [beside, Path(tempfile.gettempdir()) / f"vastbench-unsaved-{os.geteuid()}-{own}"]
 
 

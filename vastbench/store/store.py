@@ -14,7 +14,7 @@ from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError,
 from vastbench.owner import ENDED_BEAT, State, state_of
 from vastbench.record.cost import Cost
 from vastbench.record.lease import Announcement, LeaseRow
-from vastbench.record.run import KILLED, STOPPED_BY_US, Run
+from vastbench.record.run import KILLED, NOT_COUNTED, Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import EndedBy, Study, check_name, check_plan
 from vastbench.store import pending_runs, tables
@@ -477,7 +477,7 @@ def _batches(everything: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 def _made(study: str) -> sa.Select[Any]:
     """How many runs of ``study`` ended by themselves."""
-    return sa.select(sa.func.count()).where(tables.runs.c.study == study, tables.runs.c.cause.not_in(STOPPED_BY_US))
+    return sa.select(sa.func.count()).where(tables.runs.c.study == study, tables.runs.c.cause.not_in(NOT_COUNTED))
 
 
 def _unfinished(connection: sa.Connection, study: str) -> list[Announcement]:

@@ -25,7 +25,8 @@ from vastbench.errors import ApiError, ApiUnreachable, ApiUnreadable, RateLimite
 from vastbench.timed import TimedBackend, seconds_left, within
 from vastbench.vast.limits import Limiter
 from vastbench.vast.redaction import Redactor
-from vastbench.vast.replies import SEARCH_QUOTA, Reply, contract_in, date_of, own_key_in, read, retryable
+from vastbench.vast.replies import Reply, contract_in, date_of, own_key_in, read, retryable
+from vastbench.vast.route import certificates, proxy_to
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 TRIES = 4
@@ -145,11 +146,14 @@ class Caller:
         # On the real marketplace the same; the floor under a scaled one leaves a busy machine the time that it had per read.
         self._timeout_s = 2 * clock.socket_timeout(TIMEOUT_S / 2)
         self._redact = Redactor(self._key.get_secret_value())
+        inside = loopback or transport is not None
         self._client = _Client(
             timeout=httpx.Timeout(clock.socket_timeout(TIMEOUT_S), connect=clock.socket_timeout(CONNECT_S)),
             follow_redirects=False,
             transport=transport,
-            trust_env=not loopback,
+            trust_env=False,
+            proxy=None if inside else proxy_to(httpx.URL(self.url)),
+            verify=inside or certificates(),
             # The marketplace needs none, and one that it sets could make a request that cannot be encoded.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # What is compressed may be a thousand times as long as what is read.
@@ -236,7 +240,7 @@ class Caller:
                 self._dated = told, received
             value = read(reply, endpoint)
         except ApiError as error:
-            if isinstance(error, RateLimited) and error.code != SEARCH_QUOTA:
+            if isinstance(error, RateLimited):
                 self._limiter.refused(endpoint, error.retry_after_s)
             self._record(endpoint, sent, received, queued, reply, error)
             if reply is None or forgive is None or not forgive(error):
@@ -324,7 +328,7 @@ def checked_url(url: str) -> tuple[str, bool]:
 
 def checked_key(key: SecretStr | str) -> SecretStr:
     """The key, if it fits into a header. Raises SettingsError without showing it."""
-    text = (key.get_secret_value() if isinstance(key, SecretStr) else key).strip()
+    text = (key.get_secret_value() if isinstance(key, SecretStr) else key).strip("\ufeff \t\r\n")  # as editors leave them
     if not text:
         raise SettingsError("There is no API key.", hint="Set VAST_API_KEY or give --api-key-file.")
     if not all("!" <= c <= "~" for c in text):

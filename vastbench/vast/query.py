@@ -70,8 +70,8 @@ class OfferQuery:
     """Which offers to ask for.
 
     ``filters`` maps field → operator → value in the marketplace's units; ``order`` holds (field, "asc" or "desc");
-    ``limit`` counts offers (a small one saves the daily quota of rows); ``allocated_storage_gb`` is the disk that
-    ``dph_total`` shall include.
+    ``limit`` counts offers (each row that is shown uses up the account's daily quota of rows); ``allocated_storage_gb`` is the
+    disk that ``dph_total`` shall include.
     """
 
     filters: Filters

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from vastbench.errors import (
+    AccountRefused,
     ApiError,
     ApiRedirected,
     ApiUnreachable,
@@ -24,13 +25,28 @@ from vastbench.errors import (
     clean,
 )
 
-RETRIED_STATUSES = frozenset({500, 502, 503, 504})
-"""Server errors that a later try may not meet."""
+RETRIED_STATUSES = frozenset({401, 403, 500, 502, 503, 504, *range(520, 528), 530})
+"""Answers that a later try may not meet: a server's errors, those of a proxy in front (52x), and the 401 or 403 of whatever
+else answers in the marketplace's place."""
 
 LONGEST_RETRY_AFTER_S = 60.0
 """Clock seconds: who is asked to wait longer than this gives up at once and says so."""
 
-SEARCH_QUOTA = "search_quota_exceeded"
+OF_THE_ACCOUNT = {
+    # documented under "troubleshooting"
+    "insufficient_credit": "Add credit on the marketplace's billing page.",
+    "spend_rate_limit": "Ask the marketplace for a higher spending limit, or rent less at a time.",
+    "missing_billing": "Add a way to pay on the marketplace's billing page.",
+    # handled by the official client
+    "search_quota_exceeded": "The daily quota of offers searched is used up until 00:00 UTC.",
+}
+"""The codes with which the marketplace refuses the whole account, and what to do then."""
+
+_SUSPENDED = re.compile(r"account\b.{0,40}\b(suspended|banned|disabled|locked)\b", re.IGNORECASE)
+"""How it may say that it bars the account; no source shows a code for that."""
+
+_CODE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
+"""The marketplace's codes are words joined by underscores. Gateways and frameworks write titles: Forbidden."""
 
 _CONTRACT = re.compile(rb'"new_contract"\s*:\s*"?(\d{1,18})(?=[\s",}\]])')
 _OWN_KEY = re.compile(rb'"instance_api_key"\s*:\s*"([!-~]+?)["\\]')
@@ -62,13 +78,16 @@ def read(reply: Reply, endpoint: str) -> Any:
         raise _error(ApiRedirected, reply, endpoint, "redirected us", hint="Check VAST_URL; redirects are never followed.")
     value = _parsed(reply.body)
     code, text = _code(value), _text(value, reply.body)
+    if code in OF_THE_ACCOUNT and 400 <= reply.status < 500:
+        raise _error(AccountRefused, reply, endpoint, f"refused: {text}", hint=OF_THE_ACCOUNT[code], code=code)
     if reply.status == 429:
-        hint = "The daily search quota is used up until 00:00 UTC." if code == SEARCH_QUOTA else "Call less often."
+        hint = "Call less often."
         raise _error(RateLimited, reply, endpoint, f"refused: {text or 'too many requests'}", hint=hint, code=code)
     if reply.status >= 500:
         raise _error(ApiUnreachable, reply, endpoint, f"failed: {text}", hint="Try again later.", code=code)
     if reply.status >= 400 or (isinstance(value, dict) and value.get("success") is False):
-        raise _refusal(reply, endpoint, code, text)
+        own = isinstance(value, dict) and (value.get("success") is False or bool(_CODE.fullmatch(code or "")))
+        raise _refusal(reply, endpoint, code, text, own)
     if not 200 <= reply.status < 300 or not isinstance(value, dict | list):
         raise unreadable(reply, endpoint, "is not a JSON object")
     return value
@@ -105,11 +124,12 @@ def own_key_in(body: bytes) -> str | None:
 def retryable(error: Exception) -> bool:
     """Whether an idempotent call that ended in ``error`` is worth another try."""
     if isinstance(error, RateLimited):
-        return error.code != SEARCH_QUOTA and (error.retry_after_s or 0.0) <= LONGEST_RETRY_AFTER_S
+        return (error.retry_after_s or 0.0) <= LONGEST_RETRY_AFTER_S
     return isinstance(error, ApiUnreachable) and (error.status is None or error.status in RETRIED_STATUSES)
 
 
-def _refusal(reply: Reply, endpoint: str, code: str | None, text: str) -> ApiError:
+def _refusal(reply: Reply, endpoint: str, code: str | None, text: str, own: bool) -> ApiError:
+    """The error of a refusal; ``own``: it has the form in which the marketplace itself refuses."""
     known = f"{code or ''} {text}".lower()
     on_offer = "/asks/" in endpoint
     deprecated = "deprecated" in known
@@ -117,9 +137,14 @@ def _refusal(reply: Reply, endpoint: str, code: str | None, text: str) -> ApiErr
     if on_offer and not deprecated and (own_words or reply.status == 410):
         code = "no_such_ask" if own_words else code
         return _error(OfferGone, reply, endpoint, f"the offer is gone: {text}", hint="Search again.", code=code)
-    login = reply.status == 403 and code not in ("invalid_args", "invalid_price")
-    if code == "auth_error" or reply.status == 401 or login:
+    if own and _SUSPENDED.search(known):
+        return _error(AccountRefused, reply, endpoint, f"refused: {text}", hint="Ask the marketplace's support.", code=code)
+    login = reply.status in (401, 403) and code not in ("invalid_args", "invalid_price")
+    if code == "auth_error" or (login and own):
         return _error(KeyRejected, reply, endpoint, f"rejected the API key: {text}", hint=_KEY_HINT, code=code)
+    if login:
+        what = f"was answered by something else than the marketplace: {text}"
+        return _error(ApiUnreachable, reply, endpoint, what, hint="Look for a proxy or gateway on the way.", code=code)
     return _error(Refused, reply, endpoint, f"refused: {text or 'no reason given'}", code=code)
 
 

@@ -51,7 +51,7 @@ def data(phases: pd.DataFrame) -> str:
 def failures_by_cause(phases: pd.DataFrame) -> str:
     """How many of the attempted runs did not pass, and why."""
     stopped = phases["run"].nunique() - attempted(phases)["run"].nunique()
-    left_out = f" Not counted, as we stopped them ourselves: {counted(stopped, 'run')}." if stopped else ""
+    left_out = f" Not counted, stopped by us or refused to the account: {counted(stopped, 'run')}." if stopped else ""
     table = outcomes(phases)
     if table.empty:
         return f"No run was attempted.{left_out}"
