@@ -20,6 +20,7 @@ from vastbench.cli.tools import emulator as command
 from vastbench.emulator import Emulator
 from vastbench.emulator.faults import FAULTS, Faults, checked, parsed
 from vastbench.errors import UsageError
+from vastbench.vast.models import Instance
 
 SPEED = 200.0
 KNOWN: dict[str, Any] = {"username": "root", "client_keys": [KEY], "known_hosts": None, "agent_path": None, "config": None}
@@ -229,6 +230,32 @@ def test_the_price_of_the_instance_is_higher_than_its_offers(faulty: Any) -> Non
         assert row["dph_total"] > row["dph_base"]
 
 
+def test_an_offer_is_gone_with_409_in_words_alone(faulty: Any) -> None:
+    with faulty(**only("offer-gone-409")) as api:
+        reply = rent(api)
+        assert (reply.status_code, "error" in reply.json()) == (409, False)
+        assert "no longer available" in reply.json()["msg"]
+        assert api.emulator.alive == []
+
+
+@pytest.mark.parametrize(("seed", "status", "code"), [(1, 403, "not_authorized"), (2, 400, "team_ssh_keys_not_supported")])
+def test_a_key_may_not_register_ssh_keys_and_the_proxy_is_dead(faulty: Any, seed: int, status: int, code: str) -> None:
+    with faulty(seed=seed, **only("no-user-write")) as api:
+        reply = api("POST", "/api/v0/ssh/", json={"ssh_key": PUBLIC})
+        assert (reply.status_code, reply.json()["error"]) == (status, code)
+        row = api.wait_status(api.create(), "running")
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", row["ssh_port"]))
+
+
+def test_an_ssh_key_is_forgotten_when_it_is_removed(faulty: Any) -> None:
+    with faulty(**only("key-forgotten")) as api:
+        key = api("POST", "/api/v0/ssh/", json={"ssh_key": PUBLIC}).json()["key"]["id"]
+        reply = api("DELETE", f"/api/v0/ssh/{key}/", json={})
+        assert (reply.status_code, reply.json()["error"]) == (400, "no_ssh_key")
+        assert api("GET", "/api/v0/ssh/").json() == []
+
+
 # The list
 
 
@@ -260,6 +287,30 @@ def test_the_list_answers_with_a_body_that_parses_and_names_no_instances(faulty:
         assert api.show(instance) is not None, "by id it answers"
 
 
+@pytest.mark.parametrize("name", ["label-cut", "label-null"])
+def test_a_label_is_shown_cut_or_not_at_all(faulty: Any, name: str) -> None:
+    label = "a-label-of-more-than-forty-characters-in-one-piece"
+    with faulty(**only(name)) as api:
+        instance = api.create(label=label)
+        row = api.show(instance)
+        (in_list,) = api("GET", "/api/v1/instances/").json()["instances"]
+        assert row is not None
+        assert row["label"] == in_list["label"]
+        assert (row["label"] is None) if name == "label-null" else (label.startswith(row["label"]) and row["label"] != label)
+
+
+def test_by_id_an_instance_is_a_list_of_one_and_none_comes_in_five_forms(faulty: Any) -> None:
+    forms = set()
+    with faulty(**only("by-id-forms")) as api:
+        for instance in [api.create() for _ in range(5)]:
+            assert [row["id"] for row in api("GET", f"/api/v0/instances/{instance}/").json()["instances"]] == [instance]
+            api.destroy(instance)
+            emulated(api, 60)
+            reply = api("GET", f"/api/v0/instances/{instance}/")
+            forms.add(reply.json().get("error") or json.dumps(reply.json()["instances"]))
+    assert forms == {"null", "[]", "{}", "no_such_instance", "not_found"}
+
+
 # Boots
 
 
@@ -269,7 +320,7 @@ def test_a_status_may_be_null_for_long(faulty: Any) -> None:
         assert event(api, "status")["s"] - event(api, "create_effective")["s"] > 60
 
 
-@pytest.mark.parametrize("status", ["exited", "unknown", "offline"])
+@pytest.mark.parametrize("status", ["exited", "unknown", "offline", "error", "stopped"])
 def test_a_boot_ends_in_a_status_that_does_not_recover(faulty: Any, status: str) -> None:
     with faulty(**only(status)) as api:
         assert api.wait_status(api.create(), status)["status_msg"]
@@ -283,6 +334,83 @@ def test_a_boot_is_stuck_loading(faulty: Any) -> None:
         row = api.show(instance)
         assert row is not None
         assert (row["actual_status"], row["intended_status"]) == ("loading", "running")
+
+
+def test_an_image_cannot_be_pulled_and_the_daemon_says_why(faulty: Any) -> None:
+    said = set()
+    for seed in range(8):
+        with faulty(seed=seed, **only("pull-fails")) as api:
+            row = api.wait(api.create(), lambda row: row is not None and bool(Instance.model_validate(row).failed))
+            assert row is not None
+            assert row["actual_status"] == "loading"
+            said.add(row["status_msg"])
+    assert len(said) > 1
+
+
+def test_an_image_that_needs_a_newer_cuda_than_the_machine_has_is_no_container(faulty: Any) -> None:
+    with faulty() as api:
+        offers = sorted(api.offers(num_gpus={"eq": "1"}), key=lambda offer: offer["cuda_max_good"])
+        order = ORDER | {"image": f"nvidia/cuda:{offers[0]['cuda_max_good'] + 0.1:.1f}.0-base"}
+        made = api("PUT", f"/api/v0/asks/{offers[0]['id']}/", json=order).json()["new_contract"]
+        row = api.wait(made, lambda row: row is not None and row["status_msg"])
+        assert row is not None
+        assert "unsatisfied condition: cuda>=" in row["status_msg"]
+
+
+def test_a_boot_takes_longer_and_its_message_stands_still(faulty: Any) -> None:
+    with faulty(**only("loading-long")) as api:
+        instance, said = api.create(), set()
+
+        def running(row: dict[str, Any] | None) -> bool:
+            assert row is not None
+            said.update({row["status_msg"]} if row["actual_status"] == "loading" else ())
+            return bool(row["actual_status"] == "running")
+
+        api.wait(instance, running)
+        assert event(api, "status", status="running")["s"] - event(api, "status", status="loading")["s"] > 60
+        assert len(said) == 1
+
+
+def test_a_status_flickers_and_the_log_of_the_truth_knows_nothing_of_it(faulty: Any) -> None:
+    with faulty(speed=5, **only("status-flickers")) as api:
+        api.create()
+        seen: set[tuple[str, bool]] = set()
+        while ("running", False) not in seen:
+            (row,) = api("GET", "/api/v1/instances/").json()["instances"]
+            seen.add((row["actual_status"], "toomanyrequests" in (row["status_msg"] or "")))
+        assert seen & {("offline", False), ("exited", False), ("loading", True)}
+        assert {one["status"] for one in api.emulator.events if one["event"] == "status"} <= {"created", "loading", "running"}
+
+
+def addresses(api: Api, row: dict[str, Any]) -> tuple[bool, bool]:
+    """Whether the proxy's and the direct port of the row are those of the machine."""
+    machine = api.emulator._running()._market.contracts[row["id"]].machine
+    direct = row.get("ports", {}).get("22/tcp", [{"HostPort": "none"}])[0]["HostPort"]
+    return row["ssh_port"] == machine.proxy_port, direct == str(machine.direct_port)
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("endpoints-late", (False, False), (True, True)),
+        ("endpoints-change", (False, False), (True, True)),
+        ("direct-late", (False, False), (False, True)),
+    ],
+)
+def test_addresses_come_after_it_runs(faulty: Any, name: str, first: tuple[bool, bool], last: tuple[bool, bool]) -> None:
+    with faulty(speed=20, **only(name)) as api:
+        instance = api.create()
+        row = api.wait_status(instance, "running")
+        assert addresses(api, row) == first
+        assert (row["ssh_port"] is None, "ports" in row) == {
+            "endpoints-late": (True, False),
+            "endpoints-change": (False, True),
+            "direct-late": (False, False),
+        }[name]
+        emulated(api, 21)
+        shown = api.show(instance)
+        assert shown is not None
+        assert addresses(api, shown) == last
 
 
 def test_a_boot_is_stopped_while_it_loads(faulty: Any) -> None:

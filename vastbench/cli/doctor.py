@@ -1,4 +1,4 @@
-"""What this machine has for a run, and what to fix: key, URL, store, SSH, kernel, isolation, disk."""
+"""What this machine has for a run, and what to fix: key and its permissions, URL, store, SSH, kernel, isolation, disk."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def examine(store: str | None = None, api_key_file: Path | None = None) -> list[
         "isolation": _isolation,
         "disk": lambda: _disk(place),
     }
-    found = (_whatever_happens(subject, check) for subject, check in checks.items())
+    found = [_whatever_happens(subject, check) for subject, check in checks.items()]
     return [one for one in found if one is not None]
 
 

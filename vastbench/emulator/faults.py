@@ -74,7 +74,9 @@ FAULTS: dict[str, Fault] = {
     "status-null-long": Fault("the instance has no status for 60 to 240 s longer", _INSTANCE),
     "stuck-loading": Fault("the instance stays loading for good", _INSTANCE, parameter="boot.never"),
     "loading-long": Fault("the instance loads 60 to 240 s longer, and its message stands still", _INSTANCE),
-    "status-flickers": Fault("while it boots it is shown as offline, or with a daemon's error, for 1 to 3 s", _INSTANCE),
+    "status-flickers": Fault(
+        "for 2 to 3.5 s of its boot it is shown as offline or exited, or with a daemon's error", _INSTANCE
+    ),
     "pull-fails": Fault("the image cannot be pulled: loading for good, with the daemon's words", _INSTANCE),
     "error": Fault("error instead of running", _INSTANCE),
     "stopped": Fault("stopped instead of running", _INSTANCE),

@@ -106,4 +106,4 @@ def _flicker(faults: Faults, number: int) -> tuple[float, float, dict[str, str]]
     stream = faults.stream("status-flickers", number)
     begins = stream.between(5, 10)
     fields = ({"actual_status": "offline"}, {"actual_status": "exited"}, {"status_msg": _PULLS[1]})
-    return begins, begins + stream.between(1, 3), fields[stream.below(3)]
+    return begins, begins + stream.between(2, 3.5), fields[stream.below(3)]

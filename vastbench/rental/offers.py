@@ -21,8 +21,8 @@ def query(conditions: Conditions, rows: int = ROWS[-1]) -> OfferQuery:
         max_usd_per_hour=conditions.max_usd_per_hour,
         min_reliability=conditions.min_reliability,
         disk_gb=conditions.disk_gb,
-        limit=rows,
         cuda=conditions.cuda,
+        limit=rows,
     )
 
 
