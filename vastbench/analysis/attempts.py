@@ -57,7 +57,8 @@ def attempted(phases: pd.DataFrame) -> pd.DataFrame:
 
     Raises UsageError like :func:`of_one_kind`.
     """
-    return phases[~of_one_kind(phases)["cause"].isin(STOPPED_BY_US)]
+    ours = of_one_kind(phases)["cause"].isin(STOPPED_BY_US)
+    return phases[~ours] if ours.any() else phases
 
 
 def passed(phases: pd.DataFrame) -> pd.DataFrame:
