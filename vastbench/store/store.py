@@ -146,12 +146,6 @@ class Store(Transactions):
             raise self._no_study(study)
         return found
 
-    def each_run(self, *, study: str | None = None) -> Iterator[Run]:
-        """All runs, or those of one study, oldest first and never more than a few hundred at once in memory."""
-        for some in self._batches_of(study):
-            chosen = sa.select(tables.runs).where(tables.runs.c.id.in_(some))
-            yield from self._read(partial(_whole, chosen=chosen.order_by(tables.runs.c.started_at, tables.runs.c.id)))
-
     def each_part(self, *, study: str | None = None) -> Iterator[tuple[list[Run], list[Any]]]:
         """All runs, or those of one study, oldest first, for :func:`~vastbench.analysis.frames.table_of`.
 
@@ -165,15 +159,11 @@ class Store(Transactions):
             ordered = readings.order_by(tables.phases.c.run_id, tables.phases.c.position)
             return _whole(connection, chosen, phases=False), [tuple(row) for row in connection.execute(ordered).all()]
 
-        for some in self._batches_of(study):
-            yield self._read(partial(find, some=some))
-
-    def _batches_of(self, study: str | None) -> Iterator[Sequence[str]]:
-        """The ids of all runs, or of those of one study, oldest first."""
         query = sa.select(tables.runs.c.id).order_by(tables.runs.c.started_at, tables.runs.c.id)
         if study is not None:
             query = query.where(tables.runs.c.study == study)
-        return _batches(self._read(lambda connection: connection.execute(query).scalars().all()))
+        for some in _batches(self._read(lambda connection: connection.execute(query).scalars().all())):
+            yield self._read(partial(find, some=some))
 
     def costs(self, study: str) -> dict[str, Cost]:
         """What each stored run of ``study`` cost, by its id; without reading the runs."""
