@@ -50,7 +50,7 @@ class Executed(NamedTuple):
 
 
 def execute_all(folder: Path, notebooks: Sequence[str], done: Callable[[Executed], None]) -> list[Executed]:
-    """Run ``notebooks`` (names of ours, or files) on the table beside ``folder``, on every core but that of the charts.
+    """Run ``notebooks`` (names of ours, or files) on the table beside ``folder``, as many at once as there are cores.
 
     They are kept in ``folder``, one that fails like the others, with its error. ``done`` hears of each as it ends. On an
     interruption the processes are stopped first.
@@ -66,7 +66,7 @@ def execute_all(folder: Path, notebooks: Sequence[str], done: Callable[[Executed
             idle.put(worker)
 
     with ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(folder)) for _ in range(min(len(notebooks), max(1, (os.cpu_count() or 2) - 1)))]
+        workers = [stack.enter_context(_Worker(folder)) for _ in range(min(len(notebooks), os.cpu_count() or 2))]
         for worker in workers:
             idle.put(worker)
         pool = stack.enter_context(ThreadPoolExecutor(max(1, len(workers))))
