@@ -17,7 +17,7 @@ from vastbench.analysis.useful import until_useful
 from vastbench.errors import UsageError
 from vastbench.io.tables import export, load
 from vastbench.record.phases import PhaseName
-from vastbench.report.build import build_report, of_runs
+from vastbench.report.build import build_report, of_table
 
 SECONDS = {PhaseName.SEARCH: 1.0, PhaseName.WAIT_RUNNING: 20.0, PhaseName.WAIT_SSH: 3.0}
 RUNS = [replace(made(number, SECONDS), instrument={"clock_speed": 20.0}) for number in (1, 2)]
@@ -80,6 +80,6 @@ def test_one_kind_can_be_loaded_by_what_it_is(tmp_path):
 def test_a_report_of_two_kinds_is_refused_before_anything_is_made(tmp_path):
     said = []
     with pytest.raises(UsageError, match='where="scale=20"'):
-        build_report(of_runs([RUNS[0], OTHERS["scale"]]), tmp_path / "report", echo=said.append)
+        build_report(of_table(phases_table([RUNS[0], OTHERS["scale"]])), tmp_path / "report", echo=said.append)
     assert said == []
     assert list(tmp_path.iterdir()) == []

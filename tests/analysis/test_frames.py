@@ -1,6 +1,7 @@
 """The frames' schema, and that what is missing stays missing."""
 
 import math
+import random
 from dataclasses import replace
 
 import pandas as pd
@@ -12,7 +13,7 @@ from vastbench.bundled import shared
 from vastbench.errors import SchemaError
 from vastbench.io.files import read_run
 from vastbench.record.moments import Moment
-from vastbench.record.phases import Outcome, Phase, PhaseName
+from vastbench.record.phases import Outcome, Phase, PhaseName, unattributed
 from vastbench.record.run import Run
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
@@ -130,6 +131,23 @@ def test_runs_come_back_from_the_frame_with_what_it_holds():
 def test_a_table_of_another_form_is_refused_by_name(spoil, names):
     with pytest.raises(SchemaError, match=names):
         conformed(spoil(phases_table([RUN])))
+
+
+def test_what_is_unattributed_of_many_runs_is_what_it_is_of_each():
+    draw, runs = random.Random(1), [RUN, second_try()]
+    for number in range(200):
+        phases = []
+        for name in draw.choices(["a", "b", "c", "b: part"], k=draw.randrange(7)):
+            start, took = draw.uniform(0, 50), draw.uniform(0, 30)
+            began = Moment.between(start, None if draw.random() < 0.03 else start, "poll")
+            ended = Moment.between(start + took, None if draw.random() < 0.03 else start + took + 1, "poll")
+            phases.append(Phase(name, began, ended, queued_s=draw.choice([0.0, 0.5]), parent="b" if ":" in name else None))
+        runs.append(replace(RUN, id=f"{number}", phases=tuple(phases), total_s=draw.choice([None, 100.0, 100.0])))
+    frame = phases_table(runs)
+    found = frame[frame["phase"] == PhaseName.UNATTRIBUTED].set_index("run")["seconds"].to_dict()
+    each = {run.id: unattributed(run.phases, run.total_s) for run in runs}
+    assert found == pytest.approx({run: rest for run, rest in each.items() if rest is not None})
+    assert 50 < len(found) < len(runs)
 
 
 def test_the_unattributed_time_may_be_negative_where_phases_overlap():

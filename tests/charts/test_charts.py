@@ -391,6 +391,17 @@ def test_columns_that_are_cut_off_are_counted():
     assert "cut off" not in charts.runs_over_time(FRAMES["none passed"]).get_xlabel()
 
 
+def test_of_more_than_a_thousand_runs_a_column_is_the_mean_of_several():
+    kinds = (made(0, {P.WAIT_RUNNING: 10.0}), made(1, {P.WAIT_RUNNING: 30.0}))
+    runs = [replace(kinds[number % 2], id=f"{number}") for number in range(2001)]
+    ax = charts.runs_over_time(phases_table(runs))
+    columns = next(part for part in ax.collections if part.get_label() == P.WAIT_RUNNING).get_paths()
+    assert len(columns) == 667
+    assert columns[0].vertices[:, 1].max() == pytest.approx(50 / 3)
+    assert "a column: mean of 3 runs" in ax.get_xlabel().replace("\n", " ")
+    assert "mean of" not in charts.runs_over_time(phases_table(runs[:1000])).get_xlabel()
+
+
 def test_many_causes_share_the_last_mark():
     runs = [made(i, {P.SEARCH: 1.0}, outcome=FAILED, cause=f"cause_{i}") for i in range(9)]
     ax = charts.runs_over_time(phases_table(runs))

@@ -18,6 +18,7 @@ from vastbench.errors import NotFound, SchemaError, SettingsError, StoreError, U
 from vastbench.io.files import read_run, read_runs
 from vastbench.io.tables import SCHEMA_KEY, export, export_runs, load
 from vastbench.record.document import run_to_dict
+from vastbench.record.phases import Outcome
 from vastbench.store import Store
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
@@ -38,6 +39,22 @@ def saved(place, *runs):
     with Store(place) as store:
         for run in runs:
             store.save_run(run)
+
+
+def test_a_store_read_into_columns_is_the_table_of_its_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("vastbench.store.store.BATCH", 2)
+    emulated = read_run(shared("data/runs") / "emulated-rtx4090.json")
+    cut = replace(emulated.phases[3], end=replace(emulated.phases[3].end, yes_sent=None, yes_received=None))
+    runs = [
+        replace(RUN, id="z", total_s=None),
+        replace(emulated, id="y"),
+        replace(emulated, id="x", phases=(*emulated.phases, *emulated.phases[:4]), outcome=Outcome.FAILED, cause="boot_failed"),
+        replace(emulated, id="w", phases=(*emulated.phases[:3], cut), outcome=Outcome.CENSORED, cause="deadline"),
+        replace(RUN, id="v", phases=(), attempts=()),
+    ]
+    runs = [replace(run, started_at=f"2026-02-0{day}T00:00:00+00:00") for day, run in enumerate(runs, 1)]
+    saved(tmp_path / "runs.sqlite", *runs)
+    pd.testing.assert_frame_equal(load(tmp_path / "runs.sqlite"), phases_table(runs), check_exact=True)
 
 
 def test_store_parquet_csv_and_json_give_the_same_table(tmp_path):

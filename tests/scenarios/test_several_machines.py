@@ -25,7 +25,7 @@ from vastbench.record.document import run_from_dict, run_to_dict
 from vastbench.record.phases import Outcome, PhaseName, of_machine
 from vastbench.rental.label import read_label
 from vastbench.rental.offers import choose, query
-from vastbench.report.build import build_report, of_runs
+from vastbench.report.build import build_report, of_table
 from vastbench.scenarios import SCENARIOS
 from vastbench.scenarios.drill import _Keeper
 from vastbench.store import Store
@@ -106,7 +106,7 @@ def test_frame_summary_report_and_chart_show_it_without_knowing_of_it(made, tmp_
     assert [phase.parent for phase in runs_from(frame)[0].phases] == [phase.parent for phase in run.phases]
     shown = {text.get_text().strip() for text in phase_waterfall(frame).get_yticklabels()}
     assert {"wait running", "standby: wait running", HAND_OVER} <= shown
-    index = build_report(of_runs([run]), tmp_path / "report", notebooks=())
+    index = build_report(of_table(phases_table([run])), tmp_path / "report", notebooks=())
     page = index.read_text("utf-8")
     assert "standby: wait running" in page
     assert HAND_OVER in page

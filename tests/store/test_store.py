@@ -230,16 +230,18 @@ def test_many_runs_are_read_in_a_handful_of_queries(store):
     assert [one.id for one in store.runs(limit=2)] == ["run-11", "run-10"]
 
 
-def test_each_run_comes_oldest_first_and_some_at_a_time(store, monkeypatch):
+def test_runs_for_a_table_come_oldest_first_and_some_at_a_time(store, monkeypatch):
     monkeypatch.setattr("vastbench.store.store.BATCH", 2)
     runs = [
         replace(read_run(SEED), id=f"run-{n}", started_at=f"2026-01-0{n}T00:00:00+00:00", study="s") for n in (3, 1, 5, 2, 4)
     ]
     for run in [*runs, replace(read_run(SEED), id="another")]:
         store.save_run(run)
-    assert list(store.each_run(study="s")) == store.runs(study="s")[::-1]
-    assert sorted(run.id for run in store.each_run()) == sorted(run.id for run in store.runs())
-    assert list(store.each_run(study="none")) == []
+    parts = list(store.each_part(study="s"))
+    assert [[run.id for run in some] for some, _ in parts] == [["run-1", "run-2"], ["run-3", "run-4"], ["run-5"]]
+    assert all(len(readings) == len(some) * len(runs[0].phases) for some, readings in parts)
+    assert sorted(run.id for some, _ in store.each_part() for run in some) == sorted(run.id for run in store.runs())
+    assert list(store.each_part(study="none")) == []
     assert store.wanted("s") == 5
     with pytest.raises(NotFound, match="'none'"):
         store.wanted("none")

@@ -57,7 +57,8 @@ def attempted(phases: pd.DataFrame) -> pd.DataFrame:
 
     Raises UsageError like :func:`of_one_kind`.
     """
-    return phases[~of_one_kind(phases)["cause"].isin(NOT_COUNTED)]
+    left_out = of_one_kind(phases)["cause"].isin(NOT_COUNTED)
+    return phases[~left_out] if left_out.any() else phases
 
 
 def passed(phases: pd.DataFrame) -> pd.DataFrame:

@@ -19,10 +19,11 @@ from vastbench.record.cost import Cost
 from vastbench.record.document import plain_fields
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import LARGEST
-from vastbench.record.phases import COMPUTED, LONGEST_NAME, PARENTS, Outcome, Phase, PhaseName, unattributed
+from vastbench.record.phases import COMPUTED, LONGEST_NAME, PARENTS, Outcome, Phase, PhaseName
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 SCHEMA = 3
@@ -137,26 +138,85 @@ def timeline(phases: pd.DataFrame) -> dict[str, str | None]:
     return {one: None if one == PhaseName.TOTAL else parents[one] for one in order}
 
 
+Readings = tuple[str, str, str | None, int, str, float, float | None, float, float | None, float]
+"""What is read of a phase (``READINGS``); the rest of its row follows from it."""
+READINGS = (
+    "run",
+    "phase",
+    "parent",
+    "attempt",
+    "outcome",
+    "start_lower_s",
+    "start_s",
+    "end_lower_s",
+    "end_upper_s",
+    "queued_s",
+)
+
+
 def phases_table(runs: Iterable[Run]) -> pd.DataFrame:
     """The tidy frame of ``runs``, phases in order of their end; its columns are ``COLUMNS``."""
+    remaining = iter(runs)
+    some = iter(lambda: list(islice(remaining, PART)), [])
+    return table_of((part, [_readings(run, phase) for run in part for phase in run.phases]) for part in some)
+
+
+def table_of(parts: Iterable[tuple[list[Run], list[Readings]]]) -> pd.DataFrame:
+    """The tidy frame of runs in parts: some runs, whose own phases do not count, and the readings of their phases, in order.
+
+    So that a store of many runs makes no object for each phase.
+    """
     import pandas as pd
 
-    remaining = iter(runs)
     # Rows as dictionaries take twenty times the memory of the columns that they become.
-    parts = [_part(some) for some in iter(lambda: list(islice(remaining, PART)), [])] or [_part([])]
-    return conformed(pd.concat(parts, ignore_index=True))
+    made = [_part(*part) for part in parts] or [_part([], [])]
+    places, before = [], 0
+    for of_some, rows in made:
+        places.append(rows.pop("at") + before)
+        before += len(of_some)
+    of_runs, of_phases = (pd.concat(some, ignore_index=True) for some in zip(*made, strict=True))
+    del made
+    repeated = of_runs.take(pd.concat(places)).reset_index(drop=True)
+    return conformed(pd.concat([repeated, of_phases], axis="columns"))
 
 
-def _part(runs: list[Run]) -> pd.DataFrame:
-    """The unchecked rows of some runs."""
+def _part(runs: list[Run], readings: list[Readings]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The columns of some runs, and the unchecked rows of their phases, ``at`` the place of their run."""
     import numpy as np
     import pandas as pd
 
-    rows = [_of_phases(run) for run in runs]
     of_runs = _typed(pd.DataFrame([_of_run(run) for run in runs], columns=list(RUN_COLUMNS)))
-    of_phases = _typed(pd.DataFrame([row for some in rows for row in some], columns=list(PHASE_COLUMNS)))
-    repeated = of_runs.take(np.repeat(np.arange(len(runs)), [len(some) for some in rows])).reset_index(drop=True)
-    return pd.concat([repeated, of_phases], axis="columns")
+    at = {run.id: place for place, run in enumerate(runs)}
+    found = _typed(pd.DataFrame(readings, columns=list(READINGS)))
+    found["at"] = found.pop("run").map(at).astype("int64")
+    found["parent"] = found["parent"].fillna(found["phase"].map(PARENTS)).fillna(str(PhaseName.TOTAL))
+    found["final"] = ~found.duplicated(["at", "phase"], keep="last")
+    found["seconds"] = found["end_upper_s"] - found["start_s"] - found["queued_s"]
+    found["lower_s"] = (found["end_lower_s"] - found["start_s"]).clip(lower=0.0).fillna(0.0)
+    found["upper_s"] = found["end_upper_s"] - found["start_lower_s"]
+    totals = np.array([run.total_s for run in runs], dtype=float)
+    whole = {"attempt": 0, "final": True, "queued_s": 0.0, "at": np.arange(len(runs))}
+    outcomes = [str(run.outcome) for run in runs]
+    rest = pd.DataFrame(whole | {"phase": "unattributed", "parent": "total", "outcome": "passed", "seconds": totals})
+    rest["seconds"] = _unattributed(found, totals)
+    total = pd.DataFrame(whole | {"phase": "total", "outcome": outcomes, "seconds": totals})
+    rows = pd.concat([found, rest.dropna(subset="seconds"), total], ignore_index=True)
+    rows = rows.sort_values("at", kind="stable", ignore_index=True)
+    return of_runs, _typed(rows[list(PHASE_COLUMNS)]).assign(at=rows["at"])
+
+
+def _unattributed(found: pd.DataFrame, totals: np.ndarray) -> np.ndarray:
+    """:func:`~vastbench.record.phases.unattributed` of every run, from the rows of their phases; NaN for None."""
+    import numpy as np
+
+    n, top = len(totals), found[found["parent"] == PhaseName.TOTAL]
+    unknown = np.bincount(top["at"], top["final"] & top["seconds"].isna(), minlength=n) > 0
+    timed = top.dropna(subset="seconds").sort_values(["at", "start_s", "end_upper_s"])
+    reached = timed.groupby("at")["end_upper_s"].cummax().groupby(timed["at"]).shift()
+    twice = (np.minimum(timed["end_upper_s"], reached) - timed["start_s"]).clip(lower=0.0).fillna(0.0)
+    took = np.bincount(top["at"], top["seconds"].fillna(0.0), minlength=n)
+    rest: np.ndarray = totals - took + np.bincount(timed["at"], twice, minlength=n)
+    return np.where(unknown, np.nan, rest)
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -307,32 +367,10 @@ def _of_run(run: Run) -> dict[str, object]:
     }
 
 
-def _of_phases(run: Run) -> list[dict[str, object]]:
-    last = {phase.name: phase for phase in run.phases}
-    rows: list[dict[str, object]] = [
-        {
-            "phase": str(phase.name),
-            "parent": str(phase.parent or PhaseName.TOTAL),
-            "attempt": phase.attempt,
-            "final": phase is last[phase.name],
-            "outcome": str(phase.outcome),
-            "seconds": phase.seconds,
-            "lower_s": phase.lower,
-            "upper_s": phase.upper if phase.end.seen else None,
-            "start_lower_s": phase.start.lower,
-            "start_s": phase.start.upper if phase.start.seen else None,
-            "end_lower_s": phase.end.lower,
-            "end_upper_s": phase.end.yes_received,
-            "queued_s": phase.queued_s,
-        }
-        for phase in run.phases
-    ]
-    whole = {"attempt": 0, "final": True, "queued_s": 0.0}
-    if (rest := unattributed(run.phases, run.total_s)) is not None:
-        parent = str(PhaseName.TOTAL)
-        rows.append(whole | {"phase": "unattributed", "parent": parent, "outcome": "passed", "seconds": rest})
-    rows.append(whole | {"phase": "total", "outcome": str(run.outcome), "seconds": run.total_s})
-    return rows
+def _readings(run: Run, phase: Phase) -> Readings:
+    start, end = phase.start, phase.end
+    readings = (start.lower, start.yes_received, end.lower, end.yes_received, phase.queued_s)
+    return (run.id, str(phase.name), phase.parent and str(phase.parent), phase.attempt, str(phase.outcome), *readings)
 
 
 def _run(table: pd.DataFrame) -> Run:

@@ -55,8 +55,12 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         return style.nothing(ax, title, "There is no run with a known duration in the table.")
     ax = style.axes(ax, 3.8)
     n = len(runs)
-    x, half = np.arange(1, n + 1), 0.5 if n > THIN else 0.42
-    base, bounded = np.zeros(n), False
+    tops, each = parts.sum(axis=1).to_numpy(), -(-n // MANY)
+    together = np.arange(n) // each
+    parts = parts.groupby(together).mean()
+    x = np.bincount(together, np.arange(1, n + 1)) / np.bincount(together)
+    half = each / 2 if n > THIN else 0.42
+    base, bounded = np.zeros(len(parts)), False
     for name, (face, hatch) in _looks(parts).items():
         top = base + parts[name].to_numpy()
         columns = np.stack([[x - half, x - half, x + half, x + half], [base, top, top, base]]).transpose(2, 1, 0)
@@ -65,12 +69,13 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         part.set_rasterized(n > MANY)
         ax.add_collection(part)
         if name in top_level(phases):
-            bounded |= _bounds(ax, phases, runs["run"], name, x, base)
+            bounded |= _bounds(ax, phases, runs["run"], name, together, x, base)
         base = top
-    cut = _cut(runs, base)
-    _mark(ax, runs, np.minimum(base, cut * 0.985))
+    cut = _cut(runs, tops)
+    _mark(ax, runs, np.minimum(tops, cut * 0.985))
     beyond = int((base > cut).sum())
-    note = "; black: bounds of a phase" if bounded else ""
+    note = f"; a column: mean of {each} runs" if each > 1 else ""
+    note += "; black: bounds of a phase" if bounded else ""
     note += f"; {counted(beyond, 'column')} cut off, the longest took {decimals(base.max(), 0)} s" if beyond else ""
     pad = max(0.7, (6 - n) / 2)
     ax.set_xlim(1 - pad, n + pad)
@@ -92,13 +97,23 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def _bounds(
-    ax: Axes, phases: pd.DataFrame, runs: pd.Series[str], phase: str, x: NDArray[np.int64], base: NDArray[np.float64]
+    ax: Axes,
+    phases: pd.DataFrame,
+    runs: pd.Series[str],
+    phase: str,
+    together: NDArray[np.int64],
+    x: NDArray[np.float64],
+    base: NDArray[np.float64],
 ) -> bool:
-    """A line over what is known of the end of each run's ``phase``, which begins at ``base``; whether there is any."""
+    """A line over what is known of the end of ``phase`` in each column, of the runs with one number in ``together``.
+
+    The phase begins at ``base``. Whether there is any.
+    """
     import numpy as np
 
     rows = phases[(phases["phase"] == phase) & phases["final"] & phases["seconds"].notna()].set_index("run")
-    low, high = (rows[name].reindex(runs).to_numpy() for name in ("lower_s", "upper_s"))
+    known = rows[["lower_s", "upper_s"]].reindex(runs).groupby(together).mean()
+    low, high = known["lower_s"].to_numpy(), known["upper_s"].to_numpy()
     inexact = high - low > EXACT_S
     if not inexact.any():
         return False
@@ -165,6 +180,7 @@ def _mark(ax: Axes, runs: pd.DataFrame, top: NDArray[np.float64]) -> None:
                 mec=style.BLACK,
                 mew=1.2 if mark == "x" else 0.6,
                 label=label,
+                rasterized=len(runs) > MANY,
             )
 
 

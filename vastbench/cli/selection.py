@@ -86,7 +86,7 @@ def stored(opened: Store, name: str) -> Run | Study:
 
 
 def _one(name: str, store: str | None) -> pd.DataFrame:
-    from vastbench.analysis.frames import phases_table
+    from vastbench.analysis.frames import phases_table, table_of
     from vastbench.io.tables import load
 
     kind, _, rest = name.partition(":")
@@ -102,7 +102,7 @@ def _one(name: str, store: str | None) -> pd.DataFrame:
         if kind == "run":
             return phases_table([opened.run(wanted)])
         try:
-            phases = phases_table(opened.each_run(study=wanted))
+            phases = table_of(opened.each_part(study=wanted))
             return phases_table(opened.runs(study=wanted)) if phases.empty else phases  # raises, and says what there is
         except NotFound as no_study:
             if kind == "study":

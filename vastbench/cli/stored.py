@@ -164,7 +164,7 @@ def export(
     """Write stored runs to a file: Parquet or CSV (one row per run and phase) or JSON (everything, for import)."""
     if (suffix := out.suffix.lower()) not in {".parquet", ".csv", ".json"}:
         raise SettingsError(f"{out.name!r} is no .parquet, .csv or .json.", hint="For example: vastbench export runs.parquet")
-    from vastbench.analysis.frames import phases_table
+    from vastbench.analysis.frames import table_of
     from vastbench.io.tables import export as write_table
     from vastbench.io.tables import export_runs
 
@@ -174,7 +174,7 @@ def export(
             found = opened.runs(study=study)[::-1]
             count = len(found)
         else:
-            table = phases_table(opened.each_run(study=study))
+            table = table_of(opened.each_part(study=study))
             count = int(table["run"].nunique())
             if study is not None and not count:
                 opened.runs(study=study)  # raises, and says what there is
@@ -205,9 +205,10 @@ def report(
 
     Exit code 0: some runs passed and none is missing; 10: none passed; 11: runs are missing; 9: a notebook failed.
     """
+    from vastbench.analysis.frames import table_of
     from vastbench.cli.selection import narrowed
     from vastbench.render.wording import plain
-    from vastbench.report.build import build_report, of_places, of_runs, read_model, shortfall
+    from vastbench.report.build import build_report, of_places, of_table, read_model, shortfall
     from vastbench.store.outbox import pending_in
 
     if data and store:
@@ -217,7 +218,7 @@ def report(
     else:
         with open_store(store, made=False) as opened:
             asked = opened.wanted(study) if study else None
-            source = of_runs(opened.each_run(study=study), study, asked)
+            source = of_table(table_of(opened.each_part(study=study)), study, asked)
             source = replace(source, pending=pending_in(opened))
     source = replace(source, phases=narrowed(source.phases, where, pooled=pool))
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import POOLED, pool
-from vastbench.analysis.frames import COLUMNS, READABLE, SCHEMA, conformed, only, phases_table
+from vastbench.analysis.frames import COLUMNS, READABLE, SCHEMA, conformed, only, phases_table, table_of
 from vastbench.bundled import shared
 from vastbench.errors import SHOWN, NotFound, SchemaError, SettingsError, UsageError, clean
 from vastbench.io.files import read_runs
@@ -140,7 +140,7 @@ def _from_store(place: str | Path) -> pd.DataFrame:
     from vastbench.store import Store
 
     with Store.existing(place) as store:
-        return phases_table(store.each_run())
+        return table_of(store.each_part())
 
 
 def _runs_of(study: str, store: str | Path | None) -> pd.DataFrame:
@@ -155,7 +155,7 @@ def _runs_of(study: str, store: str | Path | None) -> pd.DataFrame:
             raise
         return phases_table([])
     with opened:
-        return phases_table(opened.each_run(study=study))
+        return table_of(opened.each_part(study=study))
 
 
 def _there_is(store: str | Path | None) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +29,6 @@ from vastbench.report.place import MARK, building, publish
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vastbench.record.run import Run
     from vastbench.record.study import Study
     from vastbench.report.notebooks import Executed
 
@@ -79,11 +78,8 @@ def of_places(places: Sequence[str | Path | None], study: str | None = None) -> 
     return Source(phases, study or _one_study(phases))
 
 
-def of_runs(runs: Iterable[Run], study: str | None = None, asked: int | None = None) -> Source:
-    """Any runs, read once: those of a ``study``, of which so many were ``asked`` for, or with its name when all are of one."""
-    from vastbench.analysis.frames import phases_table
-
-    phases = phases_table(runs)
+def of_table(phases: pd.DataFrame, study: str | None = None, asked: int | None = None) -> Source:
+    """A tidy frame: of a ``study``, of which so many runs were ``asked`` for, or with its name when all runs are of one."""
     return Source(phases, study or _one_study(phases), asked)
 
 

@@ -23,6 +23,8 @@ _READINGS = {edge: [f"{edge}_{field.name}" for field in fields(Moment)] for edge
 
 ELSEWHERE = ("attempts", "phases", "instrument")
 """What of a run is in tables of its own."""
+UNTABLED = ("ssh", "validation", "guest")
+"""Documents of a run of which no table shows anything."""
 ENDING = "ending"
 """Where a study's document of conditions keeps when it may end and which rule ended it."""
 
@@ -68,10 +70,11 @@ def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, object]:
 def run_of(
     row: sa.RowMapping, attempts: list[sa.RowMapping], phases: list[sa.RowMapping], instrument: Mapping[str, Any]
 ) -> Run:
-    """The run of its rows, ``attempts`` and ``phases`` in their order."""
+    """The run of its rows, ``attempts`` and ``phases`` in their order; what was not read is as if it were not known."""
     return _of(
         Run,
         row,
+        **{name: {} for name in UNTABLED if name not in row},
         cost=Cost(**row["cost"]),
         instrument=dict(instrument),
         attempts=tuple(_of(Attempt, attempt) for attempt in attempts),

@@ -19,7 +19,17 @@ from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import EndedBy, Study, check_name, check_plan
 from vastbench.store import pending_runs, tables
 from vastbench.store.database import serialised
-from vastbench.store.rows import phase_row, run_of, run_row, storable, study_of, study_of_runs, with_ending, without_ending
+from vastbench.store.rows import (
+    UNTABLED,
+    phase_row,
+    run_of,
+    run_row,
+    storable,
+    study_of,
+    study_of_runs,
+    with_ending,
+    without_ending,
+)
 from vastbench.store.transactions import Transactions
 
 log = logging.getLogger(__name__)
@@ -28,6 +38,10 @@ Row = TypeVar("Row")
 
 BATCH = 500
 """Runs whose rows are read at a time: rows take many times the memory of the runs that they become."""
+
+READINGS = [tables.phases.c[name] for name in ("run_id", "name", "parent", "attempt", "outcome", "start_no_sent")]
+READINGS += [tables.phases.c[name] for name in ("start_yes_received", "end_no_sent", "end_yes_received", "queued_s")]
+"""What a table shows of a phase, or follows from."""
 
 NAMED = 5
 """How many runs an error names for one that is not there."""
@@ -132,15 +146,24 @@ class Store(Transactions):
             raise self._no_study(study)
         return found
 
-    def each_run(self, *, study: str | None = None) -> Iterator[Run]:
-        """All runs, or those of one study, oldest first and never more than a few hundred at once in memory."""
+    def each_part(self, *, study: str | None = None) -> Iterator[tuple[list[Run], list[Any]]]:
+        """All runs, or those of one study, oldest first, for :func:`~vastbench.analysis.frames.table_of`.
+
+        Some hundred at a time, without phases and what a table does not show; beside them are the readings of their phases.
+        """
+
+        def find(connection: sa.Connection, some: Sequence[str]) -> tuple[list[Run], list[Any]]:
+            chosen = sa.select(*(column for column in tables.runs.c if column.name not in UNTABLED))
+            chosen = chosen.where(tables.runs.c.id.in_(some)).order_by(tables.runs.c.started_at, tables.runs.c.id)
+            readings = sa.select(*READINGS).where(tables.phases.c.run_id.in_(some))
+            ordered = readings.order_by(tables.phases.c.run_id, tables.phases.c.position)
+            return _whole(connection, chosen, phases=False), [tuple(row) for row in connection.execute(ordered).all()]
+
         query = sa.select(tables.runs.c.id).order_by(tables.runs.c.started_at, tables.runs.c.id)
         if study is not None:
             query = query.where(tables.runs.c.study == study)
-        ids = self._read(lambda connection: connection.execute(query).scalars().all())
-        for some in _batches(ids):
-            chosen = sa.select(tables.runs).where(tables.runs.c.id.in_(some))
-            yield from self._read(partial(_whole, chosen=chosen.order_by(tables.runs.c.started_at, tables.runs.c.id)))
+        for some in _batches(self._read(lambda connection: connection.execute(query).scalars().all())):
+            yield self._read(partial(find, some=some))
 
     def costs(self, study: str) -> dict[str, Cost]:
         """What each stored run of ``study`` cost, by its id; without reading the runs."""
@@ -448,7 +471,7 @@ def _is_run(run_id: str) -> sa.Select[Any]:
     return sa.select(tables.runs.c.id).where(tables.runs.c.id == storable(run_id))
 
 
-def _whole(connection: sa.Connection, chosen: sa.Select[Any]) -> list[Run]:
+def _whole(connection: sa.Connection, chosen: sa.Select[Any], *, phases: bool = True) -> list[Run]:
     """The runs that ``chosen`` selects from their table, in its order, with four queries for some hundred of them."""
 
     def by_run(table: sa.Table, ids: Sequence[str], *order: sa.Column[Any]) -> dict[str, list[sa.RowMapping]]:
@@ -462,10 +485,10 @@ def _whole(connection: sa.Connection, chosen: sa.Select[Any]) -> list[Run]:
     for rows in _batches(connection.execute(chosen).mappings().all()):
         ids = [row["id"] for row in rows]
         attempts = by_run(tables.attempts, ids, tables.attempts.c.number)
-        phases = by_run(tables.phases, ids, tables.phases.c.position)
+        steps = by_run(tables.phases, ids, tables.phases.c.position) if phases else {}
         readings = {run: found[0]["readings"] for run, found in by_run(tables.instruments, ids).items()}
         runs += [
-            run_of(row, attempts.get(row["id"], []), phases.get(row["id"], []), readings.get(row["id"], {})) for row in rows
+            run_of(row, attempts.get(row["id"], []), steps.get(row["id"], []), readings.get(row["id"], {})) for row in rows
         ]
     return runs
 
