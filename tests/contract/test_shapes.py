@@ -81,7 +81,7 @@ def test_by_id_an_instance_is_a_list_of_one_and_none_is_said_in_five_forms() -> 
         assert vastai.raw("show", "instances") == []
 
 
-def test_a_key_without_the_right_cannot_register_an_ssh_key_and_can_attach_it() -> None:
+def test_a_key_without_the_right_registers_no_ssh_key_and_can_attach_it() -> None:
     with faulty("no-user-write") as (running, vastai, _):
         ssh = OpenSsh(running.folder)
         assert "'success': True" not in vastai("create", "ssh-key", ssh.public_key).out

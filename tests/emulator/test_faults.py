@@ -347,7 +347,7 @@ def test_an_image_cannot_be_pulled_and_the_daemon_says_why(faulty: Any) -> None:
     assert len(said) > 1
 
 
-def test_an_image_that_needs_a_newer_cuda_than_the_machine_has_is_no_container(faulty: Any) -> None:
+def test_an_image_that_needs_a_newer_cuda_becomes_no_container(faulty: Any) -> None:
     with faulty() as api:
         offers = sorted(api.offers(num_gpus={"eq": "1"}), key=lambda offer: offer["cuda_max_good"])
         order = ORDER | {"image": f"nvidia/cuda:{offers[0]['cuda_max_good'] + 0.1:.1f}.0-base"}

@@ -86,7 +86,7 @@ def test_anybody_elses_label_is_none(text):
 
 
 @given(labels, st.data())
-def test_what_is_left_of_a_label_that_was_cut_is_known_and_never_read_as_another_deadline(label, data):
+def test_what_is_left_of_a_label_that_was_cut_is_known(label, data):
     whole = str(label)
     left = whole[: data.draw(st.integers(1, len(whole) - 1))]
     assert is_cut(left, whole)

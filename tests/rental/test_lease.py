@@ -519,7 +519,7 @@ def test_a_label_that_was_cut_keeps_no_instance_of_ours_alive_and_is_noted(tmp_p
         assert (leases()[-1].verdict, repr(cut[0]) in leases()[-1].note) == ("destroyed", True)
 
 
-def test_a_create_whose_answer_is_lost_is_found_by_a_label_that_lost_its_end(tmp_path):
+def test_a_create_whose_answer_is_lost_is_found_by_a_label_without_its_end(tmp_path):
     cut = []
 
     def fault(request, send):
@@ -575,7 +575,7 @@ def test_a_key_that_may_not_register_ssh_keys_attaches_them_and_says_so(tmp_path
         assert left() == []
 
 
-def test_a_key_that_is_neither_registered_nor_attached_ends_the_run_at_once(tmp_path):
+def test_a_key_neither_registered_nor_attached_ends_the_run_at_once(tmp_path):
     attached = []
 
     def fault(request, _send):

@@ -8,7 +8,8 @@ from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.recorder import Recorder, outcome_of
 from vastbench.rental.boot import VERDICT_POLLS, wait_running
-from vastbench.rental.lease import Identity, Lease
+from vastbench.rental.label import Identity
+from vastbench.rental.lease import Lease
 from vastbench.vast.models import Instance
 from vastbench.vast.watch import Following, Sighting
 
@@ -54,7 +55,7 @@ def boot(*rows):
         {"actual_status": None, "status_msg": "toomanyrequests: pull rate limit"},
     ],
 )
-def test_what_stands_for_five_polls_is_a_failure_with_the_marketplaces_words(row):
+def test_what_stands_for_five_polls_is_a_failure_in_the_platforms_words(row):
     with pytest.raises(BootFailed, match=row.get("status_msg") or row["actual_status"]) as caught:
         boot(LOADING, *[row] * 50)
     assert boot.polls == 1 + VERDICT_POLLS
@@ -76,7 +77,7 @@ def test_what_flickers_is_no_verdict_however_often(bad):
     assert boot(*([LOADING] + [bad] * (VERDICT_POLLS - 1)) * 8, RUNNING) == "running"
 
 
-def test_different_ways_of_failing_add_up_and_a_poll_without_the_instance_takes_nothing_away():
+def test_different_ways_of_failing_add_up_over_a_poll_without_the_instance():
     with pytest.raises(BootFailed):
         boot(OFFLINE, {"actual_status": "unknown"}, None, NO_PULL, OFFLINE, {"actual_status": "exited"}, RUNNING)
 

@@ -204,14 +204,14 @@ def test_an_address_that_is_named_late_joins_while_another_is_dead(machine, wait
     assert [p.endpoint.kind for p in ready.probes] == ["proxy", "direct"]
 
 
-def test_an_address_that_cannot_work_is_no_verdict_as_long_as_the_other_is_not_named(machine, wait):
+def test_an_address_that_cannot_work_is_no_verdict_before_all_are_named(machine, wait):
     proxy, direct, asked = machine("ssh1"), machine(), itertools.count()
     both = [proxy.endpoint("proxy"), direct.endpoint("direct")]
     ready = wait(latest=lambda: both[: 1 + (next(asked) > 5)])
     assert ready.winner.endpoint.kind == "direct"
 
 
-def test_an_address_that_changes_takes_the_place_of_the_former_and_is_tried_on_when_none_is_named(machine, wait):
+def test_an_address_that_changes_takes_the_place_of_the_former(machine, wait):
     former, ours, asked = machine("denied"), machine("closed"), itertools.count()
     ours.play(("closed", 1.0), ("ready", 0))
     named = [former.endpoint()] * 3 + [ours.endpoint()]

@@ -10,8 +10,13 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from vastbench.vast.models import Instance
+
 _LABEL = re.compile(r"vb-([0-9a-f]{8})-([A-Za-z0-9._-]{1,60})-(0|[1-9][0-9]{0,2})-([1-9][0-9]{9,10})", re.ASCII)
 # The epoch has ten digits since 2001: one that was cut would be long over.
+
+CLOCKS_APART_S = 300.0
+"""Real seconds by which our clock and the marketplace's may differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +63,29 @@ def read_label(text: str | None) -> Label | None:
         return None
     mark, run_id, attempt, epoch = found.groups()
     return Label(mark, run_id, int(attempt), datetime.fromtimestamp(int(epoch), UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """By what an instance is known to be ours.
+
+    ``opened``: the date of its lease, in epoch seconds; 0 when nobody knows. ``machine_id``: that of the offer.
+    """
+
+    label: str
+    opened: float = 0.0
+    machine_id: int | None = None
+
+    def labelled(self, one: Instance) -> bool:
+        """Whether ``one`` has our label, which may be cut as long as it names the attempt."""
+        return names_attempt(one.label, self.label)
+
+    def fits(self, one: Instance) -> bool:
+        """Whether nothing that ``one`` shows, its label aside, speaks against it: not its date, and not its machine."""
+        began_before = one.start_date is not None and one.start_date <= self.opened - CLOCKS_APART_S
+        elsewhere = None not in (one.machine_id, self.machine_id) and one.machine_id != self.machine_id
+        return not began_before and not elsewhere
+
+    def proven_by(self, one: Instance | None) -> bool:
+        """Whether ``one`` is ours by its label and by all else that it shows."""
+        return one is not None and self.labelled(one) and self.fits(one)

@@ -29,7 +29,7 @@ from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.recorder import Recorder, summary_of
-from vastbench.rental.label import is_cut, names_attempt
+from vastbench.rental.label import Identity, is_cut
 from vastbench.timed import within
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.limits import NotSent
@@ -76,9 +76,6 @@ the list and its page), to destroy it, and to see it gone."""
 REST_S, LONGEST_REST_S = 2.0, 10.0
 """Clock seconds to wait after an answer that could not be read, and between two polls for a label: first, and at most."""
 
-CLOCKS_APART_S = 300.0
-"""Real seconds by which our clock and the marketplace's may differ."""
-
 NOT_NAMED, DOUBTED = "create failed: ", "not closed: "
 """How the note of a lease begins whose instance its create did not name in so many words, or named against other evidence."""
 
@@ -103,32 +100,6 @@ class Journal(Protocol):
 
     def close_lease(self, label: str, *, verdict: str, note: str = "") -> bool:
         """Close a lease that is not closed yet, and sync it; whether this did it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """By what an instance is known to be ours.
-
-    ``opened``: the date of its lease, in epoch seconds; 0 when nobody knows. ``machine_id``: that of the offer.
-    """
-
-    label: str
-    opened: float = 0.0
-    machine_id: int | None = None
-
-    def labelled(self, one: Instance) -> bool:
-        """Whether ``one`` has our label, which may be cut as long as it names the attempt."""
-        return names_attempt(one.label, self.label)
-
-    def fits(self, one: Instance) -> bool:
-        """Whether nothing that ``one`` shows, its label aside, speaks against it: not its date, and not its machine."""
-        began_before = one.start_date is not None and one.start_date <= self.opened - CLOCKS_APART_S
-        elsewhere = None not in (one.machine_id, self.machine_id) and one.machine_id != self.machine_id
-        return not began_before and not elsewhere
-
-    def proven_by(self, one: Instance | None) -> bool:
-        """Whether ``one`` is ours by its label and by all else that it shows."""
-        return one is not None and self.labelled(one) and self.fits(one)
 
 
 @dataclass(frozen=True, slots=True)

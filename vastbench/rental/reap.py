@@ -41,8 +41,8 @@ from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, st
 from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.recorder import summary_of
-from vastbench.rental.label import Label, names_attempt, read_label
-from vastbench.rental.lease import DOUBTED, NOT_NAMED, Account, Identity, Lease, close_or_tell, utc_now
+from vastbench.rental.label import Identity, Label, names_attempt, read_label
+from vastbench.rental.lease import DOUBTED, NOT_NAMED, Account, Lease, close_or_tell, utc_now
 from vastbench.settings import is_loopback
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
