@@ -9,7 +9,10 @@ from typing import Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, KeyFile, Profile, Seed, Speed, StoreOption, Truth, app, print_json
-from vastbench.errors import SettingsError, clean
+from vastbench.cli.options import options
+from vastbench.errors import SettingsError, UsageError, clean
+from vastbench.record.conditions import Conditions
+from vastbench.record.plain import dumps
 
 
 @app.command()
@@ -71,15 +74,37 @@ def notebook(
 
 
 @app.command()
+@options
 def doctor(
+    *,
+    conditions: Conditions,
+    live: Annotated[bool, typer.Option("--live", help="Ask the marketplace, too: credit, rights, market, cost.")] = False,
+    save: Annotated[
+        Optional[Path],  # noqa: UP045 (typer reads it at run time)
+        typer.Option("--save", help="With --live: write the shapes of its answers to this file, names and types alone."),
+    ] = None,
     store: StoreOption = None,
     api_key_file: KeyFile = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check key, URL, store, SSH, kernel, isolation and disk, and say what to fix."""
-    from vastbench.cli.doctor import examine
+    """Check key, URL, store, SSH, kernel, isolation and disk, and say what to fix.
 
-    findings = examine(store, api_key_file)
+    With --live also what the marketplace tells for nothing: what the account, the key and its market can do, and what a run
+    under these conditions would cost. Nothing is rented; one SSH key is added to the account and removed again.
+    """
+    from vastbench.cli.doctor import examine
+    from vastbench.cli.probe import probing
+    from vastbench.vast.shapes import Shapes
+
+    shapes = Shapes()
+    if save and not live:
+        raise UsageError("--save has nothing to write.", hint="Add --live: it saves what the marketplace answered.")
+    findings = examine(store, api_key_file, probing(conditions, shapes) if live else None)
+    if save:
+        try:
+            save.write_text(dumps(shapes.to_dict(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{save} cannot be written: {error.strerror}.", hint="Name a file in a writable folder.") from None
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
