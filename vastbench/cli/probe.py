@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from vastbench.cli.doctor import NOBODYS, Finding, permissions, whatever_happens
 from vastbench.clock import Clock
-from vastbench.errors import clean
+from vastbench.errors import KeyRejected, Refused, clean
 from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, dollars
 from vastbench.rental.label import read_label
@@ -56,7 +56,10 @@ def _account(api: VastApi) -> Finding:
 
 
 def _ssh_key(api: VastApi) -> Finding:
-    made = api.create_ssh_key(RunKey.generate("vastbench-doctor").public_line).value
+    try:
+        made = api.create_ssh_key(RunKey.generate("vastbench-doctor").public_line).value
+    except (KeyRejected, Refused) as error:
+        return Finding("SSH key", "warn", error.message, "Runs attach theirs to the instance alone: docs/live.md.")
     api.delete_ssh_key(made.id)
     return Finding("SSH key", "ok", "one was added to the account and removed again")
 

@@ -37,18 +37,24 @@ def emulator(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--fault", metavar="NAME[=P]", help="What goes wrong, with its probability; 'list' shows all names."),
     ] = None,
+    shapes: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--shapes", help="Answer in the shapes that doctor --live --save wrote to this file."),
+    ] = None,
 ) -> None:
     """Run the Vast.ai emulator until SIGTERM or Ctrl-C; prints what a shell must export to use it.
 
     Any client can use it: vastbench run --live --budget 1 --yes, or the official vastai client.
     """
-    from vastbench.emulator import serve
+    from vastbench.emulator import Emulator, serve
     from vastbench.emulator.faults import described, parsed
 
     if fault == ["list"]:
         print(described())
         return
-    serve(profile, seed, speed, port, truth, lambda line: print(line, flush=True), parsed(fault or []))
+    faults = parsed(fault or [])
+    served = Emulator(profile, seed=seed, speed=speed, port=port, truth=truth, faults=faults, shapes=shapes, for_others=True)
+    serve(served, lambda line: print(line, flush=True))
 
 
 @app.command()
