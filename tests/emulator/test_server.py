@@ -110,7 +110,8 @@ def test_importing_it_loads_no_server() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serve_prints_what_a_shell_evaluates_and_ends_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    script = "import sys; from vastbench.emulator import serve; serve('seed', 1, 20.0, 0, None, lambda l: print(l, flush=True))"
+    script = "from vastbench.emulator import Emulator, serve\n"
+    script += "serve(Emulator('seed', seed=1, speed=20.0), lambda line: print(line, flush=True))"
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     command, pipe = [sys.executable, "-W", "error", "-c", script], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:

@@ -96,7 +96,7 @@ def test_a_create_is_sent_once_whatever_happens(failure):
 def test_a_retry_after_time_is_waited_before_the_request_is_sent():
     told = []
     script = Script(httpx.Response(429, headers={"Retry-After": "40"}), page())
-    answer = client(script, HandClock(1000), observe=told.append).list_instances()
+    answer = client(script, HandClock(1000), observe=lambda record, _: told.append(record)).list_instances()
     assert told[1].sent - told[0].received == pytest.approx(40)
     assert answer.sent == told[1].sent
     assert answer.queued_s == pytest.approx(40)
@@ -113,7 +113,7 @@ def test_waiting_for_the_limiter_lies_outside_of_sent_and_received():
 def test_the_queueing_of_all_tries_is_in_the_answer():
     told = []
     script = Script(page(), (429, "threshold=20"), (503, ""), page())
-    api = client(script, observe=told.append)
+    api = client(script, observe=lambda record, _: told.append(record))
     api.list_instances()
     assert api.list_instances().queued_s == sum(record.queued_s for record in told[1:])
 
@@ -121,7 +121,7 @@ def test_the_queueing_of_all_tries_is_in_the_answer():
 def test_each_try_is_counted_and_told():
     told = []
     script = Script((429, "x"), httpx.ReadTimeout("late"), page())
-    api = client(script, observe=told.append)
+    api = client(script, observe=lambda record, _: told.append(record))
     api.list_instances()
     assert [(record.status, record.error) for record in told] == [(429, "RateLimited"), (None, "ApiUnreachable"), (200, None)]
     summary = api.usage.summary()

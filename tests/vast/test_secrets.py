@@ -146,7 +146,7 @@ def test_no_log_record_at_debug_holds_the_key(caplog):
 
 def test_no_repr_holds_the_key():
     told = []
-    with client(Script(page()), observe=told.append) as api:
+    with client(Script(page()), observe=lambda *seen: told.append(seen)) as api:
         answer = api.list_instances()
         assert KEY not in repr(api) + repr(api._caller) + repr(vars(api._caller)) + repr(answer) + repr(told) + repr(api.usage)
 
