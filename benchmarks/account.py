@@ -43,6 +43,7 @@ def crowd(vast: Emulator) -> None:
         other = copy.copy(market.contracts[contract])
         other.id = number
         market.contracts[number] = other
+        market._fates[number] = market._fates[contract]
 
 
 def measure(runs: int, *, others: bool) -> list[tuple[float, float, float]]:

@@ -65,7 +65,8 @@ def test_the_fidelity_benchmark_compares_every_poller_with_the_truth(side_by_sid
     for way in others:
         assert {cells[1] for cells in moments if cells[0] == way} == {"running", "SSH ready", "destroyed"}
     requests = [cells for cells in rows if len(cells) == 8 and cells[0] in {"vastbench", *others}]
-    assert {cells[7] for cells in requests} == {"1 passed", "2 passed"}
+    # A machine that stood still may add how many runs' own clocks are not trusted.
+    assert {cells[7].partition(",")[0] for cells in requests} == {"1 passed", "2 passed"}
     assert all(float(cells[4]) > float(cells[5]) >= 1 for cells in requests)
 
 

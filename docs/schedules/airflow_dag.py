@@ -21,7 +21,7 @@ REPORT = f"vastbench report --store out/runs.sqlite --study {NAME} --out out/rep
 
 GO_ON = {0, 10, 11, 17}
 """After these a report has something to say; it ends with the same code."""
-LOOK_FIRST = {2, 3, 8, 9, 10}
+LOOK_FIRST = {2, 3, 8, 9, 10, 17}
 """After these another try helps nobody; after all others it goes on where the study stopped."""
 
 

@@ -436,6 +436,32 @@ def test_doctor_says_what_the_key_may_do_and_changes_nothing(call, tmp_path):
     assert (state, "user_write" in found, "attach" in found) == ("warn", True, True)
 
 
+@pytest.mark.parametrize(
+    ("faults", "states"),
+    [({}, {"ok"}), ({"no-user-write": 1.0}, {"ok", "warn"})],
+    ids=["a key that may do all", "a key that may not register SSH keys"],
+)
+def test_doctor_live_tells_what_is_told_for_nothing_and_rents_nothing(call, tmp_path, faults, states):
+    with Emulator(certain(tmp_path), seed=1, speed=50, faults=faults) as vast:
+        variables = {"VAST_URL": vast.url, "VAST_API_KEY": vast.api_key, "VASTBENCH_SPEED": "50"}
+        done = call("doctor", "--live", "--json", "--save", str(tmp_path / "shapes.json"), **variables)
+        assert vast.alive == []
+        assert vast.api_key not in done.stdout + (tmp_path / "shapes.json").read_text()
+    found = {one["subject"]: one for one in json.loads(done.stdout)}
+    asked = {name: found[name] for name in ("permissions", "account", "SSH key", "instances", "gone", "cost")}
+    assert {one["state"] for one in asked.values()} == states
+    assert "credit is $25" in asked["account"]["found"]
+    assert "RTX 4090 at $" in asked["cost"]["found"]
+    assert "GET /api/v1/instances/" in json.loads((tmp_path / "shapes.json").read_text())["answers"]
+
+
+def test_doctor_live_without_a_marketplace_says_why_and_asks_no_more(call):
+    done = call("doctor", "--live", "--json", VAST_URL="http://127.0.0.1:9", VAST_API_KEY="k")
+    found = {one["subject"]: one for one in json.loads(done.stdout)}
+    assert "refused" in found["URL"]["found"]
+    assert "cost" not in found
+
+
 def test_doctor_fails_with_what_to_fix(call, tmp_path):
     (tmp_path / "file").write_text("x")
     done = call("doctor", "--store", str(tmp_path / "file" / "runs.sqlite"))

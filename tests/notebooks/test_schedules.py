@@ -22,7 +22,7 @@ DOCS = shared("docs")
 SAMPLES = sorted((DOCS / "schedules").iterdir())
 GUIDE = (DOCS / "scheduling.md").read_text()
 COMMANDS = typer.main.get_command(app)
-REPORTED = {0, 10, 11}
+REPORTED = {0, 10, 11, 17}
 LIVE_COMMENT = re.compile(r"^(\s*)#\s?(\s*)((?:Environment=\"|- )?STUDY\b.*--live.*)$", re.MULTILINE)
 
 
@@ -146,7 +146,7 @@ def test_every_command_of_a_sample_exists_with_its_options(sample, live, checkou
     assert (study["live"], study["yes"], study["budget_usd"]) == ((True, True, 2) if live else (False, False, None))
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 8, 9, 10, 11, 130])
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 8, 9, 10, 11, 17, 130])
 @pytest.mark.parametrize("sample", SHELL_SAMPLES)
 def test_a_report_is_made_after_the_codes_that_have_results_to_show(sample, code, checkout):
     # The report of a study with 10 or 11 ends with the same code.
@@ -198,7 +198,7 @@ def test_systemd_and_airflow_try_the_same_codes_again():
 def test_the_guide_explains_every_exit_code_of_study_and_report():
     explained = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", GUIDE, re.MULTILINE) for code in row.split(",")}
     ours = (errors.VastbenchError, errors.UsageError, errors.StoreError, errors.ApiError, errors.LeaseNotClosed)
-    theirs = (errors.NotebookFailed, errors.StudyFailed, errors.StudyIncomplete, errors.Interrupted)
+    theirs = (errors.NotebookFailed, errors.StudyFailed, errors.StudyIncomplete, errors.AccountRefused, errors.Interrupted)
     assert explained == {0, 75} | {error.exit_code for error in ours + theirs}
 
 

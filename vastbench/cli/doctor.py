@@ -7,11 +7,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, NotFound, Refused, VastbenchError
 from vastbench.settings import LIVE_URL, Settings, default_store
+
+if TYPE_CHECKING:
+    from vastbench.vast.api import VastApi
 
 MIN_FREE_GB = 1.0
 
@@ -37,8 +40,13 @@ class Finding(NamedTuple):
     fix: str = ""
 
 
-def examine(store: str | None = None, api_key_file: Path | None = None) -> list[Finding]:
-    """Check everything; nothing is rented and nothing is left behind. Never raises for what it finds."""
+def examine(
+    store: str | None = None, api_key_file: Path | None = None, more: Callable[[Settings], list[Finding]] | None = None
+) -> list[Finding]:
+    """Check everything; nothing is rented and nothing is left behind. Never raises for what it finds.
+
+    ``more`` checks what else there is to know of the marketplace, once it has answered.
+    """
     try:
         settings = Settings.from_environment(api_key_file=api_key_file)
     except VastbenchError as error:
@@ -47,20 +55,25 @@ def examine(store: str | None = None, api_key_file: Path | None = None) -> list[
     checks: dict[str, Callable[[], Finding | None]] = {
         "key": lambda: _key(settings),
         "URL": lambda: _url(settings),
-        "permissions": lambda: _permissions(settings),
+        "permissions": lambda: None if more else _permissions(settings),
         "store": lambda: _store(place),
         "SSH": _ssh,
         "kernel": _kernel,
         "isolation": _isolation,
         "disk": lambda: _disk(place),
     }
-    found = [_whatever_happens(subject, check) for subject, check in checks.items()]
-    return [one for one in found if one is not None]
+    found = [one for subject, check in checks.items() if (one := whatever_happens(subject, check)) is not None]
+    if more and any(one.subject == "URL" and one.state == "ok" for one in found):
+        found += more(settings)
+    return found
 
 
-def _whatever_happens(subject: str, check: Callable[[], Finding | None]) -> Finding | None:
+def whatever_happens(subject: str, check: Callable[[], Finding | None]) -> Finding | None:
+    """What ``check`` finds of ``subject``; what it raises is a finding too."""
     try:
         return check()
+    except VastbenchError as error:
+        return Finding(subject, "fail", error.message, error.hint)
     except Exception as error:  # noqa: BLE001 (a broken machine is what this is there to describe)
         return Finding(subject, "fail", f"could not be checked: {type(error).__name__}: {error}", "Mend that first.")
 
@@ -86,29 +99,34 @@ def _url(settings: Settings) -> Finding:
 
 
 def _permissions(settings: Settings) -> Finding | None:
-    """What the key may do, as far as that can be asked for nothing and changes nothing; None when nobody answers."""
     from vastbench.vast.api import VastApi
-    from vastbench.vast.query import OfferQuery
 
     if settings.vast_api_key is None:
         return None
     with VastApi(settings.vast_url, settings.vast_api_key, clock=Clock(settings.vastbench_speed)) as api:
-        asked: dict[str, Callable[[], object]] = {
-            "misc": lambda: api.search_offers(OfferQuery.default(limit=1)),
-            "instance_read": api.list_instances,
-            "instance_write": lambda: api.label_instance(NOBODYS, "doctor"),
-            "user_read": api.current_user,
-            "user_write": lambda: api.delete_ssh_key(NOBODYS),
-        }
-        lacking = []
-        for name, ask in asked.items():
-            try:
-                ask()
-            except ApiError as error:
-                if error.status in (401, 403) or error.code == "team_ssh_keys_not_supported":
-                    lacking.append(name)
-                elif not isinstance(error, Refused):  # of what does not exist, which only those are told who may ask
-                    return None
+        return permissions(api)
+
+
+def permissions(api: VastApi) -> Finding | None:
+    """What the key may do, as far as that can be asked for nothing and changes nothing; None when nobody answers."""
+    from vastbench.vast.query import OfferQuery
+
+    asked: dict[str, Callable[[], object]] = {
+        "misc": lambda: api.search_offers(OfferQuery.default(limit=1)),
+        "instance_read": api.list_instances,
+        "instance_write": lambda: api.label_instance(NOBODYS, "doctor"),
+        "user_read": api.current_user,
+        "user_write": lambda: api.delete_ssh_key(NOBODYS),
+    }
+    lacking = []
+    for name, ask in asked.items():
+        try:
+            ask()
+        except ApiError as error:
+            if error.status in (401, 403) or error.code == "team_ssh_keys_not_supported":
+                lacking.append(name)
+            elif not isinstance(error, Refused):  # of what does not exist, which only those are told who may ask
+                return None
     if set(lacking) == set(asked):
         return None
     if needed := [name for name in lacking if name in NEEDED]:

@@ -9,7 +9,10 @@ from typing import Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, KeyFile, Profile, Seed, Speed, StoreOption, Truth, app, print_json
-from vastbench.errors import SettingsError, clean
+from vastbench.cli.options import options
+from vastbench.errors import SettingsError, UsageError, clean
+from vastbench.record.conditions import Conditions
+from vastbench.record.plain import dumps
 
 
 @app.command()
@@ -34,18 +37,24 @@ def emulator(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--fault", metavar="NAME[=P]", help="What goes wrong, with its probability; 'list' shows all names."),
     ] = None,
+    shapes: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--shapes", help="Answer in the shapes that doctor --live --save wrote to this file."),
+    ] = None,
 ) -> None:
     """Run the Vast.ai emulator until SIGTERM or Ctrl-C; prints what a shell must export to use it.
 
     Any client can use it: vastbench run --live --budget 1 --yes, or the official vastai client.
     """
-    from vastbench.emulator import serve
+    from vastbench.emulator import Emulator, serve
     from vastbench.emulator.faults import described, parsed
 
     if fault == ["list"]:
         print(described())
         return
-    serve(profile, seed, speed, port, truth, lambda line: print(line, flush=True), parsed(fault or []))
+    faults = parsed(fault or [])
+    served = Emulator(profile, seed=seed, speed=speed, port=port, truth=truth, faults=faults, shapes=shapes, for_others=True)
+    serve(served, lambda line: print(line, flush=True))
 
 
 @app.command()
@@ -71,15 +80,37 @@ def notebook(
 
 
 @app.command()
+@options
 def doctor(
+    *,
+    conditions: Conditions,
+    live: Annotated[bool, typer.Option("--live", help="Ask the marketplace, too: credit, rights, market, cost.")] = False,
+    save: Annotated[
+        Optional[Path],  # noqa: UP045 (typer reads it at run time)
+        typer.Option("--save", help="With --live: write the shapes of its answers to this file, names and types alone."),
+    ] = None,
     store: StoreOption = None,
     api_key_file: KeyFile = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check key, URL, store, SSH, kernel, isolation and disk, and say what to fix."""
-    from vastbench.cli.doctor import examine
+    """Check key, URL, store, SSH, kernel, isolation and disk, and say what to fix.
 
-    findings = examine(store, api_key_file)
+    With --live also what the marketplace tells for nothing: what the account, the key and its market can do, and what a run
+    under these conditions would cost. Nothing is rented; one SSH key is added to the account and removed again.
+    """
+    from vastbench.cli.doctor import examine
+    from vastbench.cli.probe import probing
+    from vastbench.vast.shapes import Shapes
+
+    shapes = Shapes()
+    if save and not live:
+        raise UsageError("--save has nothing to write.", hint="Add --live: it saves what the marketplace answered.")
+    findings = examine(store, api_key_file, probing(conditions, shapes) if live else None)
+    if save:
+        try:
+            save.write_text(dumps(shapes.to_dict(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{save} cannot be written: {error.strerror}.", hint="Name a file in a writable folder.") from None
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:

@@ -24,6 +24,7 @@ from vastbench.emulator.draws import Stream
 from vastbench.emulator.limits import Limiter
 from vastbench.emulator.market import Market
 from vastbench.emulator.replies import Lost, Refusal, parsed, too_many
+from vastbench.emulator.shapes import conform
 
 _LARGEST_BODY = 1_000_000
 
@@ -82,6 +83,9 @@ class Gate:
         await market.pace.sleep_until(arrived + seconds * min(market.profile.latency.effect.value, 1.0))
         try:
             reply = route.answer(call)
+            shape = market.profile.shapes.get(f"{route.method} {route.path.replace(':int', '')}")
+            if shape and not isinstance(reply, Response):
+                reply = conform(reply, shape, changing="/instances/" in route.path)
             response = reply if isinstance(reply, Response) else JSONResponse(reply)
         except Refusal as refused:
             response = refused.response()

@@ -197,7 +197,8 @@ class Guest(_Table):
 
 
 class Profile(_Table):
-    """A whole profile. ``seed`` fixes the draws when the caller gives none."""
+    """A whole profile. ``seed`` fixes the draws when the caller gives none; ``shapes`` are those of a real marketplace's
+    answers, by method and path (:mod:`vastbench.emulator.shapes`)."""
 
     about: str
     seed: int | None = None
@@ -209,6 +210,7 @@ class Profile(_Table):
     limits: Limits
     faults: Faults
     market: Market
+    shapes: dict[str, Any] = Field(default={}, exclude=True)
 
 
 def load(name: str | Path) -> Profile:

@@ -10,7 +10,8 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ class Emulator:
     ``profile``: a name or a TOML file; ``seed``: repeats the same draws; ``speed``: emulated seconds per real one; ``port``: 0
     takes any free one; ``truth``: the file that the truth log is appended to; ``faults``: what goes wrong, by name, with its
     probability (:data:`vastbench.emulator.faults.FAULTS`); ``for_others``: its key is given away, so that where commands inside
-    would run as this process's user they are refused. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
+    would run as this process's user they are refused; ``shapes``: a file of :mod:`vastbench.emulator.shapes` whose shapes its
+    answers take. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
     Raises NotFound or SettingsError for a bad profile, UsageError for a bad speed, port or fault.
     """
 
@@ -48,10 +50,12 @@ class Emulator:
         truth: Path | None = None,
         faults: Mapping[str, float] | None = None,
         for_others: bool = False,
+        shapes: Path | None = None,
     ) -> None:
         """Check the settings; nothing runs yet."""
         from vastbench.emulator.faults import checked
         from vastbench.emulator.profile import load
+        from vastbench.emulator.shapes import read_shapes
 
         if not (isinstance(speed, (int, float)) and 0 < speed < 10_000):
             raise UsageError(f"The emulator's speed is {speed!r}.", hint="Give a speed between 0 and 10000, such as 1 or 20.")
@@ -59,6 +63,8 @@ class Emulator:
             raise UsageError(f"The emulator's port is {port!r}.", hint="Give a port between 1 and 65535, or 0 for any.")
         self.speed = speed
         self._name, self._profile = profile, load(profile)
+        if shapes is not None:
+            self._profile = self._profile.model_copy(update={"shapes": read_shapes(shapes)})
         self._seed = seed
         self._port = port
         self._truth = truth
@@ -91,8 +97,10 @@ class Emulator:
 
     def _start(self) -> None:
         from vastbench.emulator import faults
-        from vastbench.emulator.engine import Engine
         from vastbench.emulator.truth import TruthLog
+
+        with _nothing_for_a_compiler():
+            from vastbench.emulator.engine import Engine
 
         seed = self._seed if self._seed is not None else self._profile.seed
         drawn = seed if seed is not None else secrets.randbits(32)
@@ -193,16 +201,19 @@ class Emulator:
         return self._engine
 
 
-def serve(
-    profile: str | Path,
-    seed: int | None,
-    speed: float,
-    port: int,
-    truth: Path | None,
-    emit: Callable[[str], None],
-    faults: Mapping[str, float] | None = None,
-) -> None:
-    """Run an emulator until SIGTERM or SIGINT; ``emit`` gets the lines that a shell evaluates to use it. Main thread only."""
+@contextmanager
+def _nothing_for_a_compiler() -> Iterator[None]:
+    """Keep the account's key from gcc, by which the SSH library looks for another library when it is first imported."""
+    key = os.environ.pop("VAST_API_KEY", None)
+    try:
+        yield
+    finally:
+        if key is not None:
+            os.environ["VAST_API_KEY"] = key
+
+
+def serve(emulator: Emulator, emit: Callable[[str], None]) -> None:
+    """Run ``emulator`` until SIGTERM or SIGINT; ``emit`` gets the lines that a shell evaluates to use it. Main thread only."""
     ended = threading.Event()
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -210,11 +221,11 @@ def serve(
 
     former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with Emulator(profile, seed=seed, speed=speed, port=port, truth=truth, faults=faults, for_others=True) as emulator:
+        with emulator:
             emit(f"export VAST_URL={emulator.url}")
             emit(f"export VAST_API_KEY={emulator.api_key}")
-            if speed != 1:
-                emit(f"export VASTBENCH_SPEED={speed:g}")
+            if emulator.speed != 1:
+                emit(f"export VASTBENCH_SPEED={emulator.speed:g}")
             # Modules stay for good: leaving them out of every full collection saves pauses of some 60 ms.
             gc.freeze()
             ended.wait()

@@ -19,7 +19,7 @@ from vastbench.record.plain import dumps
 from vastbench.vast.call import TRIES, Caller, Exchange, tries_of
 from vastbench.vast.models import Charge, Created, CreateRequest, Instance, Offer, SshKey, User, rows_of, whole
 from vastbench.vast.query import OfferQuery
-from vastbench.vast.replies import line, unreadable
+from vastbench.vast.replies import Reply, line, unreadable
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 T = TypeVar("T")
@@ -61,8 +61,8 @@ class Answer(Generic[T]):
 class VastApi:
     """The marketplace as seen by one account. May be shared by threads, and should be: it keeps to the rate limits.
 
-    ``observe`` is called with a :class:`CallRecord` after each try, in the calling thread; ``transport`` replaces the network
-    in tests. Raises SettingsError for a URL or key that cannot be used.
+    ``observe`` is called with a :class:`CallRecord` and the answer, if any, after each try, in the calling thread;
+    ``transport`` replaces the network in tests. Raises SettingsError for a URL or key that cannot be used.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class VastApi:
         *,
         clock: Clock,
         transport: httpx.BaseTransport | None = None,
-        observe: Callable[[CallRecord], None] | None = None,
+        observe: Callable[[CallRecord, Reply | None], None] | None = None,
     ) -> None:
         """Check URL and key; nothing is sent yet."""
         self._caller = Caller(url, api_key, clock=clock, transport=transport, observe=observe)

@@ -133,7 +133,7 @@ class Caller:
         *,
         clock: Clock,
         transport: httpx.BaseTransport | None = None,
-        observe: Callable[[CallRecord], None] | None = None,
+        observe: Callable[[CallRecord, Reply | None], None] | None = None,
     ) -> None:
         """Check URL and key; raises SettingsError."""
         self.url, loopback = checked_url(url)
@@ -303,7 +303,7 @@ class Caller:
         log.info("%s: %s", endpoint, status or name)
         self.usage.add(record, timeout=reply is None and error is not None and error.code == "timeout")
         if self._observe:
-            self._observe(record)
+            self._observe(record, reply)
 
 
 def checked_url(url: str) -> tuple[str, bool]:
