@@ -42,6 +42,7 @@ def make(directory: Path, isolation: Isolation, **more: Any) -> Machine:
     pace = Pace(more.pop("speed", 1.0))
     truth = more.pop("truth", None) or TruthLog(pace.speed)
     proxy, direct = more.pop("proxy", NO_DELAY), more.pop("direct", NO_DELAY)
+    marketplace_port = more.pop("marketplace_port", None)
     spec = MachineSpec(**({"id": 900} | SPEC | more))
     return Machine(
         spec,
@@ -52,6 +53,7 @@ def make(directory: Path, isolation: Isolation, **more: Any) -> Machine:
         proxy=proxy,
         direct=direct,
         trouble=SshTrouble(Faults({}, 0), 900),
+        marketplace_port=marketplace_port,
     )
 
 
@@ -94,6 +96,28 @@ async def login(
     options = {"username": "root", "client_keys": [key], "known_hosts": None, "agent_path": None, "config": None}
     async with asyncssh.connect("127.0.0.1", port or machine.proxy_port, **options) as ssh:
         yield ssh
+
+
+SERVE = """python3 -c '
+import socket, threading
+
+def answer(one):
+    with one, one.makefile("rb") as said:
+        one.sendall(b"got " + said.readline())
+
+with socket.create_server(("0.0.0.0", PORT)) as server:
+    print(server.getsockname()[1], flush=True)
+    while True:
+        threading.Thread(target=answer, args=(server.accept()[0],)).start()
+'"""
+
+
+@contextlib.asynccontextmanager
+async def serving(ssh: asyncssh.SSHClientConnection, port: int = 0) -> AsyncIterator[int]:
+    """A program in the machine that answers a line with "got " and the line, on all of its addresses; gives its port."""
+    async with ssh.create_process(SERVE.replace("PORT", str(port))) as program:
+        yield int(await program.stdout.readline())
+        program.terminate()
 
 
 async def said(ssh: asyncssh.SSHClientConnection, command: str) -> str:

@@ -9,7 +9,7 @@ import asyncssh
 import paramiko
 import pytest
 
-from tests.emulator.machines import KEY, NO_DELAY, PUBLIC, booted, connected, folder, login, make, run, said
+from tests.emulator.machines import KEY, NO_DELAY, PUBLIC, booted, connected, folder, login, make, run, said, serving
 from vastbench.emulator.machine import SandboxError, SshDelays, choose_isolation
 from vastbench.emulator.truth import TruthLog
 
@@ -328,38 +328,14 @@ def test_delays_are_drawn_once_per_connection_and_once_per_command():
 
 @every_kind
 def test_local_forwarding_reaches_the_loopback_and_nothing_else(kind):
-    async def answer(reader, writer):
-        writer.write(b"got " + await reader.readline())
-        await writer.drain()
-        writer.close()
-
     async def scenario():
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        async with server, connected(kind) as (_, ssh):
-            port = server.sockets[0].getsockname()[1]
+        async with connected(kind) as (_, ssh), serving(ssh) as port:
             reader, writer = await ssh.open_connection("localhost", port)
             writer.write(b"it\n")
             assert await reader.read() == b"got it\n"
             writer.close()
             with pytest.raises(asyncssh.ChannelOpenError):
                 await ssh.open_connection("192.0.2.1", 80)
-
-    run(scenario())
-
-
-def test_programs_inside_reach_servers_on_the_loopback():
-    async def answer(reader, writer):
-        await reader.readline()
-        writer.write(b"hello")
-        await writer.drain()
-        writer.close()
-
-    async def scenario():
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        async with server, connected(BEST) as (_, ssh):
-            port = server.sockets[0].getsockname()[1]
-            told = await said(ssh, f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{port}; echo >&3; cat <&3'")
-            assert told == "hello"
 
     run(scenario())
 

@@ -8,7 +8,7 @@ import shutil
 import asyncssh
 import pytest
 
-from tests.emulator.machines import KEY, PUBLIC, booted, connected, folder, run, said
+from tests.emulator.machines import KEY, PUBLIC, booted, connected, folder, login, run, said, serving
 from vastbench.emulator.machine import choose_isolation
 from vastbench.emulator.truth import TruthLog
 
@@ -231,16 +231,9 @@ def test_sftp_lists_puts_and_gets():
 
 @openssh
 def test_ssh_l_forwards_to_the_loopback():
-    async def answer(reader, writer):
-        writer.write(b"got " + await reader.readline())
-        await writer.drain()
-        writer.close()
-
     async def scenario():
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        async with server, tools(BEST) as (machine, _, call):
-            target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            told = await call("ssh", machine.direct_port, "-W", target, "root@127.0.0.1", stdin=b"it\n")
+        async with tools(BEST) as (machine, _, call), login(machine) as ssh, serving(ssh) as port:
+            told = await call("ssh", machine.direct_port, "-W", f"127.0.0.1:{port}", "root@127.0.0.1", stdin=b"it\n")
             assert told == (0, "got it\n")
 
     run(scenario())

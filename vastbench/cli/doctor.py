@@ -186,7 +186,10 @@ def _isolation() -> Finding:
 
     found = asyncio.run(choose_isolation())
     if found.name == "namespace":
-        return Finding("isolation", "ok", f"namespace ({found.reason})")
+        if found.own_network:
+            return Finding("isolation", "ok", f"namespace ({found.reason})")
+        fix = "Emulated instances share this machine's network; allow network namespaces for full isolation."
+        return Finding("isolation", "warn", f"namespace ({found.reason})", fix)
     return Finding(
         "isolation",
         "warn",

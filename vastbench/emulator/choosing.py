@@ -24,7 +24,18 @@ async def choose_isolation(force: str | None = None) -> Isolation:
         return Isolation(force, "asked for", base, count)
     if not sys.platform.startswith("linux"):
         return Isolation(PLAIN, f"{sys.platform} has no namespaces", base, count)
-    trial = Isolation(NAMESPACE, "user, mount, pid, uts and ipc namespaces work here", base, count)
+    whole = Isolation(NAMESPACE, "user, mount, pid, uts, ipc and network namespaces work here", base, count)
+    if (failure := await _failure(whole)) is None:
+        return whole
+    reason = f"machines share this host's network: {failure}; user, mount, pid, uts and ipc namespaces work here"
+    shared = Isolation(NAMESPACE, reason, base, count, own_network=False)
+    if (failure := await _failure(shared)) is None:
+        return shared
+    return Isolation(PLAIN, f"namespaces do not work here: {failure}", base, count)
+
+
+async def _failure(trial: Isolation) -> Exception | None:
+    """What keeps a machine with these walls from working, or None."""
     with tempfile.TemporaryDirectory(prefix="vastbench-probe-") as folder:
         root = Path(folder) / "root"
         root.mkdir()
@@ -34,7 +45,7 @@ async def choose_isolation(force: str | None = None) -> Isolation:
         try:
             await sandbox.prove()
         except (SandboxError, OSError) as error:
-            return Isolation(PLAIN, f"namespaces do not work here: {error}", base, count)
+            return error
         finally:
             await sandbox.stop()
-    return trial
+    return None

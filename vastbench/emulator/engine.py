@@ -103,6 +103,7 @@ class Engine:
             return
         isolation = replace(await _isolation(), for_others=self._for_others)
         self.isolation_name = isolation.name
+        port = self._listening.getsockname()[1]
 
         def make(spec: MachineSpec, folder: Path, proxy: SshDelays, direct: SshDelays | None, trouble: SshTrouble) -> Machine:
             return Machine(
@@ -114,6 +115,7 @@ class Engine:
                 proxy=proxy,
                 direct=direct,
                 trouble=trouble,
+                marketplace_port=port,
             )
 
         market = self._market = Market(

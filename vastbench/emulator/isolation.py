@@ -21,7 +21,8 @@ class Isolation:
 
     ``uid_base`` and ``uid_count`` are the unprivileged host users that machines get, one each, when the emulator runs as root;
     ``uid_base`` is None when they run as the emulator's own (unprivileged) user. ``for_others``: whoever has the key may use
-    the machines, and not only this process.
+    the machines, and not only this process. ``own_network``: a machine in namespaces has a network of its own; without, and
+    in a plain folder, it is the host's.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Isolation:
     uid_base: int | None = None
     uid_count: int = 1
     for_others: bool = False
+    own_network: bool = True
 
     @property
     def exposes_user(self) -> bool:

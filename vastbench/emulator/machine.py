@@ -55,9 +55,11 @@ class Machine:
         proxy: SshDelays,
         direct: SshDelays | None,
         trouble: SshTrouble,
+        marketplace_port: int | None = None,
     ) -> None:
         """Reserve the ports; ``directory`` is made at the first boot and belongs to this machine alone.
 
+        ``marketplace_port`` is the one port of the host's loopback that can be reached from inside, under the same number.
         Raises OSError when no port is free.
         """
         self.spec = spec
@@ -68,6 +70,7 @@ class Machine:
         self._pace = pace
         self._truth = truth
         self._trouble = trouble
+        self._marketplace_port = marketplace_port
         self._traffic = Traffic()
         self._host_key = asyncssh.generate_private_key("ssh-ed25519")
         self._keys: dict[bytes, str] = {}
@@ -129,7 +132,8 @@ class Machine:
                 raise SandboxError(f"instance {self.spec.id} is destroyed")
             if self._sandbox is not None:
                 raise SandboxError(f"instance {self.spec.id} is running already")
-            sandbox = open_sandbox(self._isolation, self._root, self.spec)
+            ports = [port for port in (self._marketplace_port, self.proxy_port, self.direct_port) if port is not None]
+            sandbox = open_sandbox(self._isolation, self._root, self.spec, ports)
             if not self._booted:
                 await asyncio.to_thread(self._build, sandbox)
             self._booted = True
@@ -148,8 +152,13 @@ class Machine:
                     lambda line: self._log(line),
                     self._trouble,
                 )
+                marketplace = sandbox.inside.get(self._marketplace_port or 0)
+                if marketplace is not None:
+                    marketplace.listen()
                 if self.spec.onstart is not None:
                     await self._run_onstart(sandbox, env)
+                if marketplace is not None:
+                    self._server.start(self._server.pass_on(marketplace))
                 self._guard = asyncio.create_task(self._guard_disk(sandbox))
             except BaseException:
                 self._sandbox = self._server = None

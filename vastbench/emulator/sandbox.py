@@ -13,6 +13,7 @@ import resource
 import secrets
 import shutil
 import signal
+import socket
 import stat
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from typing import IO, Protocol
 
 from vastbench.emulator import faultyclock, guest
 from vastbench.emulator.isolation import NAMESPACE, Isolation
+from vastbench.emulator.network import made_inside
 from vastbench.emulator.spec import MachineSpec
 
 MOST_PROCESSES = 256
@@ -30,6 +32,9 @@ MOST_PROCESSES = 256
 
 BOOT_LIMIT_S = 20.0
 """Real seconds after which a sandbox that is not up counts as broken."""
+
+_SPARE = 8
+"""Sockets for connections into a machine that are made at a time: making one takes as long as making many."""
 
 REFUSED = (
     "refused: without namespaces this command would run as the emulator's own user, with all of that user's files. "
@@ -56,6 +61,9 @@ class Sandbox(Protocol):
     uid: int | None
     """The host user its processes run as; None: the emulator's own."""
 
+    inside: dict[int, socket.socket]
+    """Its own sockets, by the ports of its own loopback that they are bound to; none where its loopback is the host's."""
+
     async def start(self) -> None:
         """Build the walls. Raises SandboxError."""
 
@@ -70,6 +78,9 @@ class Sandbox(Protocol):
     def signal(self, process: Process, number: int) -> None:
         """Send a signal to the process group of a spawned process; nothing happens when it has ended."""
 
+    async def tcp_socket(self) -> socket.socket:
+        """A TCP socket in the network that the machine sees, neither bound nor connected. Raises SandboxError or OSError."""
+
     def open_root(self) -> int:
         """A descriptor of the machine's root folder as the machine sees it; the caller closes it."""
 
@@ -83,15 +94,17 @@ class Sandbox(Protocol):
         """Kill every process of the machine and return when none is left. Idempotent."""
 
 
-def open_sandbox(isolation: Isolation, root: Path, spec: MachineSpec) -> Sandbox:
+def open_sandbox(isolation: Isolation, root: Path, spec: MachineSpec, ports: Sequence[int] = ()) -> Sandbox:
     """The sandbox of the chosen kind over the folder ``root`` for the machine of ``spec``, not yet started.
 
-    A plain folder shows the host's clock and disk, whatever the spec says of them.
+    A network of its own has these ``ports`` bound inside. A plain folder shows the host's clock and disk, whatever the spec
+    says of them.
     """
     uid, disk_bytes = isolation.uid(spec.id), int(spec.disk_gb * 1e9)
     if isolation.name == NAMESPACE:
         spoil = faultyclock.FAULTS[spec.clock] + (_FULL_DISK if spec.full_disk else "")
-        return NamespaceSandbox(root, hostname=spec.hostname, uid=uid, disk_bytes=disk_bytes, spoil=spoil)
+        held = ports if isolation.own_network else None
+        return NamespaceSandbox(root, hostname=spec.hostname, uid=uid, disk_bytes=disk_bytes, spoil=spoil, ports=held)
     return PlainSandbox(root, uid=uid, disk_bytes=disk_bytes, refuses=isolation.exposes_user and isolation.for_others)
 
 
@@ -108,6 +121,12 @@ def _as_user(uid: int | None) -> list[str]:
     return [_tool("setpriv"), *user, "--no-new-privs", "--pdeathsig=KILL", "--"]
 
 
+def _host_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock.setblocking(False)
+    return sock
+
+
 def _only_child(pid: int) -> int | None:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -118,6 +137,7 @@ def _only_child(pid: int) -> int | None:
 
 _FIRST_STOREY = r"""
 set -e
+echo apart
 mount --no-canonicalize --bind . "$1"
 cd "$1"
 for tree in $2; do
@@ -166,12 +186,30 @@ done
 
 
 class NamespaceSandbox:
-    """Namespaces for users, mounts, processes, host name and IPC; the network is the host's, so that its loopback works."""
+    """Namespaces for users, mounts, processes, host name, IPC, and the network: a loopback and nothing else.
 
-    def __init__(self, root: Path, *, hostname: str, uid: int | None, disk_bytes: int, spoil: str = "") -> None:
-        """Take the folder that becomes the machine's root, its host name, its host user, and shell text that spoils it."""
+    The network belongs to the first storey, so that the machine's root cannot change it. The emulator reaches it by sockets
+    that were made inside.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        hostname: str,
+        uid: int | None,
+        disk_bytes: int,
+        spoil: str = "",
+        ports: Sequence[int] | None = (),
+    ) -> None:
+        """Take the folder that becomes the machine's root, its host name, its host user, shell text that spoils it, and the
+        ports to bind inside (None: the network is the host's)."""
         self.prefix = ""
         self.uid = uid
+        self.inside: dict[int, socket.socket] = {}
+        self._ports = ports
+        self._spare: list[socket.socket] = []
+        self._making: asyncio.Task[None] | None = None
         self._file_bytes = disk_bytes
         self._root = root
         self._hostname = hostname
@@ -185,6 +223,7 @@ class NamespaceSandbox:
         stage = next((p for p in ("/mnt", "/srv", "/media", "/tmp") if Path(p).is_dir()), "/")  # noqa: S108
         trees = [t for t in guest.SHARED_TREES if (host := Path("/") / t).is_dir() and not (host.is_symlink() and "/" not in t)]
         argv = [*_as_user(self.uid), _tool("unshare"), "--user", "--map-root-user", "--mount", "--propagation=private"]
+        argv += [] if self._ports is None else ["--net"]
         argv += ["--pid", "--fork", "--kill-child", "--", "/bin/sh", "-c", _FIRST_STOREY, "storey"]
         argv += [stage, " ".join(trees), _SECOND_STOREY, self._hostname, self._spoil]
         self._outer = await asyncio.create_subprocess_exec(
@@ -192,13 +231,36 @@ class NamespaceSandbox:
         )
         assert self._outer.stdout is not None  # noqa: S101
         try:
-            answer = await asyncio.wait_for(self._outer.stdout.readline(), BOOT_LIMIT_S)
+            async with asyncio.timeout(BOOT_LIMIT_S):
+                apart = await self._outer.stdout.readline()
+                self._first = _only_child(self._outer.pid)
+                if apart and self._ports is not None:
+                    self._making = asyncio.create_task(self._bind(self._ports))
+                answer = await self._outer.stdout.readline()
+                if self._making is not None:
+                    await self._making
         except TimeoutError:
             answer = b""
-        self._first = _only_child(self._outer.pid)
         self._inner = self._first and _only_child(self._first)
         if answer.strip() != b"up" or self._inner is None:
             raise SandboxError(await self._failure())
+
+    async def _bind(self, ports: Sequence[int]) -> None:
+        if self._outer is None:
+            raise SandboxError("the machine is not running")
+        made = await asyncio.to_thread(made_inside, self._outer.pid, ports or [0] * _SPARE)
+        self.inside |= zip(ports, made, strict=False)
+        self._spare += made[len(ports) :]
+
+    async def tcp_socket(self) -> socket.socket:
+        """One that was made inside, some in advance."""
+        if self._ports is None:
+            return _host_socket()
+        while not self._spare:
+            if self._making is None or self._making.done():
+                self._making = asyncio.create_task(self._bind(()))
+            await asyncio.shield(self._making)
+        return self._spare.pop()
 
     async def _failure(self) -> str:
         outer = self._outer
@@ -220,9 +282,12 @@ class NamespaceSandbox:
         self, argv: Sequence[str], *, stdin: _Stream, stdout: _Stream, stderr: _Stream, tty: bool = False
     ) -> Process:
         """Enter all namespaces at once and start ``argv`` as uid 0 of the machine."""
-        if self._inner is None:
+        if self._inner is None or self._outer is None:
             raise SandboxError("the machine is not running")
-        enter = [_tool("nsenter"), f"--target={self._inner}", "--user", "--preserve-credentials", "--mount", "--pid"]
+        enter = []
+        if self._ports is not None:  # the outer process is left where the network belongs
+            enter = [_tool("nsenter"), f"--target={self._outer.pid}", "--user", "--preserve-credentials", "--net", "--"]
+        enter += [_tool("nsenter"), f"--target={self._inner}", "--user", "--preserve-credentials", "--mount", "--pid"]
         # Set inside, where the kernel counts this machine's processes alone, whoever else the host user is.
         limits = ["/usr/bin/prlimit", f"--nproc={MOST_PROCESSES}", f"--fsize={self._file_bytes}", "--core=0", "--"]
         enter += ["--uts", "--ipc", "--", *limits, "/usr/bin/setsid", *(["--ctty"] if tty else []), *argv]
@@ -272,6 +337,11 @@ class NamespaceSandbox:
         if self._outer is not None:
             await reaped(self._outer)
         self._outer = self._first = None
+        if self._making is not None:
+            await asyncio.gather(self._making, return_exceptions=True)
+        for one in (*self.inside.values(), *self._spare):  # the network lasts as long as they do
+            one.close()
+        self.inside, self._spare = {}, []
 
 
 class PlainSandbox:
@@ -281,6 +351,7 @@ class PlainSandbox:
         """Take the machine's folder and its host user; ``refuses``: no command is run in it."""
         self._refuses = refuses
         self.prefix = str(root)
+        self.inside: dict[int, socket.socket] = {}
         self.uid = uid
         self._file_bytes = disk_bytes
         self._root = root
@@ -334,6 +405,10 @@ class PlainSandbox:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
+
+    async def tcp_socket(self) -> socket.socket:
+        """One of the host's network, which is the machine's."""
+        return _host_socket()
 
     def open_root(self) -> int:
         """The machine's folder."""

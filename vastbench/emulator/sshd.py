@@ -13,14 +13,13 @@ from typing import Any
 
 import asyncssh
 
+from vastbench.emulator.network import LOOPBACK, connected
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.sandbox import Sandbox, SandboxError
 from vastbench.emulator.session import CHUNK, Command, Session, Terminal, Traffic, ready
 from vastbench.emulator.sftp import GuestFiles
 from vastbench.emulator.spec import SshDelays
 from vastbench.emulator.sshfaults import SshTrouble
-
-LOOPBACK = "127.0.0.1"
 
 _ENTER_REAL_S = 0.012
 """Real seconds that entering a machine and starting a shell there take; part of a command's drawn delay, not on top of it."""
@@ -107,6 +106,10 @@ class SshServer:
             door.port.prepare()
         before = time.monotonic_ns()
         listening = [(door.port.listen(), door) for door in doors]
+        for door in doors:
+            if (inside := self.sandbox.inside.get(door.port.number)) is not None:
+                inside.listen()
+                listening.append((inside, door))
         after = time.monotonic_ns()
         for listener, door in listening:
             self.start(self._accept(listener, door.delays))
@@ -172,6 +175,23 @@ class SshServer:
             gss_host=None,
         )
         return options
+
+    async def pass_on(self, listener: socket.socket) -> None:
+        """Carry what connects to ``listener``, inside the machine, on to the port of the same number of the host's loopback."""
+        port = listener.getsockname()[1]
+        with contextlib.suppress(OSError):
+            while True:
+                connection = await _accepted(listener)
+                self.start(self._passed_on(connection, port), connection)
+
+    async def _passed_on(self, connection: socket.socket, port: int) -> None:
+        try:
+            outer = await asyncio.open_connection(LOOPBACK, port)
+        except OSError:
+            connection.close()
+            return
+        with contextlib.closing(outer[1]):
+            await _carry(await asyncio.open_connection(sock=connection), outer, lambda _up, _down: None)
 
     async def _stay_silent(self, sock: socket.socket, count: int) -> None:
         """Close every other connection at once; the rest wait for a server that never looks at them."""
@@ -299,29 +319,28 @@ class _Login(asyncssh.SSHServer):
 
     async def _forward(self, port: int, reader: "asyncssh.SSHReader[bytes]", writer: "asyncssh.SSHWriter[bytes]") -> None:
         try:
-            near_reader, near_writer = await asyncio.open_connection(LOOPBACK, port)
-        except OSError:
+            sock = await self._server.sandbox.tcp_socket()
+            inner = await asyncio.open_connection(sock=await connected(sock, port))
+        except (OSError, SandboxError):
             writer.close()
             return
+        await _carry(inner, (reader, writer), self._server.traffic.count)
 
-        async def inward() -> None:
-            while data := await reader.read(CHUNK):
-                self._server.traffic.count(0, len(data))
-                near_writer.write(data)
-                await near_writer.drain()
-            near_writer.write_eof()
 
-        async def outward() -> None:
-            while data := await near_reader.read(CHUNK):
-                self._server.traffic.count(len(data), 0)
-                writer.write(data)
-                await writer.drain()
-            writer.write_eof()
+async def _carry(inner: tuple[Any, Any], outer: tuple[Any, Any], count: Callable[[int, int], None]) -> None:
+    """Move bytes both ways between two pairs of reader and writer until both sides have said all; closes the writers."""
 
-        try:
-            await asyncio.gather(inward(), outward())
-        except (asyncssh.Error, OSError):
-            pass
-        finally:
-            near_writer.close()
-            writer.close()
+    async def move(reader: Any, writer: Any, up: int, down: int) -> None:
+        while data := await reader.read(CHUNK):
+            count(up * len(data), down * len(data))
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
+    try:
+        await asyncio.gather(move(inner[0], outer[1], 1, 0), move(outer[0], inner[1], 0, 1))
+    except (asyncssh.Error, OSError):
+        pass
+    finally:
+        inner[1].close()
+        outer[1].close()
