@@ -240,6 +240,14 @@ def test_an_account_that_is_refused_ends_its_study_and_blames_no_machine(tmp_pat
     assert outcomes(phases_table(study.runs))["attempted"].tolist() == [len(study.made)]
 
 
+def test_a_study_that_was_complete_when_its_account_was_refused_is_whole():
+    runs = tuple(replace(made(i, {}), id=str(i)) for i in range(3))
+    refused = replace(runs[2], outcome=Outcome.FAILED, cause="account_refused", detail="No credit.")
+    study = Study("s", "integration", 2, {}, "2026-01-01T00:00:00Z", (*runs[:2], refused), ended_by=EndedBy.ACCOUNT)
+    assert study.shortfall() is None
+    assert isinstance(replace(study, repeats=3).shortfall(), AccountRefused)
+
+
 def test_a_study_in_which_nothing_passes_has_failed(tmp_path):
     profile = tmp_path / "broken.toml"
     profile.write_text(certain(tmp_path).read_text().replace("oci_error = { p = 0", "oci_error = { p = 1"))

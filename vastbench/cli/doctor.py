@@ -45,7 +45,7 @@ def examine(
 ) -> list[Finding]:
     """Check everything; nothing is rented and nothing is left behind. Never raises for what it finds.
 
-    ``more`` checks what else there is to know of the marketplace, once it has answered.
+    ``more`` checks what else there is to know of the marketplace, once it has answered; that it does not is a failure then.
     """
     try:
         settings = Settings.from_environment(api_key_file=api_key_file)
@@ -63,9 +63,11 @@ def examine(
         "disk": lambda: _disk(place),
     }
     found = [one for subject, check in checks.items() if (one := whatever_happens(subject, check)) is not None]
-    if more and any(one.subject == "URL" and one.state == "ok" for one in found):
-        found += more(settings)
-    return found
+    if more is None:
+        return found
+    if any(one.subject == "URL" and one.state == "ok" for one in found):
+        return found + more(settings)
+    return [one._replace(state="fail") if one.subject in ("key", "URL") and one.state == "warn" else one for one in found]
 
 
 def whatever_happens(subject: str, check: Callable[[], Finding | None]) -> Finding | None:

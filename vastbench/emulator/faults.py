@@ -90,10 +90,7 @@ FAULTS: dict[str, Fault] = {
     "endpoints-change": Fault("the SSH addresses lead nowhere until others are named, 5 to 20 s after it runs", _INSTANCE),
     "direct-late": Fault("the proxy is dead, and the direct address is named 5 to 20 s after it runs", _INSTANCE),
     "onstart-missing": Fault("the start script is not run and not shown", _INSTANCE),
-    "bare-image": Fault(
-        "no curl, wget, python3; apt-get fetches one at its third try; needs namespaces (in a plain folder they are there)",
-        _INSTANCE,
-    ),
+    "bare-image": Fault("the image has neither curl, wget nor python3; apt-get fetches one at its third try", _INSTANCE),
     "chatty-image": Fault("the image's start-up files print lines at every login", _INSTANCE),
     "disk-full": Fault("/workspace, /tmp and /var/tmp are full; needs namespaces (in a plain folder nothing is)", _INSTANCE),
     "forgets-files": Fault("what one SSH connection wrote to /workspace is gone when the next one logs in", _INSTANCE),

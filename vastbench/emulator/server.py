@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import ctypes.util
 import gc
 import logging
 import os
@@ -99,7 +100,7 @@ class Emulator:
         from vastbench.emulator import faults
         from vastbench.emulator.truth import TruthLog
 
-        with _nothing_for_a_compiler():
+        with _no_compiler():
             from vastbench.emulator.engine import Engine
 
         seed = self._seed if self._seed is not None else self._profile.seed
@@ -202,14 +203,18 @@ class Emulator:
 
 
 @contextmanager
-def _nothing_for_a_compiler() -> Iterator[None]:
-    """Keep the account's key from gcc, by which the SSH library looks for another library when it is first imported."""
-    key = os.environ.pop("VAST_API_KEY", None)
+def _no_compiler() -> Iterator[None]:
+    """Keep the SSH library from looking for optional libraries when it is first imported: it asks gcc, which costs time and
+    would be given all of our environment, keys included."""
+
+    def find_nothing(name: str) -> str | None:  # noqa: ARG001
+        return None
+
+    find, ctypes.util.find_library = ctypes.util.find_library, find_nothing
     try:
         yield
     finally:
-        if key is not None:
-            os.environ["VAST_API_KEY"] = key
+        ctypes.util.find_library = find
 
 
 def serve(emulator: Emulator, emit: Callable[[str], None]) -> None:

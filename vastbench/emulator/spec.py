@@ -11,8 +11,8 @@ class MachineSpec:
     ``gpu_name`` is the marketplace's name ("RTX 4090"), ``gpu_ram_mb`` MiB per GPU, ``disk_gb`` the rented disk in GB,
     ``onstart`` the script that runs at every boot (None: none), ``clock`` what is wrong with the clock that its programs
     see (a key of :data:`vastbench.emulator.faultyclock.FAULTS`), ``full_disk`` whether nothing can be written to its disk,
-    ``bare`` whether its image has nothing to send HTTP requests with, ``chatty`` whether its
-    start-up files print something at every login.
+    ``bare`` whether its image has nothing to send HTTP requests with, ``chatty`` whether its start-up files print something
+    at every login.
     """
 
     id: int

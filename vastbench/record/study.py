@@ -79,7 +79,7 @@ class Study(Shown):
     def shortfall(self) -> VastbenchError | None:
         """What keeps the study from being a success: AccountRefused, StudyIncomplete, StudyFailed when none passed, or None."""
         made = len(self.made)
-        if self.ended_by is EndedBy.ACCOUNT:
+        if made < self.wanted and self.ended_by is EndedBy.ACCOUNT:
             refused = next((run.detail for run in reversed(self.runs) if run.cause in OF_THE_ACCOUNT), "")
             return AccountRefused(
                 f"The study {self.name} was stopped after {made} of {self.repeats} runs, the marketplace refuses the account: "

@@ -198,12 +198,7 @@ def _title(notebook: Any, name: str) -> str:
 
 def _without_paths(text: str) -> str:
     """The file's text without the folders of this machine, which tracebacks and warnings name."""
-    places = {
-        str(Path.cwd()): ".",
-        str(shared(".").resolve()): "vastbench",
-        sys.prefix: "python",
-        str(Path.home()): "~",
-    }
+    places = {str(Path.cwd()): ".", str(shared(".").resolve()): "vastbench", sys.prefix: "python", str(Path.home()): "~"}
     for place in sorted(places, key=len, reverse=True):
         if len(place) > 1:
             text = text.replace(json.dumps(place, allow_nan=False)[1:-1], places[place])

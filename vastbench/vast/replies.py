@@ -86,8 +86,7 @@ def read(reply: Reply, endpoint: str) -> Any:
     if reply.status >= 500:
         raise _error(ApiUnreachable, reply, endpoint, f"failed: {text}", hint="Try again later.", code=code)
     if reply.status >= 400 or (isinstance(value, dict) and value.get("success") is False):
-        own = isinstance(value, dict) and (value.get("success") is False or bool(_CODE.fullmatch(code or "")))
-        raise _refusal(reply, endpoint, code, text, own)
+        raise _refusal(reply, endpoint, value)
     if not 200 <= reply.status < 300 or not isinstance(value, dict | list):
         raise unreadable(reply, endpoint, "is not a JSON object")
     return value
@@ -128,19 +127,21 @@ def retryable(error: Exception) -> bool:
     return isinstance(error, ApiUnreachable) and (error.status is None or error.status in RETRIED_STATUSES)
 
 
-def _refusal(reply: Reply, endpoint: str, code: str | None, text: str, own: bool) -> ApiError:
-    """The error of a refusal; ``own``: it has the form in which the marketplace itself refuses."""
+def _refusal(reply: Reply, endpoint: str, value: Any) -> ApiError:
+    """The error of a refusal whose JSON is ``value``."""
+    code, text = _code(value), _text(value, reply.body)
+    own_form = isinstance(value, dict) and (value.get("success") is False or _CODE.fullmatch(code or "") is not None)
     known = f"{code or ''} {text}".lower()
     on_offer = "/asks/" in endpoint
     deprecated = "deprecated" in known
-    own_words = "no_such_ask" in known or (isinstance(_parsed(reply.body), dict) and _GONE.search(text) is not None)
+    own_words = "no_such_ask" in known or (isinstance(value, dict) and _GONE.search(text) is not None)
     if on_offer and not deprecated and (own_words or reply.status == 410):
         code = "no_such_ask" if own_words else code
         return _error(OfferGone, reply, endpoint, f"the offer is gone: {text}", hint="Search again.", code=code)
-    if own and _SUSPENDED.search(known):
+    if own_form and _SUSPENDED.search(known):
         return _error(AccountRefused, reply, endpoint, f"refused: {text}", hint="Ask the marketplace's support.", code=code)
     login = reply.status in (401, 403) and code not in ("invalid_args", "invalid_price")
-    if code == "auth_error" or (login and own):
+    if code == "auth_error" or (login and own_form):
         return _error(KeyRejected, reply, endpoint, f"rejected the API key: {text}", hint=_KEY_HINT, code=code)
     if login:
         what = f"was answered by something else than the marketplace: {text}"
