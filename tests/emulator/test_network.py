@@ -187,15 +187,17 @@ def test_a_stop_leaves_neither_network_nor_socket():
         async with hosting() as port:
             with folder() as path:
                 machine = make(path / "900", await choose_isolation(NAMESPACE), marketplace_port=port)
-                for _ in range(2):
-                    await machine.boot({})
-                    machine.authorize([])
-                    await machine.open_ssh()
-                    network = Path(f"/proc/{machine._sandbox._inner}/ns/net").readlink()
-                    (await machine._sandbox.tcp_socket()).close()
-                    await machine.stop()
-                    assert network not in [one.readlink() for one in networks()]
-                await machine.destroy()
+                try:
+                    for _ in range(2):
+                        await machine.boot({})
+                        machine.authorize([])
+                        await machine.open_ssh()
+                        network = Path(f"/proc/{machine._sandbox._inner}/ns/net").readlink()
+                        (await machine._sandbox.tcp_socket()).close()
+                        await machine.stop()
+                        assert network not in networks()
+                finally:
+                    await machine.destroy()
         while sockets() != before:  # the event loop closes them in a few steps
             await asyncio.sleep(0.01)
 
@@ -203,8 +205,12 @@ def test_a_stop_leaves_neither_network_nor_socket():
 
 
 def networks():
-    """The networks of all processes that live."""
-    return [one for one in Path("/proc").glob("[0-9]*/ns/net") if os.path.lexists(one)]
+    """The networks of all processes that live; some end while we look."""
+    found = set()
+    for one in Path("/proc").glob("[0-9]*/ns/net"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.add(one.readlink())
+    return found
 
 
 def test_connections_that_are_open_at_the_end_leave_no_socket():
