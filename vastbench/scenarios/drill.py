@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -35,6 +35,8 @@ from vastbench.ssh.probe import Probe
 from vastbench.vast.watch import Spell
 
 log = logging.getLogger(__name__)
+
+Losing = Callable[[int, tuple[float, float]], AbstractContextManager[None]]
 
 
 RESERVED = frozenset({*COMPUTED, "", "retries", "poll period"})
@@ -114,7 +116,8 @@ class Drill:
     """One run of a scenario under way: it rents the machines and keeps what the scenario finds out.
 
     ``recorder``: of the scenario's own phases. ``checks``: the results that the record keeps. ``bytes_down``, ``bytes_up``:
-    what was sent to the machines and came from them, for the bytes meter of the first.
+    what was sent to the machines and came from them, for the bytes meter of the first. ``losing``: has an instance be lost
+    within so many clock seconds (from, to), without telling when; as long as its body runs. ``lost``: the machines that were.
     """
 
     scenario: Scenario
@@ -122,10 +125,12 @@ class Drill:
     conditions: Conditions
     run_id: str
     listener: Listener | None = None
+    losing: Losing | None = None
     recorder: Recorder = field(init=False)
     checks: dict[str, object] = field(default_factory=dict)
     bytes_down: int = 0
     bytes_up: int = 0
+    lost: set[str] = field(default_factory=set)
     _rentals: list[Rental] = field(default_factory=list)
     _guests: dict[str, Guest] = field(default_factory=dict)
     _taken: dict[int, str] = field(default_factory=dict)
@@ -248,6 +253,8 @@ class Drill:
 
     def _ask_guest(self, machine: str, rented: Machine) -> None:
         """The instance's own account of its start; after the work, so that it delays nothing that is measured."""
+        if machine in self.lost:
+            return
         recorder = next(one.recorder for one in self._rentals if one.recorder.machine == machine)
         known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
         guest = self._guests[machine] = ask(rented.session, recorder.clock, known)
