@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bench": {"scenarios", "rental", "webhooks", "analysis", "store", "vast", "record", "emulator", "owner", "interrupts"}
     | {"settings", "clock"},
     "scenarios": {"rental", "vast", "ssh", "record", "interrupts"},
+    "snapshots": {"ssh", "record"},
     "notebooks": {"rental", "interrupts", "settings", "bundled"},
     "rental": {"store", "vast", "ssh", "record", "owner", "interrupts", "settings", "clock", "timed"},
     "render": {"analysis", "artefacts", "survival", "record"},
