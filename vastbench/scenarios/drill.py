@@ -117,7 +117,7 @@ class Drill:
 
     ``recorder``: of the scenario's own phases. ``checks``: the results that the record keeps. ``bytes_down``, ``bytes_up``:
     what was sent to the machines and came from them, for the bytes meter of the first. ``losing``: has an instance be lost
-    within so many clock seconds (from, to), without telling when; as long as its body runs. ``lost``: the machines that were.
+    within so many clock seconds (from, to), without telling when, while its body runs.
     """
 
     scenario: Scenario
@@ -130,7 +130,6 @@ class Drill:
     checks: dict[str, object] = field(default_factory=dict)
     bytes_down: int = 0
     bytes_up: int = 0
-    lost: set[str] = field(default_factory=set)
     _rentals: list[Rental] = field(default_factory=list)
     _guests: dict[str, Guest] = field(default_factory=dict)
     _taken: dict[int, str] = field(default_factory=dict)
@@ -253,7 +252,7 @@ class Drill:
 
     def _ask_guest(self, machine: str, rented: Machine) -> None:
         """The instance's own account of its start; after the work, so that it delays nothing that is measured."""
-        if machine in self.lost:
+        if rented.rental.lost:
             return
         recorder = next(one.recorder for one in self._rentals if one.recorder.machine == machine)
         known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
