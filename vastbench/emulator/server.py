@@ -198,6 +198,10 @@ class Emulator:
         """
         self._running().lose(instance, within_s)
 
+    def has_lost(self, instance: int) -> bool:
+        """Whether that was done to the instance. For who asked for it, when it is over."""
+        return any(event["event"] == "lost" and event["instance"] == instance for event in self._events)
+
     @property
     def isolation(self) -> str:
         """How instances are kept apart: ``namespace`` or ``plain``. Raises UsageError while it does not run."""

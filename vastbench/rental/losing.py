@@ -11,7 +11,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pydantic import SecretStr
@@ -21,8 +21,11 @@ from vastbench.vast.api import VastApi
 
 
 @contextmanager
-def losing(api: VastApi, key: SecretStr, instance_id: int, within_s: tuple[float, float]) -> Iterator[None]:
-    """Have the instance destroyed between ``within_s`` clock seconds (from, to) from now, while the body runs."""
+def losing(api: VastApi, key: SecretStr, instance_id: int, within_s: tuple[float, float]) -> Iterator[Callable[[], bool]]:
+    """Have the instance destroyed between ``within_s`` clock seconds (from, to) from now, while the body runs.
+
+    What it yields says whether that was done.
+    """
     order = {
         "url": api.url,
         "key": key.get_secret_value(),
@@ -41,7 +44,7 @@ def losing(api: VastApi, key: SecretStr, instance_id: int, within_s: tuple[float
         assert process.stdin is not None  # noqa: S101
         with process.stdin:
             process.stdin.write(json.dumps(order).encode())
-        yield
+        yield lambda: process.poll() == 0
     finally:
         process.kill()
         process.wait()

@@ -24,7 +24,7 @@ from vastbench.clock import Clock
 from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SshError, UsageError
 from vastbench.ssh.command import Dialogue, Sink, converse, execute, shorten
 from vastbench.ssh.keys import HostKeyPin
-from vastbench.ssh.transport import Connection, Endpoint
+from vastbench.ssh.transport import Connection, Endpoint, Traffic
 from vastbench.ssh.tunnel import tunnel
 
 OUTPUT_LIMIT = 10_000_000
@@ -75,6 +75,11 @@ class Session:
     def pin(self) -> HostKeyPin:
         """The host key that its machine showed, for further connections there."""
         return self._connection.pin
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over it until now, whoever sent it: commands, files, streams and tunnels."""
+        return self._connection.traffic
 
     @property
     def alive(self) -> bool:
