@@ -200,7 +200,7 @@ class Emulator:
 
     def has_lost(self, instance: int) -> bool:
         """Whether that was done to the instance. For who asked for it, when it is over."""
-        return any(event["event"] == "lost" and event["instance"] == instance for event in self._events)
+        return self._running().has_lost(instance)
 
     @property
     def isolation(self) -> str:

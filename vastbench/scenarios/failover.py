@@ -114,7 +114,7 @@ def run(drill: Drill) -> None:
     clock = drill.recorder.clock
     with tempfile.TemporaryDirectory(prefix="vastbench-") as folder, drill.rent() as first:
         place = LocalPlace(folder)
-        with Writer(first.session, clock, limit_s=WORK_S) as writer:
+        with Writer(first.session, clock) as writer:
             with drill.recorder.phase(START_WORK):
                 writer.wait_for(STEADY, timeout_s=STEADY_S)
             saver = Saver(first, writer, place, clock)
@@ -138,14 +138,14 @@ def run(drill: Drill) -> None:
         drill.recorder.add(Phase(LOST_WORK, Moment.exact(kept.received), last))
         drill.recorder.add(Phase(NOTICE, last, noticed))
         with drill.rent(REPLACEMENT) as second:
-            first_write = _recover(drill, second, place, saved)
+            restored, first_write = _recover(drill, second, place, saved)
             drill.checks["recovery"] = {
                 "lost_after_s": lost.lower - drill.recorder.started,
                 "lost_before_s": lost.upper - drill.recorder.started,
                 "rto_lower_s": first_write.sent - lost.upper,
                 "rto_upper_s": first_write.received - lost.lower,
                 "rpo_s": written[-1].received - kept.received,
-                "rpo_records": written[-1].number - saved.last,
+                "rpo_records": written[-1].number - restored,
                 "records": written[-1].number,
                 "snapshots": len(saver.saved),
             }
@@ -172,8 +172,8 @@ def _notice(drill: Drill, writer: Writer) -> Moment:
     raise DeadlineExceeded("The machine was not lost.", waited_for="the loss", last_seen="it works", hint="Look at it.")
 
 
-def _recover(drill: Drill, machine: Machine, place: Place, saved: Saved) -> Acknowledged:
-    """Restore the last snapshot on the replacement and work on there: the first record that it acknowledges."""
+def _recover(drill: Drill, machine: Machine, place: Place, saved: Saved) -> tuple[int, Acknowledged]:
+    """Restore the last snapshot on the replacement and work on there: its last record, and the first that it adds."""
     clock = drill.recorder.clock
     with drill.recorder.phase(RESTORE):
         restore(machine.session, saved.snapshot, place, FOLDER)
@@ -188,11 +188,11 @@ def _recover(drill: Drill, machine: Machine, place: Place, saved: Saved) -> Ackn
             raise CheckFailed(
                 f"The replacement has {last} records, not {saved.last}.", hint="The snapshot does not hold what it should."
             )
-        with Writer(machine.session, clock, last=last, limit_s=WORK_S) as writer:
+        with Writer(machine.session, clock, last=last) as writer:
             first = writer.wait_for(1, timeout_s=STEADY_S)[0]
             phase.end = Moment.between(first.sent, first.received, "ssh")
             writer.wait_for(STEADY, timeout_s=STEADY_S)
-    return first
+    return last, first
 
 
 FAILOVER = Scenario(
