@@ -3,8 +3,9 @@
 from vastbench.errors import NotFound, did_you_mean
 from vastbench.scenarios.drill import Scenario
 from vastbench.scenarios.integration import INTEGRATION
+from vastbench.scenarios.snapshot import SNAPSHOT
 
-SCENARIOS = {one.name: one for one in (INTEGRATION,)}
+SCENARIOS = {one.name: one for one in (INTEGRATION, SNAPSHOT)}
 """Every scenario that there is; the first is the one that runs unless another is named."""
 
 

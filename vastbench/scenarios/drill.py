@@ -49,8 +49,9 @@ class Scenario:
 
     ``about``: one line. ``timeline``: its phases in order, each with the one that it is a part of. ``ready``: the phase at
     whose end it is useful. ``work_s``: clock seconds that it may work on a rented machine, which its budget pays for; a
-    function where they depend on what is asked for. ``run``: what it does. ``machines``: the names of those that it rents; a first one
-    needs none. ``options``: the fields of the conditions that only some drills know and this one does, with their defaults.
+    function where they depend on what is asked for. ``run``: what it does. ``machines``: the names of those that it rents; a
+    first one needs none. ``options``: the fields of the conditions that only some drills know and this one does, with their
+    defaults.
 
     >>> boot = Scenario("boot", "until a command runs", {**renting(), **returning()}, "wait SSH", 0.0, lambda drill: None)
     >>> list(boot.timeline)[-3:]
