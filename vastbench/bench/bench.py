@@ -31,6 +31,7 @@ from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
 from vastbench.rental.lease import Account, close_or_tell
+from vastbench.rental.losing import losing
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, last_sweep, reap
 from vastbench.scenarios import find_scenario
@@ -309,7 +310,7 @@ class Bench:
 
     def _run(self, scenario: Scenario, run_id: str, conditions: Conditions, listener: Listener | None, study: str = "") -> Run:
         self._made.add(run_id)
-        drill = Drill(scenario, self._provisioner, conditions, run_id, listener)
+        drill = Drill(scenario, self._provisioner, conditions, run_id, listener, self._losing)
         run, error = run_scenario(drill, source=self.source)
         if not self._provisioner.account.ours:  # something in the scenario has forked: the run is the other process's
             raise error or Interrupted("The run goes on in the process that this one was forked from.")
@@ -331,6 +332,16 @@ class Bench:
         if stopped := interruption_in(error):
             raise stopped
         return run
+
+    @contextmanager
+    def _losing(self, instance_id: int, within_s: tuple[float, float]) -> Iterator[Callable[[], bool]]:
+        """Lose an instance: the emulator does, or live another process (see :data:`vastbench.scenarios.drill.Losing`)."""
+        if self.live:
+            with losing(self.api, self.settings.require_key(), instance_id, within_s) as happened:
+                yield happened
+        else:
+            self.emulator.lose(instance_id, within_s)
+            yield lambda: self.emulator.has_lost(instance_id)
 
     def _rent_nothing_more(self) -> None:
         self._closing = True

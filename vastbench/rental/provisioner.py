@@ -91,7 +91,8 @@ class Rental:
     many instances as may exist do. ``unclear``: a create may have made an instance that nobody found. ``usd_per_hour``: the
     highest price above the offer's that its contract showed, last read at ``price_read``. ``instance``: how it was last seen
     since it runs. ``sessions``: all that were opened with it, whose traffic is paid for. ``registered``: whether the account
-    knows the key. All else is filled in as the rental goes on.
+    knows the key. ``lost``: the drill has given the machine up; what fails afterwards is not its doing. All else is filled in
+    as the rental goes on.
     """
 
     recorder: Recorder
@@ -110,6 +111,7 @@ class Rental:
     following: Following | None = None
     instance: Instance | None = None
     registered: bool = False
+    lost: bool = False
     running: Moment | None = None
     probes: tuple[Probe, ...] = ()
     used: Endpoint | None = None
@@ -211,7 +213,7 @@ class Provisioner:
                     lambda sighting: self._check_price(rental, terms, sighting),
                 )
             rental.running = running
-            stack.enter_context(self._seen_to_vanish(lease.instance_id))
+            stack.enter_context(self._seen_to_vanish(rental, lease.instance_id))
             if not attached and not rental.registered:  # without either nothing ever lets us in
                 self._attach(lease.instance_id, rental, needed=True)
             watched = stack.enter_context(self._watched(rental, terms, lease.instance_id))
@@ -229,12 +231,12 @@ class Provisioner:
             yield Machine(terms.offer, lease, running, ready, rental)
 
     @contextmanager
-    def _seen_to_vanish(self, instance_id: int) -> Iterator[None]:
+    def _seen_to_vanish(self, rental: Rental, instance_id: int) -> Iterator[None]:
         """Let an instance that is gone be the cause when SSH to it fails in the body, and not its silence."""
         try:
             yield
         except (SshError, DeadlineExceeded) as error:
-            if not self._is_gone(instance_id):
+            if rental.lost or not self._is_gone(instance_id):
                 raise
             raise Vanished(
                 f"Instance {instance_id} left the account's list while it was in use: {summary_of(error)}",

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +38,9 @@ from vastbench.vast.watch import Spell
 
 log = logging.getLogger(__name__)
 
+Losing = Callable[[int, tuple[float, float]], AbstractContextManager[Callable[[], bool]]]
+"""Has an instance be lost within so many clock seconds (from, to), without telling when, while the body runs. What it yields
+says afterwards whether it was."""
 
 RESERVED = frozenset({*COMPUTED, "", "retries", "poll period"})
 """What no phase may be called: the names of other rows and columns of tables."""
@@ -137,7 +140,7 @@ class Drill:
 
     ``recorder``: of the scenario's own phases. ``checks``: the results that the record keeps. ``bytes_down``, ``bytes_up``:
     what the first machine loaded from elsewhere and sent there, for its bytes meter. All that goes over the machines' sessions
-    is counted without them.
+    is counted without them. ``losing``: what loses an instance.
     """
 
     scenario: Scenario
@@ -145,6 +148,7 @@ class Drill:
     conditions: Conditions
     run_id: str
     listener: Listener | None = None
+    losing: Losing | None = None
     recorder: Recorder = field(init=False)
     checks: dict[str, object] = field(default_factory=dict)
     bytes_down: int = 0
@@ -271,6 +275,8 @@ class Drill:
 
     def _ask_guest(self, machine: str, rented: Machine) -> None:
         """The instance's own account of its start; after the work, so that it delays nothing that is measured."""
+        if rented.rental.lost:
+            return
         recorder = next(one.recorder for one in self._rentals if one.recorder.machine == machine)
         known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
         guest = self._guests[machine] = ask(rented.session, recorder.clock, known)
