@@ -20,10 +20,11 @@ from vastbench.errors import CommandFailed, SnapshotError, UsageError, Vastbench
 from vastbench.snapshots.manifest import Entry, Manifest, check_unchanged, read_manifest
 from vastbench.snapshots.place import Place, failing
 from vastbench.snapshots.snapshot import Measured, Snapshot, chain, manifest_of, new_id, verify_archive
+from vastbench.ssh.command import Readable
 from vastbench.ssh.session import Session
 
-FLOOR_S, SECONDS_PER_GB = 120.0, 600.0
-"""A snapshot or a restore may take so many clock seconds, and so many more for each GB of its files."""
+FLOOR_S, SECONDS_PER_GB, SECONDS_PER_FILE = 120.0, 600.0, 0.02
+"""A snapshot or a restore may take so many clock seconds, and so many more for each GB in its files and for each file."""
 
 COMPRESSIONS = {"zstd": "zstd -3 -T0", "gzip": "gzip -1", "none": ""}
 """The programs by which tar compresses, the best first."""
@@ -39,21 +40,20 @@ _COMMIT = 'part=$1 target=$2; [ ! -d "$target" ] || rmdir -- "$target" || exit; 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore sent to the machine: ``bytes_sent`` of ``archives``; clock readings before and after."""
+    """What a restore sent to the machine: ``bytes_sent`` of ``archives``, the streams taking ``stream_s`` clock seconds."""
 
     archives: int
     bytes_sent: int
-    sent: float
-    received: float
+    stream_s: float
 
 
-def limit_s(size_bytes: float) -> float:
-    """Clock seconds that a snapshot or a restore of so many bytes in files may take.
+def limit_s(size_bytes: float, files: int = 0) -> float:
+    """Clock seconds that a snapshot or a restore of so many bytes in so many files may take.
 
-    >>> limit_s(0), limit_s(2e9)
-    (120.0, 1320.0)
+    >>> limit_s(0), limit_s(2e9), limit_s(0, 10_000)
+    (120.0, 1320.0, 320.0)
     """
-    return FLOOR_S + SECONDS_PER_GB * size_bytes / 1e9
+    return FLOOR_S + SECONDS_PER_GB * size_bytes / 1e9 + SECONDS_PER_FILE * files
 
 
 def take(
@@ -95,13 +95,14 @@ def take(
         taken_at=taken_at,
         asked=asked,
         whole=asked,
+        stream_s=0.0,
         parent=parent.id if parent else "",
     )
-    limit = limit_s(manifest.size_bytes) if timeout_s is None else timeout_s
+    limit = limit_s(manifest.size_bytes, manifest.files) if timeout_s is None else timeout_s
     try:
         stored = _store(session, folder, place, begun, wanted, limit)
         check_unchanged(session, folder, manifest)
-        with place.write(f"{stored.id}.manifest") as file:
+        with place.write(stored.manifest) as file:
             file.write(manifest.to_bytes())
         verify_archive(stored, place)
         manifest_of(stored, place)
@@ -109,7 +110,7 @@ def take(
         with place.write(f"{snapshot.id}.json") as file:
             file.write(json.dumps(snapshot.to_dict(), indent=2).encode() + b"\n")
     except BaseException:
-        for name in (begun.archive, f"{begun.id}.manifest"):
+        for name in (begun.archive, begun.manifest):
             with contextlib.suppress(VastbenchError):  # the error that counts is on its way
                 place.remove(name)
         raise
@@ -126,11 +127,11 @@ def restore(session: Session, snapshot: Snapshot, place: Place, folder: str, *, 
     Raises SnapshotRefused for a snapshot that is damaged, cut short or another one; SnapshotError when something is in the way
     or the place fails; and what :meth:`vastbench.ssh.session.Session.stream` raises, such as CommandFailed for a full disk.
     """
-    sent, target = session.clock.now(), _target(folder)
+    target = _target(folder)
     part = f"{target}.{secrets.token_hex(6)}.part"
-    total, before = 0, Manifest(())
+    done, before = Restored(0, 0, 0.0), Manifest(())
     links = chain(snapshot, place)
-    limit = limit_s(snapshot.bytes_raw) if timeout_s is None else timeout_s
+    limit = limit_s(snapshot.bytes_raw, snapshot.files) if timeout_s is None else timeout_s
     try:
         session.run(_script(_PREPARE, part, target))
     except CommandFailed as failed:
@@ -141,14 +142,15 @@ def restore(session: Session, snapshot: Snapshot, place: Place, folder: str, *, 
         for one in links:
             after = manifest_of(one, place)
             _remove(session, part, outdated(before, after), limit)
-            total += _extract(session, one, place, part, limit)
+            sent, took_s = _extract(session, one, place, part, limit)
+            done = Restored(done.archives + 1, done.bytes_sent + sent, done.stream_s + took_s)
             before = after
         session.run(_script(_COMMIT, part, target))
     except BaseException:
         with contextlib.suppress(Exception):  # the machine may be gone; the error that counts is on its way
             session.run(f"rm -rf -- {shlex.quote(part)}")
         raise
-    return Restored(len(links), total, sent, session.clock.now())
+    return done
 
 
 def changed(before: Manifest, after: Manifest) -> tuple[Entry, ...]:
@@ -177,32 +179,33 @@ def _store(session: Session, folder: str, place: Place, begun: Snapshot, wanted:
     # Options about names count from where they stand.
     tar = f"tar --create --file=- --directory={shlex.quote(folder)}{_through(begun.compression)}"
     command = f"{tar} --format=gnu --sparse --numeric-owner --no-recursion --null --files-from=-"
+    measured = Measured()
     with place.write(begun.archive) as file:
-        measured = Measured(file)
 
         def keep(data: bytes) -> None:
             with failing(place.where, "written"):
-                measured.write(data)
+                file.write(data)
+            measured.count(data)
 
         try:
-            session.stream(command, source=io.BytesIO(names), sink=keep, timeout_s=limit)
+            done = session.stream(command, source=io.BytesIO(names), sink=keep, timeout_s=limit)
         except CommandFailed as failed:
             raise SnapshotError(
                 f"The snapshot was not taken: {failed.message}",
                 hint="Pause what writes to the folder; the image must have GNU's tar.",
             ) from failed
-    return replace(begun, bytes_stored=measured.bytes, sha256=measured.sha256)
+    return replace(begun, bytes_stored=measured.bytes, sha256=measured.sha256, stream_s=done.received - done.sent)
 
 
-def _extract(session: Session, snapshot: Snapshot, place: Place, part: str, limit: float) -> int:
-    """Stream the archive into the folder ``part``: the bytes that were sent."""
+def _extract(session: Session, snapshot: Snapshot, place: Place, part: str, limit: float) -> tuple[int, float]:
+    """Stream the archive into the folder ``part``: the bytes that were sent, and the clock seconds that they took."""
     tar = "tar --extract --file=- --numeric-owner --same-owner --preserve-permissions --delay-directory-restore"
     with place.read(snapshot.archive) as file:
-        measured = Measured(_Readable(file, place))  # type: ignore[arg-type]  # only its reading is used
+        measured = Measured(_Failing(file, place))
         try:
-            session.stream(
+            done = session.stream(
                 f"{tar}{_through(snapshot.compression)} --directory={shlex.quote(part)}",
-                source=measured,  # type: ignore[arg-type]
+                source=measured,
                 timeout_s=limit,
             )
         except CommandFailed:
@@ -210,19 +213,19 @@ def _extract(session: Session, snapshot: Snapshot, place: Place, part: str, limi
             verify_archive(snapshot, place)
             raise
     measured.check(snapshot)
-    return measured.bytes
+    return measured.bytes, done.received - done.sent
 
 
-class _Readable:
+class _Failing:
     """A file of a place whose failures are no end of file to whoever sends it."""
 
-    def __init__(self, file: object, place: Place) -> None:
+    def __init__(self, file: Readable, place: Place) -> None:
         self._file, self._place = file, place
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         with failing(self._place.where, "read"):
-            data: bytes = self._file.read(size)  # type: ignore[attr-defined]
-            return data
+            return self._file.read(size)
+        raise AssertionError("the block above returns or raises")
 
 
 def _remove(session: Session, part: str, paths: list[bytes], limit: float) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from vastbench.errors import SnapshotError, UsageError, clean
+from vastbench.ssh.command import Readable
 
 
 class Place(Protocol):
@@ -23,7 +24,7 @@ class Place(Protocol):
     def write(self, name: str) -> AbstractContextManager[IO[bytes]]:
         """A file to write; it is there under ``name``, whole, when the block ends well, and otherwise not at all."""
 
-    def read(self, name: str) -> AbstractContextManager[IO[bytes]]:
+    def read(self, name: str) -> AbstractContextManager[Readable]:
         """What is kept under ``name``, from its beginning."""
 
     def names(self) -> list[str]:

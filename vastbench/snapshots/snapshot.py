@@ -12,11 +12,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import IO
 
 from vastbench.errors import NotFound, SnapshotRefused
 from vastbench.snapshots.manifest import Manifest
 from vastbench.snapshots.place import Place
+from vastbench.ssh.command import Readable
 
 FORMAT = 1
 
@@ -32,7 +32,7 @@ class Snapshot:
     ``files``, ``bytes_raw``: of the whole folder. ``bytes_changed``: of the files in this archive. ``bytes_stored``,
     ``sha256``: of the archive. ``compression``: ``zstd``, ``gzip`` or ``none``. ``host_key``: the fingerprint of the machine it
     came from. ``taken_at``: when the folder began to be read, in UTC. ``asked``, ``whole``: clock readings of that and of when
-    it could be restored, by the clock of the process that took it.
+    it could be restored, by the clock of the process that took it. ``stream_s``: clock seconds in which the archive came.
     """
 
     id: str
@@ -47,12 +47,18 @@ class Snapshot:
     taken_at: str
     asked: float
     whole: float
+    stream_s: float
     parent: str = ""
 
     @property
     def archive(self) -> str:
         """The name of its archive in its place."""
         return f"{self.id}.archive"
+
+    @property
+    def manifest(self) -> str:
+        """The name of its manifest in its place."""
+        return f"{self.id}.manifest"
 
     def to_dict(self) -> dict[str, object]:
         """As it is kept."""
@@ -80,7 +86,7 @@ def snapshots_in(place: Place) -> list[Snapshot]:
 
 def manifest_of(snapshot: Snapshot, place: Place) -> Manifest:
     """What the folder held. Raises SnapshotRefused when the kept manifest is not the snapshot's, or holds no file."""
-    with place.read(f"{snapshot.id}.manifest") as file:
+    with place.read(snapshot.manifest) as file:
         manifest = Manifest.from_bytes(file.read())
     if manifest.digest != snapshot.manifest_sha256:
         raise _refused(snapshot, f"its manifest has SHA-256 {manifest.digest}, not {snapshot.manifest_sha256}")
@@ -125,10 +131,10 @@ def chain(snapshot: Snapshot, place: Place) -> list[Snapshot]:
 
 
 class Measured:
-    """A file that is counted and hashed while it is read or written."""
+    """What is counted and hashed while it is read, or as it comes."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        """Take the file."""
+    def __init__(self, file: Readable | None = None) -> None:
+        """Take what is read, if anything is."""
         self._file, self._sha256, self.bytes = file, hashlib.sha256(), 0
 
     @property
@@ -136,16 +142,16 @@ class Measured:
         """Of what went by."""
         return self._sha256.hexdigest()
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """The next bytes."""
-        data = self._file.read(size)
-        self._count(data)
+        data = self._file.read(size) if self._file else b""
+        self.count(data)
         return data
 
-    def write(self, data: bytes) -> None:
-        """Write them all."""
-        self._file.write(data)
-        self._count(data)
+    def count(self, data: bytes) -> None:
+        """Take account of what went by."""
+        self._sha256.update(data)
+        self.bytes += len(data)
 
     def check(self, snapshot: Snapshot) -> None:
         """Raise SnapshotRefused unless exactly the snapshot's archive went by."""
@@ -153,10 +159,6 @@ class Measured:
             raise _refused(snapshot, f"its archive has {self.bytes:,} bytes, not {snapshot.bytes_stored:,}")
         if self.sha256 != snapshot.sha256:
             raise _refused(snapshot, f"its archive has SHA-256 {self.sha256}, not {snapshot.sha256}")
-
-    def _count(self, data: bytes) -> None:
-        self._sha256.update(data)
-        self.bytes += len(data)
 
 
 def _described(data: bytes, id: str) -> Snapshot:  # noqa: A002

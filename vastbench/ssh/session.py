@@ -22,7 +22,7 @@ from typing import IO
 
 from vastbench.clock import Clock
 from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SshError, UsageError
-from vastbench.ssh.command import Dialogue, Sink, converse, execute, shorten
+from vastbench.ssh.command import Dialogue, Readable, Sink, converse, execute, shorten
 from vastbench.ssh.keys import HostKeyPin
 from vastbench.ssh.transport import Connection, Endpoint, Traffic
 from vastbench.ssh.tunnel import tunnel
@@ -107,7 +107,7 @@ class Session:
         return result
 
     def stream(
-        self, command: str, *, source: IO[bytes] | None = None, sink: Sink | None = None, timeout_s: float = 300.0
+        self, command: str, *, source: Readable | None = None, sink: Sink | None = None, timeout_s: float = 300.0
     ) -> CommandResult:
         """Run ``command`` while ``source`` flows into its standard input and its output into ``sink``; nothing is kept here.
 
@@ -235,7 +235,7 @@ class Session:
             )
 
     def _execute(
-        self, command: str, timeout_s: float, source: IO[bytes] | None, stdout: Sink, errors: _Output, label: str = ""
+        self, command: str, timeout_s: float, source: Readable | None, stdout: Sink, errors: _Output, label: str = ""
     ) -> int:
         with self._limits(command, timeout_s, label or shorten(command), errors.tail) as limit:
             return execute(self._connection.transport, command, limit_s=limit, source=source, stdout=stdout, stderr=errors.err)
