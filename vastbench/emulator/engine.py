@@ -101,6 +101,11 @@ class Engine:
         """Whether it was lost on demand; from any thread."""
         return self._market is not None and self._market.contracts[instance].lost
 
+    @property
+    def struck(self) -> set[str]:
+        """The names of the faults that have struck; from any thread."""
+        return set(self._faults.struck)
+
     def alive(self) -> list[int]:
         """The ids of the instances that exist and bill; from any thread."""
         contracts = list(self._market.contracts.values()) if self._market is not None else []
