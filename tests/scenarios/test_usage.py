@@ -188,11 +188,7 @@ def test_a_look_that_fails_is_a_sample_without_readings():
         def run(self, command, timeout_s):
             raise ConnectionLost("gone")
 
-    class Now:
-        def now(self):
-            return 5.0
-
-    seen, reading = read_sample(Lost(), Now(), 2, parse(text()))
+    seen, reading = read_sample(Lost(), lambda: 5.0, 2, parse(text()))
     assert (seen, reading) == (Sample(5.0, (Gpu(), Gpu())), Reading())
 
 
@@ -201,11 +197,11 @@ def test_looks_over_ssh_show_work_on_a_rented_machine(tmp_path, monkeypatch):
 
     def run(drill):
         with drill.rent() as machine:
-            clock, session = drill.recorder.clock, machine.session
-            last = read_sample(session, clock, 1, None)[1]
+            now, session = drill.recorder.clock.now, machine.session
+            last = read_sample(session, now, 1, None)[1]
             for work in ("sleep 1", "(while :; do :; done) >/dev/null 2>&1 & head -c 9000000 /dev/zero >big; sync; sleep 1"):
                 session.run(work, timeout_s=600)
-                sample, last = read_sample(session, clock, 1, last)
+                sample, last = read_sample(session, now, 1, last)
                 seen.append(sample)
 
     monkeypatch.setitem(SCENARIOS, "looks", replace(INTEGRATION, name="looks", run=run))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,6 @@ from vastbench.errors import VastbenchError
 from vastbench.scenarios.idle import Gpu, Sample
 
 if TYPE_CHECKING:
-    from vastbench.clock import Clock
     from vastbench.ssh.session import Session
 
 SCRIPT = r"""exec 2>/dev/null
@@ -134,19 +133,20 @@ def between(before: Reading | None, after: Reading, *, at: float, gpus: int) -> 
     )
 
 
-def read_sample(session: Session, clock: Clock, gpus: int, before: Reading | None) -> tuple[Sample, Reading]:
-    """Look at the machine of ``session``, which was rented with so many ``gpus``; ``before`` is the look before this one.
+def read_sample(session: Session, now: Callable[[], float], gpus: int, before: Reading | None) -> tuple[Sample, Reading]:
+    """Look at the machine of ``session``, which was rented with so many ``gpus``; ``before`` is the look before this one, and
+    ``now`` reads the clock by which the sample is dated.
 
     A look that fails is a sample in which all is unknown; nothing is raised for it. ::
 
-        sample, last = read_sample(machine.session, clock, machine.offer.num_gpus or 1, None)  # its rates are unknown
-        sample, last = read_sample(machine.session, clock, machine.offer.num_gpus or 1, last)
+        sample, last = read_sample(machine.session, clock.now, machine.offer.num_gpus or 1, None)  # its rates are unknown
+        sample, last = read_sample(machine.session, clock.now, machine.offer.num_gpus or 1, last)
     """
     try:
         reading = parse(session.run(f"sh -c {shlex.quote(SCRIPT)}", timeout_s=LIMIT_S).stdout)
     except VastbenchError:
         reading = Reading()
-    return between(before, reading, at=clock.now(), gpus=gpus), reading
+    return between(before, reading, at=now(), gpus=gpus), reading
 
 
 def _counters(said: Mapping[str, list[str]], source: str, pattern: re.Pattern[str]) -> Counters | None:
