@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import IO
 
-from vastbench.errors import CheckFailed, SnapshotRefused, UsageError, VastbenchError
+from vastbench.errors import CheckFailed, SnapshotError, SnapshotRefused, UsageError, VastbenchError
 from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, decimals, percent, seconds
 from vastbench.record.phases import renting, returning
@@ -112,7 +112,13 @@ def run(drill: Drill) -> None:
             found = _bring_back(drill, second, snapshot, place, before)
             with drill.recorder.phase(REFUSE):
                 refused = _refuse(second.session, snapshot, place, found)
-            drill.checks["refused"] = {"says": ", ".join(refused), "controls": refused, "matches": True}
+            others = f"and {len(refused) - 3} folders with something wrong"
+            drill.checks["refused"] = {"says": ", ".join([*refused[:3], others]), "controls": refused, "matches": True}
+        if (speed := drill.recorder.clock.speed) != 1:
+            drill.checks["rates"] = {
+                "says": f"the clock runs {speed:g} times as fast as bytes do; take rates at --speed 1",
+                "clock_speed": speed,
+            }
 
 
 def _keep(drill: Drill, machine: Machine, workspace: Workspace, place: Place, limit: float) -> tuple[Manifest, Snapshot]:
@@ -136,7 +142,7 @@ def _keep(drill: Drill, machine: Machine, workspace: Workspace, place: Place, li
     with phase(FIRST):
         full = take(session, FOLDER, place, manifest=before)
     _check_origin(full, session, before, place)
-    _report(drill, FIRST, full, machine)
+    first_s = _report(drill, FIRST, full, machine)
     with phase(VERIFY):
         verify(full, place)
     with phase(CHANGE):
@@ -150,7 +156,8 @@ def _keep(drill: Drill, machine: Machine, workspace: Workspace, place: Place, li
     with phase(INCREMENTAL):
         snapshot = take(session, FOLDER, place, full, manifest=after)
     _check_origin(snapshot, session, after, place)
-    _report(drill, INCREMENTAL, snapshot, machine, full)
+    second_s = _report(drill, INCREMENTAL, snapshot, machine)
+    drill.checks["both snapshots"] = _compared(full, first_s, snapshot, second_s)
     with phase(VERIFY_BOTH):
         verify(snapshot, place)
     return after, snapshot
@@ -221,6 +228,10 @@ def _must_be_refused(name: str, refusal: type[VastbenchError], attempt: Callable
         attempt()
     except refusal:
         return
+    except (CheckFailed, SnapshotError) as other:
+        raise CheckFailed(
+            f"The control was refused for another reason: {name}: {other.message}", hint="It proves nothing: report this."
+        ) from other
     raise CheckFailed(f"The control was not refused: {name}.", hint="A pass of this drill would prove nothing: report this.")
 
 
@@ -294,10 +305,14 @@ def _place(where: str | None) -> Iterator[Place]:
         yield open_place(folder)
 
 
-def _report(drill: Drill, name: str, snapshot: Snapshot, machine: Machine, full: Snapshot | None = None) -> None:
-    """Keep what the snapshot was, in numbers and in words."""
+def _report(drill: Drill, name: str, snapshot: Snapshot, machine: Machine) -> float:
+    """Keep what the snapshot was, in numbers and in words; the seconds that it took."""
     took_s = drill.recorder.phases[-1].seconds or 0.0
-    changed = f"{_mb(snapshot.bytes_changed)} of {_mb(snapshot.bytes_raw)} changed, " if full else f"{_mb(snapshot.bytes_raw)} "
+    changed = (
+        f"{_mb(snapshot.bytes_changed)} of {_mb(snapshot.bytes_raw)} were changed, "
+        if snapshot.parent
+        else f"{_mb(snapshot.bytes_raw)} "
+    )
     share = snapshot.bytes_stored / snapshot.bytes_changed if snapshot.bytes_changed else None
     drill.checks[name] = {
         "says": f"{changed}kept as {_mb(snapshot.bytes_stored)} ({snapshot.compression}, {percent(share, 0)}), "
@@ -312,6 +327,19 @@ def _report(drill: Drill, name: str, snapshot: Snapshot, machine: Machine, full:
         "link_mbit_per_s": machine.offer.inet_up,
         "disk_mb_per_s": machine.offer.disk_bw,
     }
+    return took_s
+
+
+def _compared(first: Snapshot, first_s: float, second: Snapshot, second_s: float) -> dict[str, object]:
+    """The incremental snapshot beside the first, and the line through both: seconds before the first byte, and per GB."""
+    says = f"the incremental one took {percent(second_s / first_s, 0)} of the first one's time"
+    gb, took_s = (first.bytes_changed - second.bytes_changed) / 1e9, first_s - second_s
+    if gb <= 0 or took_s <= 0:  # noise: no line leads up through them
+        return {"says": says}
+    per_gb_s = took_s / gb
+    fixed_s = first_s - per_gb_s * first.bytes_changed / 1e9
+    line = f"a line through both: {seconds(fixed_s)} and {per_gb_s:,.0f} s per GB"
+    return {"says": f"{says}; {line}", "fixed_s": fixed_s, "s_per_gb": per_gb_s}
 
 
 def _mb(size_bytes: float) -> str:

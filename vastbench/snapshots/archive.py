@@ -124,8 +124,8 @@ def restore(session: Session, snapshot: Snapshot, place: Place, folder: str, *, 
     there. ``folder`` must not exist, or be empty. ``timeout_s``: clock seconds for each archive, by default :func:`limit_s` of
     the folder's size.
 
-    Raises SnapshotRefused for a snapshot that is damaged, cut short or another one; SnapshotError when something is in the way
-    or the place fails; and what :meth:`vastbench.ssh.session.Session.stream` raises, such as CommandFailed for a full disk.
+    Raises SnapshotRefused for a snapshot that is damaged, cut short or another one; SnapshotError when something is in the way,
+    the machine's disk is full or the place fails; and what :meth:`vastbench.ssh.session.Session.stream` raises.
     """
     target = _target(folder)
     part = f"{target}.{secrets.token_hex(6)}.part"
@@ -208,10 +208,13 @@ def _extract(session: Session, snapshot: Snapshot, place: Place, part: str, limi
                 source=measured,
                 timeout_s=limit,
             )
-        except CommandFailed:
+        except CommandFailed as failed:
             # A machine that cannot read what is damaged says so in many ways; what is damaged is said here, in one.
             verify_archive(snapshot, place)
-            raise
+            raise SnapshotError(
+                f"The snapshot {snapshot.id} was not restored: {failed.message}",
+                hint=f"The machine needs room for the folder, GNU's tar, and {snapshot.compression} if that is a program.",
+            ) from failed
     measured.check(snapshot)
     return measured.bytes, done.received - done.sent
 
