@@ -101,10 +101,9 @@ def _lose_a_record(monkeypatch):
 
 
 def _destroy_it_ourselves(monkeypatch):
-    def noticed(drill, writer):
-        machine = drill._rentals[0]
+    def noticed(drill, machine, writer):
         drill.provisioner.account.api.destroy_instance(machine.lease.instance_id)
-        return notice(drill, writer)
+        return notice(drill, machine, writer)
 
     notice = failover._notice
     monkeypatch.setattr(failover, "_notice", noticed)
@@ -148,7 +147,7 @@ MUTANTS = {
     _damage_a_record: ("check_failed", "damaged"),
     _lose_a_record: ("check_failed", "missing"),
     _destroy_it_ourselves: ("check_failed", "false alarm"),
-    _never_lose_it: ("deadline", "not lost"),
+    _never_lose_it: ("check_failed", "not lost"),
     _save_another_folder: ("check_failed", "has 0 records, not"),
     _change_a_file_on_the_way: ("check_failed", "not have what was saved"),
     _stop_writing_afterwards: ("check_failed", "records acknowledged"),

@@ -146,13 +146,14 @@ class Machine:
         """The open session."""
         return self.ready.session
 
-    def connect_again(self) -> Ready:
+    def connect_again(self, within_s: float | None = None) -> Ready:
         """Another connection to where the session leads, for the caller to close; the machine must show the same host key.
 
-        Raises NotReady after the run's own limit for SSH, and what :func:`vastbench.ssh.probe.wait_ready` raises.
+        Raises NotReady after ``within_s`` clock seconds, by default the run's own limit for SSH, and what
+        :func:`vastbench.ssh.probe.wait_ready` raises.
         """
-        clock = self.rental.recorder.clock
-        ready = reconnect(self.session, self.rental.key, clock, self.rental.conditions.ssh_deadline_s)
+        limit_s = self.rental.conditions.ssh_deadline_s if within_s is None else within_s
+        ready = reconnect(self.session, self.rental.key, self.rental.recorder.clock, limit_s)
         self.rental.sessions.append(ready.session)
         return ready
 

@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vastbench.clock import Clock
-from vastbench.errors import CheckFailed, DeadlineExceeded, VastbenchError
+from vastbench.errors import CheckFailed, VastbenchError
 from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, seconds
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Phase, renting, returning
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
+from vastbench.scenarios.heartbeat import Beat, Detector, HeartbeatRule, Loss
 from vastbench.scenarios.ledger import FOLDER, Acknowledged, Writer, read_back
+from vastbench.scenarios.pulse import Pulse, wait_for_loss
 from vastbench.scenarios.workspace import Workspace
 from vastbench.snapshots import Place, Snapshot, kept_in, limit_s, read_manifest, restore, take
 
@@ -131,7 +133,7 @@ class Before:
     saved: Saved
     written: list[Acknowledged]
     kept: Acknowledged
-    lost: Moment
+    loss: Loss
     snapshots: int
 
 
@@ -148,7 +150,7 @@ def _lose(drill: Drill, machine: Machine, place: Place) -> Before:
             saver.save()
         begun = Moment.exact(clock.now())
         with _losing(drill, machine) as happened, saver:
-            lost = _notice(drill, writer)
+            loss = _notice(drill, machine, writer)
             # Asked only now: until then nobody tells the drill.
             if not happened():
                 raise CheckFailed(
@@ -162,20 +164,23 @@ def _lose(drill: Drill, machine: Machine, place: Place) -> Before:
     drill.recorder.add(Phase(WORK, begun, last))
     drill.recorder.add(Phase(LOST_WORK, Moment.exact(kept.received), last))
     drill.recorder.add(Phase(NOTICE, last, noticed))
-    return Before(saved, written, kept, lost, len(saver.saved))
+    return Before(saved, written, kept, loss, len(saver.saved))
 
 
 def _report(drill: Drill, before: Before, restored: int, first_write: Acknowledged) -> None:
     """Keep what was lost and for how long the work stood still, in numbers and in words."""
     last, start = before.written[-1], drill.recorder.started
-    rto_s, missing = first_write.received - before.lost.lower, last.number - restored
+    # It was alive when it took the last record that it acknowledged, or answered a heartbeat after that.
+    lost_after, lost_before = max(last.sent, before.loss.moment.lower), before.loss.moment.upper
+    rto_s, missing = first_write.received - lost_after, last.number - restored
     rpo_s = last.received - before.kept.received
     drill.checks["recovery"] = {
         "says": f"the work went on at most {seconds(rto_s)} after the loss; "
         f"{missing} of {counted(last.number, 'acknowledged record')} are missing: {seconds(rpo_s)} of work",
-        "lost_after_s": before.lost.lower - start,
-        "lost_before_s": before.lost.upper - start,
-        "rto_lower_s": first_write.sent - before.lost.upper,
+        "noticed_by": before.loss.reason,
+        "lost_after_s": lost_after - start,
+        "lost_before_s": lost_before - start,
+        "rto_lower_s": first_write.sent - lost_before,
         "rto_upper_s": rto_s,
         "rpo_s": rpo_s,
         "rpo_records": missing,
@@ -192,17 +197,19 @@ def _losing(drill: Drill, machine: Machine) -> Iterator[Callable[[], bool]]:
         yield happened
 
 
-def _notice(drill: Drill, writer: Writer) -> Moment:
-    """Wait until the machine is known to be lost: when it was. Raises DeadlineExceeded when that does not happen."""
-    clock = drill.recorder.clock
-    give_up = clock.now() + NEVER_LOST_S
-    while clock.now() < give_up:
-        clock.rest(1.0)
-        silent = writer.outstanding is not None and clock.now() - writer.outstanding > 15
-        if writer.error is not None or silent:
-            last = writer.acknowledged[-1]
-            return Moment(last.sent, last.received, clock.now(), clock.now(), "ssh")
-    raise DeadlineExceeded("The machine was not lost.", waited_for="the loss", last_seen="it works", hint="Look at it.")
+def _notice(drill: Drill, machine: Machine, writer: Writer) -> Loss:
+    """Wait until the machine is known to be lost.
+
+    Raises CheckFailed when it was not, and what broke the work on a machine that is still there.
+    """
+    clock, lease = drill.recorder.clock, machine.lease
+    last = writer.acknowledged[-1]
+    detector = Detector(HeartbeatRule(), Beat(last.sent, last.received))
+    with drill.provisioner.account.watch.follow(lease.instance_id, clock.now(), clock, lease.label) as following:
+        loss = wait_for_loss(Pulse(machine), following, detector, clock.now() + NEVER_LOST_S)
+    if loss is None:
+        raise writer.error or CheckFailed("The machine was not lost.", hint="Whatever was to lose it has failed: run it again.")
+    return loss
 
 
 def _recover(drill: Drill, machine: Machine, place: Place, saved: Saved) -> tuple[int, Acknowledged]:
