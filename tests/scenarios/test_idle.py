@@ -1,12 +1,15 @@
 """The idle rule: what is busy, idle, held or unknown, and that no reading is ever taken for less than it says."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.idle_traces import KINDS, PUBLISHED, outcome, samples_of, trace
 from vastbench.errors import UsageError
 from vastbench.scenarios.idle import Gpu, IdleRule, Sample, State, judge
 
@@ -162,3 +165,83 @@ def test_a_sample_that_is_missing_never_makes_a_busy_gpu_idle(samples, lost):
         gpu.use_pct is not None and gpu.use_pct >= RULE.gpu_pct for one in kept if one.at > NOW - 300 for gpu in one.gpus
     )
     assert not used or state(kept) is State.BUSY
+
+
+@pytest.fixture(scope="module")
+def traces():
+    return [table for _, table in pd.read_parquet(PUBLISHED).groupby("trace", observed=True, sort=False)]
+
+
+@pytest.fixture(scope="module")
+def outcomes(traces):
+    return [outcome(table, RULE) for table in traces]
+
+
+def test_the_published_traces_are_many_small_and_of_every_kind(traces):
+    kinds = Counter(str(table["kind"].iloc[0]) for table in traces)
+    assert PUBLISHED.stat().st_size < 1e6
+    assert len(traces) >= 200
+    assert set(kinds) == {kind for kind, (label, _) in KINDS.items() if label != "beyond"}
+    assert min(kinds.values()) >= 10
+
+
+def test_the_published_traces_are_those_that_the_script_makes(traces):
+    for table in (traces[0], traces[len(traces) // 2], traces[-1]):
+        made = trace(str(table["kind"].iloc[0]), [int(number) for number in str(table["trace"].iloc[0]).split("-")])
+        assert samples_of(made) == samples_of(table)
+        assert made["busy"].tolist() == table["busy"].tolist()
+        assert made["label"].iloc[0] == table["label"].iloc[0]
+
+
+def test_no_published_trace_is_called_idle_while_a_job_runs(outcomes):
+    jobs = [one for one in outcomes if any(busy for _, busy, _ in one.verdicts)]
+    assert len(jobs) >= 130
+    assert [one.kind for one in outcomes if one.wronged] == []
+
+
+def test_99_percent_of_the_published_idle_machines_are_found(outcomes):
+    idle = [one.found for one in outcomes if one.label == "idle"]
+    assert len(idle) >= 70
+    assert sum(idle) / len(idle) >= 0.99
+
+
+def test_held_memory_and_failed_readings_are_told_apart_from_idle(outcomes):
+    others = [one for one in outcomes if one.label in ("held", "unreadable")]
+    assert len(others) >= 20
+    assert [one.kind for one in others if not one.found] == []
+
+
+def without(gpu, **changes):
+    """The GPU's reading, its missing values replaced."""
+    return replace(gpu, **{name: value for name, value in changes.items() if getattr(gpu, name) is None})
+
+
+FAULTS = {
+    "only the first GPU is read": (
+        lambda one: replace(one, gpus=one.gpus[:1]),
+        RULE,
+        "one GPU of several",
+    ),
+    "a failed reading is 0": (
+        lambda one: replace(one, gpus=tuple(without(gpu, use_pct=0.0, used_mb=0.0) for gpu in one.gpus)),
+        RULE,
+        "busy, readings fail",
+    ),
+    "nearly one sample is a window": (
+        lambda one: one,
+        replace(RULE, window_s=20.0, quiet_s=20.0, gap_s=20.0, samples=2),
+        "agent",
+    ),
+    "only GPUs are looked at": (
+        lambda one: replace(one, cpu_pct=0.0, disk_bytes_per_s=0.0, net_bytes_per_s=0.0),
+        RULE,
+        "download",
+    ),
+    "held memory is not looked at": (lambda one: one, replace(RULE, held_mb=1e6), "serving"),
+}
+
+
+@pytest.mark.parametrize(("seen", "rule", "kind"), FAULTS.values(), ids=FAULTS)
+def test_the_traces_show_a_planted_fault(traces, seen, rule, kind):
+    of_kind = [table for table in traces if table["kind"].iloc[0] == kind]
+    assert any(outcome(table, rule, seen).wronged for table in of_kind)
