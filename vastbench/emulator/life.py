@@ -227,7 +227,7 @@ class Life:
         await pace.sleep_until(due)
         if not contract.alive or contract.status != "running":
             return
-        before = time.monotonic_ns()
+        before, contract.lost = time.monotonic_ns(), True
         shown_after_s = self._stream("lost").between(*SHOWN_AFTER_S[kind])
         if kind is Loss.WITHDRAWN:
             self.destroy("vanished")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vastbench.emulator import query
+from vastbench.emulator import query, rights
 from vastbench.emulator.account import Account
 from vastbench.emulator.billing import Rates, charge
 from vastbench.emulator.contract import Contract, storage_per_hour
@@ -66,7 +66,7 @@ class Market:
         self.contracts: dict[int, Contract] = {}
         self.lives: dict[int, Life] = {}
         self._fates: dict[int, Fate] = {}
-        self.account.may_change_keys = not faults.strikes("no-user-write")
+        self.account.lacks = profile.lacks | rights.taken_by(faults, seed)
         self.files = Files(pace)
         self._files_promised = 0
         self._directory = directory
@@ -260,7 +260,7 @@ class Market:
 
     def _contract(self, listing: Listing, order: Order, now: float) -> Contract:
         machine, instance, number = listing.machine, self._new_id(), len(self.contracts)
-        troubles = fate(self.faults, number, proxy_dead=not self.account.may_change_keys)
+        troubles = fate(self.faults, number, proxy_dead=rights.USER_WRITE in self.account.lacks)
         price = (machine.price if order.price is None else order.price) * troubles.price_factor
         rates = Rates(price, storage_per_hour(listing, order.disk_gb), machine.inet_up_cost, machine.inet_down_cost)
         spec = MachineSpec(

@@ -60,6 +60,7 @@ class Conditions:
     attempts: int = asked(3, "--attempts", "creates at most, while they are refused: offer gone, calls too fast", 1, 20)
     files: int | None = of_drills("--files", "files in the workspace of a drill that has one", 20, 1_000_000)
     size_mb: float | None = of_drills("--size", "MB in the workspace of a drill that has one", 0.1, 1_000_000)
+    interval_s: float | None = of_drills("--interval", "seconds from one snapshot of a drill to the next", 5, 86_400)
     place: str | None = of_drills(
         "--place",
         "where a drill keeps its snapshots: a folder, or an address that fsspec opens; a temporary folder if not given",

@@ -6,7 +6,6 @@ records, is what a user of the marketplace would lose.
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,14 +13,20 @@ from dataclasses import dataclass
 
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, DeadlineExceeded, VastbenchError
+from vastbench.record.conditions import Conditions
+from vastbench.record.formats import counted, seconds
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Phase, renting, returning
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
 from vastbench.scenarios.ledger import FOLDER, Acknowledged, Writer, read_back
-from vastbench.snapshots import LocalPlace, Place, Snapshot, read_manifest, restore, take
+from vastbench.scenarios.workspace import Workspace
+from vastbench.snapshots import Place, Snapshot, kept_in, limit_s, read_manifest, restore, take
 
 REPLACEMENT = "replacement"
+
+MAKE = "make workspace"
+"""Script sent → the files that the work needs are there."""
 
 START_WORK = "start work"
 """Workload begun → its first records are acknowledged."""
@@ -50,14 +55,11 @@ STEADY = 5
 STEADY_S = 60.0
 """Clock seconds in which a steady state must be reached."""
 
-INTERVAL_S = 30.0
-"""Clock seconds from one snapshot to the next."""
-
 LOST_WITHIN_S = (20.0, 120.0)
 """Clock seconds from the first snapshot on, within which the machine is lost."""
 
-WORK_S = 900.0
-"""Clock seconds that all but the renting may take."""
+NEVER_LOST_S = 600.0
+"""Clock seconds that the drill waits for the loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,13 @@ class Saved:
 
 
 class Saver(threading.Thread):
-    """Takes a snapshot of the work every ``INTERVAL_S``, each on top of the one before, while its block runs."""
+    """Takes a snapshot of the work every ``interval_s``, each on top of the one before, while its block runs."""
 
-    def __init__(self, machine: Machine, writer: Writer, place: Place, clock: Clock) -> None:
+    def __init__(self, machine: Machine, writer: Writer, place: Place, clock: Clock, interval_s: float) -> None:
         """Take the machine and its writer; nothing is saved yet."""
         super().__init__(name="vastbench-saver", daemon=True)
-        self._machine, self._writer, self._place, self._clock = machine, writer, place, clock
+        self._machine, self._writer, self._place = machine, writer, place
+        self._clock, self._interval_s = clock, interval_s
         self._over = threading.Event()
         self.saved: list[Saved] = []
 
@@ -87,9 +90,9 @@ class Saver(threading.Thread):
 
     def run(self) -> None:
         """The thread's work; a snapshot that fails is not made, and what it would have held is lost if the machine is."""
-        due = self._clock.now() + INTERVAL_S
+        due = self._clock.now() + self._interval_s
         while not self._clock.wait(self._over, due - self._clock.now()):
-            due += INTERVAL_S
+            due += self._interval_s
             try:
                 self.save()
             except VastbenchError:
@@ -111,44 +114,74 @@ def run(drill: Drill) -> None:
 
     Raises CheckFailed when the work was not steady before, came back wrong or was never lost, and what SSH raises.
     """
-    clock = drill.recorder.clock
-    with tempfile.TemporaryDirectory(prefix="vastbench-") as folder, drill.rent() as first:
-        place = LocalPlace(folder)
-        with Writer(first.session, clock, limit_s=WORK_S) as writer:
-            with drill.recorder.phase(START_WORK):
-                writer.wait_for(STEADY, timeout_s=STEADY_S)
-            saver = Saver(first, writer, place, clock)
-            with drill.recorder.phase(FIRST_SNAPSHOT):
-                saver.save()
-            begun = Moment.exact(clock.now())
-            with _losing(drill, first) as happened, saver:
-                lost = _notice(drill, writer)
-                # Asked only now: until then nobody tells the drill.
-                if not happened():
-                    raise CheckFailed(
-                        "The machine was given up, and nobody had taken it away: a false alarm.",
-                        hint="The way to it may be slow. A longer limit for heartbeats finds losses later.",
-                    )
-        first.rental.lost = True
-        noticed = Moment.exact(clock.now())
-        saved, written = saver.saved[-1], writer.acknowledged
-        kept = next(one for one in reversed(written) if one.number <= saved.last)
-        last = Moment.exact(written[-1].received)
-        drill.recorder.add(Phase(WORK, begun, last))
-        drill.recorder.add(Phase(LOST_WORK, Moment.exact(kept.received), last))
-        drill.recorder.add(Phase(NOTICE, last, noticed))
+    with kept_in(drill.conditions.place) as place, drill.rent() as first:
+        before = _lose(drill, first, place)
         with drill.rent(REPLACEMENT) as second:
-            first_write = _recover(drill, second, place, saved)
-            drill.checks["recovery"] = {
-                "lost_after_s": lost.lower - drill.recorder.started,
-                "lost_before_s": lost.upper - drill.recorder.started,
-                "rto_lower_s": first_write.sent - lost.upper,
-                "rto_upper_s": first_write.received - lost.lower,
-                "rpo_s": written[-1].received - kept.received,
-                "rpo_records": written[-1].number - saved.last,
-                "records": written[-1].number,
-                "snapshots": len(saver.saved),
-            }
+            restored, first_write = _recover(drill, second, place, before.saved)
+            _report(drill, before, restored, first_write)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is known of the machine that was lost: the last snapshot, what it acknowledged, and when it was lost.
+
+    ``kept``: the last record that the snapshot holds. ``snapshots``: how many there were.
+    """
+
+    saved: Saved
+    written: list[Acknowledged]
+    kept: Acknowledged
+    lost: Moment
+    snapshots: int
+
+
+def _lose(drill: Drill, machine: Machine, place: Place) -> Before:
+    """Work on the machine until it is known to be lost. Raises CheckFailed for work that was never steady and a false alarm."""
+    phase, clock, interval_s = drill.recorder.phase, drill.recorder.clock, drill.conditions.interval_s or 0.0
+    with phase(MAKE):
+        Workspace.of_run(drill.run_id, drill.conditions, FOLDER).make(machine.session, _limit_s(drill.conditions))
+    with Writer(machine.session, clock) as writer:
+        with phase(START_WORK):
+            writer.wait_for(STEADY, timeout_s=STEADY_S)
+        saver = Saver(machine, writer, place, clock, interval_s)
+        with phase(FIRST_SNAPSHOT):
+            saver.save()
+        begun = Moment.exact(clock.now())
+        with _losing(drill, machine) as happened, saver:
+            lost = _notice(drill, writer)
+            # Asked only now: until then nobody tells the drill.
+            if not happened():
+                raise CheckFailed(
+                    "The machine was given up, and nobody had taken it away: a false alarm.",
+                    hint="The way to it may be slow. A longer limit for heartbeats finds losses later.",
+                )
+    noticed = Moment.exact(clock.now())
+    machine.rental.lost = True
+    saved, written = saver.saved[-1], writer.acknowledged
+    kept, last = written[saved.last - 1], Moment.exact(written[-1].received)
+    drill.recorder.add(Phase(WORK, begun, last))
+    drill.recorder.add(Phase(LOST_WORK, Moment.exact(kept.received), last))
+    drill.recorder.add(Phase(NOTICE, last, noticed))
+    return Before(saved, written, kept, lost, len(saver.saved))
+
+
+def _report(drill: Drill, before: Before, restored: int, first_write: Acknowledged) -> None:
+    """Keep what was lost and for how long the work stood still, in numbers and in words."""
+    last, start = before.written[-1], drill.recorder.started
+    rto_s, missing = first_write.received - before.lost.lower, last.number - restored
+    rpo_s = last.received - before.kept.received
+    drill.checks["recovery"] = {
+        "says": f"the work went on at most {seconds(rto_s)} after the loss; "
+        f"{missing} of {counted(last.number, 'acknowledged record')} are missing: {seconds(rpo_s)} of work",
+        "lost_after_s": before.lost.lower - start,
+        "lost_before_s": before.lost.upper - start,
+        "rto_lower_s": first_write.sent - before.lost.upper,
+        "rto_upper_s": rto_s,
+        "rpo_s": rpo_s,
+        "rpo_records": missing,
+        "records": last.number,
+        "snapshots": before.snapshots,
+    }
 
 
 @contextmanager
@@ -162,7 +195,7 @@ def _losing(drill: Drill, machine: Machine) -> Iterator[Callable[[], bool]]:
 def _notice(drill: Drill, writer: Writer) -> Moment:
     """Wait until the machine is known to be lost: when it was. Raises DeadlineExceeded when that does not happen."""
     clock = drill.recorder.clock
-    give_up = clock.now() + WORK_S
+    give_up = clock.now() + NEVER_LOST_S
     while clock.now() < give_up:
         clock.rest(1.0)
         silent = writer.outstanding is not None and clock.now() - writer.outstanding > 15
@@ -172,14 +205,14 @@ def _notice(drill: Drill, writer: Writer) -> Moment:
     raise DeadlineExceeded("The machine was not lost.", waited_for="the loss", last_seen="it works", hint="Look at it.")
 
 
-def _recover(drill: Drill, machine: Machine, place: Place, saved: Saved) -> Acknowledged:
-    """Restore the last snapshot on the replacement and work on there: the first record that it acknowledges."""
+def _recover(drill: Drill, machine: Machine, place: Place, saved: Saved) -> tuple[int, Acknowledged]:
+    """Restore the last snapshot on the replacement and work on there: its last record, and the first that it adds."""
     clock = drill.recorder.clock
     with drill.recorder.phase(RESTORE):
         restore(machine.session, saved.snapshot, place, FOLDER)
         found = read_manifest(machine.session, FOLDER)
         matches = found.digest == saved.snapshot.manifest_sha256
-        drill.checks["restore"] = {"phase": RESTORE, "files": found.files, "bytes": found.size_bytes, "matches": matches}
+        drill.checks[RESTORE] = {"files": found.files, "bytes": found.size_bytes, "matches": matches}
         if not matches:
             raise CheckFailed("The replacement does not have what was saved.", hint="Do not use this machine.")
     with drill.recorder.phase(RESUME) as phase:
@@ -188,11 +221,20 @@ def _recover(drill: Drill, machine: Machine, place: Place, saved: Saved) -> Ackn
             raise CheckFailed(
                 f"The replacement has {last} records, not {saved.last}.", hint="The snapshot does not hold what it should."
             )
-        with Writer(machine.session, clock, last=last, limit_s=WORK_S) as writer:
+        with Writer(machine.session, clock, last=last) as writer:
             first = writer.wait_for(1, timeout_s=STEADY_S)[0]
             phase.end = Moment.between(first.sent, first.received, "ssh")
             writer.wait_for(STEADY, timeout_s=STEADY_S)
-    return first
+    return last, first
+
+
+def _limit_s(conditions: Conditions) -> float:
+    return limit_s(1e6 * (conditions.size_mb or 0.0), conditions.files or 0)
+
+
+def _work_s(conditions: Conditions) -> float:
+    """All but the renting: making the workspace, a first snapshot, the wait for the loss, the restore."""
+    return 3 * _limit_s(conditions) + 3 * STEADY_S + NEVER_LOST_S
 
 
 FAILOVER = Scenario(
@@ -200,6 +242,7 @@ FAILOVER = Scenario(
     "until work that lost its machine goes on elsewhere, and what of it is missing",
     {
         **renting(),
+        MAKE: None,
         START_WORK: None,
         FIRST_SNAPSHOT: None,
         WORK: None,
@@ -212,7 +255,8 @@ FAILOVER = Scenario(
         **returning(),
     },
     ready=RESUME,
-    work_s=WORK_S,
+    work_s=_work_s,
     run=run,
     machines=("", REPLACEMENT),
+    options={"files": 200, "size_mb": 16.0, "place": None, "interval_s": 30.0},
 )

@@ -28,6 +28,9 @@ OPEN = "/workspace/vastbench.open"
 CLOSE_S = 30.0
 """Clock seconds that closing a file of records may take."""
 
+LONGEST_S = 86_400.0
+"""Clock seconds that a workload may go on."""
+
 _SCRIPT = f"""
 mkdir -p {FOLDER}/ledger || exit
 while IFS= read -r line; do
@@ -81,15 +84,12 @@ class Acknowledged:
 
 
 class Writer(threading.Thread):
-    """Appends a record every ``period_s`` clock seconds, from the one after ``last`` on, until it is stopped or cannot go on.
+    """Appends a record every ``period_s`` clock seconds, from the one after ``last`` on, while its block runs and it can."""
 
-    The block that it is used in may take ``limit_s`` clock seconds.
-    """
-
-    def __init__(self, session: Session, clock: Clock, *, last: int = 0, period_s: float = 1.0, limit_s: float) -> None:
+    def __init__(self, session: Session, clock: Clock, *, last: int = 0, period_s: float = 1.0) -> None:
         """Take the machine's session; nothing is written before the with-block is entered."""
         super().__init__(name="vastbench-writer", daemon=True)
-        self._session, self._clock, self._period_s, self._limit_s = session, clock, period_s, limit_s
+        self._session, self._clock, self._period_s = session, clock, period_s
         self._last = last
         self._news = threading.Condition()
         self._over = False
@@ -133,7 +133,7 @@ class Writer(threading.Thread):
     def run(self) -> None:
         """The thread's work."""
         try:
-            with self._session.dialogue(f"sh -c {shlex.quote(_SCRIPT)}", timeout_s=self._limit_s) as talk:
+            with self._session.dialogue(f"sh -c {shlex.quote(_SCRIPT)}", timeout_s=LONGEST_S) as talk:
                 while self._goes_on(talk):
                     pass
         except (SshError, DeadlineExceeded) as error:

@@ -6,9 +6,11 @@ again. What it made is not assumed by anybody: the manifest says it.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from dataclasses import dataclass
 
+from vastbench.record.conditions import Conditions
 from vastbench.ssh.session import CommandResult, Session
 
 SMALL_IN_A_FOLDER = 400
@@ -112,6 +114,12 @@ class Workspace:
     seed: int
     files: int
     size_bytes: int
+
+    @classmethod
+    def of_run(cls, run_id: str, conditions: Conditions, folder: str) -> Workspace:
+        """The workspace that a run's ``conditions`` ask for, with a seed of its own."""
+        seed = int.from_bytes(hashlib.sha256(run_id.encode()).digest()[:3], "big")
+        return cls(folder, seed, conditions.files or 0, int(1e6 * (conditions.size_mb or 0.0)))
 
     def make(self, session: Session, timeout_s: float) -> CommandResult:
         """Make it; what :meth:`vastbench.ssh.session.Session.run` raises."""

@@ -9,7 +9,7 @@
 
 from vastbench.snapshots.archive import Restored, limit_s, restore, take
 from vastbench.snapshots.manifest import Difference, Entry, Manifest, check, compare, read_manifest
-from vastbench.snapshots.place import LocalPlace, Place, open_place
+from vastbench.snapshots.place import LocalPlace, Place, kept_in, open_place
 from vastbench.snapshots.snapshot import Snapshot, find_snapshot, manifest_of, snapshots_in, verify
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "check",
     "compare",
     "find_snapshot",
+    "kept_in",
     "limit_s",
     "manifest_of",
     "open_place",

@@ -173,6 +173,16 @@ def open_place(where: str | Path) -> Place:
 
 
 @contextmanager
+def kept_in(where: str | None) -> Iterator[Place]:
+    """The place that ``where`` names or, if that is None, a temporary folder that is removed when the block ends."""
+    if where is not None:
+        yield open_place(where)
+        return
+    with tempfile.TemporaryDirectory(prefix="vastbench-snapshots-", ignore_cleanup_errors=True) as folder:
+        yield open_place(folder)
+
+
+@contextmanager
 def failing(what: str, how: str) -> Iterator[None]:
     """Let an error of the operating system or of a store say what could not be read or written."""
     try:
