@@ -6,20 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.ssh.machine import Machine
+from tests.ssh.machine import Machine, Relay
 from vastbench.clock import Clock
 from vastbench.snapshots import LocalPlace
 from vastbench.ssh.keys import HostKeyPin, RunKey
 from vastbench.ssh.probe import wait_ready
 from vastbench.ssh.session import Session
+from vastbench.ssh.transport import Endpoint
 
 
 @contextlib.contextmanager
-def connected(machine: Machine) -> Iterator[Session]:
-    """A session on ``machine``."""
+def connected(machine: Machine | Relay | int, key: RunKey | None = None) -> Iterator[Session]:
+    """A session on ``machine``, through a relay to it, or on whatever takes ``key`` at a port."""
+    port = machine if isinstance(machine, int) else machine.port
     clock = Clock()
     now = clock.now()
-    ready = wait_ready([machine.endpoint()], RunKey.generate(), HostKeyPin(), clock=clock, since=now, deadline=now + 20)
+    ready = wait_ready(
+        [Endpoint("direct", "127.0.0.1", port)],
+        key or RunKey.generate(),
+        HostKeyPin(),
+        clock=clock,
+        since=now,
+        deadline=now + 20,
+    )
     with ready.session as opened:
         yield opened
 
@@ -30,6 +39,14 @@ def session() -> Iterator[Session]:
     made = Machine()
     with connected(made) as opened:
         yield opened
+    made.stop()
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    """A machine of this test alone, which it may break."""
+    made = Machine()
+    yield made
     made.stop()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from vastbench.errors import UsageError
+from vastbench.errors import UsageError, clean
 
 AHEAD_S = 180.0
 """Clock seconds that the deadline lies ahead of a living run."""
@@ -80,6 +80,12 @@ class Conditions:
                     f"{one.name} ({one.metadata['option']}) is {value!r}.",
                     hint=f"It is {one.metadata['about']}: give a number from {low:g} to {high:g}.",
                 )
+        scheme, address, rest = (self.place or "").partition("://")
+        if address and "@" in rest.partition("/")[0]:  # it would be kept with every run
+            raise UsageError(
+                f"The {clean(scheme)} address of the place holds a name or a secret.",
+                hint="Give them as that store's own settings do, such as AWS_ACCESS_KEY_ID or ~/.ssh/config.",
+            )
         if not self.image or any(c.isspace() for c in self.image):
             raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
 

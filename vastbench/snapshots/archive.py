@@ -146,9 +146,14 @@ def restore(session: Session, snapshot: Snapshot, place: Place, folder: str, *, 
             done = Restored(done.archives + 1, done.bytes_sent + sent, done.stream_s + took_s)
             before = after
         session.run(_script(_COMMIT, part, target))
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(Exception):  # the machine may be gone; the error that counts is on its way
             session.run(f"rm -rf -- {shlex.quote(part)}")
+        if isinstance(error, CommandFailed):
+            raise SnapshotError(
+                f"The snapshot {snapshot.id} was not restored: {error.message}",
+                hint=f"The machine needs room for the folder, GNU's tar, and {snapshot.compression} if that is a program.",
+            ) from error
         raise
     return done
 
@@ -208,13 +213,10 @@ def _extract(session: Session, snapshot: Snapshot, place: Place, part: str, limi
                 source=measured,
                 timeout_s=limit,
             )
-        except CommandFailed as failed:
+        except CommandFailed:
             # A machine that cannot read what is damaged says so in many ways; what is damaged is said here, in one.
             verify_archive(snapshot, place)
-            raise SnapshotError(
-                f"The snapshot {snapshot.id} was not restored: {failed.message}",
-                hint=f"The machine needs room for the folder, GNU's tar, and {snapshot.compression} if that is a program.",
-            ) from failed
+            raise
     measured.check(snapshot)
     return measured.bytes, done.received - done.sent
 

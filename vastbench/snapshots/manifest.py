@@ -100,7 +100,10 @@ class Manifest:
     def from_bytes(cls, data: bytes) -> Manifest:
         """Read back what :meth:`to_bytes` wrote. Raises SnapshotRefused for anything else."""
         try:
-            return cls(tuple(_entry(json.loads(line)) for line in data.splitlines()))
+            entries = tuple(_entry(json.loads(line)) for line in data.splitlines())
+            if not entries or entries[0].path:
+                raise ValueError("it does not begin with the folder itself")
+            return cls(entries)
         except (ValueError, TypeError, KeyError) as error:
             raise SnapshotRefused(
                 f"A manifest cannot be read: {error}.", hint="The place was changed from outside: take another snapshot."
@@ -138,16 +141,20 @@ def read_manifest(session: Session, folder: str, *, timeout_s: float = MANIFEST_
         heads.append((path, target, head.decode("ascii", "replace").split(" ")))
         state.update(b"%b\0%b\0%b\0" % (head, path, target))
     hashes = {path.removeprefix(b"./"): value.decode("ascii", "replace") for value, path in _hashes(fields)}
-    groups: dict[str, list[bytes]] = defaultdict(list)
-    for path, _, (kind, *_, names, inode, _) in heads:
-        if kind == "f" and names != "1":
-            groups[inode].append(path)
-    first = {inode: min(paths) for inode, paths in groups.items() if len(paths) > 1}
     try:
+        groups: dict[str, list[bytes]] = defaultdict(list)
+        for path, _, (kind, *_, names, inode, _) in heads:
+            if kind == "f" and names != "1":
+                groups[inode].append(path)
+        first = {inode: min(paths) for inode, paths in groups.items() if len(paths) > 1}
         entries = [_listed_entry(path, target, words, hashes, first) for path, target, words in heads]
-    except (KeyError, ValueError) as error:
+        disk_bytes = sum({words[7]: 512 * int(words[5]) for _, _, words in heads if words[0] == "f"}.values())
+    except KeyError as error:
         raise _changed(session, folder) from error
-    disk_bytes = sum({words[7]: 512 * int(words[5]) for _, _, words in heads if words[0] == "f"}.values())
+    except (ValueError, IndexError) as error:
+        raise SnapshotError(
+            f"{session.endpoint}: the listing of {folder!r} cannot be read: {error}.", hint="Do not use this machine."
+        ) from error
     return Manifest(tuple(sorted(entries, key=lambda entry: entry.path)), disk_bytes, state.hexdigest())
 
 
@@ -223,8 +230,15 @@ def _hashes(fields: Iterator[bytes]) -> Iterator[list[bytes]]:
     return (field.split(b"  ", 1) for field in fields if field)
 
 
+def _check_inside(path: bytes) -> None:
+    """Raise ValueError for a path that leads out of the folder."""
+    if path and not {b"", b".", b".."}.isdisjoint(path.split(b"/")):
+        raise ValueError(f"the path {path[:80]!r} leads out of the folder")
+
+
 def _listed_entry(path: bytes, target: bytes, words: list[str], hashes: dict[bytes, str], first: dict[str, bytes]) -> Entry:
     letter, mode, uid, gid, size, *_, inode, _ = words
+    _check_inside(path)
     kind = {"f": "file", "d": "folder", "l": "symlink"}.get(letter, letter)
     if kind != "file":
         return Entry(path, kind, int(mode, 8), int(uid), int(gid), target=target)
@@ -244,6 +258,7 @@ def _text(value: object) -> object:
 
 def _entry(line: dict[str, object]) -> Entry:
     raw = {name: os.fsencode(str(line[name])) for name in ("path", "target", "link")}
+    _check_inside(raw["path"])
     return Entry(**{**line, **raw})  # type: ignore[arg-type]  # checked by what compares it
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ class StorePlace:
 
 
 def open_place(where: str | Path) -> Place:
-    """The place that ``where`` names: a folder, or an address with ``://`` that fsspec opens. Raises UsageError."""
+    """The place that ``where`` names: a folder, or an address with ``://`` that fsspec opens. Raises UsageError without it."""
     return StorePlace(where) if isinstance(where, str) and "://" in where else LocalPlace(where)
 
 
@@ -187,7 +188,7 @@ def failing(what: str, how: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
+        reason = error.strerror or (os.strerror(errno.ENOENT) if isinstance(error, FileNotFoundError) else str(error))
         raise SnapshotError(
             f"{clean(what)} cannot be {how}: {reason}.", hint="Free space there, or give another place for snapshots."
         ) from error

@@ -87,9 +87,10 @@ def snapshots_in(place: Place) -> list[Snapshot]:
 def manifest_of(snapshot: Snapshot, place: Place) -> Manifest:
     """What the folder held. Raises SnapshotRefused when the kept manifest is not the snapshot's, or holds no file."""
     with place.read(snapshot.manifest) as file:
-        manifest = Manifest.from_bytes(file.read())
-    if manifest.digest != snapshot.manifest_sha256:
-        raise _refused(snapshot, f"its manifest has SHA-256 {manifest.digest}, not {snapshot.manifest_sha256}")
+        data = file.read()
+    if (found := hashlib.sha256(data).hexdigest()) != snapshot.manifest_sha256:
+        raise _refused(snapshot, f"its manifest has SHA-256 {found}, not {snapshot.manifest_sha256}")
+    manifest = Manifest.from_bytes(data)
     if not manifest.files:
         raise _refused(snapshot, "its manifest holds no file")
     return manifest
