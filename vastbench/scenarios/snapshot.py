@@ -223,7 +223,10 @@ def _refuse(session: Session, snapshot: Snapshot, place: Place, found: Manifest)
     control = f"{FOLDER}-control"
 
     def spoiled(name: str, instead: Instead) -> Callable[[], object]:
-        return lambda: restore(session, snapshot, _Spoiled(place, name, instead), control)
+        wrong: Place = _Spoiled(place, name, instead)
+        if isinstance(place, Repository):
+            wrong = place.described_in(wrong)
+        return lambda: restore(session, snapshot, wrong, control)
 
     first = find_snapshot(place, snapshot.parent)
     damage = {"an empty manifest": spoiled(snapshot.manifest, lambda _: io.BytesIO())}

@@ -16,6 +16,7 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -72,6 +73,12 @@ class Repository:
         self._place = place
         self._programs: dict[str, str] = {}
 
+    def described_in(self, place: Place) -> Repository:
+        """The same repository, with another place that says what its snapshots held."""
+        other = copy(self)
+        other._place = place
+        return other
+
     @property
     def where(self) -> str:
         """Where the snapshots are described."""
@@ -99,8 +106,8 @@ class Repository:
         Raises SnapshotError when restic fails, and what a stream raises.
         """
         self._made(session)
-        words = ["backup", "--json", "--host=vastbench", f"--tag={begun.id}", "."]
-        said, done = self._said(session, words, limit, folder)
+        words = ["backup", "--json", "--host=vastbench", f"--tag={begun.id}", folder]
+        said, done = self._said(session, words, limit)
         summary = next((one for one in said if one.get("message_type") == "summary"), {})
         stored, found = summary.get("data_added_packed", summary.get("data_added")), summary.get("snapshot_id")
         if not isinstance(stored, int) or not isinstance(found, str):
@@ -122,8 +129,11 @@ class Repository:
         for one in snapshots:
             self._described(session, one)
         try:
-            self._run(session, ["check", "--read-data"], limit)
+            # Without a lock: it would have to be the only one, and others may be taking snapshots.
+            self._run(session, ["check", "--no-lock", "--read-data"], limit)
         except SnapshotError as error:
+            if "contains errors" not in error.message:
+                raise
             raise SnapshotRefused(error.message, hint="The repository is damaged: restore another snapshot.") from error
 
     def _described(self, session: Session, snapshot: Snapshot) -> Mapping[str, object]:
@@ -145,19 +155,17 @@ class Repository:
         try:
             self._run(session, ["cat", "config"], SHORT_S)
         except SnapshotError as missing:
-            if "password" in missing.message:
+            if "wrong password" in missing.message or "no key found" in missing.message:
                 raise
             try:
                 self._run(session, ["init"], SHORT_S)
             except SnapshotError:
                 raise missing from None
 
-    def _said(
-        self, session: Session, words: Sequence[str], limit: float, folder: str = "/"
-    ) -> tuple[list[Mapping[str, object]], CommandResult]:
+    def _said(self, session: Session, words: Sequence[str], limit: float) -> tuple[list[Mapping[str, object]], CommandResult]:
         """The objects that restic prints, one in a line or in a list."""
         heard = bytearray()
-        done = self._run(session, words, limit, folder, heard)
+        done = self._run(session, words, limit, heard)
         try:
             said = [json.loads(line) for line in bytes(heard).splitlines() if line.startswith((b"{", b"["))]
         except ValueError as error:
@@ -165,15 +173,13 @@ class Repository:
         rows = [row for one in said for row in (one if isinstance(one, list) else [one])]
         return [row for row in rows if isinstance(row, dict)], done
 
-    def _run(
-        self, session: Session, words: Sequence[str], limit: float, folder: str = "/", heard: bytearray | None = None
-    ) -> CommandResult:
+    def _run(self, session: Session, words: Sequence[str], limit: float, heard: bytearray | None = None) -> CommandResult:
         program = self._program(session)
         command = " ".join(map(shlex.quote, [program, "--no-cache", "--quiet", *words]))
         secret = "".join(f"{name}={value}\n" for name, value in self._environment.items()) + "\n"
         try:
             return session.stream(
-                f"cd -- {shlex.quote(folder)} && sh -c {shlex.quote(_WITH_SECRETS)} {command}",
+                f"sh -c {shlex.quote(_WITH_SECRETS)} {command}",
                 source=io.BytesIO(secret.encode()),
                 sink=None if heard is None else heard.extend,
                 timeout_s=limit,
