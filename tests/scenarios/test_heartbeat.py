@@ -40,7 +40,7 @@ def silence(count, status="running", first=102.0):
     return [event for n in range(count) for event in (failed(first + 3 * n), poll(first + 3 * n + 1, status))]
 
 
-def test_silence_is_a_loss_after_enough_heartbeats_though_it_is_said_to_run():
+def test_silence_is_a_loss_after_enough_beats_though_it_is_said_to_run():
     one = detector()
     assert told(one, *silence(3)) is None
     loss = told(one, *silence(1, first=111.0))

@@ -1,8 +1,8 @@
 """When a rented machine is lost: heartbeats over SSH and the marketplace's status together; no threads, no clock, no I/O.
 
 Neither alone will do. A status may flicker, may say running for minutes after a host has died, and cannot be read while the API
-is down; a heartbeat fails on a slow network, and when our own connection is gone. So a status alone is never a loss, and one that
-cannot be read is unknown. Heartbeats that fail are a loss when enough of them do so in a row while the API answers us, which
+is down; a heartbeat fails on a slow network, and when our own connection is gone. So a status alone is never a loss, and an
+unreadable one is unknown. Heartbeats that fail are a loss when enough of them do so in a row while the API answers us, which
 shows that our own network works; when it does not answer, it takes more of them. A status that says gone makes it quicker.
 
 The caller sends a heartbeat every ``period_s`` and gives it up after ``timeout_s``, reads the status as often as it likes, and
