@@ -150,7 +150,8 @@ def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
     found = spans(phases, first, last).assign(failed=False)
     begun = phases[phases["final"] & (phases["phase"] == first) & ~phases["run"].isin(found["run"])]
     broken = phases[phases["outcome"] != Outcome.PASSED].groupby("run")["end_lower_s"].max()
-    tried = begun.assign(seconds=begun["run"].map(broken) - begun["start_s"], failed=True)
+    ended = begun["run"].map(broken).astype(float)  # of no run, the mapping has no type
+    tried = begun.assign(seconds=ended - begun["start_s"], failed=True)
     # A run that ended before is no try of this part.
     tried = tried[(tried["run_outcome"] != Outcome.PASSED) & (tried["seconds"] > 0)]
     every = pd.concat([found, tried])[["seconds", "machine", "failed"]]
