@@ -28,9 +28,6 @@ DRAWS = 20_000
 RESAMPLES = 200
 """Times that the measured machines are drawn anew for the interval of a quantile."""
 
-MOST_TRIES = 20
-"""A failover whose every machine comes to nothing is given up after so many."""
-
 HOURS_A_MONTH = 720.0
 
 ORIGINAL_S = (110.0, 195.0)
@@ -79,8 +76,8 @@ class Plan:
     """How failovers are to be met. Raises UsageError for what cannot be.
 
     ``hedge``: machines that are rented at once, of which the first wins; the n-th begins ``stagger_s`` seconds after the one
-    before it, if none has come. ``standby``: a machine is kept ready. ``interval_s``: from one snapshot to the next.
-    ``losses_per_month``: how often a machine is lost.
+    before it, if none has come. Each that comes to nothing is followed by another, up to ``tries``. ``standby``: a machine is
+    kept ready. ``interval_s``: from one snapshot to the next. ``losses_per_month``: how often a machine is lost.
     """
 
     hedge: int = 1
@@ -88,6 +85,7 @@ class Plan:
     standby: bool = False
     interval_s: float = 30.0
     losses_per_month: float = 1.0
+    tries: int = 20
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
@@ -133,11 +131,11 @@ def spans(phases: pd.DataFrame, first: str, last: str) -> pd.DataFrame:
     rows = phases[phases["final"]]
     start = rows[rows["phase"] == first].set_index("run")
     end = rows[(rows["phase"] == last) & rows["end_upper_s"].notna()].set_index("run")
-    both = start.join(end[["end_lower_s", "end_upper_s"]], how="inner", rsuffix="_last")
-    found = both[["machine"]].assign(
-        seconds=both["end_upper_s_last"] - both["start_s"],
-        lower_s=(both["end_lower_s_last"] - both["start_s"]).clip(lower=0.0),
-        upper_s=both["end_upper_s_last"] - both["start_lower_s"],
+    start, end = start.loc[start.index.isin(end.index)], end.loc[end.index.isin(start.index)]
+    found = start[["machine"]].assign(
+        seconds=end["end_upper_s"] - start["start_s"],
+        lower_s=(end["end_lower_s"] - start["start_s"]).clip(lower=0.0),
+        upper_s=end["end_upper_s"] - start["start_lower_s"],
     )
     return found.reset_index()[["run", "seconds", "lower_s", "upper_s", "machine"]]
 
@@ -197,33 +195,34 @@ def estimate(parts: Parts, plan: Plan = Plan(), *, draws: int = DRAWS, resamples
 def _drawn(parts: Parts, plan: Plan, draws: int, random: np.random.Generator) -> Estimate:
     import numpy as np
 
-    drawn = {name: _choose(parts.samples[name], draws, random) for name in PARTS}
-    usd = np.zeros(draws)
-    if plan.standby:
-        drawn["machine"] = np.zeros(draws)
-    else:
+    drawn = {name: _choose(parts.samples[name], draws, random) for name in PARTS if name != "machine"}
+    usd = drawn["machine"] = np.zeros(draws)
+    if not plan.standby:
         begins = np.arange(plan.hedge)[:, None] * plan.stagger_s
-        ready = begins + np.array([_machine(parts.samples["machine"], draws, random) for _ in range(plan.hedge)])
+        ready = begins + np.array([_machine(parts.samples["machine"], plan.tries, draws, random) for _ in range(plan.hedge)])
         drawn["machine"] = ready.min(axis=0)
         # What a loser costs ends with the winner; the winner's own time until it works again is the incident's cost too.
         waited = np.clip(np.where(np.isfinite(drawn["machine"]), drawn["machine"], 0.0) - begins, 0.0, None)
         usd = waited.sum(axis=0) * parts.usd_per_hour / 3600
+    drawn = {name: drawn[name] for name in PARTS}
     rto = np.sum(list(drawn.values()), axis=0)
     working = drawn["restore"] + drawn["resume"]
     return Estimate(plan, drawn, rto, random.uniform(0.0, plan.interval_s, draws), usd + working * parts.usd_per_hour / 3600)
 
 
 def _choose(sample: Sample, draws: int, random: np.random.Generator) -> np.ndarray:
+    import numpy as np
+
     good = sample.seconds[~sample.failed]
-    return random.choice(good, draws)
+    return random.choice(good, draws) if len(good) else np.full(draws, np.inf)
 
 
-def _machine(sample: Sample, draws: int, random: np.random.Generator) -> np.ndarray:
+def _machine(sample: Sample, tries: int, draws: int, random: np.random.Generator) -> np.ndarray:
     """Seconds until a machine is had: tries that come to nothing, and the one that does not; infinite where none does."""
     import numpy as np
 
     total, open_ = np.zeros(draws), np.ones(draws, dtype=bool)
-    for _ in range(MOST_TRIES):
+    for _ in range(tries):
         rows = random.integers(len(sample), size=draws)
         total += np.where(open_, sample.seconds[rows], 0.0)
         open_ &= sample.failed[rows]
@@ -295,11 +294,13 @@ class Check:
         return self.p >= 0.05
 
 
-def check(made: Estimate, measured_s: np.ndarray) -> Check:
-    """Hold the estimate against the RTO of drills, in seconds."""
+def check(parts: Parts, measured_s: np.ndarray, *, seed: int = 1) -> Check:
+    """Hold the estimate against the RTO of drills that passed, in seconds; these had one try at a machine each."""
     import numpy as np
     from scipy.stats import binomtest
 
-    low, high = np.quantile(made.rto_s, (0.05, 0.95), method="higher").tolist()
+    drawn = estimate(parts, Plan(tries=1), resamples=0, seed=seed).rto_s
+    came = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(came, (0.05, 0.95), method="higher").tolist() if len(came) else (np.inf, np.inf)
     inside, n = int(((measured_s >= low) & (measured_s <= high)).sum()), len(measured_s)
     return Check(n, inside, low, high, float(binomtest(inside, n, 0.9).pvalue) if n else float("nan"))

@@ -59,7 +59,7 @@ def estimate(
     made = estimate(parts, plan, seed=seed)
     found = table(made)
     plans = what_ifs(parts, _plans(plan), seed=seed)
-    against = check(estimate(parts, resamples=0, seed=seed), spans(drills, NOTICE, RESUME)["seconds"].to_numpy())
+    against = check(parts, spans(drills, NOTICE, RESUME)["seconds"].to_numpy(), seed=seed)
     if as_json:
         print_json(
             {
