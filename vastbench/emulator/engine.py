@@ -97,6 +97,11 @@ class Engine:
         """The names of the faults that have struck; from any thread."""
         return set(self._faults.struck)
 
+    def lose(self, instance: int, within_s: tuple[float, float]) -> None:
+        """Have an instance be lost; from any thread."""
+        if self._loop is not None and self._market is not None:
+            self._loop.call_soon_threadsafe(self._market.lose, instance, within_s)
+
     def alive(self) -> list[int]:
         """The ids of the instances that exist and bill; from any thread."""
         contracts = list(self._market.contracts.values()) if self._market is not None else []

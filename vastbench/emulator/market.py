@@ -18,7 +18,7 @@ from vastbench.emulator.contract import Contract, storage_per_hour
 from vastbench.emulator.draws import Stream
 from vastbench.emulator.faults import Faults
 from vastbench.emulator.files import Files
-from vastbench.emulator.life import Life
+from vastbench.emulator.life import Life, Loss
 from vastbench.emulator.lifefaults import Fate, fate, shown
 from vastbench.emulator.offers import Listing, machines
 from vastbench.emulator.orders import Order
@@ -115,6 +115,12 @@ class Market:
             text = f"bid of {order.price} is below the minimum of {machine.min_bid}"
             raise Refusal(400, "invalid_price", text, new_contract=contract.id)
         return contract
+
+    def lose(self, instance: int, within_s: tuple[float, float]) -> None:
+        """Lose the instance after a drawn time and in a drawn way; nothing shows that it will be."""
+        stream = Stream(self.seed, "loss", self.contracts[instance].number)
+        kinds = list(Loss)
+        self.lives[instance].lose(kinds[stream.below(len(kinds))], self.pace.now() + stream.between(*within_s))
 
     def loses_reply(self, contract: Contract) -> bool:
         """Whether the reply to this contract's creation gets lost on its way."""

@@ -191,6 +191,17 @@ class Emulator:
         """The ids of the instances that exist and bill now, whatever the API shows. For referees, not for clients."""
         return self._running().alive()
 
+    def lose(self, instance: int, within_s: tuple[float, float]) -> None:
+        """Have a running instance be lost within so many emulated seconds from now (from, to): withdrawn, exited, or offline.
+
+        When and how is drawn from the seed and stands in the truth log as ``lost``; the API shows it late or not at all.
+        """
+        self._running().lose(instance, within_s)
+
+    def has_lost(self, instance: int) -> bool:
+        """Whether that was done to the instance. For who asked for it, when it is over."""
+        return any(event["event"] == "lost" and event["instance"] == instance for event in self._events)
+
     @property
     def struck(self) -> set[str]:
         """The chosen faults that have struck; one that is a chance of the profile is taken to strike the first instance."""

@@ -2,9 +2,10 @@
 
 from vastbench.errors import NotFound, did_you_mean
 from vastbench.scenarios.drill import Scenario
+from vastbench.scenarios.failover import FAILOVER
 from vastbench.scenarios.integration import INTEGRATION
 
-SCENARIOS = {one.name: one for one in (INTEGRATION,)}
+SCENARIOS = {one.name: one for one in (INTEGRATION, FAILOVER)}
 """Every scenario that there is; the first is the one that runs unless another is named."""
 
 
