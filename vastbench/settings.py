@@ -92,9 +92,11 @@ def official_key_files() -> list[Path]:
 
 def ensure_home() -> None:
     """Give this process and its children a temporary home where the user has none: no HOME and no entry among the users, as
-    in containers. Raises SettingsError when somebody else has taken its place."""
+    in containers. Raises SettingsError for a HOME that is no absolute path, and when somebody else has taken its place."""
+    if not os.environ.get("HOME"):
+        os.environ.pop("HOME", None)  # an empty one is none
     try:
-        Path.home()
+        home = Path.home()
     except RuntimeError:
         folder = Path(tempfile.gettempdir()) / f"vastbench-home-{os.geteuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -104,6 +106,9 @@ def ensure_home() -> None:
             ) from None
         log.warning("There is no home directory (HOME is not set): %s is used instead.", folder)
         os.environ["HOME"] = str(folder)
+    else:
+        if not home.is_absolute():
+            raise SettingsError(f"HOME is {str(home)!r}, no absolute path.", hint="Set HOME to a folder of yours, or unset it.")
 
 
 def data_folder() -> Path:
