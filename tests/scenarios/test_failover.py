@@ -10,15 +10,17 @@ from vastbench.emulator.life import Loss
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome
 from vastbench.scenarios import failover, ledger
+from vastbench.scenarios.heartbeat import HeartbeatRule
 from vastbench.snapshots import snapshots_in
 
 CONDITIONS = Conditions(boot_deadline_s=120, ssh_deadline_s=60, files=20, size_mb=0.1, interval_s=8)
-SPEED = 10
+SPEED = 20
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    """The machine is lost within seconds."""
+    """The machine is lost within seconds, and given up only by what no busy test machine looks like."""
+    monkeypatch.setattr(failover, "HeartbeatRule", lambda: HeartbeatRule(period_s=4, timeout_s=8))
     monkeypatch.setattr(failover, "LOST_WITHIN_S", (5.0, 20.0))
 
 
@@ -111,7 +113,7 @@ def _destroy_it_ourselves(monkeypatch):
 
 def _never_lose_it(monkeypatch):
     monkeypatch.setattr("vastbench.emulator.server.Emulator.lose", lambda *_: None)
-    monkeypatch.setattr(failover, "NEVER_LOST_S", 40.0)
+    monkeypatch.setattr(failover, "NEVER_LOST_S", 60.0)
 
 
 def _save_another_folder(monkeypatch):

@@ -16,7 +16,7 @@ from vastbench.errors import CheckFailed, VastbenchError
 from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, seconds
 from vastbench.record.moments import Moment
-from vastbench.record.phases import Phase, renting, returning
+from vastbench.record.phases import Phase, PhaseName, of_machine, renting, returning
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
 from vastbench.scenarios.heartbeat import Beat, Detector, HeartbeatRule, Loss
@@ -243,6 +243,14 @@ def _work_s(conditions: Conditions) -> float:
     """All but the renting: making the workspace, a first snapshot, the wait for the loss, the restore."""
     return 3 * _limit_s(conditions) + 3 * STEADY_S + NEVER_LOST_S
 
+
+RECOVERY = {
+    "notice": (NOTICE, NOTICE),
+    "machine": (of_machine(REPLACEMENT, PhaseName.REGISTER_KEY), of_machine(REPLACEMENT, PhaseName.WAIT_SSH)),
+    "restore": (RESTORE, RESTORE),
+    "resume": (RESUME, RESUME),
+}
+"""The parts of a recovery, each with the phases with which it begins and ends."""
 
 FAILOVER = Scenario(
     "failover",
