@@ -48,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record", "settings", "bundled"},
     "bench": {"scenarios", "rental", "webhooks", "analysis", "store", "vast", "record", "emulator", "owner", "interrupts"}
     | {"settings", "clock"},
-    "scenarios": {"rental", "vast", "ssh", "record", "interrupts"},
+    "scenarios": {"snapshots", "rental", "vast", "ssh", "record", "interrupts", "clock"},
+    "snapshots": {"ssh", "record"},
     "notebooks": {"rental", "interrupts", "settings", "bundled"},
     "rental": {"store", "vast", "ssh", "record", "owner", "interrupts", "settings", "clock", "timed"},
     "render": {"analysis", "artefacts", "survival", "record"},

@@ -29,6 +29,8 @@
     │   │   ├── ConnectionLost     the connection died under a command (exit status -1)
     │   │   └── CommandFailed      a command ended with a non-zero status
     │   └── CheckFailed            the wrong GPU, or content that does not match
+    ├── SnapshotError              a snapshot cannot be taken, kept or restored              exit 18
+    │   └── SnapshotRefused        what is kept is not the whole snapshot that it should be
     ├── DeadlineExceeded           a wait reached its deadline: a censored observation       exit 7
     ├── NotebookFailed             a cell raised; the executed notebook is kept              exit 9
     ├── StudyFailed                every run was made, and none passed                       exit 10
@@ -270,6 +272,19 @@ class CheckFailed(InstanceError):
     """A check that could fail did: the wrong GPU, or content that does not match its SHA-256."""
 
     cause = "check_failed"
+
+
+class SnapshotError(VastbenchError):
+    """A snapshot cannot be taken, kept or restored: its place fails, or its folder changes under it."""
+
+    exit_code = 18
+    cause = "snapshot"
+
+
+class SnapshotRefused(SnapshotError):
+    """What is kept is not the whole snapshot that it should be: damaged, cut short, empty, or another one."""
+
+    cause = "snapshot_refused"
 
 
 class DeadlineExceeded(VastbenchError):

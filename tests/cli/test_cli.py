@@ -436,6 +436,17 @@ def test_doctor_says_what_the_key_may_do_and_changes_nothing(call, tmp_path):
     assert (state, "user_write" in found, "attach" in found) == ("warn", True, True)
 
 
+def test_doctor_live_names_what_a_key_lacks_that_may_do_almost_nothing(call, tmp_path):
+    with Emulator(certain(tmp_path), seed=1, speed=50, faults={"restricted-key": 1.0}) as vast:
+        variables = {"VAST_URL": vast.url, "VAST_API_KEY": vast.api_key, "VASTBENCH_SPEED": "50"}
+        done = call("doctor", "--live", "--json", **variables)
+    found = {one["subject"]: one for one in json.loads(done.stdout)}
+    assert (found["URL"]["state"], found["permissions"]["state"], done.returncode) == ("ok", "fail", 1)
+    assert found["permissions"]["found"].startswith("the key lacks instance_write, without which nothing can be rented")
+    assert "(and user_read, user_write)" in found["permissions"]["found"]
+    assert {found[name]["state"] for name in ("account", "SSH key")} == {"warn"}
+
+
 @pytest.mark.parametrize(
     ("faults", "states"),
     [({}, {"ok"}), ({"no-user-write": 1.0}, {"ok", "warn"})],

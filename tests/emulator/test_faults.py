@@ -248,6 +248,23 @@ def test_a_key_may_not_register_ssh_keys_and_the_proxy_is_dead(faulty: Any, seed
             socket.create_connection(("127.0.0.1", row["ssh_port"]))
 
 
+def test_a_restricted_key_may_search_and_read_instances_alone(faulty: Any) -> None:
+    with faulty(**only("restricted-key")) as api:
+        offer = api.offers(num_gpus={"eq": "1"})[0]
+        assert listed(api) == []
+        for method, path in (("GET", "users/current/"), ("POST", "ssh/"), ("PUT", f"asks/{offer['id']}/")):
+            reply = api(method, f"/api/v0/{path}", json=ORDER | {"ssh_key": PUBLIC})
+            assert (reply.status_code, reply.json()["error"]) == (403, "not_authorized")
+        assert api.emulator.alive == []
+
+
+def test_an_emulator_says_which_faults_have_struck(faulty: Any) -> None:
+    with faulty(**only("vanishes"), **only("exited"), **only("credit-ends", 0)) as api:
+        assert api.emulator.struck == set()
+        api.create()
+        assert api.emulator.struck == {"vanishes", "exited"}
+
+
 def test_an_ssh_key_is_forgotten_when_it_is_removed(faulty: Any) -> None:
     with faulty(**only("key-forgotten")) as api:
         key = api("POST", "/api/v0/ssh/", json={"ssh_key": PUBLIC}).json()["key"]["id"]

@@ -8,7 +8,7 @@ from vastbench.emulator import profile
 from vastbench.errors import NotFound, SettingsError
 
 
-@pytest.mark.parametrize("name", ["default", "seed", "cached", "large-image", "flaky"])
+@pytest.mark.parametrize("name", ["default", "seed", "cached", "large-image", "flaky", "rehearsal"])
 def test_the_profiles_that_come_with_vastbench_load(name: str) -> None:
     assert profile.load(name).about
 
@@ -35,6 +35,13 @@ def test_the_flaky_profile_is_worse_than_the_default_one() -> None:
     flaky, default = profile.load("flaky"), profile.load("default")
     assert flaky.boot.never.p == 0.15 > default.boot.never.p
     assert flaky.market.offer_gone.p == 0.3 > default.market.offer_gone.p
+
+
+def test_a_rehearsal_meets_no_failure_but_the_chosen_ones() -> None:
+    calm = profile.load("rehearsal")
+    chances = [calm.boot.never, calm.boot.oci_error, calm.boot.exits, calm.ssh.auth_never, calm.market.offer_gone]
+    chances += [calm.market.offer_gone_stale, calm.faults.bad_gateway, calm.faults.create_reply_lost]
+    assert [chance.p for chance in chances] == [0] * 8
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from tests.profiles import certain
 from vastbench.cli.probe import probe
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.emulator.shapes import conform
+from vastbench.emulator.shapes import conform, read_shapes
 from vastbench.errors import SettingsError
 from vastbench.record.conditions import Conditions
 from vastbench.vast.api import VastApi
@@ -47,6 +47,41 @@ def test_a_run_passes_against_the_shapes_that_a_probe_saved(tmp_path, monkeypatc
         reachable(vast, SPEED, monkeypatch)
         with bench(tmp_path, live=True, budget_usd=1) as opened:
             assert opened.run().cause == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "seed", "lacks"),
+    [
+        ("no-user-write", 1, {"user_write": 403}),
+        ("no-user-write", 2, {"user_write": 400}),  # a team's key
+        ("restricted-key", 1, {"instance_write": 403, "user_read": 403, "user_write": 403}),
+        ("key-forgotten", 1, {}),
+    ],
+)
+def test_the_emulator_refuses_what_the_probed_key_may_not_do(tmp_path, fault, seed, lacks):
+    shapes, clock, path = Shapes(), Clock(SPEED), tmp_path / "shapes.json"
+    with (
+        Emulator(certain(tmp_path), seed=seed, speed=SPEED, faults={fault: 1}) as vast,
+        VastApi(vast.url, vast.api_key, clock=clock, observe=shapes) as api,
+    ):
+        probe(api, Conditions())
+    path.write_text(json.dumps(shapes.to_dict()))
+    assert read_shapes(path).lacks == lacks
+    again = Shapes()
+    with (
+        Emulator(certain(tmp_path), seed=3, speed=SPEED, shapes=path) as vast,
+        VastApi(vast.url, vast.api_key, clock=clock, observe=again) as api,
+    ):
+        probe(api, Conditions())
+    path.write_text(json.dumps(again.to_dict()))
+    assert read_shapes(path).lacks == lacks
+
+
+def test_a_page_of_a_proxy_in_front_says_nothing_of_the_key(tmp_path, saved):
+    saved["answers"]["POST /api/v0/ssh/"] = {"403": {"text": {}}}
+    path = tmp_path / "shapes.json"
+    path.write_text(json.dumps(saved))
+    assert read_shapes(path).lacks == {}
 
 
 def test_shapes_hold_names_and_types_and_no_value(saved):

@@ -24,6 +24,7 @@ _ENDS: dict[str, tuple[set[str], int]] = {
     "success-false": ({"passed", "refused"}, 1),
     **dict.fromkeys(("offer-gone-400", "offer-gone-404", "offer-gone-410", "offer-gone-409"), ({"passed", "offer_gone"}, MOST)),
     **dict.fromkeys(("no-user-write", "key-forgotten", "label-cut", "label-null", "by-id-forms"), ({"passed"}, 1)),
+    "restricted-key": ({"key_rejected"}, 1),
     "price-rose": ({"passed", "price"}, 1),
     "list-delayed": ({"passed"}, 1),
     "list-truncated": ({"passed"}, 1),

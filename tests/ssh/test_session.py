@@ -3,6 +3,8 @@
 import contextlib
 import http.client
 import http.server
+import io
+import os
 import shlex
 import socket
 import socketserver
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.ssh.machine import Relay
-from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SshError, UsageError
+from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SnapshotError, SshError, UsageError
 from vastbench.ssh import session as sessions
 from vastbench.ssh.probe import Endpoint
 from vastbench.ssh.session import Session
@@ -97,6 +99,81 @@ def test_an_end_of_file_after_its_channels_close_ends_no_connection(session):
     channel.close()
     transport._send_user_message(late)
     assert session.run("echo still here").stdout == "still here\n"
+
+
+# --- streams
+
+
+def test_a_stream_carries_input_and_output_of_any_bytes_and_its_readings(session, clock):
+    content, heard = os.urandom(3_000_000), bytearray()
+    done = session.stream("cat; echo said >&2", source=io.BytesIO(content), sink=heard.extend)
+    assert bytes(heard) == content
+    assert (done.stdout, done.stderr) == ("", "said\n")
+    assert done.sent < done.received <= clock.now()
+
+
+def test_a_stream_that_fails_says_why_and_one_over_its_limit_is_censored(session):
+    with pytest.raises(CommandFailed, match="the reason") as failed:
+        session.stream("echo the reason >&2; exit 42")
+    assert failed.value.exit_code_remote == 42
+    with pytest.raises(DeadlineExceeded):
+        session.stream("echo first; exec sleep 60", timeout_s=0.5)
+    assert session.run("echo on").stdout == "on\n"
+
+
+@pytest.mark.parametrize("end", ["source", "sink"])
+def test_what_an_end_of_a_stream_raises_ends_it_and_is_raised(session, end):
+    class Broken:
+        def read(self, size=-1):
+            raise SnapshotError("the place is gone")
+
+    def sink(data):
+        raise SnapshotError("the place is gone")
+
+    ends = {"source": Broken()} if end == "source" else {"sink": sink}
+    with pytest.raises(SnapshotError, match="the place is gone"):
+        session.stream("head -c 100000 /dev/zero; cat; sleep 60", timeout_s=30, **ends)
+    assert session.run("echo on").stdout == "on\n"
+
+
+def test_what_start_up_files_print_is_no_part_of_a_stream(machine, wait):
+    chatty = machine()
+    run, heard = chatty._process, bytearray()
+
+    async def greeting(process):
+        process.stdout.write(b"Welcome\n" * 100)
+        await run(process)
+
+    chatty._process = greeting
+    session = wait(chatty.endpoint()).session
+    session.stream("printf content", sink=heard.extend)
+    assert heard == b"content"
+
+
+def test_start_up_files_that_never_end_or_end_the_shell_are_said(machine, wait):
+    odd = machine()
+    session = wait(odd.endpoint()).session
+
+    async def quiet(process):
+        process.exit(0)
+
+    async def endless(process):
+        process.stdout.write(b"x" * 200_000)
+        await process.stdout.drain()
+        process.exit(0)
+
+    for words, behaviour in (("ended the shell", quiet), ("printed more than", endless)):
+        odd._process = behaviour
+        with pytest.raises(SshError, match=words):
+            session.stream("true")
+
+
+def test_all_that_goes_over_a_session_is_counted(session):
+    before = session.traffic
+    session.stream("cat >/dev/null; head -c 300000 /dev/zero; head -c 1000 /dev/zero >&2", source=io.BytesIO(bytes(200_000)))
+    session.put(bytes(50_000), "/tmp/vastbench-counted")
+    assert session.traffic.down - before.down == 250_000
+    assert 301_000 <= session.traffic.up - before.up < 301_200
 
 
 # --- lost connections

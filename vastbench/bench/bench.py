@@ -31,6 +31,7 @@ from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
 from vastbench.rental.lease import Account, close_or_tell
+from vastbench.rental.losing import losing
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import Finding, account_of, close_after_dead_emulators, last_sweep, reap
 from vastbench.scenarios import find_scenario
@@ -251,7 +252,7 @@ class Bench:
         drill = find_scenario(scenario)
         if stopping:
             drill.check_quantity(stopping.quantity)
-        asked = (conditions or Conditions()).to_dict()
+        asked = drill.settled(conditions or Conditions()).to_dict()
         known = {"profile": None} if self.live else self._profile_conditions()
         return self.store.open_study(
             self.study,
@@ -283,10 +284,12 @@ class Bench:
         ``listener`` hears of every phase (see :class:`~vastbench.record.recorder.Recorder`). A run that fails is returned, not
         raised; an interruption is stored and then raised again. Raises LeaseNotClosed, and rents nothing, once a run of this
         bench could not show that its instance is gone; Interrupted, and rents nothing, once the bench is being closed;
-        NotFound for an unknown scenario.
+        NotFound for an unknown scenario; UsageError for an option that it does not know.
         """
+        drill = find_scenario(scenario)
+        settled = drill.settled(conditions or Conditions())
         with self._under_way_here():
-            return self._run(find_scenario(scenario), new_run_id(), conditions or Conditions(), listener)
+            return self._run(drill, new_run_id(), settled, listener)
 
     @contextmanager
     def _under_way_here(self) -> Iterator[None]:
@@ -307,7 +310,7 @@ class Bench:
 
     def _run(self, scenario: Scenario, run_id: str, conditions: Conditions, listener: Listener | None, study: str = "") -> Run:
         self._made.add(run_id)
-        drill = Drill(scenario, self._provisioner, conditions, run_id, listener)
+        drill = Drill(scenario, self._provisioner, conditions, run_id, listener, self._losing)
         run, error = run_scenario(drill, source=self.source)
         if not self._provisioner.account.ours:  # something in the scenario has forked: the run is the other process's
             raise error or Interrupted("The run goes on in the process that this one was forked from.")
@@ -329,6 +332,16 @@ class Bench:
         if stopped := interruption_in(error):
             raise stopped
         return run
+
+    @contextmanager
+    def _losing(self, instance_id: int, within_s: tuple[float, float]) -> Iterator[Callable[[], bool]]:
+        """Lose an instance: the emulator does, or live another process (see :data:`vastbench.scenarios.drill.Losing`)."""
+        if self.live:
+            with losing(self.api, self.settings.require_key(), instance_id, within_s) as happened:
+                yield happened
+        else:
+            self.emulator.lose(instance_id, within_s)
+            yield lambda: self.emulator.has_lost(instance_id)
 
     def _rent_nothing_more(self) -> None:
         self._closing = True

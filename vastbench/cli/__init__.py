@@ -26,7 +26,7 @@ from vastbench.errors import Interrupted, VastbenchError, clean
 __all__ = ["app", "main"]
 
 # Their import registers the commands, in the order of the help text.
-for _room in ("rent", "reap", "stored", "market", "tools", "check", "plan", "compare", "webhooks"):
+for _room in ("rent", "rehearse", "reap", "stored", "market", "tools", "check", "plan", "estimate", "compare", "webhooks"):
     import_module(f"vastbench.cli.{_room}")
 
 _debug = False

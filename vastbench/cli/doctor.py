@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, NotFound, Refused, VastbenchError
+from vastbench.errors import ApiError, KeyRejected, NotFound, Refused, VastbenchError
 from vastbench.settings import LIVE_URL, Settings, default_store
 
 if TYPE_CHECKING:
@@ -94,7 +94,11 @@ def _url(settings: Settings) -> Finding:
         return Finding("URL", "warn", f"{settings.vast_url} (not tried without a key)", "Only --live needs it.")
     try:
         with VastApi(settings.vast_url, settings.vast_api_key, clock=Clock(settings.vastbench_speed)) as api:
-            api.current_user()
+            try:
+                api.current_user()
+            except KeyRejected:
+                if permissions(api) is None:  # it is no key at all, or one for nothing
+                    raise
     except VastbenchError as error:
         return Finding("URL", "warn", error.message, error.hint or f"Only --live needs it; the real one is {LIVE_URL}.")
     return Finding("URL", "ok", f"{settings.vast_url} answers and knows the key")
@@ -132,7 +136,9 @@ def permissions(api: VastApi) -> Finding | None:
     if set(lacking) == set(asked):
         return None
     if needed := [name for name in lacking if name in NEEDED]:
-        return Finding("permissions", "fail", f"the key lacks {', '.join(needed)}", "Make one that has them: docs/live.md.")
+        more = f" (and {', '.join(name for name in lacking if name in OPTIONAL)})" * (len(lacking) > len(needed))
+        found = f"the key lacks {', '.join(needed)}, without which nothing can be rented{more}"
+        return Finding("permissions", "fail", found, "Make one that has them: docs/live.md.")
     found = f"the key lacks {' and '.join(lacking)}: {', '.join(OPTIONAL[name] for name in lacking)}"
     if lacking:
         return Finding("permissions", "warn", found, "docs/live.md says what each is for.")

@@ -47,7 +47,11 @@ def probe(api: VastApi, conditions: Conditions) -> list[Finding]:
 
 
 def _account(api: VastApi) -> Finding:
-    user = api.current_user().value
+    try:
+        user = api.current_user().value
+    except KeyRejected:
+        fix = "Look at the marketplace's billing page; docs/live.md says what user_read is for."
+        return Finding("account", "warn", "the key may not ask whose it is, nor how much credit there is", fix)
     if user.credit is None:
         return Finding("account", "warn", "it does not say how much credit it has", "Look at the marketplace's billing page.")
     if user.credit <= 0:

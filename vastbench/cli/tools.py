@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -20,8 +21,15 @@ def scenarios() -> None:
     """List the scenarios, what each finds out, and its phases in order."""
     from vastbench.scenarios import SCENARIOS
 
+    known = {one.name: one.metadata["option"] for one in fields(Conditions)}
     for one in SCENARIOS.values():
         print(f"{one.name}: {one.about}")
+        if one.options:
+            taken = (
+                f"{known[name]} (by default {value})" if value is not None else known[name]
+                for name, value in one.options.items()
+            )
+            print(f"  options: {', '.join(taken)}")
         for name, parent in one.timeline.items():
             print(f"  {'  ' * bool(parent)}{name}{'  ← useful' if name == one.ready else ''}")
 

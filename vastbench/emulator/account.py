@@ -13,7 +13,7 @@ USER_ID = 424242
 class Account:
     """The account. ``api_key`` is drawn anew for each emulator; ``deposited`` is in dollars.
 
-    ``may_change_keys``: whether ``api_key`` may change the account's SSH keys.
+    ``lacks``: the permissions that ``api_key`` lacks, each with the status of the refusal (:mod:`vastbench.emulator.rights`).
     """
 
     def __init__(self, deposited: float, opened_epoch: float) -> None:
@@ -21,7 +21,7 @@ class Account:
         self.api_key = secrets.token_hex(32)
         self.deposited = deposited
         self.opened_epoch = opened_epoch
-        self.may_change_keys = True
+        self.lacks: dict[str, int] = {}
         self._keys: dict[int, dict[str, Any]] = {}
         self._next_key = 1
 

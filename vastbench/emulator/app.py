@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Match
 from starlette.routing import Route as Path
 
-from vastbench.emulator import routes_account, routes_market
+from vastbench.emulator import rights, routes_account, routes_market
 from vastbench.emulator.callfaults import CallFaults
 from vastbench.emulator.calls import Call, Route
 from vastbench.emulator.contract import Contract
@@ -68,6 +68,7 @@ class Gate:
             own = None if route.public else self._identify(route, request)
             if not route.public and own is None:
                 self._faults.reject_key(name)
+                rights.check(market.account.lacks, route.method, route.path)
             if (refusal := self._too_soon(route, request)) is not None:
                 return await self._later(refusal, arrived)
             if not route.public and self._draws(f"fault/{name}").happens(market.profile.faults.bad_gateway.p):

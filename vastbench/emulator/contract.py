@@ -61,6 +61,7 @@ class Contract:
     destroyed_at: float | None = None
     gone_at: float | None = None
     told_gone: bool = False
+    lost: bool = False
     boots: int = 0
     bytes_before: tuple[int, int] = (0, 0)
     attached: dict[int, str] = field(default_factory=dict)

@@ -92,6 +92,20 @@ class Engine:
         self._listening.close()
         self.truth.close()
 
+    def lose(self, instance: int, within_s: tuple[float, float]) -> None:
+        """Have an instance be lost; from any thread."""
+        if self._loop is not None and self._market is not None:
+            self._loop.call_soon_threadsafe(self._market.lose, instance, within_s)
+
+    def has_lost(self, instance: int) -> bool:
+        """Whether it was lost on demand; from any thread."""
+        return self._market is not None and self._market.contracts[instance].lost
+
+    @property
+    def struck(self) -> set[str]:
+        """The names of the faults that have struck; from any thread."""
+        return set(self._faults.struck)
+
     def alive(self) -> list[int]:
         """The ids of the instances that exist and bill; from any thread."""
         contracts = list(self._market.contracts.values()) if self._market is not None else []

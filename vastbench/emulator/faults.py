@@ -62,6 +62,7 @@ FAULTS: dict[str, Fault] = {
     "offer-gone-410": Fault("the offer is gone: 410", _CREATE, 0.5),
     "offer-gone-409": Fault("the offer is gone: 409, in words and without a code of its own", _CREATE, 0.5),
     "no-user-write": Fault("the key may not register SSH keys (403, or 400 for a team's); the proxy is dead", "emulator"),
+    "restricted-key": Fault("the key may search and read instances alone (403)", "emulator"),
     "key-forgotten": Fault("the account has forgotten an SSH key when it is removed: 400", "key"),
     "price-rose": Fault("the instance costs 1.5 to 3 times what its offer showed", _INSTANCE),
     "list-delayed": Fault("the instance is listed 20 to 45 s late; GET by id knows it", _INSTANCE),
@@ -110,20 +111,37 @@ FAULTS: dict[str, Fault] = {
 }
 """Every fault that there is."""
 
+_ONCE = ("search-quota", "credit-ends", "spend-limit", "dropped-after-create", "destroy-ignored")
+REHEARSED: dict[str, float] = {
+    name: 1.0 if name in _ONCE else FAULTS[name].usual
+    for name in (
+        *("520", "proxy-403", "key-rejected-401", "suspended", *_ONCE, "offer-gone-409", "no-user-write", "key-forgotten"),
+        *("price-rose", "label-cut", "label-null", "by-id-forms", "stuck-loading", "loading-long", "status-flickers"),
+        *("pull-fails", "error", "stopped", "stopped-while-loading", "exited", "unknown", "offline", "oci-error", "vanishes"),
+        *("endpoints-late", "endpoints-change", "direct-late", "onstart-missing", "bare-image", "chatty-image", "key-late"),
+        "key-never",
+    )
+}
+"""What a first live run may meet: ``vastbench rehearse`` lets each of these strike, with that probability."""
+
 
 class Faults:
-    """The chosen faults of one emulator, and their draws."""
+    """The chosen faults of one emulator, and their draws. ``struck``: the names of those that have struck."""
 
     def __init__(self, chosen: Mapping[str, float], seed: int) -> None:
         """Take names and probabilities (of :func:`checked`)."""
         self._chosen = dict(chosen)
         self._seed = seed
         self._streams: dict[tuple[object, ...], Stream] = {}
+        self.struck: set[str] = set()
 
     def strikes(self, name: str, *of: object) -> bool:
         """Whether the fault strikes this time; ``of`` names what it strikes, such as a call or an instance's number."""
         probability = self._chosen.get(name)
-        return probability is not None and self.stream(name, *of).happens(probability)
+        strikes = probability is not None and self.stream(name, *of).happens(probability)
+        if strikes:
+            self.struck.add(name)
+        return strikes
 
     def stream(self, name: str, *of: object) -> Stream:
         """The fault's draws about ``of``, in order."""

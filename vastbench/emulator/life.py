@@ -5,7 +5,9 @@ Delays are met by sleeping until the reading at which something is due, so that 
 
 import asyncio
 import re
+import time
 from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,18 @@ if TYPE_CHECKING:
     from vastbench.emulator.machine import Machine
 
 Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Loss(StrEnum):
+    """How an instance is lost while it works, each but the first named like the status that the marketplace shows then."""
+
+    WITHDRAWN = "withdrawn"
+    EXITED = "exited"
+    OFFLINE = "offline"
+
+
+SHOWN_AFTER_S = {Loss.WITHDRAWN: (0.0, 0.0), Loss.EXITED: (1.0, 10.0), Loss.OFFLINE: (30.0, 90.0)}
+"""Emulated seconds from the loss until the status shows it; an instance that was withdrawn leaves the list at once."""
 
 
 class Life:
@@ -100,6 +114,10 @@ class Life:
         self.contract.destroy(now, gone_at, event)
         self.keys.closed()
         self._follow(partial(self._remove, gone_at), now)
+
+    def lose(self, kind: "Loss", due: float) -> None:
+        """Lose the instance at the reading ``due``, if it still runs then; nobody is told."""
+        self._errand(self._lose(kind, due))
 
     def attach(self, public_key: str) -> None:
         """Install ``public_key`` after the drawn propagation delay."""
@@ -203,6 +221,25 @@ class Life:
         await self._pace.sleep_until(due)
         if self.contract.alive:
             self.destroy("vanished")
+
+    async def _lose(self, kind: "Loss", due: float) -> None:
+        contract, pace = self.contract, self._pace
+        await pace.sleep_until(due)
+        if not contract.alive or contract.status != "running":
+            return
+        before, contract.lost = time.monotonic_ns(), True
+        shown_after_s = self._stream("lost").between(*SHOWN_AFTER_S[kind])
+        if kind is Loss.WITHDRAWN:
+            self.destroy("vanished")
+        elif kind is Loss.EXITED:
+            await contract.machine.stop()
+        else:
+            contract.machine.fall_silent()
+        contract.truth.write("lost", contract.id, not_before_ns=before, kind=str(kind))
+        if kind is not Loss.WITHDRAWN:
+            await pace.sleep(shown_after_s)
+            if contract.alive:
+                contract.become(str(kind), f"host is {kind}" if kind is Loss.OFFLINE else "container exited", pace.now())
 
     async def _install(self, public_keys: list[str], due: float) -> None:
         await self._pace.sleep_until(due)

@@ -231,6 +231,11 @@ class Machine:
         if self._server is not None:
             self._server.answering.set()
 
+    def fall_silent(self) -> None:
+        """Lose the network: connections stand and carry nothing, new ones are never answered. What runs inside goes on."""
+        if self._server is not None:
+            self._server.fall_silent()
+
     def authorize(self, public_keys: Iterable[str]) -> None:
         """Accept exactly these keys (lines in authorized_keys form) from now on; what is no key is left out, and logged."""
         known = {}

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vastbench.emulator import query
+from vastbench.emulator import query, rights
 from vastbench.emulator.account import Account
 from vastbench.emulator.billing import Rates, charge
 from vastbench.emulator.contract import Contract, storage_per_hour
 from vastbench.emulator.draws import Stream
 from vastbench.emulator.faults import Faults
 from vastbench.emulator.files import Files
-from vastbench.emulator.life import Life
+from vastbench.emulator.life import Life, Loss
 from vastbench.emulator.lifefaults import Fate, fate, shown
 from vastbench.emulator.offers import Listing, machines
 from vastbench.emulator.orders import Order
@@ -66,7 +66,7 @@ class Market:
         self.contracts: dict[int, Contract] = {}
         self.lives: dict[int, Life] = {}
         self._fates: dict[int, Fate] = {}
-        self.account.may_change_keys = not faults.strikes("no-user-write")
+        self.account.lacks = profile.lacks | rights.taken_by(faults, seed)
         self.files = Files(pace)
         self._files_promised = 0
         self._directory = directory
@@ -115,6 +115,12 @@ class Market:
             text = f"bid of {order.price} is below the minimum of {machine.min_bid}"
             raise Refusal(400, "invalid_price", text, new_contract=contract.id)
         return contract
+
+    def lose(self, instance: int, within_s: tuple[float, float]) -> None:
+        """Lose the instance after a drawn time and in a drawn way; nothing shows that it will be."""
+        stream = Stream(self.seed, "loss", self.contracts[instance].number)
+        kinds = list(Loss)
+        self.lives[instance].lose(kinds[stream.below(len(kinds))], self.pace.now() + stream.between(*within_s))
 
     def loses_reply(self, contract: Contract) -> bool:
         """Whether the reply to this contract's creation gets lost on its way."""
@@ -254,7 +260,7 @@ class Market:
 
     def _contract(self, listing: Listing, order: Order, now: float) -> Contract:
         machine, instance, number = listing.machine, self._new_id(), len(self.contracts)
-        troubles = fate(self.faults, number, proxy_dead=not self.account.may_change_keys)
+        troubles = fate(self.faults, number, proxy_dead=rights.USER_WRITE in self.account.lacks)
         price = (machine.price if order.price is None else order.price) * troubles.price_factor
         rates = Rates(price, storage_per_hour(listing, order.disk_gb), machine.inet_up_cost, machine.inet_down_cost)
         spec = MachineSpec(

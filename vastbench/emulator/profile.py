@@ -198,7 +198,7 @@ class Guest(_Table):
 
 class Profile(_Table):
     """A whole profile. ``seed`` fixes the draws when the caller gives none; ``shapes`` are those of a real marketplace's
-    answers, by method and path (:mod:`vastbench.emulator.shapes`)."""
+    answers, by method and path, ``lacks`` the permissions that its key had not (:mod:`vastbench.emulator.shapes`)."""
 
     about: str
     seed: int | None = None
@@ -211,6 +211,7 @@ class Profile(_Table):
     faults: Faults
     market: Market
     shapes: dict[str, Any] = Field(default={}, exclude=True)
+    lacks: dict[str, int] = Field(default={}, exclude=True)
 
 
 def load(name: str | Path) -> Profile:

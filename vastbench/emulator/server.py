@@ -37,7 +37,7 @@ class Emulator:
     takes any free one; ``truth``: the file that the truth log is appended to; ``faults``: what goes wrong, by name, with its
     probability (:data:`vastbench.emulator.faults.FAULTS`); ``for_others``: its key is given away, so that where commands inside
     would run as this process's user they are refused; ``shapes``: a file of :mod:`vastbench.emulator.shapes` whose shapes its
-    answers take. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
+    answers take, and whose key's permissions its key has. Use it as a context manager, or call :meth:`start` and :meth:`stop`.
     Raises NotFound or SettingsError for a bad profile, UsageError for a bad speed, port or fault.
     """
 
@@ -65,7 +65,7 @@ class Emulator:
         self.speed = speed
         self._name, self._profile = profile, load(profile)
         if shapes is not None:
-            self._profile = self._profile.model_copy(update={"shapes": read_shapes(shapes)})
+            self._profile = self._profile.model_copy(update=read_shapes(shapes)._asdict())
         self._seed = seed
         self._port = port
         self._truth = truth
@@ -190,6 +190,26 @@ class Emulator:
     def alive(self) -> list[int]:
         """The ids of the instances that exist and bill now, whatever the API shows. For referees, not for clients."""
         return self._running().alive()
+
+    def lose(self, instance: int, within_s: tuple[float, float]) -> None:
+        """Have a running instance be lost within so many emulated seconds from now (from, to): withdrawn, exited, or offline.
+
+        When and how is drawn from the seed and stands in the truth log as ``lost``; the API shows it late or not at all.
+        """
+        self._running().lose(instance, within_s)
+
+    def has_lost(self, instance: int) -> bool:
+        """Whether that was done to the instance. For who asked for it, when it is over."""
+        return self._running().has_lost(instance)
+
+    @property
+    def struck(self) -> set[str]:
+        """The chosen faults that have struck; one that is a chance of the profile is taken to strike the first instance."""
+        from vastbench.emulator.faults import FAULTS
+
+        rented = any(event["event"] == "create_effective" for event in self.events)
+        drawn = {name for name in self._faults if FAULTS[name].parameter}
+        return self._running().struck | (drawn if rented else set())
 
     @property
     def isolation(self) -> str:

@@ -1,10 +1,12 @@
-"""Answers in the shapes that ``vastbench doctor --live --save`` wrote down: the same names and types, the emulator's values."""
+"""Answers in the shapes that ``vastbench doctor --live --save`` wrote down: the same names and types, the emulator's values;
+and refusals of what its key may not do."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from vastbench.emulator.rights import TEAM, USER_WRITE, right_of
 from vastbench.errors import SettingsError
 
 _PLACEHOLDERS: tuple[tuple[str, Any], ...] = (
@@ -18,17 +20,38 @@ _PLACEHOLDERS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def read_shapes(path: Path) -> dict[str, Any]:
-    """The shapes of successful answers in that file, by method and path. Raises SettingsError for another file."""
+class Answers(NamedTuple):
+    """What a probe tells of a marketplace: ``shapes`` of successful answers by method and path, and which permissions its key
+    ``lacks``, each with the status of the refusal."""
+
+    shapes: dict[str, Any]
+    lacks: dict[str, int]
+
+
+def read_shapes(path: Path) -> Answers:
+    """What that file tells. Raises SettingsError for another file."""
     hint = "Make one: vastbench doctor --live --save FILE"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         answers = {1: document["answers"]}[document["schema"]]
-        return {endpoint: shape for endpoint, known in answers.items() for status, shape in known.items() if status == "200"}
+        shapes = {endpoint: shape for endpoint, known in answers.items() for status, shape in known.items() if status == "200"}
+        return Answers(shapes, _lacking(answers))
     except OSError as error:
         raise SettingsError(f"The shapes {path} cannot be read: {error.strerror}.", hint=hint) from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise SettingsError(f"{path} holds no shapes of answers.", hint=hint) from None
+
+
+def _lacking(answers: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """The permissions whose every call was refused; only JSON counts, since a page comes from something in between."""
+    seen: dict[str, set[int]] = {}
+    for endpoint, known in answers.items():
+        right = right_of(*endpoint.split(" ", 1))
+        if right is not None:
+            seen.setdefault(right, set()).update(int(status) for status, shape in known.items() if "object" in shape)
+    team = set(answers.get("POST /api/v0/ssh/", ())) == {str(TEAM)}
+    lacks = {right: min(statuses) for right, statuses in seen.items() if statuses and statuses <= {401, 403}}
+    return lacks | ({USER_WRITE: TEAM} if team else {})
 
 
 def conform(value: Any, shape: Mapping[str, Any], *, changing: bool) -> Any:

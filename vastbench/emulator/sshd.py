@@ -125,6 +125,13 @@ class SshServer:
         for connection in list(self.connections):
             connection.abort()
 
+    def fall_silent(self) -> None:
+        """Hear nothing more, on the connections there are and on new ones, and close none: the network is gone."""
+        self.answering.clear()
+        for connection in self.connections:
+            if isinstance(transport := connection._transport, asyncio.Transport):
+                transport.pause_reading()
+
     async def wait_closed(self) -> None:
         """Wait until nothing is left of what was begun behind the doors."""
         await asyncio.gather(*self._tasks, *(one.wait_closed() for one in self.connections), return_exceptions=True)

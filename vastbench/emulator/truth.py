@@ -12,7 +12,7 @@ Events, in the order of a normal life: ``create_effective``, ``status`` (key ``s
 ``container_started`` (the machine's first process exists), ``onstart_started``, ``ssh_open`` (key ``port``: both endpoints
 accept connections), ``key_installed`` (the key would be accepted), ``key_written`` (its line stands in the machine's
 ``authorized_keys``), ``ssh_ready`` (a command would succeed), ``destroy_effective`` or ``vanished``, ``gone`` (GET by id
-answers null and the list lacks it), ``stop_effective``.
+answers null and the list lacks it), ``stop_effective``, ``lost`` (key ``kind``: it ended while it worked, and nobody was told).
 """
 
 import json

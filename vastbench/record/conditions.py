@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from vastbench.errors import UsageError
+from vastbench.errors import UsageError, clean
 
 AHEAD_S = 180.0
 """Clock seconds that the deadline lies ahead of a living run."""
@@ -27,7 +27,16 @@ def asked(default: Any, option: str, about: str, low: float | None = None, high:
 
     ``about`` says in either place what it is, unit and all; a number lies between ``low`` and ``high``.
     """
-    return field(default=default, metadata={"option": option, "about": about, "low": low, "high": high})
+    return _field(default, option=option, about=about, low=low, high=high, of_drills=False)
+
+
+def of_drills(option: str, about: str, low: float | None = None, high: float | None = None) -> Any:
+    """A field that only some drills know, each with a default of its own; None where it was not asked for."""
+    return _field(None, option=option, about=about, low=low, high=high, of_drills=True)
+
+
+def _field(default: Any, **metadata: object) -> Any:
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,13 @@ class Conditions:
     boot_deadline_s: float = asked(600.0, "--boot-deadline", "seconds to wait for status running", 1, 86_400)
     ssh_deadline_s: float = asked(300.0, "--ssh-deadline", "seconds to wait for SSH after running", 1, 86_400)
     attempts: int = asked(3, "--attempts", "creates at most, while they are refused: offer gone, calls too fast", 1, 20)
+    files: int | None = of_drills("--files", "files in the workspace of a drill that has one", 20, 1_000_000)
+    size_mb: float | None = of_drills("--size", "MB in the workspace of a drill that has one", 0.1, 1_000_000)
+    interval_s: float | None = of_drills("--interval", "seconds from one snapshot of a drill to the next", 5, 86_400)
+    place: str | None = of_drills(
+        "--place",
+        "where a drill keeps its snapshots: a folder, or an address that fsspec opens; a temporary folder if not given",
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be asked for."""
@@ -57,13 +73,19 @@ class Conditions:
             object.__setattr__(self, "gpu_name", None if name == "any" else name)
         for one in fields(self):
             value, low, high = getattr(self, one.name), one.metadata["low"], one.metadata["high"]
-            if low is None:
+            if low is None or (value is None and one.metadata["of_drills"]):
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise UsageError(
                     f"{one.name} ({one.metadata['option']}) is {value!r}.",
                     hint=f"It is {one.metadata['about']}: give a number from {low:g} to {high:g}.",
                 )
+        scheme, address, rest = (self.place or "").partition("://")
+        if address and "@" in rest.partition("/")[0]:  # it would be kept with every run
+            raise UsageError(
+                f"The {clean(scheme)} address of the place holds a name or a secret.",
+                hint="Give them as that store's own settings do, such as AWS_ACCESS_KEY_ID or ~/.ssh/config.",
+            )
         if not self.image or any(c.isspace() for c in self.image):
             raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
 
@@ -96,8 +118,11 @@ class Conditions:
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Conditions:
         """The conditions that ``document`` (of a study or a run) holds among others."""
-        return cls(**{one.name: document[one.name] for one in fields(cls)})
+        return cls(
+            **{one.name: document[one.name] for one in fields(cls) if one.name in document or not one.metadata["of_drills"]}
+        )
 
     def to_dict(self) -> dict[str, object]:
-        """The conditions as the run's record keeps them."""
-        return asdict(self)
+        """The conditions as the run's record keeps them, without the options that its drill does not know."""
+        unknown = {one.name for one in fields(self) if one.metadata["of_drills"] and getattr(self, one.name) is None}
+        return {name: value for name, value in asdict(self).items() if name not in unknown}

@@ -9,7 +9,7 @@ from vastbench.errors import clean
 from vastbench.record.formats import bounds, decimals, percent
 from vastbench.record.phases import Outcome
 from vastbench.record.run import Run
-from vastbench.render.text import attempts_text, headline, study_headline, study_phases
+from vastbench.render.text import attempts_text, findings_of, headline, study_headline, study_phases
 from vastbench.render.wording import NO_FORMULA
 
 if TYPE_CHECKING:
@@ -43,10 +43,11 @@ def run_html(run: Run) -> str:
     total = f"<tr><th {_NAME.format(indent=10)}>total</th><th {_CELL}>{decimals(run.total_s)}</th><th colspan=3></th></tr>"
     tries = f"<div>{shown(attempts_text(run))}</div>" if len(run.attempts) > 1 else ""
     detail = f"<div>{shown(run.detail)}</div>" if run.detail else ""
+    says = "".join(f"<div><b>{shown(name)}</b> {shown(text)}</div>" for name, text in findings_of(run))
     return (
         f"<div><b>Run {shown(run.id)}</b> {shown(headline(run))}</div>{detail}"
         f"<table><thead><tr><th {_NAME.format(indent=10)}>phase</th>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}{total}</tbody></table>{tries}"
+        f"<tbody>{''.join(rows)}{total}</tbody></table>{tries}{says}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from vastbench.errors import clean
@@ -49,6 +49,9 @@ def run_text(run: Run, beside: Run | None = None) -> str:
         lines += ["", f"  the instance's dead-man's switch is not armed: {clean(wrong)}"]
     if tries := attempts_text(run):
         lines += ["", f"  {tries}"]
+    if says := findings_of(run):
+        wide = name_width(name for name, _ in says)
+        lines += ["", *(f"  {name:<{wide}}{text}" for name, text in says)]
     return "\n".join(map(clean, lines))
 
 
@@ -56,6 +59,12 @@ def attempts_text(run: Run) -> str:
     """How each try of a run ended; empty for a run with one try."""
     tries = [f"{one.number} {one.outcome} {clean(one.cause or '')}".strip() for one in run.attempts]
     return f"attempts: {'; '.join(tries)}" if len(tries) > 1 else ""
+
+
+def findings_of(run: Run) -> list[tuple[str, str]]:
+    """What the checks of a run say in words, each with its name; checks that say nothing are left out."""
+    checks = [(name, one) for name, one in run.validation.items() if isinstance(one, Mapping)]
+    return [(clean(name), clean(one["says"])) for name, one in checks if "says" in one]
 
 
 def name_width(names: Iterable[str]) -> int:

@@ -43,6 +43,7 @@ from vastbench.rental.startup import SHORTEST_S, onstart
 from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import KINDS, Endpoint, Probe, Ready
 from vastbench.ssh.session import Session
+from vastbench.ssh.transport import Traffic
 from vastbench.timed import within
 from vastbench.vast.api import Answer
 from vastbench.vast.limits import NotSent
@@ -89,7 +90,9 @@ class Rental:
     that the run chose, each with whom it was for; no two of a run are the same. ``waits_for_place``: whether it waits while as
     many instances as may exist do. ``unclear``: a create may have made an instance that nobody found. ``usd_per_hour``: the
     highest price above the offer's that its contract showed, last read at ``price_read``. ``instance``: how it was last seen
-    since it runs. ``registered``: whether the account knows the key. All else is filled in as the rental goes on.
+    since it runs. ``sessions``: all that were opened with it, whose traffic is paid for. ``registered``: whether the account
+    knows the key. ``lost``: the drill has given the machine up; what fails afterwards is not its doing. All else is filled in
+    as the rental goes on.
     """
 
     recorder: Recorder
@@ -108,11 +111,18 @@ class Rental:
     following: Following | None = None
     instance: Instance | None = None
     registered: bool = False
+    lost: bool = False
     running: Moment | None = None
     probes: tuple[Probe, ...] = ()
     used: Endpoint | None = None
+    sessions: list[Session] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over its sessions."""
+        return sum((one.traffic for one in self.sessions), Traffic())
 
     def ended_by(self, error: BaseException) -> None:
         """Let the attempt that went through say what ended it."""
@@ -136,12 +146,16 @@ class Machine:
         """The open session."""
         return self.ready.session
 
-    def connect_again(self) -> Ready:
+    def connect_again(self, within_s: float | None = None) -> Ready:
         """Another connection to where the session leads, for the caller to close; the machine must show the same host key.
 
-        Raises NotReady after the run's own limit for SSH, and what :func:`vastbench.ssh.probe.wait_ready` raises.
+        Raises NotReady after ``within_s`` clock seconds, by default the run's own limit for SSH, and what
+        :func:`vastbench.ssh.probe.wait_ready` raises.
         """
-        return reconnect(self.session, self.rental.key, self.rental.recorder.clock, self.rental.conditions.ssh_deadline_s)
+        limit_s = self.rental.conditions.ssh_deadline_s if within_s is None else within_s
+        ready = reconnect(self.session, self.rental.key, self.rental.recorder.clock, limit_s)
+        self.rental.sessions.append(ready.session)
+        return ready
 
 
 class Provisioner:
@@ -200,7 +214,7 @@ class Provisioner:
                     lambda sighting: self._check_price(rental, terms, sighting),
                 )
             rental.running = running
-            stack.enter_context(self._seen_to_vanish(lease.instance_id))
+            stack.enter_context(self._seen_to_vanish(rental, lease.instance_id))
             if not attached and not rental.registered:  # without either nothing ever lets us in
                 self._attach(lease.instance_id, rental, needed=True)
             watched = stack.enter_context(self._watched(rental, terms, lease.instance_id))
@@ -210,6 +224,7 @@ class Provisioner:
                 rental.probes = probes_of(error)
                 raise
             rental.probes, rental.used = ready.probes, ready.session.endpoint
+            rental.sessions.append(ready.session)
             stack.callback(ready.session.close)
             watched.append(ready.session)
             last = terms.deadline + timedelta(seconds=clock.real_s(rental.lifetime_s - conditions.unattended_s))
@@ -217,12 +232,12 @@ class Provisioner:
             yield Machine(terms.offer, lease, running, ready, rental)
 
     @contextmanager
-    def _seen_to_vanish(self, instance_id: int) -> Iterator[None]:
+    def _seen_to_vanish(self, rental: Rental, instance_id: int) -> Iterator[None]:
         """Let an instance that is gone be the cause when SSH to it fails in the body, and not its silence."""
         try:
             yield
         except (SshError, DeadlineExceeded) as error:
-            if not self._is_gone(instance_id):
+            if rental.lost or not self._is_gone(instance_id):
                 raise
             raise Vanished(
                 f"Instance {instance_id} left the account's list while it was in use: {summary_of(error)}",

@@ -2,9 +2,12 @@
 
 from vastbench.errors import NotFound, did_you_mean
 from vastbench.scenarios.drill import Scenario
+from vastbench.scenarios.failover import FAILOVER
+from vastbench.scenarios.hibernation import HIBERNATION
 from vastbench.scenarios.integration import INTEGRATION
+from vastbench.scenarios.snapshot import SNAPSHOT
 
-SCENARIOS = {one.name: one for one in (INTEGRATION,)}
+SCENARIOS = {one.name: one for one in (INTEGRATION, SNAPSHOT, FAILOVER, HIBERNATION)}
 """Every scenario that there is; the first is the one that runs unless another is named."""
 
 

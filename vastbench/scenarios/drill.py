@@ -6,9 +6,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from vastbench.errors import (
     BudgetRefused,
@@ -32,10 +33,14 @@ from vastbench.rental.guest_clock import Guest, Known, ask
 from vastbench.rental.provisioner import Machine, Provisioner, Rental
 from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import Probe
+from vastbench.ssh.transport import Traffic
 from vastbench.vast.watch import Spell
 
 log = logging.getLogger(__name__)
 
+Losing = Callable[[int, tuple[float, float]], AbstractContextManager[Callable[[], bool]]]
+"""Has an instance be lost within so many clock seconds (from, to), without telling when, while the body runs. What it yields
+says afterwards whether it was."""
 
 RESERVED = frozenset({*COMPUTED, "", "retries", "poll period"})
 """What no phase may be called: the names of other rows and columns of tables."""
@@ -46,8 +51,10 @@ class Scenario:
     """A named drill.
 
     ``about``: one line. ``timeline``: its phases in order, each with the one that it is a part of. ``ready``: the phase at
-    whose end it is useful. ``work_s``: clock seconds that it may work on a rented machine, which its budget pays for. ``run``:
-    what it does. ``machines``: the names of those that it rents; a first one needs none.
+    whose end it is useful. ``work_s``: clock seconds that it may work on a rented machine, which its budget pays for; a
+    function where they depend on what is asked for. ``run``: what it does. ``machines``: the names of those that it rents; a
+    first one needs none. ``options``: the fields of the conditions that only some drills know and this one does, with their
+    defaults.
 
     >>> boot = Scenario("boot", "until a command runs", {**renting(), **returning()}, "wait SSH", 0.0, lambda drill: None)
     >>> list(boot.timeline)[-3:]
@@ -58,9 +65,10 @@ class Scenario:
     about: str
     timeline: Timeline
     ready: str
-    work_s: float
+    work_s: float | Callable[[Conditions], float]
     run: Callable[[Drill], None]
     machines: tuple[str, ...] = ("",)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raise UsageError for names that tables cannot tell apart, and for what the timeline lacks."""
@@ -88,9 +96,26 @@ class Scenario:
                 f"There is no quantity {quantity!r}.", hint=f"{close}Choose {USEFUL!r} or a phase of vastbench scenarios."
             )
 
+    def settled(self, conditions: Conditions) -> Conditions:
+        """``conditions`` with the defaults of its own options. Raises UsageError for an option of other drills.
+
+        >>> Scenario("boot", "", {**renting(), **returning()}, "wait SSH", 0.0, print).settled(Conditions(files=9))
+        Traceback (most recent call last):
+        vastbench.errors.UsageError: The scenario boot does not know --files. Leave it out; vastbench scenarios shows ...
+        """
+        for one in fields(Conditions):
+            if one.metadata["of_drills"] and one.name not in self.options and getattr(conditions, one.name) is not None:
+                raise UsageError(
+                    f"The scenario {self.name} does not know {one.metadata['option']}.",
+                    hint="Leave it out; vastbench scenarios shows which scenario takes which option.",
+                )
+        missing = {name: value for name, value in self.options.items() if getattr(conditions, name) is None}
+        return replace(conditions, **missing) if missing else conditions
+
     def lifetime_s(self, conditions: Conditions) -> float:
         """The longest that each of its instances may be needed, in clock seconds."""
-        return conditions.lifetime_s(self.work_s, len(self.machines))
+        work_s = self.work_s(self.settled(conditions)) if callable(self.work_s) else self.work_s
+        return conditions.lifetime_s(work_s, len(self.machines))
 
     def worst_case_usd(self, conditions: Conditions, usd_per_hour: float) -> float:
         """What one run costs at most: the whole hourly price of every machine over its whole lifetime."""
@@ -114,7 +139,8 @@ class Drill:
     """One run of a scenario under way: it rents the machines and keeps what the scenario finds out.
 
     ``recorder``: of the scenario's own phases. ``checks``: the results that the record keeps. ``bytes_down``, ``bytes_up``:
-    what was sent to the machines and came from them, for the bytes meter of the first.
+    what the first machine loaded from elsewhere and sent there, for its bytes meter. All that goes over the machines' sessions
+    is counted without them. ``losing``: what loses an instance.
     """
 
     scenario: Scenario
@@ -122,6 +148,7 @@ class Drill:
     conditions: Conditions
     run_id: str
     listener: Listener | None = None
+    losing: Losing | None = None
     recorder: Recorder = field(init=False)
     checks: dict[str, object] = field(default_factory=dict)
     bytes_down: int = 0
@@ -248,6 +275,8 @@ class Drill:
 
     def _ask_guest(self, machine: str, rented: Machine) -> None:
         """The instance's own account of its start; after the work, so that it delays nothing that is measured."""
+        if rented.rental.lost:
+            return
         recorder = next(one.recorder for one in self._rentals if one.recorder.machine == machine)
         known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
         guest = self._guests[machine] = ask(rented.session, recorder.clock, known)
@@ -257,12 +286,12 @@ class Drill:
             recorder.add(Phase(PhaseName.REPORTING, guest.moments["container_started"], rented.running))
 
     def _cost(self, total_s: float) -> Cost:
-        """All machines together; the first meters the bytes."""
+        """All machines together."""
         leased = [self._cost_of(one, total_s) for one in self._rentals if one.lease is not None]
         return sum(leased[1:], leased[0]) if leased else Cost()
 
     def _cost_of(self, rental: Rental, total_s: float | None) -> Cost:
-        offer, lease, first = rental.offer, rental.lease, rental is self._rentals[0]
+        offer, lease = rental.offer, rental.lease
         if offer is None or lease is None:
             return Cost()
         # An instance never seen running ran after the last poll that said no, if ever.
@@ -270,8 +299,8 @@ class Drill:
         running = rental.running or next((one.end for one in self.recorder.phases if one.name == waited), None)
         disk_gb = self.conditions.disk_gb
         rose_usd = max(0.0, rental.usd_per_hour - offer.usd_per_hour(disk_gb))
-        traffic = (self.bytes_down, self.bytes_up) if first else (0, 0)
-        used = Usage(total_s, lease.created, running, lease.destroyed, disk_gb, *traffic)
+        moved = rental.traffic + (Traffic(self.bytes_down, self.bytes_up) if rental is self._rentals[0] else Traffic())
+        used = Usage(total_s, lease.created, running, lease.destroyed, disk_gb, moved.down, moved.up)
         return cost_of(
             used,
             Rates(

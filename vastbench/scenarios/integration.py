@@ -57,7 +57,6 @@ def _work(drill: Drill, machine: Machine) -> None:
     content = os.urandom(FILE_BYTES)
     path = f"/workspace/vastbench-{os.urandom(4).hex()}.bin"
     quoted = shlex.quote(path)
-    drill.bytes_down = len(content)
     with drill.recorder.phase(CREATE_FILE) as phase:
         done = session.run(f"mkdir -p /workspace && cat > {quoted} && sync {quoted}", stdin=content)
         phase.start, phase.end = Moment.exact(done.sent), Moment.exact(done.received)
@@ -69,7 +68,6 @@ def _work(drill: Drill, machine: Machine) -> None:
         expected = hashlib.sha256(content).hexdigest()
         file = drill.checks["file"] = {"phase": CREATE_FILE, "bytes": len(content), "sha256": expected, "matches": False}
         back = _read_back(second, path)
-        drill.bytes_up = len(back)
         found = hashlib.sha256(back).hexdigest()
         if found != expected:
             raise CheckFailed(

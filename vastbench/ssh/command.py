@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import Protocol
 
 import paramiko
 
@@ -18,6 +18,13 @@ CHUNK = 128 * 1024
 Sink = Callable[[bytes], None]
 
 
+class Readable(Protocol):
+    """What is read chunk by chunk: a file, or whatever makes its bytes as they are asked for."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes, at most ``size``; none at the end."""
+
+
 def shorten(command: str, length: int = 80) -> str:
     """``command`` in one line of at most ``length`` characters, for messages."""
     line = clean(" ".join(command.split()))
@@ -25,7 +32,7 @@ def shorten(command: str, length: int = 80) -> str:
 
 
 def execute(
-    transport: paramiko.Transport, command: str, *, limit_s: float, source: IO[bytes] | None, stdout: Sink, stderr: Sink
+    transport: paramiko.Transport, command: str, *, limit_s: float, source: Readable | None, stdout: Sink, stderr: Sink
 ) -> int:
     """Run ``command`` and return its exit status.
 
@@ -106,7 +113,7 @@ def _drain(receive: Callable[[int], bytes], sink: Sink) -> None:
         sink(data)
 
 
-def _feed(channel: paramiko.Channel, source: IO[bytes] | None) -> None:
+def _feed(channel: paramiko.Channel, source: Readable | None) -> None:
     # A command may end without reading its input: then its exit status says what happened, not the failed write.
     with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
         try:

@@ -22,9 +22,9 @@ from typing import IO
 
 from vastbench.clock import Clock
 from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SshError, UsageError
-from vastbench.ssh.command import Dialogue, Sink, converse, execute, shorten
+from vastbench.ssh.command import Dialogue, Readable, Sink, converse, execute, shorten
 from vastbench.ssh.keys import HostKeyPin
-from vastbench.ssh.transport import Connection, Endpoint
+from vastbench.ssh.transport import Connection, Endpoint, Traffic
 from vastbench.ssh.tunnel import tunnel
 
 OUTPUT_LIMIT = 10_000_000
@@ -32,6 +32,10 @@ OUTPUT_LIMIT = 10_000_000
 
 GET_LIMIT = 100_000_000
 """Bytes that :meth:`Session.get` takes into memory unless told otherwise."""
+
+
+STREAM_NOISE = 65536
+"""Bytes that start-up files may print before a streamed command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,19 @@ class Session:
         return self._connection.endpoint
 
     @property
+    def clock(self) -> Clock:
+        """The clock that its time limits and readings are of."""
+        return self._clock
+
+    @property
     def pin(self) -> HostKeyPin:
         """The host key that its machine showed, for further connections there."""
         return self._connection.pin
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over it until now, whoever sent it: commands, files, streams and tunnels."""
+        return self._connection.traffic
 
     @property
     def alive(self) -> bool:
@@ -86,14 +100,34 @@ class Session:
         code = self._execute(f"printf '\\n%s\\n' {marker}; {command}", timeout_s, source, output.out, output, shorten(command))
         _, begun, said = output.text(output.parts).partition(f"\n{marker}\n")
         if not begun and code == 0:
-            raise SshError(
-                f"{self.endpoint}: {shorten(command)} was not run: the machine's start-up files ended the shell before it.",
-                hint="Choose another image, or look at its root's .bashrc.",
-            )
+            raise self._not_run(command)
         result = CommandResult(command, code, said, output.text(output.errors), sent, self._clock.now())
         if check:
             self._check(command, code, result.stderr)
         return result
+
+    def stream(
+        self, command: str, *, source: Readable | None = None, sink: Sink | None = None, timeout_s: float = 300.0
+    ) -> CommandResult:
+        """Run ``command`` while ``source`` flows into its standard input and its output into ``sink``; nothing is kept here.
+
+        Streams of any length need the same little memory. What start-up files print is left out, and the result's ``stdout`` is
+        empty. What ``source`` and ``sink`` raise ends the command and is raised here. ``sink`` may have got a part of the
+        output when anything is raised. Raises what :meth:`run` raises.
+
+        >>> session.stream("tar -c /workspace", sink=file.write, timeout_s=600)  # doctest: +SKIP
+        """
+        marker = secrets.token_hex(8)
+        framed = _Framed(sink or _nowhere, marker)
+        errors = _Output(OUTPUT_LIMIT)
+        sent = self._clock.now()
+        code = self._execute(f"printf '\\n%s\\n' {marker}; {command}", timeout_s, source, framed, errors, shorten(command))
+        received = self._clock.now()
+        said = errors.text(errors.errors)
+        self._check(command, code, said)
+        if not framed.begun:
+            raise self._not_run(command)
+        return CommandResult(command, code, "", said, sent, received)
 
     def put(self, data: bytes | Path, remote: str, *, timeout_s: float = 300.0) -> None:
         """Write ``data``, or the content of a local file, to the file ``remote``: whole, synced and counted, or not at all.
@@ -201,7 +235,7 @@ class Session:
             )
 
     def _execute(
-        self, command: str, timeout_s: float, source: IO[bytes] | None, stdout: Sink, errors: _Output, label: str = ""
+        self, command: str, timeout_s: float, source: Readable | None, stdout: Sink, errors: _Output, label: str = ""
     ) -> int:
         with self._limits(command, timeout_s, label or shorten(command), errors.tail) as limit:
             return execute(self._connection.transport, command, limit_s=limit, source=source, stdout=stdout, stderr=errors.err)
@@ -231,6 +265,12 @@ class Session:
             ) from error
         except SshError as error:
             raise SshError(f"{where}: {error.message}.", hint=error.hint) from error
+
+    def _not_run(self, command: str) -> SshError:
+        return SshError(
+            f"{self.endpoint}: {shorten(command)} was not run: the machine's start-up files ended the shell before it.",
+            hint="Choose another image, or look at its root's .bashrc.",
+        )
 
     def _check(self, command: str, code: int, stderr: str) -> None:
         if code == 0:
@@ -279,6 +319,30 @@ class _Output:
     @staticmethod
     def text(parts: list[bytes]) -> str:
         return b"".join(parts).decode("utf-8", "replace")
+
+
+class _Framed:
+    """A sink that passes on what comes after the line with the marker; start-up files may print before it."""
+
+    def __init__(self, sink: Sink, marker: str) -> None:
+        self._sink, self._line, self._head = sink, f"\n{marker}\n".encode(), b""
+        self.begun = False
+
+    def __call__(self, data: bytes) -> None:
+        if not self.begun:
+            self._head += data
+            _, mark, data = self._head.partition(self._line)
+            if not mark:
+                if len(self._head) > STREAM_NOISE:
+                    raise SshError(f"the machine's start-up files printed more than {STREAM_NOISE:,} bytes")
+                return
+            self.begun, self._head = True, b""
+        if data:
+            self._sink(data)
+
+
+def _nowhere(data: bytes) -> None:
+    """A sink for output that nobody wants."""
 
 
 class _Incoming:

@@ -101,10 +101,29 @@ class Packets(Packetizer):
         return super().read_all(n, check_rekey)
 
 
-def _within_window(feed: Callable[[paramiko.Channel, paramiko.Message], None]) -> Callable[..., None]:
-    """``feed``, unless the machine sends more than it was allowed to; paramiko would keep it all."""
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What went over connections in bytes, SSH's own words not counted: ``down`` to the machine, ``up`` from it."""
+
+    down: int = 0
+    up: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        """Both together."""
+        return Traffic(self.down + other.down, self.up + other.up)
+
+
+_HEAD_BYTES = {MSG_CHANNEL_DATA: 4, MSG_CHANNEL_EXTENDED_DATA: 8}
+"""What stands between a channel's number and its data."""
+
+
+def _within_window(kind: int, feed: Callable[[paramiko.Channel, paramiko.Message], None]) -> Callable[..., None]:
+    """``feed``, counted, unless the machine sends more than it was allowed to; paramiko would keep it all."""
 
     def take(channel: paramiko.Channel, message: paramiko.Message) -> None:
+        packet = message.packet
+        if isinstance(channel.transport, RareTransport):
+            channel.transport.received_bytes += packet.getbuffer().nbytes - packet.tell() - _HEAD_BYTES[kind]
         if len(channel.in_buffer) + len(channel.in_stderr_buffer) > MOST_UNREAD_BYTES:
             raise paramiko.SSHException("it sent more than there was room for")
         feed(channel, message)
@@ -124,7 +143,7 @@ class RareTransport(paramiko.Transport):
 
     _active_check_timeout = 5.0
     _channel_handler_table = paramiko.Transport._channel_handler_table | {  # type: ignore[attr-defined]  # not in the stubs
-        kind: _within_window(paramiko.Transport._channel_handler_table[kind])  # type: ignore[attr-defined]
+        kind: _within_window(kind, paramiko.Transport._channel_handler_table[kind])  # type: ignore[attr-defined]
         for kind in (MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA)
     }
 
@@ -135,6 +154,7 @@ class RareTransport(paramiko.Transport):
         self.packetizer.set_log(self.logger)
         self.clear_to_send_timeout = DEAD_PEER_S
         self._closed_channels: set[bytes] = set()
+        self.sent_bytes = self.received_bytes = 0
 
     def open_channel(self, *words: Any, **more: Any) -> paramiko.Channel:
         """A channel; the machine may give it the number of one that is closed."""
@@ -149,6 +169,8 @@ class RareTransport(paramiko.Transport):
                 return
             if said[0] == MSG_CHANNEL_CLOSE:
                 self._closed_channels.add(said[1:5])
+            if said[0] == MSG_CHANNEL_DATA:
+                self.sent_bytes += len(said) - 5 - _HEAD_BYTES[MSG_CHANNEL_DATA]
         super()._send_message(data)  # type: ignore[misc]  # not in the stubs
 
 
@@ -198,6 +220,12 @@ class Connection:
     def alive(self) -> bool:
         """Whether the transport still runs."""
         return self._transport is not None and self._transport.is_active()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone over it; the count stays when the connection is closed."""
+        transport = self._transport
+        return Traffic() if transport is None else Traffic(transport.sent_bytes, transport.received_bytes)
 
     def connect(self, limit_s: float) -> None:
         """Open the TCP connection: to each of the name's addresses in turn, at most ``limit_s`` real seconds each."""
