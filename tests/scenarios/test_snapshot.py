@@ -19,7 +19,7 @@ from vastbench.scenarios import drill as drills
 from vastbench.scenarios import snapshot as scenario
 from vastbench.scenarios.snapshot import COMPARE, FIRST, FOLDER, INCREMENTAL, REFUSE, RESTORE, SNAPSHOT
 from vastbench.scenarios.workspace import Workspace
-from vastbench.snapshots import LocalPlace, Restored, archive, find_snapshot, snapshots_in, verify
+from vastbench.snapshots import LocalPlace, Restored, archive, find_snapshot, keeping, snapshots_in, verify
 from vastbench.snapshots import snapshot as kept
 from vastbench.ssh.command import CHUNK
 from vastbench.ssh.session import CommandResult, Session
@@ -148,7 +148,7 @@ def only_for_real(real: Callable) -> Callable:
 
 
 def restore_another(session, snapshot, place, folder):
-    return archive.restore(session, find_snapshot(place, snapshot.parent), place, folder)
+    return keeping.restore(session, find_snapshot(place, snapshot.parent), place, folder)
 
 
 def from_another_machine(patch):
@@ -208,7 +208,7 @@ def cut_in_its_place(patch):
 
 def cut_after_the_verification(patch):
     cut_in_its_place(patch)
-    patch.setattr(scenario, "verify", lambda snapshot, place: None)
+    patch.setattr(scenario, "verify", lambda *given: None)
 
 
 def timeout_taken_for_an_end(patch):
@@ -231,7 +231,7 @@ def manifest_not_looked_at(patch):
             data = file.read()
         return kept.Manifest.from_bytes(data) if data else kept.Manifest(())
 
-    patch.setattr(archive, "manifest_of", read)
+    patch.setattr(keeping, "manifest_of", read)
 
 
 def same_machine_again(patch):
@@ -293,7 +293,7 @@ BROKEN: dict[str, tuple[Callable, str, str]] = {
     "a file too many": (after_restore(": > extra && chmod 600 extra"), "check_failed", "extra is extra"),
     "a folder missing": (after_restore("rm -r small/new"), "check_failed", "small/new is missing"),
     "deletion not applied": (
-        lambda patch: patch.setattr(archive, "_remove", lambda *given: None),
+        lambda patch: patch.setattr(archive, "remove", lambda *given: None),
         "check_failed",
         "small/1 is extra",
     ),

@@ -49,7 +49,7 @@ def _main(
     _debug = debug
     level = logging.INFO if debug else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="vastbench: %(message)s")
-    for chatty in ("asyncssh", "paramiko", "stamina"):
+    for chatty in ("asyncssh", "matplotlib", "paramiko", "stamina"):
         logging.getLogger(chatty).setLevel(logging.WARNING if debug else logging.ERROR)
     # A booting machine that drops connections is measured, not an error to talk about.
     logging.getLogger("vastbench.ssh.paramiko").setLevel(logging.WARNING if debug else logging.CRITICAL)

@@ -65,8 +65,9 @@ def rehearse(
         raise BudgetRefused(f"The budget is {budget!r}, no amount to spend.", hint="Give it in USD: --budget 0.50.")
     if shapes is not None:
         read_shapes(shapes)
+    drill = find_scenario(scenario)
     chosen = parsed(fault) if fault else REHEARSED
-    plan = Plan(find_scenario(scenario), conditions, budget, shapes and shapes.absolute())
+    plan = Plan(drill, drill.settled(conditions), budget, shapes and shapes.absolute())
     possible, instead = fitted(plan)
     words = _about(plan, instead)
     if not as_json:
