@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vastbench.analysis.failover import PARTS, Parts, Plan, Sample, check, estimate, parts_of, spans, table, what_ifs
+from vastbench.analysis.failover import PARTS, Parts, Plan, Sample, check, estimate, measured, parts_of, table, what_ifs
 from vastbench.errors import UsageError
 
 NAMES = {name: (name, name) for name in PARTS}
@@ -98,22 +98,12 @@ def frame(rows):
 
 
 def row(run, phase, start, end, **more):
-    return {
-        "run": run,
-        "phase": phase,
-        "start_lower_s": start - 1,
-        "start_s": start,
-        "end_lower_s": end - 2,
-        "end_upper_s": end,
-    } | more
+    edges = {"start_lower_s": start - 1, "start_s": start, "end_lower_s": end - 2, "end_upper_s": end, "queued_s": 0.0}
+    took = {"seconds": end - start, "lower_s": end - start - 2, "upper_s": end - start + 1}
+    return {"run": run, "phase": phase, "parent": "total"} | edges | took | more
 
 
-def test_a_span_goes_from_one_phases_start_to_anothers_end():
-    found = spans(frame([row("a", "notice", 10, 15), row("a", "resume", 90, 100)]), "notice", "resume")
-    assert found.to_dict("records") == [{"run": "a", "seconds": 90, "lower_s": 88, "upper_s": 91, "machine": 1}]
-
-
-def test_a_drill_whose_replacement_never_came_is_a_try_that_came_to_nothing():
+def test_a_drill_whose_replacement_never_came_is_a_try_in_vain():
     whole = [row("a", name, 10 * n, 10 * n + 5, parent="total") for n, name in enumerate(PARTS)]
     broken = {"run_outcome": "failed", "cause": "boot_failed"}
     cut = [row("b", "notice", 0, 5, **broken), row("b", "machine", 10, 602, **broken, outcome="censored")]
@@ -121,6 +111,7 @@ def test_a_drill_whose_replacement_never_came_is_a_try_that_came_to_nothing():
     found = parts_of(frame([*whole, *cut]), names=NAMES).samples["machine"]
     assert found.seconds.tolist() == [5, 590]
     assert found.failed.tolist() == [False, True]
+    assert measured(frame([*whole, *cut]), "notice", "resume").tolist() == [35]
 
 
 def test_a_part_that_no_run_shows_is_named():

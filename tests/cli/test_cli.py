@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -14,7 +15,7 @@ import pytest
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
 from tests.profiles import certain
 from vastbench.bundled import shared
-from vastbench.cli import doctor
+from vastbench.cli import doctor, main
 from vastbench.emulator import Emulator
 from vastbench.errors import StoreError
 from vastbench.io.files import read_run
@@ -501,6 +502,20 @@ def test_doctor_outlives_what_it_is_there_to_diagnose(call, broken):
     for name, value in broken.items():
         if name not in ("NO_PROXY", "LC_ALL") and "127.0.0.1:1" not in value.replace("socks6", ""):
             assert name in findings["URL"]["found"]
+
+
+def test_no_temporary_folder_is_named_with_its_cure(monkeypatch, capsys):
+    monkeypatch.setattr("vastbench.interrupts.raise_on_signals", lambda: None)  # of this process, too
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    for words, said in ((["run", "--speed", "50"], "Set TMPDIR"), (["rehearse"], "TMPDIR"), (["emulator"], "TMPDIR")):
+        monkeypatch.setattr(sys, "argv", ["vastbench", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert "/nowhere" in told
+        assert said in told
 
 
 def test_a_check_of_doctor_that_fails_itself_is_a_finding(monkeypatch):

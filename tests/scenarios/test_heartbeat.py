@@ -51,7 +51,7 @@ def test_silence_that_lasts_is_a_loss_though_it_is_said_to_run():
     assert loss.reason == "no heartbeat was answered for 12.0 s (no answer), and the status is running"
 
 
-def test_heartbeats_that_fail_at_once_are_no_loss_before_the_silence_has_lasted():
+def test_a_connection_that_dies_with_its_heartbeats_is_no_loss_at_once():
     """A connection that dies takes all of its heartbeats with it."""
     one = detector()
     told(one, *(Beat(float(n), 105.0, "reset") for n in range(101, 105)), *(poll(n + 0.5) for n in range(101, 111)))

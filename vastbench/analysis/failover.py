@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
+from vastbench.analysis.spans import with_span
 from vastbench.analysis.stopping import observations
 from vastbench.errors import UsageError
-from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ HOURS_A_MONTH = 720.0
 
 ORIGINAL_S = (110.0, 195.0)
 """The range that the published report estimated for a failover, in seconds."""
+
+SPAN = "span"
+"""The name of a span while it is looked at."""
 
 PARTS = ("notice", "machine", "restore", "resume")
 """The parts of a recovery, one after the other."""
@@ -123,38 +127,15 @@ def parts_of(drills: pd.DataFrame, boots: pd.DataFrame | None = None, *, names: 
     return Parts(samples, float((boots if boots is not None else rows)["usd_per_hour"].median()))
 
 
-def spans(phases: pd.DataFrame, first: str, last: str) -> pd.DataFrame:
-    """From the start of the phase ``first`` to the end of ``last``, in the runs of a tidy frame where both passed.
-
-    Columns: ``run``, ``seconds``, ``lower_s``, ``upper_s`` (by the bounds of both), ``machine``.
-    """
-    rows = phases[phases["final"]]
-    start = rows[rows["phase"] == first].set_index("run")
-    end = rows[(rows["phase"] == last) & rows["end_upper_s"].notna()].set_index("run")
-    start, end = start.loc[start.index.isin(end.index)], end.loc[end.index.isin(start.index)]
-    found = start[["machine"]].assign(
-        seconds=end["end_upper_s"] - start["start_s"],
-        lower_s=(end["end_lower_s"] - start["start_s"]).clip(lower=0.0),
-        upper_s=end["end_upper_s"] - start["start_lower_s"],
-    )
-    return found.reset_index()[["run", "seconds", "lower_s", "upper_s", "machine"]]
-
-
 def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
     """What passed, and for how long it was tried in the runs that began with it and did not come through."""
     import numpy as np
-    import pandas as pd
 
-    found = spans(phases, first, last).assign(failed=False)
-    begun = phases[phases["final"] & (phases["phase"] == first) & ~phases["run"].isin(found["run"])]
-    broken = phases[phases["outcome"] != Outcome.PASSED].groupby("run")["end_lower_s"].max()
-    ended = begun["run"].map(broken).astype(float)  # of no run, the mapping has no type
-    tried = begun.assign(seconds=ended - begun["start_s"], failed=True)
-    # A run that ended before is no try of this part.
-    tried = tried[(tried["run_outcome"] != Outcome.PASSED) & (tried["seconds"] > 0)]
-    every = pd.concat([found, tried])[["seconds", "machine", "failed"]]
-    machine = every["machine"].to_numpy(dtype=float, na_value=np.nan)
-    return Sample(every["seconds"].to_numpy(dtype=float), _machines(machine), every["failed"].to_numpy(dtype=bool))
+    rows = with_span(phases, SPAN, first, last)
+    rows = rows[(rows["phase"] == SPAN) & (rows["seconds"].notna() | (rows["lower_s"] > 0))]
+    machine = _machines(rows["machine"].to_numpy(dtype=float, na_value=np.nan))
+    came = rows["seconds"].notna()
+    return Sample(rows["seconds"].fillna(rows["lower_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
 
 
 def _tries(boots: pd.DataFrame) -> Sample:
@@ -294,8 +275,15 @@ class Check:
         return self.p >= 0.05
 
 
+def measured(drills: pd.DataFrame, first: str, last: str) -> np.ndarray:
+    """The RTO of the drills of a tidy frame, in seconds: from the start of ``first`` to the end of ``last``."""
+    found = _spans(attempted(drills), first, last)
+    seconds: np.ndarray = found.seconds[~found.failed]
+    return seconds
+
+
 def check(parts: Parts, measured_s: np.ndarray, *, seed: int = 1) -> Check:
-    """Hold the estimate against the RTO of drills that passed, in seconds; these had one try at a machine each."""
+    """Hold the estimate against the RTO of drills that came so far, in seconds; these had one try at a machine each."""
     import numpy as np
     from scipy.stats import binomtest
 

@@ -86,8 +86,11 @@ def main() -> None:
     except OSError as error:
         if _debug:
             _print_traceback()
-        print(f"vastbench: {clean(error)}.\n  Was the disk full, or a file or the output closed to us?", file=sys.stderr)
-        sys.exit(1)
+        nowhere = "temporary directory" in str(error)  # tempfile's words, whoever asked it
+        cure = "Set TMPDIR to a folder that can be written."
+        cure = cure if nowhere else "Was the disk full, or a file or the output closed to us?"
+        print(f"vastbench: {clean(error)}.\n  {cure}", file=sys.stderr)
+        sys.exit(2 if nowhere else 1)
     except Exception as error:  # noqa: BLE001 (the last line of defence before the user)
         if _debug:
             _print_traceback()

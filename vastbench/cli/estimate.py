@@ -48,7 +48,7 @@ def estimate(
 
     For example: vastbench estimate --hedge 2 --interval 60
     """
-    from vastbench.analysis.failover import Plan, check, estimate, parts_of, spans, table, what_ifs
+    from vastbench.analysis.failover import Plan, check, estimate, measured, parts_of, table, what_ifs
     from vastbench.cli.selection import runs_from
     from vastbench.scenarios.failover import NOTICE, RECOVERY, RESUME
 
@@ -59,7 +59,7 @@ def estimate(
     made = estimate(parts, plan, seed=seed)
     found = table(made)
     plans = what_ifs(parts, _plans(plan), seed=seed)
-    against = check(parts, spans(drills, NOTICE, RESUME)["seconds"].to_numpy(), seed=seed)
+    against = check(parts, measured(drills, NOTICE, RESUME), seed=seed)
     if as_json:
         print_json(
             {

@@ -22,6 +22,7 @@ from vastbench.errors import (
     did_you_mean,
 )
 from vastbench.interrupts import shield
+from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import Cost, Rates, Usage, cost_of
 from vastbench.record.moments import Moment
@@ -53,7 +54,7 @@ class Scenario:
     whose end it is useful. ``work_s``: clock seconds that it may work on a rented machine, which its budget pays for; a
     function where they depend on what is asked for. ``run``: what it does. ``machines``: the names of those that it rents; a
     first one needs none. ``options``: the fields of the conditions that only some drills know and this one does, with their
-    defaults.
+    defaults. ``acceptance``: what its runs must keep.
 
     >>> boot = Scenario("boot", "until a command runs", {**renting(), **returning()}, "wait SSH", 0.0, lambda drill: None)
     >>> list(boot.timeline)[-3:]
@@ -68,6 +69,7 @@ class Scenario:
     run: Callable[[Drill], None]
     machines: tuple[str, ...] = ("",)
     options: Mapping[str, Any] = field(default_factory=dict)
+    acceptance: tuple[Criterion, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise UsageError for names that tables cannot tell apart, and for what the timeline lacks."""

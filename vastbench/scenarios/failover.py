@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, VastbenchError
+from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, seconds
 from vastbench.record.moments import Moment
@@ -274,4 +275,11 @@ FAILOVER = Scenario(
     run=run,
     machines=("", REPLACEMENT),
     options={"files": 200, "size_mb": 16.0, "place": None, "interval_s": 30.0},
+    acceptance=(
+        Criterion("the loss is noticed", 30.0, "s", NOTICE, NOTICE),
+        Criterion("a second GPU runs commands", 180.0, "s", *RECOVERY["machine"]),
+        Criterion("the work goes on", 300.0, "s", NOTICE, RESUME, stretch=180.0),
+        Criterion("runs pass", 0.95, "share"),
+        Criterion("a run costs, the first machine included", 0.05, "USD"),
+    ),
 )

@@ -72,7 +72,7 @@ class HeartbeatRule:
     silence_s: float = 14.5
     misses: int = 3
     read_s: float = 6.0
-    gap_s: float = 4.0
+    gap_s: float = 10.0
     blind_s: float = 120.0
     dead_polls: int = 2
 
