@@ -11,7 +11,9 @@ import select
 import socket
 import struct
 import subprocess
+import sys
 import time
+import traceback
 from collections.abc import Callable
 
 NEAR, FAR = "10.213.0.1", "10.213.0.2"
@@ -23,8 +25,11 @@ MTU = 9000
 _NEW_NETWORK, _TUN_SET, _TUN_NO_HEADER = 0x40000000, 0x400454CA, 0x1001
 
 
-def at_end(address: str, other: str, hand_over: socket.socket, work: Callable[[], None]) -> int:
-    """A child process that does ``work`` in a network namespace whose only way out is the line; gives its id."""
+def at_end(address: str, other: str, hand_over: socket.socket, work: Callable[[], int]) -> int:
+    """A child process that does ``work`` in a network namespace whose only way out is the line; gives its id.
+
+    What ``work`` gives is the child's exit status.
+    """
     child = os.fork()
     if child:
         return child
@@ -42,9 +47,11 @@ def at_end(address: str, other: str, hand_over: socket.socket, work: Callable[[]
             subprocess.run(["ip", *words], check=True)
         socket.send_fds(hand_over, [b"t"], [tun])
         os.close(tun)
-        work()
-        status = 0
+        status = work()
+    except BaseException:  # noqa: BLE001 (a child of fork has nobody to raise it to)
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
         os._exit(status)
 
 

@@ -41,7 +41,6 @@ from vastbench.ssh.transport import Endpoint
 
 RATE, ONE_WAY_S = 200e6 / 8, 0.015
 LIMIT_S = 3600.0
-PORT, STORE_PORT = 2222, 9000
 KEYS = {"RESTIC_PASSWORD": "benchmark", "AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark-secret"}
 
 
@@ -84,18 +83,19 @@ def over(name: str, given: argparse.Namespace) -> int:
     sys.stdout.flush()
     with tempfile.TemporaryDirectory(prefix="vastbench-benchmark-") as made:
         folder = Path(made)
+        given.port, given.store_port = free_port(), free_port()
         if name == "loopback":
             machine = os.fork()
             if not machine:
-                serve("127.0.0.1")
+                serve("127.0.0.1", given.port)
             try:
                 return controller("127.0.0.1", "127.0.0.1", name, folder, given)
             finally:
                 os.kill(machine, signal.SIGKILL)
                 os.waitpid(machine, 0)
         pairs = [socket.socketpair() for _ in range(2)]
-        machine = at_end(FAR, NEAR, pairs[1][1], lambda: serve(FAR))
-        near = at_end(NEAR, FAR, pairs[0][1], lambda: os._exit(controller(FAR, NEAR, name, folder, given)))
+        machine = at_end(FAR, NEAR, pairs[1][1], lambda: serve(FAR, given.port))
+        near = at_end(NEAR, FAR, pairs[0][1], lambda: controller(FAR, NEAR, name, folder, given))
         try:
             return join([pairs[0][0], pairs[1][0]], RATE, ONE_WAY_S, near)
         finally:
@@ -103,10 +103,16 @@ def over(name: str, given: argparse.Namespace) -> int:
             os.waitpid(machine, 0)
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])
+
+
 # --- the machine
 
 
-def serve(host: str) -> None:
+def serve(host: str, port: int) -> int:
     """An SSH server that runs commands, for ever."""
 
     class Server(asyncssh.SSHServer):
@@ -141,40 +147,41 @@ def serve(host: str) -> None:
     async def live() -> None:
         key = asyncssh.generate_private_key("ssh-ed25519")
         await asyncssh.create_server(
-            Server, host, PORT, server_host_keys=[key], process_factory=run, encoding=None, line_editor=False
+            Server, host, port, server_host_keys=[key], process_factory=run, encoding=None, line_editor=False
         )
         await asyncio.Event().wait()
 
     asyncio.run(live())
+    return 0
 
 
 # --- the controller
 
 
 @contextlib.contextmanager
-def connected(host: str) -> Iterator[Session]:
+def connected(host: str, port: int) -> Iterator[Session]:
     """A session on the machine."""
     clock = Clock()
     now = clock.now()
-    endpoint = Endpoint("direct", host, PORT)
+    endpoint = Endpoint("direct", host, port)
     ready = wait_ready([endpoint], RunKey.generate(), HostKeyPin(), clock=clock, since=now, deadline=now + 60)
     with ready.session as session:
         yield session
 
 
 @contextlib.contextmanager
-def store(host: str, folder: Path) -> Iterator[str]:
+def store(host: str, port: int, folder: Path) -> Iterator[str]:
     """A real S3 endpoint on this side of the link; the repository's address."""
     (folder / "bucket").mkdir(parents=True)
     names = {"NANIO_ACCESS_KEY": KEYS["AWS_ACCESS_KEY_ID"], "NANIO_SECRET_KEY": KEYS["AWS_SECRET_ACCESS_KEY"]}
-    words = [sys.executable, "-m", "nanio", "serve", "--data-dir", str(folder), "--host", host, "--port", str(STORE_PORT)]
+    words = [sys.executable, "-m", "nanio", "serve", "--data-dir", str(folder), "--host", host, "--port", str(port)]
     with subprocess.Popen(words, env=os.environ | names, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             for _ in range(100):
-                with contextlib.suppress(OSError), socket.create_connection((host, STORE_PORT), 1):
+                with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
                     break
                 time.sleep(0.1)
-            yield f"s3:http://{host}:{STORE_PORT}/bucket/work"
+            yield f"s3:http://{host}:{port}/bucket/work"
         finally:
             process.kill()
 
@@ -182,7 +189,7 @@ def store(host: str, folder: Path) -> Iterator[str]:
 def controller(machine: str, here: str, name: str, folder: Path, given: argparse.Namespace) -> int:
     """Measure every method; 1 for a missed limit."""
     found = []
-    with connected(machine) as session:
+    with connected(machine, given.port) as session:
         workspace = Workspace(str(folder / "work"), 1, given.files, given.mb * 1_000_000)
         workspace.make(session, LIMIT_S)
         for method in given.methods.split(","):
@@ -192,7 +199,7 @@ def controller(machine: str, here: str, name: str, folder: Path, given: argparse
             with contextlib.ExitStack() as stack:
                 place: LocalPlace | Repository = LocalPlace(folder / f"place-{method}")
                 if method == "restic":
-                    place = Repository(stack.enter_context(store(here, folder / "store")), place, KEYS)
+                    place = Repository(stack.enter_context(store(here, given.store_port, folder / "store")), place, KEYS)
                 else:
                     archive.compression_of = _only(method)
                 found.append(measured(session, workspace, place, method, folder))

@@ -126,3 +126,12 @@ def test_the_benchmark_of_the_idle_rule_finds_no_busy_machine_idle():
     counts = re.findall(r"memory was held: (\d+) of (\d+) traces", done.stdout)
     assert [wrong for wrong, _ in counts] == ["0", "0"]
     assert [int(traces) for _, traces in counts] == [230, 23]
+
+
+def test_the_snapshots_benchmark_restores_what_it_kept():
+    words = ["--mb", "2", "--files", "60", "--links", "loopback", "--methods", "zstd,none", "--no-limits"]
+    command = [sys.executable, str(BENCHMARKS / "snapshots.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row[0] for row in table_rows(done.stdout)] == ["zstd", "none"]
+    assert "none to the default: " in done.stdout

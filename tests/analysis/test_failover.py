@@ -103,7 +103,7 @@ def row(run, phase, start, end, **more):
     return {"run": run, "phase": phase, "parent": "total"} | edges | took | more
 
 
-def test_a_drill_whose_replacement_never_came_is_a_try_that_came_to_nothing():
+def test_a_drill_whose_replacement_never_came_is_a_try_in_vain():
     whole = [row("a", name, 10 * n, 10 * n + 5, parent="total") for n, name in enumerate(PARTS)]
     broken = {"run_outcome": "failed", "cause": "boot_failed"}
     cut = [row("b", "notice", 0, 5, **broken), row("b", "machine", 10, 602, **broken, outcome="censored")]

@@ -176,7 +176,7 @@ def test_a_full_disk_is_said_on_both_ways(work, tmp_path):
 
 @with_restic
 @with_s3
-def test_an_endpoint_that_goes_down_in_the_middle_keeps_nothing_and_the_next_does(machine, work, tmp_path):
+def test_an_endpoint_that_goes_down_in_the_middle_keeps_nothing(machine, work, tmp_path):
     (work / "random").write_bytes(os.urandom(80_000_000))
     place = LocalPlace(tmp_path / "place")
     with connected(machine) as session, s3(tmp_path / "s3") as (url, process):
@@ -211,7 +211,7 @@ exit 1
 """
 
 
-def test_password_keys_and_address_reach_that_one_process_and_no_other_place(machine, work, tmp_path, monkeypatch):
+def test_password_keys_and_address_reach_that_one_process_only(machine, work, tmp_path, monkeypatch):
     for folder in ("bin", "spied", "home"):
         (tmp_path / folder).mkdir()
     (tmp_path / "bin/restic").write_text(SPY)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from vastbench.errors import CommandFailed, SnapshotError, UsageError, VastbenchError
 from vastbench.snapshots import archive
-from vastbench.snapshots.manifest import Manifest, check_unchanged, read_manifest
+from vastbench.snapshots.manifest import MANIFEST_S, Manifest, check_unchanged, read_manifest
 from vastbench.snapshots.place import Place
 from vastbench.snapshots.restic import RESTIC, Repository
 from vastbench.snapshots.snapshot import Snapshot, chain, manifest_of, new_id, verify_archive
@@ -63,14 +63,15 @@ def take(
     """Keep ``folder`` as it is now in ``place``; with a ``parent``, only what has changed since that.
 
     ``manifest``: of the folder as it is, when it was just read; nothing may have changed since. ``timeout_s``: clock seconds
-    for the stream, by default :func:`limit_s` of the folder's size.
+    for the stream, by default :func:`limit_s` of the folder's size; each look at the folder may take as long, by default 600 s.
 
     Raises SnapshotError for a folder that holds no file or changes meanwhile, and when the place fails; SnapshotRefused for a
     parent that is damaged; and what :meth:`vastbench.ssh.session.Session.stream` raises. Nothing is kept then.
     """
     taken_at, asked = datetime.now(UTC).isoformat(), session.clock.now()
     before = manifest_of(parent, place) if parent else Manifest(())
-    manifest = manifest or read_manifest(session, folder)
+    looking_s = MANIFEST_S if timeout_s is None else timeout_s
+    manifest = manifest or read_manifest(session, folder, timeout_s=looking_s)
     if not manifest.files:
         raise SnapshotError(f"{folder!r} holds no file.", hint="Give the folder with the work; nothing was kept.")
     wanted = archive.changed(before, manifest)
@@ -96,7 +97,7 @@ def take(
             stored = place.store(session, folder, begun, limit)
         else:
             stored = archive.store(session, folder, place, begun, wanted, limit)
-        check_unchanged(session, folder, manifest)
+        check_unchanged(session, folder, manifest, timeout_s=looking_s)
         with place.write(stored.manifest) as file:
             file.write(manifest.to_bytes())
         if not isinstance(place, Repository):  # which has checked what it wrote
