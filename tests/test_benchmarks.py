@@ -1,5 +1,7 @@
 """The benchmarks run, and what they exercise works; how fast it was is no test's business."""
 
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +108,30 @@ def test_the_benchmark_of_artefacts_counts_what_each_rule_finds():
     assert {rule.name for rule in RULES} == set(rules)
     assert {applied for applied, _, _ in rules.values()} == {"4"}
     assert {found.partition(" %")[0] for _, _, found in rules.values()} == {"100.0"}
+
+
+def test_the_benchmark_of_detection_marks_the_default_rule_on_its_curve():
+    command = [sys.executable, str(BENCHMARKS / "detection.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    points = {cells[0]: cells[1:] for cells in table_rows(done.stdout) if len(cells) == 13}
+    assert sum(name.startswith("▶ ") for name in points) == 1
+    assert all(math.isfinite(float(cell)) for cells in points.values() for cell in cells[:4] if cells[0])
+
+
+def test_the_benchmark_of_the_idle_rule_finds_no_busy_machine_idle():
+    command = [sys.executable, str(BENCHMARKS / "idle_traces.py"), "--traces", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    counts = re.findall(r"memory was held: (\d+) of (\d+) traces", done.stdout)
+    assert [wrong for wrong, _ in counts] == ["0", "0"]
+    assert [int(traces) for _, traces in counts] == [230, 23]
+
+
+def test_the_snapshots_benchmark_restores_what_it_kept():
+    words = ["--mb", "2", "--files", "60", "--links", "loopback", "--methods", "zstd,none", "--no-limits"]
+    command = [sys.executable, str(BENCHMARKS / "snapshots.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row[0] for row in table_rows(done.stdout)] == ["zstd", "none"]
+    assert "none to the default: " in done.stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vastbench.errors import SettingsError
-from vastbench.settings import LIVE_URL, Settings, default_store, environment_for_child, is_loopback
+from vastbench.settings import LIVE_URL, Settings, default_store, ensure_home, environment_for_child, is_loopback
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +68,15 @@ def test_a_user_without_a_home_gets_a_temporary_one_and_one_line_about_it(monkey
     assert Path.home().stat().st_mode & 0o777 == 0o700
     assert len(caplog.messages) == 1
     assert "HOME is not set" in caplog.text
+
+
+@pytest.mark.parametrize("home", ["", "relative"])
+def test_a_home_that_is_no_absolute_path_gives_way_to_the_users_own(monkeypatch, tmp_path, caplog, home):
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd(("me", "x", 1, 1, "", str(tmp_path), "")))
+    ensure_home()
+    assert Path.home() == tmp_path
+    assert [home in message for message in caplog.messages] == ([True] if home else [])
 
 
 def test_a_missing_key_file_is_named(tmp_path):

@@ -91,19 +91,27 @@ def official_key_files() -> list[Path]:
 
 
 def ensure_home() -> None:
-    """Give this process and its children a temporary home where the user has none: no HOME and no entry among the users, as
-    in containers. Raises SettingsError when somebody else has taken its place."""
+    """Give this process and its children a home where the user has none: no HOME, or one that is no absolute path; without an
+    entry among the users either, as in containers, a temporary one. Raises SettingsError when somebody else has taken its
+    place."""
+    given = os.environ.get("HOME", "")
+    if Path(given).is_absolute():
+        return
+    os.environ.pop("HOME", None)
     try:
-        Path.home()
+        home = Path.home()
     except RuntimeError:
-        folder = Path(tempfile.gettempdir()) / f"vastbench-home-{os.geteuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.lstat().st_uid != os.geteuid():
+        home = Path(tempfile.gettempdir()) / f"vastbench-home-{os.geteuid()}"
+        home.mkdir(mode=0o700, exist_ok=True)
+        if home.lstat().st_uid != os.geteuid():
             raise SettingsError(
-                f"There is no home directory, and {folder} belongs to somebody else.", hint="Set HOME to a folder of yours."
+                f"There is no home directory, and {home} belongs to somebody else.", hint="Set HOME to a folder of yours."
             ) from None
-        log.warning("There is no home directory (HOME is not set): %s is used instead.", folder)
-        os.environ["HOME"] = str(folder)
+        log.warning("There is no home directory (HOME is %s): %s is used instead.", repr(given) if given else "not set", home)
+    else:
+        if given:
+            log.warning("HOME is %r, no absolute path: %s is used instead.", given, home)
+    os.environ["HOME"] = str(home)
 
 
 def data_folder() -> Path:

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -14,7 +15,7 @@ import pytest
 from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
 from tests.profiles import certain
 from vastbench.bundled import shared
-from vastbench.cli import doctor
+from vastbench.cli import doctor, main
 from vastbench.emulator import Emulator
 from vastbench.errors import StoreError
 from vastbench.io.files import read_run
@@ -466,12 +467,14 @@ def test_doctor_live_tells_what_is_told_for_nothing_and_rents_nothing(call, tmp_
     assert "GET /api/v1/instances/" in json.loads((tmp_path / "shapes.json").read_text())["answers"]
 
 
-def test_doctor_live_without_a_marketplace_says_why_and_asks_no_more(call):
-    done = call("doctor", "--live", "--json", VAST_URL="http://127.0.0.1:9", VAST_API_KEY="k")
+def test_doctor_live_without_a_marketplace_says_why_and_asks_no_more(call, tmp_path):
+    done = call("doctor", "--live", "--json", "--save", "shapes.json", VAST_URL="http://127.0.0.1:9", VAST_API_KEY="k")
     found = {one["subject"]: one for one in json.loads(done.stdout)}
     assert (found["URL"]["state"], done.returncode) == ("fail", 1)
     assert "refused" in found["URL"]["found"]
     assert "cost" not in found
+    assert "shapes.json is not written" in done.stderr
+    assert not (tmp_path / "shapes.json").exists()
 
 
 def test_doctor_fails_with_what_to_fix(call, tmp_path):
@@ -501,6 +504,20 @@ def test_doctor_outlives_what_it_is_there_to_diagnose(call, broken):
     for name, value in broken.items():
         if name not in ("NO_PROXY", "LC_ALL") and "127.0.0.1:1" not in value.replace("socks6", ""):
             assert name in findings["URL"]["found"]
+
+
+def test_no_temporary_folder_is_named_with_its_cure(monkeypatch, capsys):
+    monkeypatch.setattr("vastbench.interrupts.raise_on_signals", lambda: None)  # of this process, too
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/nowhere"])
+    for words, said in ((["run", "--speed", "50"], "Set TMPDIR"), (["rehearse"], "TMPDIR"), (["emulator"], "TMPDIR")):
+        monkeypatch.setattr(sys, "argv", ["vastbench", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        told = capsys.readouterr().err
+        assert "/nowhere" in told
+        assert said in told
 
 
 def test_a_check_of_doctor_that_fails_itself_is_a_finding(monkeypatch):

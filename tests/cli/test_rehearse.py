@@ -124,6 +124,7 @@ def test_a_budget_below_the_worst_case_is_said_and_ends_the_rehearsal(rehearse):
         (["--shapes", "nowhere.json"], "nowhere.json"),
         (["--fault", "nonsense"], "nonsense"),
         (["--max-price", "-1"], "--max-price"),
+        (["integration", "--files", "100"], "--files"),
         (["nothing"], "nothing"),
     ],
 )

@@ -1,6 +1,8 @@
 """The snapshot drill: what a whole run shows, and that it fails, for its own reason, whatever is broken."""
 
 import re
+import signal
+import subprocess
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.fleet import bench, reachable
+from tests.processes import VASTBENCH, command, emulator_process
 from tests.profiles import certain
+from tests.snapshots.conftest import connected
+from tests.ssh.machine import Machine
 from vastbench.emulator import Emulator
 from vastbench.errors import CheckFailed, UsageError
 from vastbench.record.conditions import Conditions
@@ -19,10 +24,21 @@ from vastbench.scenarios import drill as drills
 from vastbench.scenarios import snapshot as scenario
 from vastbench.scenarios.snapshot import COMPARE, FIRST, FOLDER, INCREMENTAL, REFUSE, RESTORE, SNAPSHOT
 from vastbench.scenarios.workspace import Workspace
-from vastbench.snapshots import LocalPlace, Restored, archive, find_snapshot, snapshots_in, verify
+from vastbench.snapshots import (
+    LocalPlace,
+    Restored,
+    archive,
+    check,
+    find_snapshot,
+    keeping,
+    read_manifest,
+    snapshots_in,
+    verify,
+)
 from vastbench.snapshots import snapshot as kept
 from vastbench.ssh.command import CHUNK
 from vastbench.ssh.session import CommandResult, Session
+from vastbench.store import Store
 
 SPEED = 40
 CONDITIONS = Conditions(boot_deadline_s=120, ssh_deadline_s=60, files=60, size_mb=1.5)
@@ -148,7 +164,7 @@ def only_for_real(real: Callable) -> Callable:
 
 
 def restore_another(session, snapshot, place, folder):
-    return archive.restore(session, find_snapshot(place, snapshot.parent), place, folder)
+    return keeping.restore(session, find_snapshot(place, snapshot.parent), place, folder)
 
 
 def from_another_machine(patch):
@@ -208,7 +224,7 @@ def cut_in_its_place(patch):
 
 def cut_after_the_verification(patch):
     cut_in_its_place(patch)
-    patch.setattr(scenario, "verify", lambda snapshot, place: None)
+    patch.setattr(scenario, "verify", lambda *given: None)
 
 
 def timeout_taken_for_an_end(patch):
@@ -231,7 +247,7 @@ def manifest_not_looked_at(patch):
             data = file.read()
         return kept.Manifest.from_bytes(data) if data else kept.Manifest(())
 
-    patch.setattr(archive, "manifest_of", read)
+    patch.setattr(keeping, "manifest_of", read)
 
 
 def same_machine_again(patch):
@@ -293,7 +309,7 @@ BROKEN: dict[str, tuple[Callable, str, str]] = {
     "a file too many": (after_restore(": > extra && chmod 600 extra"), "check_failed", "extra is extra"),
     "a folder missing": (after_restore("rm -r small/new"), "check_failed", "small/new is missing"),
     "deletion not applied": (
-        lambda patch: patch.setattr(archive, "_remove", lambda *given: None),
+        lambda patch: patch.setattr(archive, "remove", lambda *given: None),
         "check_failed",
         "small/1 is extra",
     ),
@@ -339,3 +355,41 @@ def test_a_snapshot_that_reaches_its_limit_has_no_time_and_no_figures(opened, mo
     assert (run.phase(FIRST).outcome, run.seconds(FIRST)) == (Outcome.CENSORED, None)
     assert FIRST not in run.validation
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("phase", "whole"), [(FIRST, 0), (INCREMENTAL, 1), (RESTORE, 2)])
+def test_killed_in_any_phase_nothing_leaks_and_the_last_whole_one_restores(tmp_path, phase, whole):
+    place, store = LocalPlace(tmp_path / "kept"), tmp_path / "runs.sqlite"
+    with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--speed", "20") as environment:
+        words = [
+            "run",
+            "snapshot",
+            "--live",
+            "--budget",
+            "9",
+            "--yes",
+            "--store",
+            store,
+            "--place",
+            place.where,
+            "--size",
+            "40",
+        ]
+        with subprocess.Popen([VASTBENCH, *map(str, words)], env=environment, stderr=subprocess.PIPE, text=True) as process:
+            for line in process.stderr:
+                if line.strip() == f"{phase} …":
+                    break
+            process.send_signal(signal.SIGKILL)
+        reaped = command("reap", "--live", "--yes", "--store", store, env=environment, cwd=tmp_path)
+        assert reaped.returncode == 0, reaped.stderr
+    with Store(store) as opened:
+        assert {lease.state for lease in opened.leases()} == {"closed"}
+    kept_there = snapshots_in(place)
+    assert len(kept_there) in (whole, whole + 1)  # the signal comes a moment after the phase has begun
+    machine = Machine()
+    with connected(machine) as session:
+        for one in kept_there[-1:]:
+            verify(one, place)
+            keeping.restore(session, one, place, str(tmp_path / "back"))
+            check(read_manifest(session, str(tmp_path / "back")), kept.manifest_of(one, place))
+    machine.stop()

@@ -1,11 +1,15 @@
 """A machine that runs real commands, a folder on it, and a place for its snapshots."""
 
+import asyncio
 import contextlib
+import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.emulator.machines import booted
 from tests.ssh.machine import Machine, Relay
 from vastbench.clock import Clock
 from vastbench.snapshots import LocalPlace
@@ -31,6 +35,28 @@ def connected(machine: Machine | Relay | int, key: RunKey | None = None) -> Iter
     )
     with ready.session as opened:
         yield opened
+
+
+@contextlib.contextmanager
+def emulated(*public_lines: str) -> Iterator[tuple[int, RunKey]]:
+    """An emulated machine in namespaces: its port for SSH, and a key that it takes beside those of ``public_lines``."""
+    inside: queue.Queue[int] = queue.Queue()
+    over, key = threading.Event(), RunKey.generate()
+
+    async def live() -> None:
+        async with booted("namespace") as machine:
+            machine.authorize([key.public_line, *public_lines])
+            inside.put(machine.proxy_port)
+            while not over.is_set():
+                await asyncio.sleep(0.05)
+
+    thread = threading.Thread(target=lambda: asyncio.run(live()))
+    thread.start()
+    try:
+        yield inside.get(timeout=30), key
+    finally:
+        over.set()
+        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
 """What breaks on the way leaves no snapshot and no folder, and says what it was."""
 
-import asyncio
 import contextlib
 import errno
 import hashlib
 import io
 import json
 import os
-import queue
 import shutil
 import subprocess
 import sys
@@ -16,13 +14,11 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.emulator.machines import booted
 from tests.processes import until
-from tests.snapshots.conftest import connected
+from tests.snapshots.conftest import connected, emulated
 from tests.ssh.machine import Machine, Relay
 from vastbench.errors import (
     CheckFailed,
@@ -46,7 +42,6 @@ from vastbench.snapshots import (
     verify,
 )
 from vastbench.snapshots.snapshot import Snapshot
-from vastbench.ssh.keys import RunKey
 from vastbench.ssh.session import Session
 
 
@@ -142,10 +137,11 @@ def test_a_half_open_connection_ends_at_the_limit(machine, big, place, tmp_path)
 
 def test_a_full_disk_on_the_machine_leaves_no_folder(big, place, session, tmp_path):
     snapshot = take(session, str(big), place)
-    with small_disk() as emulated:
+    with emulated() as (port, key), connected(port, key) as emulated_session:
+        emulated_session.run("mount -t tmpfs -o size=1m small /mnt")
         with pytest.raises(SnapshotError, match=r"was not restored: .*(Wrote only|No space left on device)"):
-            restore(emulated, snapshot, place, "/mnt/back")
-        assert emulated.run("ls -A /mnt").stdout == ""
+            restore(emulated_session, snapshot, place, "/mnt/back")
+        assert emulated_session.run("ls -A /mnt").stdout == ""
 
 
 def test_a_full_disk_of_the_place_is_said_and_leaves_nothing(big, session, tmp_path):
@@ -365,7 +361,7 @@ def test_a_long_stream_is_never_held_in_memory(session, tmp_path):
 LONG_STREAM = """
 import resource, sys
 sys.path.insert(0, {folder!r})
-from tests.snapshots.conftest import connected
+from tests.snapshots.conftest import connected, emulated
 from tests.ssh.machine import Machine
 
 machine, count = Machine(), [0]
@@ -378,28 +374,3 @@ with connected(machine) as session:
     print(count[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 machine.stop()
 """
-
-
-@contextmanager
-def small_disk():
-    """A session on an emulated machine whose /mnt has room for 1 MB."""
-    inside: queue.Queue[Any] = queue.Queue()
-    key = RunKey.generate()
-    over = threading.Event()
-
-    async def live() -> None:
-        async with booted("namespace") as machine:
-            machine.authorize([key.public_line])
-            inside.put(machine.proxy_port)
-            await asyncio.to_thread(over.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(live()))
-    thread.start()
-    try:
-        port = inside.get(timeout=30)
-        with connected(port, key) as session:
-            session.run("mount -t tmpfs -o size=1m small /mnt")
-            yield session
-    finally:
-        over.set()
-        thread.join()

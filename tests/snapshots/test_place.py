@@ -79,8 +79,8 @@ def test_without_fsspec_a_store_says_what_to_install(monkeypatch):
         open_place("s3://bucket/snapshots")
 
 
-@pytest.mark.parametrize("url", ["sftp://me:hunter2@host/folder", "ftp://hunter2@host/folder", "s3://key:hunter2@bucket"])
+@pytest.mark.parametrize("url", ["sftp://me:hunter2@host/folder", "rest:http://me:hunter2@host", "s3://key:hunter2@bucket"])
 def test_an_address_with_a_password_is_refused_without_showing_it(url):
     with pytest.raises(UsageError) as refused:
-        Conditions(place=url)
+        Conditions(place=url, repository=url)
     assert "hunter2" not in str(refused.value)

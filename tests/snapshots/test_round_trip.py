@@ -8,6 +8,8 @@ import pytest
 from tests.snapshots.conftest import ODD_NAMES
 from vastbench.errors import SnapshotError
 from vastbench.snapshots import check, compare, manifest_of, read_manifest, restore, snapshots_in, take, verify
+from vastbench.snapshots import manifest as manifests
+from vastbench.snapshots.manifest import check_unchanged
 
 
 def restored(session, snapshot, place, to: Path):
@@ -90,6 +92,22 @@ def test_a_folder_that_changes_meanwhile_is_not_kept(session, work, place):
     with pytest.raises(SnapshotError, match="was changed"):
         take(session, str(work), place, manifest=before)
     assert place.names() == []
+
+
+def test_blocks_that_a_file_system_adds_later_are_no_change(session, work, monkeypatch):
+    before = read_manifest(session, str(work))
+    monkeypatch.setattr(manifests, "_LIST", manifests._LIST.replace("%b", "9%b"))
+    check_unchanged(session, str(work), before)
+    (work / "added").write_bytes(b"")
+    with pytest.raises(SnapshotError, match="was changed"):
+        check_unchanged(session, str(work), before)
+
+
+@pytest.mark.parametrize("planted", ["f 644 0 0", "f x 0 0 1 1 1:1 0.0", "f 644 0 0 1 1 1:1 0.0 0"])
+def test_a_listing_that_cannot_be_read_is_said(session, work, monkeypatch, planted):
+    monkeypatch.setattr(manifests, "_LIST", f"{manifests._LIST} && printf '{planted}\\0a\\0\\0000\\0'")
+    with pytest.raises(SnapshotError, match="cannot be read"):
+        read_manifest(session, str(work))
 
 
 def test_a_folder_without_a_file_is_not_kept(session, place, tmp_path):

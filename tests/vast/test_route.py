@@ -102,6 +102,14 @@ def test_certificates_that_cannot_be_read_are_named(monkeypatch, tmp_path, conte
         certificates()
 
 
+def test_who_gets_no_answer_is_told_of_the_proxy_on_the_way(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://me:secret@127.0.0.1:1")
+    with VastApi("https://vast.example", "k", clock=Clock(1000)) as api, pytest.raises(ApiUnreachable) as caught:
+        api.current_user()
+    assert "Check the proxy http://127.0.0.1:1, the network" in caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
 def test_a_client_calls_through_its_proxy_and_reaches_loopback_without(monkeypatch):
     asked = []
 

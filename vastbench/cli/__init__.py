@@ -26,7 +26,7 @@ from vastbench.errors import Interrupted, VastbenchError, clean
 __all__ = ["app", "main"]
 
 # Their import registers the commands, in the order of the help text.
-for _room in ("rent", "rehearse", "reap", "stored", "market", "tools", "check", "plan", "compare", "webhooks"):
+for _room in ("rent", "rehearse", "reap", "stored", "market", "tools", "check", "plan", "estimate", "compare", "webhooks"):
     import_module(f"vastbench.cli.{_room}")
 
 _debug = False
@@ -49,7 +49,7 @@ def _main(
     _debug = debug
     level = logging.INFO if debug else logging.WARNING
     logging.basicConfig(level=level, stream=sys.stderr, format="vastbench: %(message)s")
-    for chatty in ("asyncssh", "paramiko", "stamina"):
+    for chatty in ("asyncssh", "matplotlib", "paramiko", "stamina"):
         logging.getLogger(chatty).setLevel(logging.WARNING if debug else logging.ERROR)
     # A booting machine that drops connections is measured, not an error to talk about.
     logging.getLogger("vastbench.ssh.paramiko").setLevel(logging.WARNING if debug else logging.CRITICAL)
@@ -86,8 +86,11 @@ def main() -> None:
     except OSError as error:
         if _debug:
             _print_traceback()
-        print(f"vastbench: {clean(error)}.\n  Was the disk full, or a file or the output closed to us?", file=sys.stderr)
-        sys.exit(1)
+        nowhere = "temporary directory" in str(error)  # tempfile's words, whoever asked it
+        cure = "Set TMPDIR to a folder that can be written."
+        cure = cure if nowhere else "Was the disk full, or a file or the output closed to us?"
+        print(f"vastbench: {clean(error)}.\n  {cure}", file=sys.stderr)
+        sys.exit(2 if nowhere else 1)
     except Exception as error:  # noqa: BLE001 (the last line of defence before the user)
         if _debug:
             _print_traceback()

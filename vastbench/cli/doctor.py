@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from vastbench.clock import Clock
-from vastbench.errors import ApiError, KeyRejected, NotFound, Refused, VastbenchError
+from vastbench.errors import ApiError, KeyRejected, NotFound, Refused, SettingsError, VastbenchError
 from vastbench.settings import LIVE_URL, Settings, default_store
 
 if TYPE_CHECKING:
@@ -109,8 +110,11 @@ def _permissions(settings: Settings) -> Finding | None:
 
     if settings.vast_api_key is None:
         return None
-    with VastApi(settings.vast_url, settings.vast_api_key, clock=Clock(settings.vastbench_speed)) as api:
-        return permissions(api)
+    try:
+        with VastApi(settings.vast_url, settings.vast_api_key, clock=Clock(settings.vastbench_speed)) as api:
+            return permissions(api)
+    except SettingsError:  # what keeps us from asking at all is said of the URL
+        return None
 
 
 def permissions(api: VastApi) -> Finding | None:
@@ -180,9 +184,11 @@ def _ssh() -> Finding:
 def _kernel() -> Finding:
     from importlib.metadata import entry_points
 
-    from jupyter_client.kernelspec import KernelSpecManager
+    with warnings.catch_warnings(action="ignore"):  # of a home that cannot be written: they are content with another folder
+        from jupyter_client.kernelspec import KernelSpecManager
 
-    if "python3" not in KernelSpecManager().find_kernel_specs():
+        kernels = KernelSpecManager().find_kernel_specs()
+    if "python3" not in kernels:
         return Finding("kernel", "fail", "no python3 Jupyter kernel", "Run: python -m ipykernel install --sys-prefix")
     if "vastbench" not in {entry.name for entry in entry_points(group="papermill.engine")}:
         return Finding("kernel", "fail", "the papermill engine is not registered", "Install vastbench: pip install -e .")

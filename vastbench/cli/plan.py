@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, print_table, share
-from vastbench.errors import SettingsError
 from vastbench.record.formats import MISSING, decimals, dollars, given, percent, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pandas as pd
 
     from vastbench.analysis.plan import Need, Plan
     from vastbench.record.stopping import StoppingRule
@@ -51,9 +48,9 @@ def plan(
     """
     from vastbench.analysis.plan import plan as planned
     from vastbench.bench.workers import APART_S
-    from vastbench.cli.selection import narrowed
+    from vastbench.cli.selection import narrowed, runs_from
 
-    phases, place = _runs(source, study, store)
+    phases, place = runs_from(source, study, store)
     phases = narrowed(phases, where, pooled=pool)
     made = planned(
         phases,
@@ -69,25 +66,6 @@ def plan(
         print_json(made.to_dict() | {"source": place})
     else:
         _show(made, place)
-
-
-def _runs(source: str | None, study: str | None, store: str | None) -> tuple[pd.DataFrame, str]:
-    """The runs to plan from, and in words where they come from."""
-    from vastbench.cli.app import open_store
-    from vastbench.errors import clean
-    from vastbench.io.tables import SAMPLE, load
-
-    if source and store:
-        raise SettingsError("--from and --store were both given.", hint="Name one place.")
-    if study or store:
-        if not source:
-            with open_store(store, made=False) as opened:
-                source = str(opened.place)
-        phases, place = load(source, study=study), f"{f'study {study} in ' if study else ''}{source}"
-    else:
-        phases, place = load(source), source or f"the sample {SAMPLE}"
-    kinds = {clean(" ".join(filter(None, pair))) for pair in zip(phases["source"], phases["profile"].fillna(""), strict=True)}
-    return phases, f"{place} ({', '.join(sorted(kinds))})"
 
 
 def _show(made: Plan, place: str) -> None:

@@ -140,3 +140,24 @@ def _value(text: str, by: str, values: pd.Series) -> str:
         return fits[0]
     what = f"There is no {by} {text!r}." if not fits else f"{text!r} may be {len(fits)} values of {by}."
     raise NotFound(what, hint=f"There are: {tally(dict(counts)) or 'none'}.")
+
+
+def runs_from(
+    source: str | None, study: str | None, store: str | None, *, sample: str | None = None
+) -> tuple[pd.DataFrame, str]:
+    """The runs of a file, a store or a study, else of the bundled ``sample``; and in words where they come from."""
+    from vastbench.cli.app import open_store
+    from vastbench.errors import SettingsError, clean
+    from vastbench.io.tables import SAMPLE, load
+
+    if source and store:
+        raise SettingsError("--from and --store were both given.", hint="Name one place.")
+    if study or store:
+        if not source:
+            with open_store(store, made=False) as opened:
+                source = str(opened.place)
+        phases, place = load(source, study=study), f"{f'study {study} in ' if study else ''}{source}"
+    else:
+        phases, place = load(source or sample), source or f"the sample {sample or SAMPLE}"
+    kinds = {clean(" ".join(filter(None, pair))) for pair in zip(phases["source"], phases["profile"].fillna(""), strict=True)}
+    return phases, f"{place} ({', '.join(sorted(kinds))})"

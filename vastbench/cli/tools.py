@@ -114,7 +114,9 @@ def doctor(
     if save and not live:
         raise UsageError("--save has nothing to write.", hint="Add --live: it saves what the marketplace answered.")
     findings = examine(store, api_key_file, probing(conditions, shapes) if live else None)
-    if save:
+    if save and not shapes.to_dict()["answers"]:
+        print(f"{save} is not written: nothing answered.", file=sys.stderr)
+    elif save:
         try:
             save.write_text(dumps(shapes.to_dict(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:

@@ -126,7 +126,9 @@ class Emulator:
         atexit.register(self.stop)
         self._thread.start()
         if not engine.ready.wait(_START_S) or engine.failure is not None:
-            raise UsageError("The emulator did not start.", hint="The cause is above.") from engine.failure
+            why = engine.failure or f"it was not ready within {_START_S:g} s"
+            hint = "`vastbench doctor` says what this machine lacks; temporary files go where TMPDIR says."
+            raise UsageError(f"The emulator did not start: {why}.", hint=hint) from engine.failure
         self._url, self._events = url, truth.events
 
     def stop(self) -> None:

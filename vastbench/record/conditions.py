@@ -19,6 +19,7 @@ IMAGE = "nvidia/cuda:12.8.1-base-ubuntu24.04"
 """The usual image: NVIDIA's smallest with CUDA, of a version that is still maintained."""
 
 _CUDA = re.compile(r"(?<![a-z])cu(?:da)?[-_.]?(1\d)(?:(\d)|[._](\d{1,2}))?(?!\d)", re.IGNORECASE)
+_SECRET = re.compile(r"//[^/]*:[^/]*@")
 _CUDA_TAG = re.compile(r"cuda(?:gl)?:(1\d)\.(\d{1,2})(?!\d)")
 
 
@@ -65,6 +66,9 @@ class Conditions:
         "--place",
         "where a drill keeps its snapshots: a folder, or an address that fsspec opens; a temporary folder if not given",
     )
+    repository: str | None = of_drills(
+        "--repository", "a restic repository that the machines reach, such as s3:https://HOST/BUCKET; needs RESTIC_PASSWORD"
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be asked for."""
@@ -80,12 +84,12 @@ class Conditions:
                     f"{one.name} ({one.metadata['option']}) is {value!r}.",
                     hint=f"It is {one.metadata['about']}: give a number from {low:g} to {high:g}.",
                 )
-        scheme, address, rest = (self.place or "").partition("://")
-        if address and "@" in rest.partition("/")[0]:  # it would be kept with every run
-            raise UsageError(
-                f"The {clean(scheme)} address of the place holds a name or a secret.",
-                hint="Give them as that store's own settings do, such as AWS_ACCESS_KEY_ID or ~/.ssh/config.",
-            )
+        for address in (self.place, self.repository):
+            if address and _SECRET.search(address):  # it would be kept with every run
+                raise UsageError(
+                    f"The {clean(address.partition(':')[0])} address holds a password.",
+                    hint="Give it as that store's own settings do, such as AWS_SECRET_ACCESS_KEY or RESTIC_REST_PASSWORD.",
+                )
         if not self.image or any(c.isspace() for c in self.image):
             raise UsageError(f"image is {self.image!r}.", hint="Give an image name such as ubuntu:22.04.")
 

@@ -90,7 +90,8 @@ class Rental:
     that the run chose, each with whom it was for; no two of a run are the same. ``waits_for_place``: whether it waits while as
     many instances as may exist do. ``unclear``: a create may have made an instance that nobody found. ``usd_per_hour``: the
     highest price above the offer's that its contract showed, last read at ``price_read``. ``instance``: how it was last seen
-    since it runs. ``sessions``: all that were opened with it, whose traffic is paid for. ``registered``: whether the account
+    since it runs. ``sessions``: all that were opened with it, whose traffic is paid for; ``elsewhere``: what it loaded
+    from others and sent to them, which is paid for too. ``registered``: whether the account
     knows the key. ``lost``: the drill has given the machine up; what fails afterwards is not its doing. All else is filled in
     as the rental goes on.
     """
@@ -115,14 +116,15 @@ class Rental:
     running: Moment | None = None
     probes: tuple[Probe, ...] = ()
     used: Endpoint | None = None
+    elsewhere: Traffic = field(default_factory=Traffic)
     sessions: list[Session] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def traffic(self) -> Traffic:
-        """What went over its sessions."""
-        return sum((one.traffic for one in self.sessions), Traffic())
+        """What went over its sessions and elsewhere."""
+        return sum((one.traffic for one in self.sessions), self.elsewhere)
 
     def ended_by(self, error: BaseException) -> None:
         """Let the attempt that went through say what ended it."""

@@ -22,6 +22,7 @@ from vastbench.errors import (
     did_you_mean,
 )
 from vastbench.interrupts import shield
+from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import Cost, Rates, Usage, cost_of
 from vastbench.record.moments import Moment
@@ -33,7 +34,6 @@ from vastbench.rental.guest_clock import Guest, Known, ask
 from vastbench.rental.provisioner import Machine, Provisioner, Rental
 from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import Probe
-from vastbench.ssh.transport import Traffic
 from vastbench.vast.watch import Spell
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Scenario:
     whose end it is useful. ``work_s``: clock seconds that it may work on a rented machine, which its budget pays for; a
     function where they depend on what is asked for. ``run``: what it does. ``machines``: the names of those that it rents; a
     first one needs none. ``options``: the fields of the conditions that only some drills know and this one does, with their
-    defaults.
+    defaults. ``acceptance``: what its runs must keep.
 
     >>> boot = Scenario("boot", "until a command runs", {**renting(), **returning()}, "wait SSH", 0.0, lambda drill: None)
     >>> list(boot.timeline)[-3:]
@@ -69,6 +69,7 @@ class Scenario:
     run: Callable[[Drill], None]
     machines: tuple[str, ...] = ("",)
     options: Mapping[str, Any] = field(default_factory=dict)
+    acceptance: tuple[Criterion, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise UsageError for names that tables cannot tell apart, and for what the timeline lacks."""
@@ -138,9 +139,9 @@ class Documents:
 class Drill:
     """One run of a scenario under way: it rents the machines and keeps what the scenario finds out.
 
-    ``recorder``: of the scenario's own phases. ``checks``: the results that the record keeps. ``bytes_down``, ``bytes_up``:
-    what the first machine loaded from elsewhere and sent there, for its bytes meter. All that goes over the machines' sessions
-    is counted without them. ``losing``: what loses an instance.
+    ``recorder``: of the scenario's own phases. ``checks``: the results that the record keeps; one that has ``says``
+    is shown in these words. What goes over the machines' sessions is metered; what a machine moves beside them is added to its
+    rental's ``elsewhere``. ``losing``: what loses an instance.
     """
 
     scenario: Scenario
@@ -151,8 +152,6 @@ class Drill:
     losing: Losing | None = None
     recorder: Recorder = field(init=False)
     checks: dict[str, object] = field(default_factory=dict)
-    bytes_down: int = 0
-    bytes_up: int = 0
     _rentals: list[Rental] = field(default_factory=list)
     _guests: dict[str, Guest] = field(default_factory=dict)
     _taken: dict[int, str] = field(default_factory=dict)
@@ -299,7 +298,7 @@ class Drill:
         running = rental.running or next((one.end for one in self.recorder.phases if one.name == waited), None)
         disk_gb = self.conditions.disk_gb
         rose_usd = max(0.0, rental.usd_per_hour - offer.usd_per_hour(disk_gb))
-        moved = rental.traffic + (Traffic(self.bytes_down, self.bytes_up) if rental is self._rentals[0] else Traffic())
+        moved = rental.traffic
         used = Usage(total_s, lease.created, running, lease.destroyed, disk_gb, moved.down, moved.up)
         return cost_of(
             used,

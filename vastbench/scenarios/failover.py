@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, VastbenchError
+from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, seconds
 from vastbench.record.moments import Moment
-from vastbench.record.phases import Phase, renting, returning
+from vastbench.record.phases import Phase, PhaseName, of_machine, renting, returning
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
 from vastbench.scenarios.heartbeat import Beat, Detector, HeartbeatRule, Loss
@@ -244,6 +245,14 @@ def _work_s(conditions: Conditions) -> float:
     return 3 * _limit_s(conditions) + 3 * STEADY_S + NEVER_LOST_S
 
 
+RECOVERY = {
+    "notice": (NOTICE, NOTICE),
+    "machine": (of_machine(REPLACEMENT, PhaseName.REGISTER_KEY), of_machine(REPLACEMENT, PhaseName.WAIT_SSH)),
+    "restore": (RESTORE, RESTORE),
+    "resume": (RESUME, RESUME),
+}
+"""The parts of a recovery, each with the phases with which it begins and ends."""
+
 FAILOVER = Scenario(
     "failover",
     "until work that lost its machine goes on elsewhere, and what of it is missing",
@@ -266,4 +275,11 @@ FAILOVER = Scenario(
     run=run,
     machines=("", REPLACEMENT),
     options={"files": 200, "size_mb": 16.0, "place": None, "interval_s": 30.0},
+    acceptance=(
+        Criterion("the loss is noticed", 30.0, "s", NOTICE, NOTICE),
+        Criterion("a second GPU runs commands", 180.0, "s", *RECOVERY["machine"]),
+        Criterion("the work goes on", 300.0, "s", NOTICE, RESUME, stretch=180.0),
+        Criterion("runs pass", 0.95, "share"),
+        Criterion("a run costs, the first machine included", 0.05, "USD"),
+    ),
 )

@@ -1,12 +1,14 @@
 """When a rented machine is lost: heartbeats over SSH and the marketplace's status together; no threads, no clock, no I/O.
 
 Neither alone will do. A status may flicker, may say running for minutes after a host has died, and cannot be read while the API
-is down; a heartbeat fails on a slow network, and when our own connection is gone. So a status alone is never a loss, and an
-unreadable one is unknown. Heartbeats that fail are a loss when enough of them do so in a row while the API answers us, which
-shows that our own network works; when it does not answer, it takes more of them. A status that says gone makes it quicker.
+is down; a heartbeat fails on a slow network, and when our own connection is gone. So a status alone is never a loss, and what
+cannot be read is unknown. Silence is a loss when it has lasted and the API was read meanwhile, which shows that our own network
+works; when the API is silent, too, it has to last longer. A status that says gone makes it quicker.
 
-The caller sends a heartbeat every ``period_s`` and gives it up after ``timeout_s``, reads the status as often as it likes, and
-tells the detector of both, in any order and from one thread at a time. ``benchmarks/detection.py`` shows what the rule costs.
+The caller sends a heartbeat every ``period_s``, whatever became of those before. It tells the detector of each that has no
+answer after ``timeout_s``, of each answer however late, and of each poll of the status: in any order, one thread at a time. A
+line to a shell's loop on one channel (:meth:`vastbench.ssh.session.Session.dialogue`) is a cheap heartbeat. The defaults are a
+point of the curve that ``benchmarks/detection.py`` draws.
 """
 
 from __future__ import annotations
@@ -48,21 +50,30 @@ class Poll:
         instance = sighting.instance
         return cls(sighting.sent, sighting.received, GONE if instance is None else instance.actual_status)
 
+    @property
+    def dead(self) -> bool:
+        """Whether it says that the machine does not run."""
+        return self.status == GONE or self.status in DOOMED
+
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatRule:
-    """How soon silence is a loss. Raises UsageError for what cannot be.
+    """How soon silence is a loss; all in clock seconds. Raises UsageError for what cannot be.
 
-    ``period_s``: clock seconds from one heartbeat's sending to the next's, or to the former's end where that is later.
-    ``timeout_s``: how long each is waited for. ``misses``: failed heartbeats in a row, in or right after each of which the API
-    was read, that are a loss. ``blind_misses``: failed heartbeats in a row that are one whatever the API does. ``dead_polls``:
-    readable polls in a row that say it does not run, which with one failed heartbeat are a loss; one alone may be a flicker.
+    ``period_s``: from one heartbeat to the next. ``timeout_s``: without an answer for so long, one has failed. ``silence_s``:
+    since the last answered heartbeat was sent, with at least ``misses`` failed ones and the API read all through the last
+    ``read_s``: a loss. ``gap_s``: after so long without a readable poll the API counts as unread. ``blind_s``: silence that is
+    a loss whatever the API does. ``dead_polls``: readable polls in a row that say that the machine does not run, which are
+    a loss together with one failed heartbeat; a single poll may be a flicker.
     """
 
-    period_s: float = 2.0
+    period_s: float = 1.0
     timeout_s: float = 3.0
-    misses: int = 4
-    blind_misses: int = 20
+    silence_s: float = 14.5
+    misses: int = 3
+    read_s: float = 6.0
+    gap_s: float = 10.0
+    blind_s: float = 120.0
     dead_polls: int = 2
 
     def __post_init__(self) -> None:
@@ -70,10 +81,10 @@ class HeartbeatRule:
         for name, value in asdict(self).items():
             if not 0 < value < float("inf"):
                 raise UsageError(f"The heartbeat rule's {name} is {value!r}.", hint="Give a number above 0.")
-        if self.blind_misses < self.misses:
+        if not max(self.timeout_s, self.read_s) <= self.silence_s <= self.blind_s:
             raise UsageError(
-                f"The heartbeat rule takes {self.blind_misses} misses while the API is silent, {self.misses} otherwise.",
-                hint="Give at least as many blind_misses as misses.",
+                f"The heartbeat rule cannot hold: {self}.",
+                hint="silence_s is at least timeout_s and read_s, and blind_s at least silence_s.",
             )
 
 
@@ -86,84 +97,69 @@ class Loss:
 
 
 @dataclass(slots=True)
-class _Miss:
-    """A failed heartbeat, and whether the API was read meanwhile: ``witnessed``."""
-
-    beat: Beat
-    witnessed: bool
-
-
-@dataclass(slots=True)
 class Detector:
     """Decides from heartbeats and polls; ``alive`` is the last heartbeat, or other command, that the machine has answered.
 
-    >>> detector = Detector(HeartbeatRule(misses=2), alive=Beat(0.0, 0.2))
-    >>> for beat in Beat(2.0, 5.0, "no answer"), Beat(5.0, 8.0, "no answer"):
-    ...     _ = detector.observe(Poll(beat.sent + 1, beat.sent + 1.3, "running"))
-    ...     loss = detector.observe(beat)
+    >>> detector = Detector(HeartbeatRule(silence_s=10.0), alive=Beat(0.0, 0.2))
+    >>> for second in range(1, 12):
+    ...     _ = detector.observe(Poll(second, second + 0.3, "running"))
+    ...     loss = detector.observe(Beat(second - 3, second, "no answer")) if second > 3 else None
     >>> loss.reason, (loss.moment.lower, loss.moment.upper)
-    ('2 heartbeats in a row failed (no answer), and the status is running', (0.0, 8.0))
+    ('no heartbeat was answered for 10.0 s (no answer), and the status is running', (0.0, 10))
     """
 
     rule: HeartbeatRule
     alive: Beat
     loss: Loss | None = None
-    _misses: list[_Miss] = field(default_factory=list)
+    _failed: list[Beat] = field(default_factory=list)
+    """Those sent since the machine was last alive."""
     _polls: list[Poll] = field(default_factory=list)
-    """The last readable ones since the machine was alive that agree: it runs, or it does not."""
+    """The last readable ones that agree: it runs, or it does not."""
+    _read: tuple[float, float] | None = None
+    """Since when, and until when, the API has been read without a gap."""
 
     def observe(self, seen: Beat | Poll) -> Loss | None:
         """Take account of what was seen; the loss, once there is one, whatever comes afterwards."""
-        if self.loss is None and self._news(seen):
-            reason = self._reason()
-            if reason:
+        if self.loss is None:
+            self._note_poll(seen) if isinstance(seen, Poll) else self._note_beat(seen)
+            if reason := self._reason(seen.received):
                 source = "ssh" if isinstance(seen, Beat) else "poll"
                 moment = Moment(self.alive.sent, self.alive.received, seen.sent, seen.received, source)
                 self.loss = Loss(moment, reason)
         return self.loss
 
-    def _news(self, seen: Beat | Poll) -> bool:
-        """Whether what was seen may make it a loss."""
-        if isinstance(seen, Poll):
-            return self._polled(seen)
-        if seen.sent <= self.alive.sent:
-            return False  # what a later heartbeat has shown counts more
-        if seen.symptom:
-            read = bool(self._polls) and self._polls[-1].sent >= seen.sent
-            self._misses.append(_Miss(seen, read))
-            return True
-        self.alive = seen
-        self._misses = [one for one in self._misses if one.beat.sent > seen.sent]
-        self._polls = [one for one in self._polls if one.sent > seen.sent]
-        return False
+    def _note_beat(self, beat: Beat) -> None:
+        if beat.sent <= self.alive.sent:
+            return  # what a later heartbeat has shown counts more
+        if beat.symptom:
+            self._failed.append(beat)
+            return
+        self.alive = beat
+        self._failed = [one for one in self._failed if one.sent > beat.sent]
 
-    def _polled(self, poll: Poll) -> bool:
-        last = self._polls[-1].sent if self._polls else self.alive.sent
-        if poll.status is None or poll.sent <= last:
-            return False
-        if self._polls and _dead(self._polls[-1]) != _dead(poll):
+    def _note_poll(self, poll: Poll) -> None:
+        if poll.status is None or (self._polls and poll.sent <= self._polls[-1].sent):
+            return
+        if self._read is None or poll.received - self._read[1] > self.rule.gap_s:
+            self._read = (poll.received, poll.received)
+        self._read = (self._read[0], poll.received)
+        if self._polls and self._polls[-1].dead != poll.dead:
             self._polls.clear()
         self._polls = [*self._polls, poll][-self.rule.dead_polls :]
-        for one in self._misses:
-            one.witnessed |= one.beat.sent <= poll.sent and poll.received <= one.beat.received + self.rule.period_s
-        return True
 
-    def _reason(self) -> str:
-        """Why it is lost; empty where it is not, or not yet."""
-        if not self._misses:
+    def _reason(self, now: float) -> str:
+        """Why it is lost at the reading ``now``; empty where it is not, or not yet."""
+        if not self._failed:
             return ""
-        failed = len(self._misses)
-        symptoms = ", ".join(dict.fromkeys(one.beat.symptom for one in self._misses))
-        words = f"{failed} heartbeats in a row failed ({symptoms})" if failed > 1 else f"a heartbeat failed ({symptoms})"
-        status = self._polls[-1].status if self._polls else None
-        if self._polls and _dead(self._polls[-1]) and len(self._polls) >= self.rule.dead_polls:
-            return f"{words}, and the status is {status}"
-        if sum(one.witnessed for one in self._misses) >= self.rule.misses:
-            return f"{words}, and the status is {status}"
-        if failed >= self.rule.blind_misses:
-            return f"{words}, and the API was not read meanwhile"
-        return ""
-
-
-def _dead(poll: Poll) -> bool:
-    return poll.status == GONE or poll.status in DOOMED
+        silent_s = now - self.alive.sent
+        symptoms = ", ".join(dict.fromkeys(one.symptom for one in self._failed))
+        words = f"no heartbeat was answered for {silent_s:.1f} s ({symptoms})"
+        polls = [one for one in self._polls if one.sent > self.alive.sent]
+        if polls and polls[-1].dead and len(polls) >= self.rule.dead_polls:
+            return f"{words}, and the status is {polls[-1].status}"
+        if len(self._failed) < self.rule.misses or silent_s < self.rule.silence_s:
+            return ""
+        since, until = self._read or (now, now)
+        if now - until <= self.rule.gap_s and until - max(since, self.alive.sent) >= self.rule.read_s:
+            return f"{words}, and the status is {self._polls[-1].status}"
+        return f"{words}, and the API was not read meanwhile" if silent_s >= self.rule.blind_s else ""

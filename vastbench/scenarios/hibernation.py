@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vastbench.errors import CheckFailed
+from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, decimals, seconds
 from vastbench.record.moments import Moment
-from vastbench.record.phases import renting, returning
+from vastbench.record.phases import PhaseName, of_machine, renting, returning
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
 from vastbench.scenarios.idle import PERIOD_S, Gpu, IdleRule, Sample, State, judge
@@ -219,4 +220,10 @@ HIBERNATION = Scenario(
     run=run,
     machines=("", WOKEN),
     options={"files": 200, "size_mb": 16.0, "place": None},
+    acceptance=(
+        Criterion("the work wakes", 180.0, "s", of_machine(WOKEN, PhaseName.REGISTER_KEY), COMPARE, stretch=120.0),
+        Criterion("nothing is paid any more after the work's end", 1800.0, "s", NOTICE_IDLE, PhaseName.CONFIRM),
+        Criterion("runs pass", 0.95, "share"),
+        Criterion("hibernating and waking cost, the work included", 0.05, "USD"),
+    ),
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -23,13 +22,14 @@ from vastbench.scenarios.workspace import Workspace
 from vastbench.snapshots import (
     Manifest,
     Place,
+    Repository,
     Snapshot,
     check,
     compare,
     find_snapshot,
+    kept_in,
     limit_s,
     manifest_of,
-    open_place,
     read_manifest,
     restore,
     take,
@@ -37,6 +37,7 @@ from vastbench.snapshots import (
 )
 from vastbench.ssh.command import Readable
 from vastbench.ssh.session import Session
+from vastbench.ssh.transport import Traffic
 
 SECOND = "second"
 """The machine on which the workspace is restored."""
@@ -91,18 +92,19 @@ def run(drill: Drill) -> None:
 
     Raises CheckFailed for any difference and for a control that is not refused, SnapshotError, and what SSH raises.
     """
-    size_bytes, files = 1e6 * (drill.conditions.size_mb or 0.0), drill.conditions.files or 0
-    if size_bytes * ROOM > drill.conditions.disk_gb * 1e9:
+    conditions = drill.conditions
+    workspace = Workspace.of_run(drill.run_id, conditions, FOLDER)
+    needed_gb = ROOM * workspace.size_bytes / 1e9
+    if needed_gb > conditions.disk_gb:
         raise UsageError(
-            f"A workspace of {size_bytes / 1e9:g} GB needs a disk of {ROOM * size_bytes / 1e9:g} GB, and "
-            f"{drill.conditions.disk_gb:g} GB were asked for.",
+            f"A workspace of {workspace.size_bytes / 1e9:g} GB needs a disk of {needed_gb:g} GB, and {conditions.disk_gb:g} GB "
+            "were asked for.",
             hint="Give a larger --disk or a smaller --size.",
         )
-    seed = int.from_bytes(hashlib.sha256(drill.run_id.encode()).digest()[:3], "big")
-    workspace, limit = Workspace(FOLDER, seed, files, int(size_bytes)), limit_s(size_bytes, files)
-    with _place(drill.conditions.place) as place:
+    with kept_in(conditions.place) as kept:
+        place = Repository(conditions.repository, kept) if conditions.repository else kept
         with drill.rent() as first:
-            before, snapshot = _keep(drill, first, workspace, place, limit)
+            before, snapshot = _keep(drill, first, workspace, place)
         with drill.rent(SECOND) as second:
             if first.offer.machine_id is not None and first.offer.machine_id == second.offer.machine_id:
                 raise CheckFailed(
@@ -111,9 +113,12 @@ def run(drill: Drill) -> None:
                 )
             found = _bring_back(drill, second, snapshot, place, before)
             with drill.recorder.phase(REFUSE):
-                refused = _refuse(second.session, snapshot, place, found)
-            others = f"and {len(refused) - 3} folders with something wrong"
-            drill.checks["refused"] = {"says": ", ".join([*refused[:3], others]), "controls": refused, "matches": True}
+                damage, folders = _refuse(second.session, snapshot, place, found)
+            drill.checks["refused"] = {
+                "says": f"{', '.join(damage)}, and {len(folders)} folders with something wrong",
+                "controls": [*damage, *folders],
+                "matches": True,
+            }
         if (speed := drill.recorder.clock.speed) != 1:
             drill.checks["rates"] = {
                 "says": f"the clock runs {speed:g} times as fast as bytes do; take rates at --speed 1",
@@ -121,9 +126,9 @@ def run(drill: Drill) -> None:
             }
 
 
-def _keep(drill: Drill, machine: Machine, workspace: Workspace, place: Place, limit: float) -> tuple[Manifest, Snapshot]:
+def _keep(drill: Drill, machine: Machine, workspace: Workspace, place: Place) -> tuple[Manifest, Snapshot]:
     """The workspace as it was last seen on the first machine, and the snapshot of it."""
-    phase, session = drill.recorder.phase, machine.session
+    phase, session, limit = drill.recorder.phase, machine.session, limit_s(workspace.size_bytes, workspace.files)
     with phase(MAKE):
         workspace.make(session, limit)
     with phase(READ):
@@ -144,7 +149,7 @@ def _keep(drill: Drill, machine: Machine, workspace: Workspace, place: Place, li
     _check_origin(full, session, before, place)
     first_s = _report(drill, FIRST, full, machine)
     with phase(VERIFY):
-        verify(full, place)
+        verify(full, place, session)
     with phase(CHANGE):
         workspace.change(session, limit)
     with phase(READ_AGAIN):
@@ -159,7 +164,10 @@ def _keep(drill: Drill, machine: Machine, workspace: Workspace, place: Place, li
     second_s = _report(drill, INCREMENTAL, snapshot, machine)
     drill.checks["both snapshots"] = _compared(full, first_s, snapshot, second_s)
     with phase(VERIFY_BOTH):
-        verify(snapshot, place)
+        verify(snapshot, place, session)
+    if isinstance(place, Repository):  # the machine sent both there, and read what was there to verify it, twice
+        both = full.bytes_stored + snapshot.bytes_stored
+        machine.rental.elsewhere += Traffic(down=full.bytes_stored + both, up=both)
     return after, snapshot
 
 
@@ -168,9 +176,14 @@ def _bring_back(drill: Drill, machine: Machine, snapshot: Snapshot, place: Place
     with drill.recorder.phase(RESTORE):
         restored = restore(machine.session, snapshot, place, FOLDER)
     took_s = drill.recorder.phases[-1].seconds or 0.0
+    if restored.bytes_sent is None:  # restic fetched it by itself: both snapshots at most
+        stored = snapshot.bytes_stored + find_snapshot(place, snapshot.parent).bytes_stored
+        machine.rental.elsewhere += Traffic(down=stored)
+        source = f"restic's repository ({_mb(stored)} of this run in it)"
+    else:
+        source = f"{counted(restored.archives, 'archive')} ({_mb(restored.bytes_sent)} sent)"
     drill.checks[RESTORE] = {
-        "says": f"{_mb(snapshot.bytes_raw)} from {counted(restored.archives, 'archive')} ({_mb(restored.bytes_sent)} sent), "
-        f"{_speed(took_s, snapshot.bytes_raw)}",
+        "says": f"{_mb(snapshot.bytes_raw)} from {source}, {_speed(took_s, snapshot.bytes_raw)}",
         "archives": restored.archives,
         "bytes_raw": snapshot.bytes_raw,
         "bytes_sent": restored.bytes_sent,
@@ -202,25 +215,33 @@ def _check_origin(snapshot: Snapshot, session: Session, folder: Manifest, place:
     check(manifest_of(snapshot, place), folder)
 
 
-def _refuse(session: Session, snapshot: Snapshot, place: Place, found: Manifest) -> list[str]:
-    """Try what must be refused; its names. Raises CheckFailed for a control that was let through."""
+def _refuse(session: Session, snapshot: Snapshot, place: Place, found: Manifest) -> tuple[list[str], list[str]]:
+    """Try what must be refused: the names of the damage, and of what was wrong with folders.
+
+    Raises CheckFailed for a control that was let through. What lies in a repository of restic's is not ours to damage.
+    """
     control = f"{FOLDER}-control"
 
     def spoiled(name: str, instead: Instead) -> Callable[[], object]:
-        return lambda: restore(session, snapshot, _Spoiled(place, name, instead), control)
+        wrong: Place = _Spoiled(place, name, instead)
+        if isinstance(place, Repository):
+            wrong = place.described_in(wrong)
+        return lambda: restore(session, snapshot, wrong, control)
 
     first = find_snapshot(place, snapshot.parent)
-    with place.read(snapshot.archive) as other:
-        _must_be_refused("an empty manifest", SnapshotRefused, spoiled(snapshot.manifest, lambda _: io.BytesIO()))
-        _must_be_refused("another snapshot", SnapshotRefused, spoiled(first.archive, lambda _: other))
-    _must_be_refused("one flipped byte", SnapshotRefused, spoiled(first.archive, _Flipped))
+    damage = {"an empty manifest": spoiled(snapshot.manifest, lambda _: io.BytesIO())}
+    if not isinstance(place, Repository):
+        damage["another snapshot"] = spoiled(first.archive, snapshot.archive)
+        damage["one flipped byte"] = spoiled(first.archive, _Flipped)
+    for name, attempt in damage.items():
+        _must_be_refused(name, SnapshotRefused, attempt)
     wrong = {"an empty folder": Manifest(()), "an older folder": manifest_of(first, place), **_altered(found)}
     for name, manifest in wrong.items():
         _must_be_refused(name, CheckFailed, lambda manifest=manifest: check(manifest, found))  # type: ignore[misc]
     left = session.run(f"ls -d {control}* 2>/dev/null", check=False).stdout.strip()
     if left:
         raise CheckFailed(f"A restore that was refused left {left[:200]}.", hint="It must leave nothing: report this.")
-    return ["an empty manifest", "another snapshot", "one flipped byte", *wrong]
+    return list(damage), list(wrong)
 
 
 def _must_be_refused(name: str, refusal: type[VastbenchError], attempt: Callable[[], object]) -> None:
@@ -254,7 +275,8 @@ def _altered(found: Manifest) -> dict[str, Manifest]:
     return altered
 
 
-Instead = Callable[[Readable], Readable]
+Instead = Callable[[Readable], Readable] | str
+"""What is given in the place of something: made of it, or kept under another name."""
 
 
 class _Spoiled:
@@ -266,8 +288,9 @@ class _Spoiled:
 
     @contextmanager
     def read(self, name: str) -> Iterator[Readable]:
-        with self._place.read(name) as file:
-            yield self._instead(file) if name == self._name else file
+        instead = self._instead if name == self._name else name
+        with self._place.read(instead if isinstance(instead, str) else name) as file:
+            yield file if isinstance(instead, str) else instead(file)
 
     def write(self, name: str) -> AbstractContextManager[IO[bytes]]:
         return self._place.write(name)
@@ -293,16 +316,6 @@ class _Flipped:
             data[min(self.AT - self._at, len(data) - 1)] ^= 1
             self._at = self.AT + 1
         return bytes(data)
-
-
-@contextmanager
-def _place(where: str | None) -> Iterator[Place]:
-    """The place that was asked for, or a temporary folder."""
-    if where is not None:
-        yield open_place(where)
-        return
-    with tempfile.TemporaryDirectory(prefix="vastbench-snapshots-", ignore_cleanup_errors=True) as folder:
-        yield open_place(folder)
 
 
 def _report(drill: Drill, name: str, snapshot: Snapshot, machine: Machine) -> float:
@@ -374,5 +387,5 @@ SNAPSHOT = Scenario(
     work_s=_work_s,
     run=run,
     machines=("", SECOND),
-    options={"files": 200, "size_mb": 16.0, "place": None},
+    options={"files": 200, "size_mb": 16.0, "place": None, "repository": None},
 )

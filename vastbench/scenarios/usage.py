@@ -3,7 +3,7 @@
 The script shows files of the kernel as they are and adds nothing; :func:`parse` reads them, and two readings in a row give a
 :class:`Sample`. The CPU and the disk are the container's own where it sees its control group, else the sum over its processes:
 ``/proc/stat`` and ``/proc/diskstats`` show the whole host, whose other tenants are never idle. Whatever is missing, garbled or
-cut off is None. The looks themselves count as use: some hundredths of a core.
+cut off is None. The looks themselves count as use, and on an emulator the more the faster its clock runs.
 
 Where processes are added up, one that was started from outside the container (``docker exec``, the emulator's SSH) and ended
 between two looks is not counted: its time goes to its parent, which is not seen from inside.

@@ -7,10 +7,11 @@
 >>> check(read_manifest(other.session, "/workspace/job"), manifest_of(later, place))  # doctest: +SKIP
 """
 
-from vastbench.snapshots.archive import Restored, limit_s, restore, take
+from vastbench.snapshots.keeping import Restored, limit_s, restore, take, verify
 from vastbench.snapshots.manifest import Difference, Entry, Manifest, check, compare, read_manifest
 from vastbench.snapshots.place import LocalPlace, Place, kept_in, open_place
-from vastbench.snapshots.snapshot import Snapshot, find_snapshot, manifest_of, snapshots_in, verify
+from vastbench.snapshots.restic import Repository
+from vastbench.snapshots.snapshot import Snapshot, find_snapshot, manifest_of, snapshots_in
 
 __all__ = [
     "Difference",
@@ -18,6 +19,7 @@ __all__ = [
     "LocalPlace",
     "Manifest",
     "Place",
+    "Repository",
     "Restored",
     "Snapshot",
     "check",

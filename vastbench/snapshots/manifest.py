@@ -11,7 +11,7 @@ import json
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
@@ -28,7 +28,7 @@ MANIFEST_S = 600.0
 SHOWN_DIFFERENCES = 5
 """How many differences a message names."""
 
-_LIST = r"""cd -- "$1" && find . ! -type s -printf '%y %m %U %G %s %b %n %D:%i %C@\0%P\0%l\0'"""
+_LIST = r"""cd -- "$1" && find . ! -type s -printf '%y %m %U %G %s %n %D:%i %C@\0%P\0%l\0%b\0'"""
 _HASH = r"""&& printf '\0' && find . -type f -exec sha256sum -z -- {} +"""
 
 
@@ -135,33 +135,27 @@ def read_manifest(session: Session, folder: str, *, timeout_s: float = MANIFEST_
     and what :meth:`vastbench.ssh.session.Session.stream` raises.
     """
     fields = iter(_listed(session, folder, _LIST + _HASH, timeout_s).split(b"\0"))
-    heads, state = [], hashlib.sha256()
-    while head := next(fields, b""):
-        path, target = next(fields, b""), next(fields, b"")
-        heads.append((path, target, head.decode("ascii", "replace").split(" ")))
-        state.update(b"%b\0%b\0%b\0" % (head, path, target))
-    hashes = {path.removeprefix(b"./"): value.decode("ascii", "replace") for value, path in _hashes(fields)}
     try:
-        groups: dict[str, list[bytes]] = defaultdict(list)
-        for path, _, (kind, *_, names, inode, _) in heads:
-            if kind == "f" and names != "1":
-                groups[inode].append(path)
-        first = {inode: min(paths) for inode, paths in groups.items() if len(paths) > 1}
-        entries = [_listed_entry(path, target, words, hashes, first) for path, target, words in heads]
-        disk_bytes = sum({words[7]: 512 * int(words[5]) for _, _, words in heads if words[0] == "f"}.values())
+        seen = list(_seen(fields))
+        hashes = {path.removeprefix(b"./"): value.decode() for value, path in _hashes(fields)}
+        names: dict[str, list[bytes]] = defaultdict(list)
+        for one in seen:
+            if one.letter == "f":
+                names[one.inode].append(one.path)
+        entries = [one.entry(hashes, min(names[one.inode], default=b"") if len(names[one.inode]) > 1 else b"") for one in seen]
+        disk_bytes = sum({one.inode: 512 * int(one.blocks) for one in seen if one.letter == "f"}.values())
     except KeyError as error:
         raise _changed(session, folder) from error
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise SnapshotError(
             f"{session.endpoint}: the listing of {folder!r} cannot be read: {error}.", hint="Do not use this machine."
         ) from error
-    return Manifest(tuple(sorted(entries, key=lambda entry: entry.path)), disk_bytes, state.hexdigest())
+    return Manifest(tuple(sorted(entries, key=lambda entry: entry.path)), disk_bytes, _state(seen))
 
 
 def check_unchanged(session: Session, folder: str, manifest: Manifest, *, timeout_s: float = MANIFEST_S) -> None:
     """Raise SnapshotError when anything in ``folder`` has been changed since ``manifest`` was read from it."""
-    listing = _listed(session, folder, _LIST, timeout_s)
-    if hashlib.sha256(listing).hexdigest() != manifest.state:
+    if _state(_seen(iter(_listed(session, folder, _LIST, timeout_s).split(b"\0")))) != manifest.state:
         raise _changed(session, folder)
 
 
@@ -236,13 +230,47 @@ def _check_inside(path: bytes) -> None:
         raise ValueError(f"the path {path[:80]!r} leads out of the folder")
 
 
-def _listed_entry(path: bytes, target: bytes, words: list[str], hashes: dict[bytes, str], first: dict[str, bytes]) -> Entry:
-    letter, mode, uid, gid, size, *_, inode, _ = words
-    _check_inside(path)
-    kind = {"f": "file", "d": "folder", "l": "symlink"}.get(letter, letter)
-    if kind != "file":
-        return Entry(path, kind, int(mode, 8), int(uid), int(gid), target=target)
-    return Entry(path, kind, int(mode, 8), int(uid), int(gid), int(size), hashes[path], link=first.get(inode, b""))
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What find says of one thing; ``blocks`` may change by itself, long after a file was written."""
+
+    head: bytes
+    path: bytes
+    target: bytes
+    blocks: bytes
+
+    @property
+    def letter(self) -> str:
+        return chr(self.head[0])
+
+    @property
+    def inode(self) -> str:
+        return self.head.split(b" ")[6].decode()
+
+    def entry(self, hashes: dict[bytes, str], link: bytes) -> Entry:
+        """Raises KeyError for a file that was not hashed, ValueError for what cannot be read."""
+        _check_inside(self.path)
+        letter, mode, uid, gid, size, *_ = self.head.decode().split(" ")
+        kind = {"f": "file", "d": "folder", "l": "symlink"}.get(letter, letter)
+        if kind != "file":
+            return Entry(self.path, kind, int(mode, 8), int(uid), int(gid), target=self.target)
+        return Entry(self.path, kind, int(mode, 8), int(uid), int(gid), int(size), hashes[self.path], link=link)
+
+
+def _seen(fields: Iterator[bytes]) -> Iterator[_Seen]:
+    """The records of a listing, up to the empty one that ends it."""
+    while head := next(fields, b""):
+        if head.count(b" ") != 7:
+            raise ValueError(f"a record is {head[:80]!r}")
+        yield _Seen(head, next(fields, b""), next(fields, b""), next(fields, b""))
+
+
+def _state(seen: Iterable[_Seen]) -> str:
+    """A digest over all but the blocks, in the order of paths."""
+    digest = hashlib.sha256()
+    for one in sorted(seen, key=lambda one: one.path):
+        digest.update(b"\0".join((one.head, one.path, one.target, b"")))
+    return digest.hexdigest()
 
 
 def _changed(session: Session, folder: str) -> SnapshotError:

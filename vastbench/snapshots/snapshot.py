@@ -96,16 +96,6 @@ def manifest_of(snapshot: Snapshot, place: Place) -> Manifest:
     return manifest
 
 
-def verify(snapshot: Snapshot, place: Place) -> None:
-    """Read again all that a restore would need, the snapshots that it builds on included, and hash it.
-
-    Raises SnapshotRefused when anything is damaged, cut short or another snapshot's; NotFound when one of the chain is missing.
-    """
-    for one in chain(snapshot, place):
-        manifest_of(one, place)
-        verify_archive(one, place)
-
-
 def verify_archive(snapshot: Snapshot, place: Place) -> None:
     """Read the archive again and hash it. Raises SnapshotRefused."""
     with place.read(snapshot.archive) as file:

@@ -257,7 +257,8 @@ def _make_private(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise StoreError(
-            f"The store's folder {path.parent} cannot be made: {error.strerror}.", hint="Name another with --store."
+            f"The store's folder {path.parent} cannot be made: {error.strerror}.",
+            hint="Name another with --store or VASTBENCH_STORE, or set HOME to a folder of yours.",
         ) from None
     with suppress(OSError):  # it is there already; or it cannot be made, and SQLite will say so
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))

@@ -26,7 +26,7 @@ from vastbench.timed import TimedBackend, seconds_left, within
 from vastbench.vast.limits import Limiter
 from vastbench.vast.redaction import Redactor
 from vastbench.vast.replies import Reply, contract_in, date_of, own_key_in, read, retryable
-from vastbench.vast.route import certificates, proxy_to
+from vastbench.vast.route import certificates, proxy_to, shown
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 TRIES = 4
@@ -147,12 +147,15 @@ class Caller:
         self._timeout_s = 2 * clock.socket_timeout(TIMEOUT_S / 2)
         self._redact = Redactor(self._key.get_secret_value())
         inside = loopback or transport is not None
+        proxy = None if inside else proxy_to(httpx.URL(self.url))
+        on_the_way = f"the proxy {shown(proxy)}, " if proxy else ""
+        self._no_answer_hint = f"Check {on_the_way}the network and VAST_URL."
         self._client = _Client(
             timeout=httpx.Timeout(clock.socket_timeout(TIMEOUT_S), connect=clock.socket_timeout(CONNECT_S)),
             follow_redirects=False,
             transport=transport,
             trust_env=False,
-            proxy=None if inside else proxy_to(httpx.URL(self.url)),
+            proxy=proxy,
             verify=inside or certificates(),
             # The marketplace needs none, and one that it sets could make a request that cannot be encoded.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -286,12 +289,10 @@ class Caller:
                 return Reply(response.status_code, response.headers, self._redact(bytes(body)))
         except httpx.TimeoutException as error:
             message = f"{endpoint}: no answer within {self._timeout_s:g} s ({type(error).__name__})."
-            failure = ApiUnreachable(message, hint="Check the network and VAST_URL.", code="timeout")
+            failure = ApiUnreachable(message, hint=self._no_answer_hint, code="timeout")
         except (httpx.RequestError, httpx.InvalidURL) as error:
             said = self._redact.text(f"{type(error).__name__}: {error}")[:300]
-            failure = ApiUnreachable(
-                f"{endpoint}: no whole answer from {_host(url)} ({said}).", hint="Check the network and VAST_URL."
-            )
+            failure = ApiUnreachable(f"{endpoint}: no whole answer from {_host(url)} ({said}).", hint=self._no_answer_hint)
         failure.new_contract = contract_in(bytes(body))
         raise failure  # without the error that led to it: that may quote the key
 

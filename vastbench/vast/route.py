@@ -32,12 +32,12 @@ def proxy_to(url: httpx.URL) -> str | None:
         proxy = httpx.URL()
     if proxy.scheme not in _SCHEMES or not proxy.host:
         raise SettingsError(
-            f"{variable} is {_shown(text)!r}, which is no proxy's address.",
+            f"{variable} is {shown(text)!r}, which is no proxy's address.",
             hint=f"Write it as http://host:port or socks5://host:port, unset it, or name {url.host} in NO_PROXY.",
         )
     if proxy.scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
         raise SettingsError(
-            f"{variable} is {_shown(text)!r}, and SOCKS needs a package that is not installed.",
+            f"{variable} is {shown(text)!r}, and SOCKS needs a package that is not installed.",
             hint=f"Run: pip install 'vastbench[socks]'. Or unset it, or name {url.host} in NO_PROXY.",
         )
     return value
@@ -76,7 +76,7 @@ def _variable(name: str) -> str:
     return next((one for one in os.environ if one.lower() == name), name.upper())
 
 
-def _shown(proxy: str) -> str:
-    """The proxy without a name and a password."""
+def shown(proxy: str) -> str:
+    """The address of a proxy without a name and a password."""
     scheme, separator, rest = proxy.rpartition("://")
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -1,0 +1,294 @@
+"""How long a failover takes, what of the work is lost and what it costs: estimated from measured parts, held against drills.
+
+Each part is drawn from what was measured of it: how long a loss goes unnoticed, how long it takes to have a machine (a try may
+come to nothing, which costs its time and then another try), restoring, and writing again. What is not known of the parts,
+because few machines were measured, is drawn too: whole machines are resampled, so that repeats on one machine count as what
+they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vastbench.analysis.attempts import attempted
+from vastbench.analysis.spans import with_span
+from vastbench.analysis.stopping import observations
+from vastbench.errors import UsageError
+from vastbench.record.phases import PhaseName
+from vastbench.record.stopping import USEFUL
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+DRAWS = 20_000
+"""Failovers that are drawn for a quantile."""
+
+RESAMPLES = 200
+"""Times that the measured machines are drawn anew for the interval of a quantile."""
+
+HOURS_A_MONTH = 720.0
+
+ORIGINAL_S = (110.0, 195.0)
+"""The range that the published report estimated for a failover, in seconds."""
+
+SPAN = "span"
+"""The name of a span while it is looked at."""
+
+PARTS = ("notice", "machine", "restore", "resume")
+"""The parts of a recovery, one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Measured seconds, and on which machine each; ``failed``: that the try came to nothing after them."""
+
+    seconds: np.ndarray
+    machine: np.ndarray
+    failed: np.ndarray
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.seconds)
+
+    def resampled(self, random: np.random.Generator) -> Sample:
+        """As many machines drawn anew, each with all its measurements; one that is not known is one of its own."""
+        import numpy as np
+
+        _, group = np.unique(self.machine, return_inverse=True)
+        groups = [np.flatnonzero(group == one) for one in range(group.max() + 1)]
+        rows = np.concatenate([groups[one] for one in random.integers(len(groups), size=len(groups))])
+        return Sample(self.seconds[rows], self.machine[rows], self.failed[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What was measured of each of ``PARTS``, and the price of a machine in USD per hour."""
+
+    samples: Mapping[str, Sample]
+    usd_per_hour: float
+
+    def resampled(self, random: np.random.Generator) -> Parts:
+        """Each part with its machines drawn anew."""
+        return Parts({name: sample.resampled(random) for name, sample in self.samples.items()}, self.usd_per_hour)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How failovers are to be met. Raises UsageError for what cannot be.
+
+    ``hedge``: machines that are rented at once, of which the first wins; the n-th begins ``stagger_s`` seconds after the one
+    before it, if none has come. Each that comes to nothing is followed by another, up to ``tries``. ``standby``: a machine is
+    kept ready. ``interval_s``: from one snapshot to the next. ``losses_per_month``: how often a machine is lost.
+    """
+
+    hedge: int = 1
+    stagger_s: float = 0.0
+    standby: bool = False
+    interval_s: float = 30.0
+    losses_per_month: float = 1.0
+    tries: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not 1 <= self.hedge <= 10 or self.stagger_s < 0 or self.interval_s <= 0 or self.losses_per_month < 0:
+            raise UsageError(f"Failovers cannot be met so: {self}.", hint="hedge is 1 to 10, times and rates are not negative.")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Drawn failovers: seconds of each part, of the whole (infinite where no machine came) and dollars of each."""
+
+    plan: Plan
+    parts: Mapping[str, np.ndarray]
+    rto_s: np.ndarray
+    rpo_s: np.ndarray
+    usd: np.ndarray
+    intervals: Mapping[tuple[str, float], tuple[float, float]] = field(default_factory=dict)
+
+
+def parts_of(drills: pd.DataFrame, boots: pd.DataFrame | None = None, *, names: Mapping[str, tuple[str, str]]) -> Parts:
+    """The parts that failover drills measured, as a tidy frame; ``names``: the phases with which each part begins and ends.
+
+    ``boots``: runs from which to take how long a machine takes to be had, in place of the drills' own replacements. Raises
+    UsageError where a part was never measured.
+    """
+    rows = attempted(drills)
+    samples = {part: _spans(rows, *names[part]) for part in PARTS}
+    if boots is not None:
+        samples["machine"] = _tries(boots)
+    for part, sample in samples.items():
+        if not len(sample) or sample.failed.all():
+            raise UsageError(
+                f"No run shows how long this part of a failover takes: {part}.", hint="Make runs of the drill first."
+            )
+    return Parts(samples, float((boots if boots is not None else rows)["usd_per_hour"].median()))
+
+
+def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
+    """What passed, and for how long it was tried in the runs that began with it and did not come through."""
+    import numpy as np
+
+    rows = with_span(phases, SPAN, first, last)
+    rows = rows[(rows["phase"] == SPAN) & (rows["seconds"].notna() | (rows["lower_s"] > 0))]
+    machine = _machines(rows["machine"].to_numpy(dtype=float, na_value=np.nan))
+    came = rows["seconds"].notna()
+    return Sample(rows["seconds"].fillna(rows["lower_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
+
+
+def _tries(boots: pd.DataFrame) -> Sample:
+    """Until a machine ran commands, or its try was over."""
+    import numpy as np
+
+    seen, rows = observations(boots, USEFUL), attempted(boots)
+    runs = rows[rows["phase"] == PhaseName.TOTAL].sort_values(["started_at", "run"], kind="stable")
+    came = np.isfinite(seen.upper)
+    machine = np.full(len(seen), np.nan) if seen.machine is None else seen.machine
+    return Sample(np.where(came, seen.upper, runs["seconds"].to_numpy(dtype=float)), _machines(machine), ~came)
+
+
+def _machines(numbers: np.ndarray) -> np.ndarray:
+    """Numbers of machines; one that is not known gets a number of its own."""
+    import numpy as np
+
+    return np.where(np.isnan(numbers), -1.0 - np.arange(len(numbers)), numbers)
+
+
+def estimate(parts: Parts, plan: Plan = Plan(), *, draws: int = DRAWS, resamples: int = RESAMPLES, seed: int = 1) -> Estimate:
+    """Draw failovers; ``intervals`` holds for each quantile of RTO and RPO the 95 % interval that the few machines allow."""
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    made = _drawn(parts, plan, draws, random)
+    again = [_drawn(parts.resampled(random), plan, draws // 10, random) for _ in range(resamples)]
+    intervals = {}
+    for name in ("rto_s", "rpo_s"):
+        for level in (0.05, 0.5, 0.95):
+            found = [np.quantile(getattr(one, name), level, method="higher") for one in again]
+            intervals[name, level] = (
+                tuple(np.quantile(found, (0.025, 0.975), method="higher").tolist()) if found else (np.nan, np.nan)
+            )
+    return Estimate(made.plan, made.parts, made.rto_s, made.rpo_s, made.usd, intervals)
+
+
+def _drawn(parts: Parts, plan: Plan, draws: int, random: np.random.Generator) -> Estimate:
+    import numpy as np
+
+    drawn = {name: _choose(parts.samples[name], draws, random) for name in PARTS if name != "machine"}
+    usd = drawn["machine"] = np.zeros(draws)
+    if not plan.standby:
+        begins = np.arange(plan.hedge)[:, None] * plan.stagger_s
+        ready = begins + np.array([_machine(parts.samples["machine"], plan.tries, draws, random) for _ in range(plan.hedge)])
+        drawn["machine"] = ready.min(axis=0)
+        # What a loser costs ends with the winner; the winner's own time until it works again is the incident's cost too.
+        waited = np.clip(np.where(np.isfinite(drawn["machine"]), drawn["machine"], 0.0) - begins, 0.0, None)
+        usd = waited.sum(axis=0) * parts.usd_per_hour / 3600
+    drawn = {name: drawn[name] for name in PARTS}
+    rto = np.sum(list(drawn.values()), axis=0)
+    working = drawn["restore"] + drawn["resume"]
+    return Estimate(plan, drawn, rto, random.uniform(0.0, plan.interval_s, draws), usd + working * parts.usd_per_hour / 3600)
+
+
+def _choose(sample: Sample, draws: int, random: np.random.Generator) -> np.ndarray:
+    import numpy as np
+
+    good = sample.seconds[~sample.failed]
+    return random.choice(good, draws) if len(good) else np.full(draws, np.inf)
+
+
+def _machine(sample: Sample, tries: int, draws: int, random: np.random.Generator) -> np.ndarray:
+    """Seconds until a machine is had: tries that come to nothing, and the one that does not; infinite where none does."""
+    import numpy as np
+
+    total, open_ = np.zeros(draws), np.ones(draws, dtype=bool)
+    for _ in range(tries):
+        rows = random.integers(len(sample), size=draws)
+        total += np.where(open_, sample.seconds[rows], 0.0)
+        open_ &= sample.failed[rows]
+        if not open_.any():
+            break
+    return np.where(open_, np.inf, total)
+
+
+def table(made: Estimate) -> pd.DataFrame:
+    """Quantiles of each part, of RTO and of RPO, in seconds.
+
+    Columns: ``part``, ``p05``, ``p50``, ``p95``, and for RTO and RPO the 95 % interval of the median, ``low`` and ``high``.
+    """
+    import numpy as np
+    import pandas as pd
+
+    rows = []
+    for name, seconds in {**made.parts, "RTO": made.rto_s, "RPO": made.rpo_s}.items():
+        p05, p50, p95 = np.quantile(seconds, (0.05, 0.5, 0.95), method="higher").tolist()
+        low, high = made.intervals.get((f"{name.lower()}_s", 0.5), (np.nan, np.nan))
+        rows.append({"part": name, "p05": p05, "p50": p50, "p95": p95, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def what_ifs(parts: Parts, plans: Mapping[str, Plan], *, draws: int = DRAWS, seed: int = 1) -> pd.DataFrame:
+    """What each plan comes to.
+
+    Columns: ``plan``, ``rto_p50_s``, ``rto_p95_s``, ``rpo_p50_s``, ``rpo_p95_s``, ``incident_usd`` (mean), ``month_usd``
+    (incidents, and a standby's price), ``within`` (the share of failovers that end before the published range does).
+    """
+    import numpy as np
+    import pandas as pd
+
+    rows = []
+    for name, plan in plans.items():
+        made = estimate(parts, plan, draws=draws, resamples=0, seed=seed)
+        rto, rpo = (np.quantile(one, (0.5, 0.95), method="higher").tolist() for one in (made.rto_s, made.rpo_s))
+        incident = float(made.usd.mean())
+        kept = parts.usd_per_hour * HOURS_A_MONTH if plan.standby else 0.0
+        rows.append(
+            {
+                "plan": name,
+                "rto_p50_s": rto[0],
+                "rto_p95_s": rto[1],
+                "rpo_p50_s": rpo[0],
+                "rpo_p95_s": rpo[1],
+                "incident_usd": incident,
+                "month_usd": kept + plan.losses_per_month * incident,
+                "within": float((made.rto_s <= ORIGINAL_S[1]).mean()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether drills are plausible draws of an estimate: ``inside`` of ``n`` lie in its 90 % interval from ``low`` to ``high``
+    seconds; ``p``: how likely so few, or so many, were if the estimate held (two-sided, exact binomial)."""
+
+    n: int
+    inside: int
+    low: float
+    high: float
+    p: float
+
+    @property
+    def plausible(self) -> bool:
+        """Whether nothing speaks against the estimate at the 5 % level; True of few drills says little."""
+        return self.p >= 0.05
+
+
+def measured(drills: pd.DataFrame, first: str, last: str) -> np.ndarray:
+    """The RTO of the drills of a tidy frame, in seconds: from the start of ``first`` to the end of ``last``."""
+    found = _spans(attempted(drills), first, last)
+    seconds: np.ndarray = found.seconds[~found.failed]
+    return seconds
+
+
+def check(parts: Parts, measured_s: np.ndarray, *, seed: int = 1) -> Check:
+    """Hold the estimate against the RTO of drills that came so far, in seconds; these had one try at a machine each."""
+    import numpy as np
+    from scipy.stats import binomtest
+
+    drawn = estimate(parts, Plan(tries=1), resamples=0, seed=seed).rto_s
+    came = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(came, (0.05, 0.95), method="higher").tolist() if len(came) else (np.inf, np.inf)
+    inside, n = int(((measured_s >= low) & (measured_s <= high)).sum()), len(measured_s)
+    return Check(n, inside, low, high, float(binomtest(inside, n, 0.9).pvalue) if n else float("nan"))

@@ -1,0 +1,124 @@
+"""What a failover would take, estimated from what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, print_json, print_table
+from vastbench.record.formats import counted, decimals, dollars, percent, seconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vastbench.analysis.failover import Check, Plan
+
+SAMPLE = "failover-40"
+"""The bundled drills that it rests on unless told otherwise."""
+
+
+@app.command()
+def estimate(
+    source: Annotated[
+        Optional[str],  # noqa: UP045 (typer reads it at run time)
+        typer.Option("--from", metavar="FILE", help="Runs of the failover drill: a file, a store, a data set."),
+    ] = None,
+    boots: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--boots", metavar="FILE", help="Runs that show how long a machine takes, instead of the drills' own."),
+    ] = None,
+    study: OfStudy = None,
+    store: StoreOption = None,
+    hedge: Annotated[int, typer.Option("--hedge", min=1, max=10, help="Machines that are rented at once; the first wins.")] = 1,
+    stagger: Annotated[
+        float, typer.Option("--stagger", min=0, help="Seconds after which the next of them is rented, if none has come.")
+    ] = 0.0,
+    standby: Annotated[bool, typer.Option("--standby", help="A machine is kept ready.")] = False,
+    interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds from one snapshot to the next.")] = 30.0,
+    losses: Annotated[float, typer.Option("--losses", min=0, help="Machines lost in a month.")] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draw the same failovers.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate how long a failover takes, what is lost and what it costs, from drills that were made. It rents nothing.
+
+    Without --from or --study it rests on the emulated drills that come with vastbench. The last lines hold the estimate
+    against the drills themselves.
+
+    For example: vastbench estimate --hedge 2 --interval 60
+    """
+    from vastbench.analysis.failover import Plan, check, estimate, measured, parts_of, table, what_ifs
+    from vastbench.cli.selection import runs_from
+    from vastbench.scenarios.failover import NOTICE, RECOVERY, RESUME
+
+    drills, place = runs_from(source, study, store, sample=SAMPLE)
+    others = None if boots is None else runs_from(boots, None, None)[0]
+    parts = parts_of(drills, others, names=RECOVERY)
+    plan = Plan(hedge, stagger, standby, interval, losses)
+    made = estimate(parts, plan, seed=seed)
+    found = table(made)
+    plans = what_ifs(parts, _plans(plan), seed=seed)
+    against = check(parts, measured(drills, NOTICE, RESUME), seed=seed)
+    if as_json:
+        print_json(
+            {
+                "source": place,
+                "parts": found.to_dict("records"),
+                "plans": plans.to_dict("records"),
+                "check": {
+                    "n": against.n,
+                    "inside": against.inside,
+                    "low_s": against.low,
+                    "high_s": against.high,
+                    "p": against.p,
+                },
+            }
+        )
+        return
+    _show(found, plans, against, place)
+
+
+def _plans(plan: Plan) -> dict[str, Plan]:
+    """What was asked for, beside what else could be done."""
+    others = {f"{n} machines at once": replace(plan, hedge=n, stagger_s=0.0, standby=False) for n in (1, 2, 3, 5)}
+    others["2 machines, the second after 60 s"] = replace(plan, hedge=2, stagger_s=60.0, standby=False)
+    others["a machine on standby"] = replace(plan, standby=True)
+    others["snapshots half as often"] = replace(plan, interval_s=2 * plan.interval_s)
+    return {"as asked": plan, **{name: one for name, one in others.items() if one != plan}}
+
+
+def _show(found: pd.DataFrame, plans: pd.DataFrame, against: Check, place: str) -> None:
+    from vastbench.analysis.failover import ORIGINAL_S
+
+    rows = [
+        [
+            str(row["part"]),
+            *(decimals(row[name], 1) for name in ("p05", "p50", "p95")),
+            "" if row["low"] != row["low"] else f"{decimals(row['low'], 1)} … {decimals(row['high'], 1)}",
+        ]
+        for row in found.to_dict("records")
+    ]
+    print_table(["seconds", "5 %", "median", "95 %", "median lies in"], rows, numbers=4)
+    print(f"\nRTO: from the last acknowledged record to the next one. RPO: acknowledged work that is missing. From {place}.")
+    print(f"The published report estimated {ORIGINAL_S[0]:.0f} to {seconds(ORIGINAL_S[1])} for a failover.\n")
+    rows = [
+        [
+            str(row["plan"]),
+            decimals(row["rto_p50_s"], 1),
+            decimals(row["rto_p95_s"], 1),
+            decimals(row["rpo_p95_s"], 1),
+            dollars(row["incident_usd"]),
+            dollars(row["month_usd"]),
+            percent(row["within"], 0),
+        ]
+        for row in plans.to_dict("records")
+    ]
+    last = f"under {seconds(ORIGINAL_S[1])}"
+    print_table(["plan", "RTO median", "RTO 95 %", "RPO 95 %", "an incident", "a month", last], rows, numbers=6)
+    print(
+        f"\nAgainst the drills: {against.inside} of {counted(against.n, 'drill')} lie in the estimate's 90 % interval, "
+        f"{decimals(against.low, 1)} to {seconds(against.high)}; "
+        + ("nothing speaks against it" if against.plausible else "the drills contradict it")
+        + f" (p = {decimals(against.p, 2)})."
+    )
