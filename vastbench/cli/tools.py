@@ -25,10 +25,11 @@ def scenarios() -> None:
     for one in SCENARIOS.values():
         print(f"{one.name}: {one.about}")
         if one.options:
-            taken = (
-                f"{known[name]} (by default {value})" if value is not None else known[name]
-                for name, value in one.options.items()
-            )
+            defaults = {name: f" (by default {value})" for name, value in one.options.items() if value is not None}
+            defaults |= {
+                name: f" (by default {one.options[name]}, on the emulator {value})" for name, value in one.emulated.items()
+            }
+            taken = (f"{known[name]}{defaults.get(name, '')}" for name in one.options)
             print(f"  options: {', '.join(taken)}")
         for name, parent in one.timeline.items():
             print(f"  {'  ' * bool(parent)}{name}{'  ← useful' if name == one.ready else ''}")
