@@ -467,12 +467,14 @@ def test_doctor_live_tells_what_is_told_for_nothing_and_rents_nothing(call, tmp_
     assert "GET /api/v1/instances/" in json.loads((tmp_path / "shapes.json").read_text())["answers"]
 
 
-def test_doctor_live_without_a_marketplace_says_why_and_asks_no_more(call):
-    done = call("doctor", "--live", "--json", VAST_URL="http://127.0.0.1:9", VAST_API_KEY="k")
+def test_doctor_live_without_a_marketplace_says_why_and_asks_no_more(call, tmp_path):
+    done = call("doctor", "--live", "--json", "--save", "shapes.json", VAST_URL="http://127.0.0.1:9", VAST_API_KEY="k")
     found = {one["subject"]: one for one in json.loads(done.stdout)}
     assert (found["URL"]["state"], done.returncode) == ("fail", 1)
     assert "refused" in found["URL"]["found"]
     assert "cost" not in found
+    assert "shapes.json is not written" in done.stderr
+    assert not (tmp_path / "shapes.json").exists()
 
 
 def test_doctor_fails_with_what_to_fix(call, tmp_path):

@@ -122,12 +122,13 @@ def test_a_stream_that_fails_says_why_and_one_over_its_limit_is_censored(session
     assert session.run("echo on").stdout == "on\n"
 
 
+class Broken:
+    def read(self, size=-1):
+        raise SnapshotError("the place is gone")
+
+
 @pytest.mark.parametrize("end", ["source", "sink"])
 def test_what_an_end_of_a_stream_raises_ends_it_and_is_raised(session, end):
-    class Broken:
-        def read(self, size=-1):
-            raise SnapshotError("the place is gone")
-
     def sink(data):
         raise SnapshotError("the place is gone")
 
@@ -135,6 +136,16 @@ def test_what_an_end_of_a_stream_raises_ends_it_and_is_raised(session, end):
     with pytest.raises(SnapshotError, match="the place is gone"):
         session.stream("head -c 100000 /dev/zero; cat; sleep 60", timeout_s=30, **ends)
     assert session.run("echo on").stdout == "on\n"
+
+
+def gone(*_):
+    raise EOFError
+
+
+def test_no_thread_dies_of_closing_a_channel_whose_connection_is_gone(session, monkeypatch):
+    monkeypatch.setattr("paramiko.Channel.close", gone)
+    with pytest.raises(SnapshotError, match="the place is gone"):  # and no thread's error is left for pytest to find
+        session.stream("exec cat", timeout_s=5, source=Broken())
 
 
 def test_what_start_up_files_print_is_no_part_of_a_stream(machine, wait):
@@ -450,6 +461,18 @@ def test_a_tunnel_to_a_closed_port_closes_and_lives_on(session):
         for _ in range(2):
             with socket.create_connection(("127.0.0.1", local), timeout=10) as sock:
                 assert sock.recv(1) == b""
+
+
+def test_a_tunnel_serves_on_when_a_channel_cannot_be_closed(session, monkeypatch, capsys):
+    monkeypatch.setattr("vastbench.ssh.tunnel.CONNECTIONS", 2)
+    with serving(Echo) as port, session.tunnel(port) as local:
+        monkeypatch.setattr("paramiko.Channel.close", gone)
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", local), timeout=10) as sock:
+                sock.sendall(b"ping")
+                sock.shutdown(socket.SHUT_WR)
+                assert sock.recv(10) == b"ping"
+    assert capsys.readouterr().err == ""
 
 
 def test_leaving_a_tunnel_ends_its_port_and_its_connections(session):

@@ -252,7 +252,7 @@ class Bench:
         drill = find_scenario(scenario)
         if stopping:
             drill.check_quantity(stopping.quantity)
-        asked = drill.settled(conditions or Conditions()).to_dict()
+        asked = drill.settled(conditions or Conditions(), live=self.source == "live").to_dict()
         known = {"profile": None} if self.live else self._profile_conditions()
         return self.store.open_study(
             self.study,
@@ -287,7 +287,7 @@ class Bench:
         NotFound for an unknown scenario; UsageError for an option that it does not know.
         """
         drill = find_scenario(scenario)
-        settled = drill.settled(conditions or Conditions())
+        settled = drill.settled(conditions or Conditions(), live=self.source == "live")
         with self._under_way_here():
             return self._run(drill, new_run_id(), settled, listener)
 

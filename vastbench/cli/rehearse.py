@@ -168,10 +168,11 @@ def _summary(runs: list[Rehearsal]) -> str:
     else:
         passed = sum(one.exit_code == 0 for one in under)
         left = sum(bool(one.left) for one in under)
-        lines.append(
-            f"Under {passed} of {counted(len(under), 'fault')} the run passed; under {len(under) - passed - left} it ended "
-            f"with its cause and left nothing; under {left} it left an instance."
-        )
+        ended = len(under) - passed - left
+        said = [f"Under {passed} of {counted(len(under), 'fault')} the run passed"]
+        said += [f"under {ended} it ended with its cause and left nothing"] * (ended > 0)
+        said += [f"under {left} it left something"] * (left > 0)
+        lines.append(f"{'; '.join(said)}.")
         if left:
             lines.append("What is left is named with exit code 8: `vastbench reap --live` closes it when its run has ended.")
     return "\n".join(line for text in lines for line in _wrapped(text) or [""])

@@ -43,7 +43,7 @@ def run(
     from vastbench.scenarios import find_scenario
 
     drill = find_scenario(scenario)
-    conditions = drill.settled(conditions)
+    drill.settled(conditions)  # an option that it does not know is refused before anything is opened
     with market.bench() as bench:
         if market.live:
             _agree(bench, drill, conditions, ask=not yes)
@@ -121,7 +121,7 @@ def study(
         wanted = repeats if repeats is not None else 12 if stop_width is None else 300
         stopping = None if stop_width is None else StoppingRule(stop_width, stop_quantile, stop_of)
         find_scenario(scenario).check_quantity(stop_of)
-        conditions = find_scenario(scenario).settled(conditions)
+        find_scenario(scenario).settled(conditions)
     check_plan(name, wanted, workers)
     bench = market.bench(name)
     try:

@@ -25,10 +25,11 @@ def scenarios() -> None:
     for one in SCENARIOS.values():
         print(f"{one.name}: {one.about}")
         if one.options:
-            taken = (
-                f"{known[name]} (by default {value})" if value is not None else known[name]
-                for name, value in one.options.items()
-            )
+            defaults = {name: f" (by default {value})" for name, value in one.options.items() if value is not None}
+            defaults |= {
+                name: f" (by default {one.options[name]}, on the emulator {value})" for name, value in one.emulated.items()
+            }
+            taken = (f"{known[name]}{defaults.get(name, '')}" for name in one.options)
             print(f"  options: {', '.join(taken)}")
         for name, parent in one.timeline.items():
             print(f"  {'  ' * bool(parent)}{name}{'  ← useful' if name == one.ready else ''}")
@@ -114,7 +115,9 @@ def doctor(
     if save and not live:
         raise UsageError("--save has nothing to write.", hint="Add --live: it saves what the marketplace answered.")
     findings = examine(store, api_key_file, probing(conditions, shapes) if live else None)
-    if save:
+    if save and not shapes.to_dict()["answers"]:
+        print(f"{save} is not written: nothing answered.", file=sys.stderr)
+    elif save:
         try:
             save.write_text(dumps(shapes.to_dict(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:

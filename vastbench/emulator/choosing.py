@@ -40,7 +40,7 @@ async def _failure(trial: Isolation) -> Exception | None:
         root = Path(folder) / "root"
         root.mkdir()
         uid = trial.uid(_TRIAL.id)
-        guest.build(root, _TRIAL, uid)
+        guest.build(root, _TRIAL, uid, guest.Surroundings())
         sandbox = open_sandbox(trial, root, _TRIAL)
         try:
             await sandbox.prove()

@@ -73,7 +73,8 @@ def driver_name(gpu_name: str, gpu_ram_mb: int) -> str:
 def nvidia_smi(spec: MachineSpec) -> str:
     """The script: the plain table, ``-L``, ``--version`` and ``--query-gpu=… --format=csv[,noheader][,nounits]``.
 
-    Every GPU is idle. Fields it does not know are answered as the real tool answers fields that do not exist.
+    Every GPU is idle; of the first one's memory so many MiB more are used as the file ``nvidia-smi.used`` beside it says.
+    Fields it does not know are answered as the real tool answers fields that do not exist.
     """
     power = next((w for name, w in _POWER_LIMIT_W.items() if name in spec.gpu_name), _OTHER_POWER_LIMIT_W)
     uuids = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"vastbench:{spec.id}:{index}")) for index in range(spec.gpu_count)]
@@ -91,6 +92,7 @@ def nvidia_smi(spec: MachineSpec) -> str:
 
 _SCRIPT = r"""
 uuid() { set -- $(($1 + 1)) $UUIDS; eval "echo \${$(($1 + 1))}"; }
+used() { [ "$1" = 0 ] && [ -s "$0.used" ] && echo $((1 + $(cat "$0.used"))) || echo 1; }
 bus() { printf '%08X:%02X:00.0' 0 $(($1 + 1)); }
 
 field() { # NAME INDEX -> VALUE, UNIT
@@ -102,8 +104,8 @@ field() { # NAME INDEX -> VALUE, UNIT
     uuid | gpu_uuid) VALUE=$(uuid "$2") ;;
     driver_version) VALUE=$DRIVER ;;
     memory.total) VALUE=$MEMORY UNIT=MiB ;;
-    memory.used) VALUE=1 UNIT=MiB ;;
-    memory.free) VALUE=$((MEMORY - 1)) UNIT=MiB ;;
+    memory.used) VALUE=$(used "$2") UNIT=MiB ;;
+    memory.free) VALUE=$((MEMORY - $(used "$2"))) UNIT=MiB ;;
     memory.reserved) VALUE=0 UNIT=MiB ;;
     utilization.gpu | utilization.memory) VALUE=0 UNIT=% ;;
     temperature.gpu) VALUE=31 ;;
@@ -152,7 +154,8 @@ table() {
   echo '|=========================================+========================+======================|'
   for index in $SELECTED; do
     printf '| %3d  %-30.30s  On |   %-15s Off |                  Off |\n' "$index" "$NAME" "$(bus "$index")"
-    printf '| 30%%   31C    P8           %4dW / %4dW | %7dMiB / %6dMiB |      0%%      Default |\n' 22 "$POWER" 1 "$MEMORY"
+    printf '| 30%%   31C    P8           %4dW / %4dW |' 22 "$POWER"
+    printf ' %7dMiB / %6dMiB |      0%%      Default |\n' "$(used "$index")" "$MEMORY"
     echo '|                                         |                        |                  N/A |'
     echo '+-----------------------------------------+------------------------+----------------------+'
   done

@@ -5,8 +5,10 @@ import re
 import shlex
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from vastbench.emulator import ollama_program
 from vastbench.emulator.gpu import nvidia_smi
 from vastbench.emulator.spec import MachineSpec
 
@@ -70,11 +72,23 @@ _OWN_FOLDERS = (
 )
 
 
-def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 22, prefix: str = "") -> None:
-    """Write the machine's first disk below ``root`` and hand it to the host user ``owner`` (None: leave it ours).
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a machine is built into.
 
-    ``ssh_port`` is where its SSH server will listen, ``prefix`` what stands before its paths where it has no root of its own.
+    ``prefix``: what stands before its paths where it has no root of its own. ``ssh_port``: where its SSH server will listen.
+    ``model_port``: the port that is kept for its Ollama where its network is the host's. ``speed``: emulated seconds per real
+    one.
     """
+
+    prefix: str = ""
+    ssh_port: int = 22
+    model_port: int | None = None
+    speed: float = 1.0
+
+
+def build(root: Path, spec: MachineSpec, owner: int | None, around: Surroundings) -> None:
+    """Write the machine's first disk below ``root`` and hand it to the host user ``owner`` (None: leave it ours)."""
     for folder in _OWN_FOLDERS:
         (root / folder).mkdir(parents=True, exist_ok=True)
     for folder in ("tmp", "var/tmp"):
@@ -83,16 +97,20 @@ def build(root: Path, spec: MachineSpec, owner: int | None, *, ssh_port: int = 2
     for tree in SHARED_TREES:
         _mount_point(root, tree)
     _write_etc(root / "etc", spec)
-    (root / "etc/ssh/sshd_config").write_text(f"Port {ssh_port}\n", encoding="utf-8")
+    (root / "etc/ssh/sshd_config").write_text(f"Port {around.ssh_port}\n", encoding="utf-8")
     (root / "var/lib/dpkg/status").touch()
     _script(root / "opt/nvidia/bin/nvidia-smi", nvidia_smi(spec))
     if spec.onstart is not None:
         _script(root / "root/onstart.sh", spec.onstart)
     if spec.chatty:
         (root / "root/.bashrc").write_text(_WELCOME, encoding="utf-8")
+    environment = [] if around.model_port is None else [f"OLLAMA_HOST=127.0.0.1:{around.model_port}\n"]
     if spec.bare:
-        (root / "etc/environment").write_text(f"PATH={bare_path(prefix)}\n", encoding="utf-8")
+        environment.append(f"PATH={bare_path(around.prefix)}\n")
         _bare_image(root / "opt/image/bin")
+    (root / "etc/environment").write_text("".join(environment), encoding="utf-8")
+    wait_s = ollama_program.INSTALL_BYTES * 8 / (spec.inet_down * 1e6) / around.speed
+    ollama_program.provide(root, around.prefix, spec, wait_s)
     if owner is not None:
         for folder, folders, files in os.walk(root):
             for name in [".", *folders, *files]:
@@ -130,7 +148,6 @@ def _write_etc(etc: Path, spec: MachineSpec) -> None:
         "hostname": f"{spec.hostname}\n",
         "hosts": f"127.0.0.1 localhost {spec.hostname}\n::1 localhost\n",
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-        "environment": "",
     }
     for name, text in own.items():
         (etc / name).write_text(text, encoding="utf-8")

@@ -17,6 +17,8 @@ import asyncssh
 from vastbench.emulator import authorized, guest, leftovers
 from vastbench.emulator.choosing import choose_isolation
 from vastbench.emulator.isolation import NAMESPACE, PLAIN, Isolation
+from vastbench.emulator.ollama import Line
+from vastbench.emulator.ollama_server import OllamaServer, Pipes
 from vastbench.emulator.pace import Pace
 from vastbench.emulator.sandbox import Sandbox, SandboxError, open_sandbox
 from vastbench.emulator.session import Traffic
@@ -77,6 +79,9 @@ class Machine:
         self._written: set[bytes] = set()
         self._proxy = Door(HeldPort(), proxy)
         self._direct = Door(HeldPort(), direct) if direct is not None else None
+        self._model_port = None if isolation.name == NAMESPACE and isolation.own_network else HeldPort()
+        self._pipes: Pipes | None = None
+        self._ollama: OllamaServer | None = None
         self._sandbox: Sandbox | None = None
         self._server: SshServer | None = None
         self._onstart: Process | None = None
@@ -160,6 +165,10 @@ class Machine:
                 if marketplace is not None:
                     self._server.start(self._server.pass_on(marketplace))
                 self._guard = asyncio.create_task(self._guard_disk(sandbox))
+                if self._pipes is not None:
+                    line = Line(self.spec.inet_down * 1e6 / 8, lambda size: self._traffic.count(0, size))
+                    self._ollama = OllamaServer(sandbox, self._pace, self._pipes, line, self._log)
+                    self._ollama.watch()
             except BaseException:
                 self._sandbox = self._server = None
                 await sandbox.stop()
@@ -171,7 +180,10 @@ class Machine:
         self._log_path.touch(mode=0o600)
         self._root.mkdir(mode=0o700)
         spec = replace(self.spec, onstart=sandbox.localise(self.spec.onstart)) if self.spec.onstart is not None else self.spec
-        guest.build(self._root, spec, sandbox.uid, ssh_port=self.proxy_port, prefix=sandbox.prefix)
+        model_port = None if self._model_port is None else self._model_port.number
+        around = guest.Surroundings(sandbox.prefix, self.proxy_port, model_port, self._pace.speed)
+        guest.build(self._root, spec, sandbox.uid, around)
+        self._pipes = Pipes(self._root, sandbox.uid)
 
     async def _run_onstart(self, sandbox: Sandbox, env: dict[str, str]) -> None:
         read, write = os.pipe()
@@ -300,8 +312,11 @@ class Machine:
             guard.cancel()
             await asyncio.wait({guard})
         self._written = set()
+        ollama, self._ollama = self._ollama, None
         if server is not None:
             server.close(self._doors)
+        if ollama is not None:
+            await ollama.close()
         if sandbox is not None:
             await sandbox.stop()
         if server is not None:  # only now: a session may wait for what the kill has ended
@@ -321,6 +336,11 @@ class Machine:
             self._destroyed = True
             for door in self._doors:
                 door.port.release()
+            if self._model_port is not None:
+                self._model_port.release()
+            if self._pipes is not None:
+                self._pipes.close()
+                self._pipes = None
             await asyncio.to_thread(leftovers.empty, self._directory)
 
 

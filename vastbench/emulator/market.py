@@ -273,6 +273,8 @@ class Market:
             cuda_version=str(machine.cuda),
             disk_gb=order.disk_gb,
             onstart=None if troubles.no_onstart else order.onstart,
+            image=order.image or "",
+            inet_down=machine.inet_down,
             clock="skewed" if troubles.skewed_clock else self.profile.guest.clock.value,
             full_disk=troubles.full_disk,
             bare=troubles.bare_image,

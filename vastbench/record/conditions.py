@@ -66,6 +66,9 @@ class Conditions:
         "--place",
         "where a drill keeps its snapshots: a folder, or an address that fsspec opens; a temporary folder if not given",
     )
+    model: str | None = of_drills(
+        "--model", "the model that a drill deploys, as Ollama names it; NAME@DIGEST demands its digest, too"
+    )
     repository: str | None = of_drills(
         "--repository", "a restic repository that the machines reach, such as s3:https://HOST/BUCKET; needs RESTIC_PASSWORD"
     )

@@ -5,9 +5,10 @@ from vastbench.scenarios.drill import Scenario
 from vastbench.scenarios.failover import FAILOVER
 from vastbench.scenarios.hibernation import HIBERNATION
 from vastbench.scenarios.integration import INTEGRATION
+from vastbench.scenarios.model import MODEL
 from vastbench.scenarios.snapshot import SNAPSHOT
 
-SCENARIOS = {one.name: one for one in (INTEGRATION, SNAPSHOT, FAILOVER, HIBERNATION)}
+SCENARIOS = {one.name: one for one in (INTEGRATION, SNAPSHOT, FAILOVER, HIBERNATION, MODEL)}
 """Every scenario that there is; the first is the one that runs unless another is named."""
 
 

@@ -54,7 +54,7 @@ class Scenario:
     whose end it is useful. ``work_s``: clock seconds that it may work on a rented machine, which its budget pays for; a
     function where they depend on what is asked for. ``run``: what it does. ``machines``: the names of those that it rents; a
     first one needs none. ``options``: the fields of the conditions that only some drills know and this one does, with their
-    defaults. ``acceptance``: what its runs must keep.
+    defaults; ``emulated``: those of the defaults that are others on the emulator. ``acceptance``: what its runs must keep.
 
     >>> boot = Scenario("boot", "until a command runs", {**renting(), **returning()}, "wait SSH", 0.0, lambda drill: None)
     >>> list(boot.timeline)[-3:]
@@ -69,6 +69,7 @@ class Scenario:
     run: Callable[[Drill], None]
     machines: tuple[str, ...] = ("",)
     options: Mapping[str, Any] = field(default_factory=dict)
+    emulated: Mapping[str, Any] = field(default_factory=dict)
     acceptance: tuple[Criterion, ...] = ()
 
     def __post_init__(self) -> None:
@@ -97,7 +98,7 @@ class Scenario:
                 f"There is no quantity {quantity!r}.", hint=f"{close}Choose {USEFUL!r} or a phase of vastbench scenarios."
             )
 
-    def settled(self, conditions: Conditions) -> Conditions:
+    def settled(self, conditions: Conditions, *, live: bool = False) -> Conditions:
         """``conditions`` with the defaults of its own options. Raises UsageError for an option of other drills.
 
         >>> Scenario("boot", "", {**renting(), **returning()}, "wait SSH", 0.0, print).settled(Conditions(files=9))
@@ -110,7 +111,8 @@ class Scenario:
                     f"The scenario {self.name} does not know {one.metadata['option']}.",
                     hint="Leave it out; vastbench scenarios shows which scenario takes which option.",
                 )
-        missing = {name: value for name, value in self.options.items() if getattr(conditions, name) is None}
+        defaults = self.options if live else {**self.options, **self.emulated}
+        missing = {name: value for name, value in defaults.items() if getattr(conditions, name) is None}
         return replace(conditions, **missing) if missing else conditions
 
     def lifetime_s(self, conditions: Conditions) -> float:

@@ -11,6 +11,7 @@ from typing import Protocol
 import paramiko
 
 from vastbench.errors import ConnectionLost, SshError, clean
+from vastbench.ssh.transport import hang_up
 
 CHUNK = 128 * 1024
 """Bytes moved at a time."""
@@ -78,14 +79,9 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
         raise ConnectionLost(f"the connection is gone: {error}") from error
     expired = threading.Event()
 
-    def close() -> None:
-        # The other side may be gone, or another thread may have closed the connection.
-        with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
-            channel.close()
-
     def give_up() -> None:
         expired.set()
-        close()
+        hang_up(channel)
 
     watchdog = threading.Timer(max(0.0, limit_s - (time.monotonic() - began)), give_up)
     watchdog.daemon = True
@@ -94,7 +90,7 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
         yield channel, expired
     finally:
         watchdog.cancel()
-        close()
+        hang_up(channel)
 
 
 def _request(channel: paramiko.Channel, transport: paramiko.Transport, command: str, expired: threading.Event) -> None:
@@ -187,4 +183,4 @@ class _Helper(threading.Thread):
             self._work()
         except Exception as error:  # noqa: BLE001 (raised by the reader)
             self.error = error
-            self._channel.close()
+            hang_up(self._channel)

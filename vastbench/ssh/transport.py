@@ -193,6 +193,12 @@ class RareTransport(paramiko.Transport):
         super()._send_message(data)  # type: ignore[misc]  # not in the stubs
 
 
+def hang_up(channel: paramiko.Channel) -> None:
+    """Close ``channel``, whose other side may be gone and whose connection another thread may have closed."""
+    with contextlib.suppress(EOFError, OSError, paramiko.SSHException):
+        channel.close()
+
+
 class RepeatableLogin(AuthHandler):
     """Asks for the login service once per connection, as RFC 4252 has it, however often a key is offered.
 

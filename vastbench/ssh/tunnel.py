@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import paramiko
 
+from vastbench.ssh.transport import hang_up
+
 CONNECTIONS = 32
 """How many local connections one tunnel serves at a time; more wait in the listener's queue."""
 
@@ -102,7 +104,7 @@ class _Forward(socketserver.BaseRequestHandler):
             server.release(local)
             if channel is not None:
                 server.release(channel)
-                channel.close()
+                hang_up(channel)
             server.slots.release()
 
 
@@ -123,5 +125,4 @@ def _shut(end: socket.socket | paramiko.Channel) -> None:
     with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
         end.shutdown(socket.SHUT_RDWR)
     if isinstance(end, paramiko.Channel):
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            end.close()
+        hang_up(end)
