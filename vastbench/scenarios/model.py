@@ -383,7 +383,7 @@ def _generate(drill: Drill, server: Server, name: str, at_once: int) -> float:
     gaps = [gap for one in answers if (gap := one.inter_token_s) is not None]
     drill.checks[name] = {
         "says": f"{decimals(rate, 1)} tokens/s, {decimals(1e3 * fmean(gaps) if gaps else None, 0)} ms from token to token, "
-        f"first token after {seconds(fmean(one.first - one.sent for one in answers))} ({counted(tokens, 'token')})",
+        f"first token after {1e3 * fmean(one.first - one.sent for one in answers):,.0f} ms ({counted(tokens, 'token')})",
         "state": "loaded",
         "at_once": at_once,
         "tokens": tokens,
@@ -401,17 +401,16 @@ def _price(drill: Drill, machine: Machine, rates: list[float]) -> None:
     usd_per_hour = max(machine.rental.usd_per_hour, machine.offer.usd_per_hour(drill.conditions.disk_gb))
     prices = [usd_per_hour / 3600 / rate * 1e6 for rate in rates]
     drill.checks["usd per million tokens"] = {
-        "says": f"{prices[0]:.2f} one at a time, {prices[1]:.2f} with {AT_ONCE} at a time, at {usd_per_hour:.4f} USD/h"
-        + _scaled(drill.recorder.clock),
+        "says": f"{prices[0]:.2f} one at a time, {prices[1]:.2f} with {AT_ONCE} at a time, at {usd_per_hour:.4f} USD/h",
         "one_at_a_time": prices[0],
         "four_at_a_time": prices[1],
         "usd_per_hour": usd_per_hour,
     }
-
-
-def _scaled(clock: Clock) -> str:
-    """A warning, where an emulator's real engine is timed by a clock that is not real."""
-    return "" if clock.speed == 1 else f"; the engine is real and the clock is not: by a real clock {clock.speed:g} times less"
+    if (speed := drill.recorder.clock.speed) != 1:
+        drill.checks["clock"] = {
+            "says": f"an emulated engine is real: by this clock it takes {speed:g} times as long, and costs as much more",
+            "speed": speed,
+        }
 
 
 def _twice(drill: Drill, server: Server) -> None:
@@ -439,13 +438,13 @@ def _from_states(drill: Drill, server: Server) -> None:
     """The first token of a model that must be loaded first: from the page cache, and from the disk."""
     used = _memory_mib(server.session)
     with drill.recorder.phase(UNLOAD):
-        server.ollama.unload(server.model.name, limit_s=server.left_s)
+        server.ollama.unload(server.model.name)
     left = _memory_mib(server.session)
     drill.checks["gpu memory"] |= {"before_unload_mib": used, "unloaded_mib": left}  # type: ignore[operator]
     blob = shlex.quote(_blob(server, str(drill.checks["model"]["weights_sha256"])))  # type: ignore[index]
     server.session.run(f"cat {blob} >/dev/null", timeout_s=server.left_s)
     _first_from(drill, server, FROM_CACHE)
-    server.ollama.unload(server.model.name, limit_s=server.left_s)
+    server.ollama.unload(server.model.name)
     dropped = server.session.run(f"sh -c {shlex.quote(_DROP)} drop {blob}", timeout_s=server.left_s, check=False).stdout.strip()
     resident = int(dropped) if dropped.isdecimal() else None
     if dropped == "unknown" or (resident is not None and resident < 0.05 * drill.checks["model"]["bytes"]):  # type: ignore[index]
@@ -467,7 +466,7 @@ def _state(drill: Drill, state: str, answer: Answer) -> None:
     kept = drill.checks.setdefault(FIRST, {"says": "", "seconds": {}})
     took_s = kept["seconds"]  # type: ignore[index]
     took_s[state] = answer.first - answer.sent
-    kept["says"] = "; ".join(f"{name} {seconds(value)}" for name, value in took_s.items())  # type: ignore[index]
+    kept["says"] = "; ".join(f"{name} {1e3 * value:,.0f} ms" for name, value in took_s.items())  # type: ignore[index]
 
 
 def _memory_mib(session: Session) -> int | None:
