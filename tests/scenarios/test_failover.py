@@ -20,7 +20,7 @@ SPEED = 20
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """The machine is lost within seconds, and given up only by what no busy test machine looks like."""
-    monkeypatch.setattr(failover, "HeartbeatRule", lambda: HeartbeatRule(period_s=4, timeout_s=8, silence_s=40))
+    monkeypatch.setattr(failover, "rule_for", lambda _: HeartbeatRule(period_s=4, timeout_s=8, silence_s=40))
     monkeypatch.setattr(failover, "LOST_WITHIN_S", (5.0, 20.0))
 
 

@@ -374,3 +374,17 @@ with connected(machine) as session:
     print(count[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 machine.stop()
 """
+
+
+def test_an_emulated_machine_takes_no_more_than_its_command_reads():
+    class Counting:
+        read_bytes = 0
+
+        def read(self, size=-1):
+            self.read_bytes += size
+            return bytes(size)
+
+    sent = Counting()
+    with emulated() as (port, key), connected(port, key) as session, pytest.raises(DeadlineExceeded):
+        session.stream("head -c 8000000 >/dev/null; exec sleep 60", source=sent, timeout_s=4)
+    assert 8_000_000 <= sent.read_bytes < 20_000_000

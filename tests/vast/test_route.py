@@ -70,7 +70,9 @@ def test_what_no_proxy_does_not_cover_goes_through_the_proxy(monkeypatch, entrie
     assert proxy_to(HOST) == "http://p:1"
 
 
-@pytest.mark.parametrize("value", ["foo:bar", "ftp://p", "socks://p:1", "http://", "http://[::1", "://"])
+@pytest.mark.parametrize(
+    "value", ["foo:bar", "ftp://p", "socks://p:1", "http://", "http://[::1", "http://[bad", "http://a b:1", "://"]
+)
 def test_a_variable_that_names_no_proxy_is_named_with_its_cure(monkeypatch, value):
     monkeypatch.setenv("ALL_PROXY", value)
     with pytest.raises(SettingsError, match="ALL_PROXY is ") as refused:

@@ -121,6 +121,7 @@ class Command(Session):
 
     async def run(self) -> None:
         """Run it, all of its output sent before its status."""
+        self._bound_input()
         child = await self.sandbox.spawn(self.argv(), stdin=PIPE, stdout=PIPE, stderr=PIPE)
         feeding = asyncio.ensure_future(self._feed(child))
         try:
@@ -128,6 +129,17 @@ class Command(Session):
         finally:
             feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
+
+    def _bound_input(self) -> None:
+        """Let the client send on only when all that it sent has been read.
+
+        asyncssh lets it send on by a whole window as soon as a part is read: of a command that reads slowly, it would keep all
+        of a long input in memory.
+        """
+        process, full = self.process, self.process._should_pause_reading
+        process._should_pause_reading = (  # type: ignore[method-assign]
+            lambda: process._recv_buf_len > 0 if process._read_paused else full()
+        )
 
     async def _carry(self, child: Process) -> int:
         assert child.stdout is not None and child.stderr is not None  # noqa: PT018, S101

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, VastbenchError
@@ -198,6 +198,13 @@ def _losing(drill: Drill, machine: Machine) -> Iterator[Callable[[], bool]]:
         yield happened
 
 
+def rule_for(speed: float) -> HeartbeatRule:
+    """The rule on a clock of that speed: a heartbeat has 0.3 real seconds at least, and silence has to last a real one."""
+    usual, period_s = HeartbeatRule(), max(1.0, 0.1 * speed)
+    silence_s = max(usual.silence_s, 1.0 * speed)
+    return replace(usual, period_s=period_s, timeout_s=3 * period_s, silence_s=silence_s, blind_s=max(usual.blind_s, silence_s))
+
+
 def _notice(drill: Drill, machine: Machine, writer: Writer) -> Loss:
     """Wait until the machine is known to be lost.
 
@@ -205,7 +212,7 @@ def _notice(drill: Drill, machine: Machine, writer: Writer) -> Loss:
     """
     clock, lease = drill.recorder.clock, machine.lease
     last = writer.acknowledged[-1]
-    detector = Detector(HeartbeatRule(), Beat(last.sent, last.received))
+    detector = Detector(rule_for(clock.speed), Beat(last.sent, last.received))
     with drill.provisioner.account.watch.follow(lease.instance_id, clock.now(), clock, lease.label) as following:
         loss = wait_for_loss(Pulse(machine), following, detector, clock.now() + NEVER_LOST_S)
     if loss is None:

@@ -30,7 +30,8 @@ def proxy_to(url: httpx.URL) -> str | None:
         proxy = httpx.URL(value)
     except (httpx.InvalidURL, UnicodeError):
         proxy = httpx.URL()
-    if proxy.scheme not in _SCHEMES or not proxy.host:
+    # What no host's name has in it, httpx encodes: [bad becomes %5Bbad. An IPv6 address may have a % before its zone.
+    if proxy.scheme not in _SCHEMES or not proxy.host or ("%" in proxy.host and ":" not in proxy.host):
         raise SettingsError(
             f"{variable} is {shown(text)!r}, which is no proxy's address.",
             hint=f"Write it as http://host:port or socks5://host:port, unset it, or name {url.host} in NO_PROXY.",

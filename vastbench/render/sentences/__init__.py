@@ -19,6 +19,7 @@ from vastbench.render.sentences.certainty import (
     naive_beside_honest,
     poll_timeline,
 )
+from vastbench.render.sentences.drills import acceptance_table, against_drills
 from vastbench.render.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
 from vastbench.render.sentences.runs import last_answer
 from vastbench.render.sentences.time import (
@@ -42,6 +43,8 @@ __all__ = [
     "NO_RUN",
     "NO_SUCCESS",
     "PER",
+    "acceptance_table",
+    "against_drills",
     "artefacts",
     "beside",
     "boot_curves",
