@@ -20,6 +20,7 @@ from statistics import fmean
 
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, CommandFailed, DeadlineExceeded, SshError, UsageError, VastbenchError, clean
+from vastbench.record.acceptance import Criterion
 from vastbench.record.formats import counted, decimals, seconds
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Phase, renting, returning
@@ -523,5 +524,6 @@ MODEL = Scenario(
     work_s=WORK_S,
     run=run,
     options={"model": "qwen3:0.6b"},
+    acceptance=(Criterion("runs pass", 0.95, "share"),),
     emulated={"model": "smollm2:135m-instruct-q4_1@cd883d196adf"},
 )
