@@ -46,7 +46,7 @@ LOAD = "load model"
 """Request sent → Ollama says that the model is in memory. Pulled → loaded."""
 
 OUTPUT = "first output token"
-"""Request sent → the first token that is no thinking. Loaded, nothing asked before."""
+"""Request sent → the first token that is no thinking. The model was just loaded."""
 
 FIRST = "first token"
 """The same request → its first token of all."""
@@ -365,7 +365,7 @@ def _first(drill: Drill, server: Server) -> None:
             )
         phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.first_output)
     drill.recorder.add(Phase(FIRST, Moment.exact(answer.sent), Moment.exact(answer.first)))
-    _state(drill, "loaded, nothing asked before", answer)
+    _state(drill, "just loaded", answer)
 
 
 def _generate(drill: Drill, server: Server, name: str, at_once: int) -> float:
