@@ -130,13 +130,13 @@ class Ollama:
         """Load a model into memory, for as long as the server runs."""
         self._keep(model, -1, "load", limit_s)
 
-    def unload(self, model: str, *, limit_s: float = LOOK_S) -> None:
+    def unload(self, model: str) -> None:
         """Free its memory."""
-        self._keep(model, 0, "unload", limit_s)
-        give_up = self._clock.now() + limit_s
+        self._keep(model, 0, "unload", LOOK_S)
+        give_up = self._clock.now() + LOOK_S
         while model in self.loaded():
             if self._clock.now() > give_up:
-                raise CheckFailed(f"{model} is still loaded {limit_s:g} s after it was unloaded.", hint=HINT)
+                raise CheckFailed(f"{model} is still loaded {LOOK_S:g} s after it was unloaded.", hint=HINT)
             self._clock.rest(0.2)
 
     def ask(self, model: str, prompt: str, *, limit_s: float, options: Mapping[str, float], to_output: bool = False) -> Answer:
