@@ -132,11 +132,11 @@ def test_another_word_opens_nothing_and_keeps_nothing(in_folder, work, session, 
 @with_restic
 def test_damage_in_the_repository_is_refused(in_folder, work, session, tmp_path):
     snapshot = take(session, str(work), in_folder)
-    largest = max(packs(tmp_path), key=lambda one: one.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 1
-    largest.chmod(0o600)
-    largest.write_bytes(content)
+    for pack in packs(tmp_path):
+        content = bytearray(pack.read_bytes())
+        content[len(content) // 4] ^= 1
+        pack.chmod(0o600)
+        pack.write_bytes(content)
     with pytest.raises(SnapshotRefused, match="restic check"):
         verify(snapshot, in_folder, session)
     with pytest.raises(SnapshotError):
