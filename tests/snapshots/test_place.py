@@ -59,6 +59,23 @@ def test_snapshots_are_taken_to_it_and_restored_from_it(any_place, session, work
     check(read_manifest(session, str(tmp_path / "back")), read_manifest(session, str(work)))
 
 
+def test_whatever_a_store_raises_says_which_store_and_what(monkeypatch):
+    pytest.importorskip("fsspec")
+    place = open_place("memory://failing")
+
+    class Unreachable(Exception):
+        """A library's own error, no OSError."""
+
+    def fails(*given, **more):
+        raise Unreachable("could not connect")
+
+    for name in ("makedirs", "open", "exists", "rm_file"):
+        monkeypatch.setattr(place._files, name, fails)
+    for attempt in (place.names, lambda: place.remove("x"), place.write("x").__enter__, place.read("x").__enter__):
+        with pytest.raises(SnapshotError, match=r"memory:///failing\S* cannot be (read|written): could not connect"):
+            attempt()
+
+
 def test_only_its_owner_reads_a_folder_of_snapshots(session, work, tmp_path):
     place = LocalPlace(tmp_path / "kept")
     snapshot = take(session, str(work), place)

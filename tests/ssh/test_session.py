@@ -9,6 +9,7 @@ import shlex
 import socket
 import socketserver
 import threading
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -185,6 +186,32 @@ def test_all_that_goes_over_a_session_is_counted(session):
     session.put(bytes(50_000), "/tmp/vastbench-counted")
     assert session.traffic.down - before.down == 250_000
     assert 301_000 <= session.traffic.up - before.up < 301_200
+
+
+class Far(Relay):
+    """A relay that takes 20 ms for whatever it passes on."""
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 20):
+                time.sleep(0.02)
+                sink.sendall(data)
+
+
+def test_keys_exchanged_anew_as_a_command_ends_hold_up_nothing(machine, wait, monkeypatch):
+    near = machine()
+    far = Far(near.port)
+    try:
+        session = wait(Endpoint("direct", "127.0.0.1", far.port)).session
+        renewed, transport = [], session._connection.transport
+        activate = transport._activate_outbound
+        monkeypatch.setattr(transport, "_activate_outbound", lambda: (renewed.append(1), activate())[1])
+        transport.packetizer.REKEY_BYTES = 100_000
+        for _ in range(12):
+            session.stream("head -c 101000 /dev/zero", timeout_s=8)
+        assert len(renewed) >= 10
+    finally:
+        far.stop()
 
 
 # --- lost connections

@@ -10,7 +10,6 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import IO
 
 from vastbench.errors import CheckFailed, SnapshotError, SnapshotRefused, UsageError, VastbenchError
 from vastbench.record.conditions import Conditions
@@ -35,6 +34,7 @@ from vastbench.snapshots import (
     take,
     verify,
 )
+from vastbench.snapshots.place import Writable
 from vastbench.ssh.command import Readable
 from vastbench.ssh.session import Session
 from vastbench.ssh.transport import Traffic
@@ -292,7 +292,7 @@ class _Spoiled:
         with self._place.read(instead if isinstance(instead, str) else name) as file:
             yield file if isinstance(instead, str) else instead(file)
 
-    def write(self, name: str) -> AbstractContextManager[IO[bytes]]:
+    def write(self, name: str) -> AbstractContextManager[Writable]:
         return self._place.write(name)
 
     def names(self) -> list[str]:

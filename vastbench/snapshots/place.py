@@ -6,13 +6,20 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from vastbench.errors import SnapshotError, UsageError, clean
+from vastbench.errors import SnapshotError, UsageError, VastbenchError, clean
 from vastbench.ssh.command import Readable
+
+
+class Writable(Protocol):
+    """What takes bytes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take them all."""
 
 
 class Place(Protocol):
@@ -22,7 +29,7 @@ class Place(Protocol):
     def where(self) -> str:
         """The place for people; never holds a password."""
 
-    def write(self, name: str) -> AbstractContextManager[IO[bytes]]:
+    def write(self, name: str) -> AbstractContextManager[Writable]:
         """A file to write; it is there under ``name``, whole, when the block ends well, and otherwise not at all."""
 
     def read(self, name: str) -> AbstractContextManager[Readable]:
@@ -48,7 +55,7 @@ class LocalPlace:
         return str(self._folder)
 
     @contextmanager
-    def write(self, name: str) -> Iterator[IO[bytes]]:
+    def write(self, name: str) -> Iterator[Writable]:
         """A temporary file beside the others, synced and renamed when the block ends well."""
         part: Path | None = None
         try:
@@ -68,7 +75,7 @@ class LocalPlace:
                 part.unlink(missing_ok=True)
 
     @contextmanager
-    def read(self, name: str) -> Iterator[IO[bytes]]:
+    def read(self, name: str) -> Iterator[Readable]:
         """The file."""
         with self._failing("read", name), (self._folder / name).open("rb") as file:
             yield file
@@ -125,30 +132,37 @@ class StorePlace:
         return f"{self._scheme}://{self._root}"
 
     @contextmanager
-    def write(self, name: str) -> Iterator[IO[bytes]]:
+    def write(self, name: str) -> Iterator[Writable]:
         """An object that the store shows when it is closed; it is taken away again when the block does not end well."""
+        with self._failing("written", name):
+            self._files.makedirs(self._root, exist_ok=True)
+            file = self._files.open(self._at(name), "wb")
         whole = False
         try:
-            with failing(f"{self.where}/{name}", "written"):
-                with contextlib.suppress(FileExistsError):
-                    self._files.makedirs(self._root, exist_ok=True)
-                with self._files.open(self._at(name), "wb") as file:
-                    yield file
-                whole = True
+            yield _StoreFile(file, lambda how: self._failing(how, name))
+            with self._failing("written", name):
+                file.close()
+            whole = True
         finally:
             if not whole:
                 with contextlib.suppress(Exception):  # the error that counts is on its way
+                    file.close()
+                with contextlib.suppress(Exception):
                     self._files.rm_file(self._at(name))
 
     @contextmanager
-    def read(self, name: str) -> Iterator[IO[bytes]]:
+    def read(self, name: str) -> Iterator[Readable]:
         """The object."""
-        with failing(f"{self.where}/{name}", "read"), self._files.open(self._at(name), "rb") as file:
-            yield file
+        with self._failing("read", name):
+            file = self._files.open(self._at(name), "rb")
+        try:
+            yield _StoreFile(file, lambda how: self._failing(how, name))
+        finally:
+            file.close()
 
     def names(self) -> list[str]:
         """The objects."""
-        with failing(self.where, "read"):
+        with self._failing("read"):
             if not self._files.exists(self._root):
                 return []
             found = self._files.ls(self._root, detail=False, refresh=True)
@@ -156,8 +170,21 @@ class StorePlace:
 
     def remove(self, name: str) -> None:
         """Delete the object."""
-        with failing(f"{self.where}/{name}", "written"), contextlib.suppress(FileNotFoundError):
+        with self._failing("written", name), contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self._at(name))
+
+    @contextmanager
+    def _failing(self, how: str, name: str = "") -> Iterator[None]:
+        try:
+            with failing(f"{self.where}/{name}".rstrip("/"), how):
+                yield
+        except VastbenchError:
+            raise
+        except Exception as error:  # every store's library has errors of its own
+            raise SnapshotError(
+                f"{clean(self.where)} cannot be {how}: {clean(error)[:300]}.",
+                hint="Are its address and its keys the right ones?",
+            ) from error
 
     def _at(self, name: str) -> Any:
         return f"{self._root.rstrip('/')}/{name}"
@@ -165,6 +192,22 @@ class StorePlace:
     def __repr__(self) -> str:
         """The address."""
         return f"StorePlace({self.where!r})"
+
+
+class _StoreFile:
+    """A store's open object, whose errors say where they happened."""
+
+    def __init__(self, file: Any, failing: Callable[[str], AbstractContextManager[None]]) -> None:
+        self._file, self._failing = file, failing
+
+    def write(self, data: bytes, /) -> None:
+        with self._failing("written"):
+            self._file.write(data)
+
+    def read(self, size: int = -1, /) -> bytes:
+        with self._failing("read"):
+            return bytes(self._file.read(size))
+        raise AssertionError("the block above returns or raises")
 
 
 def open_place(where: str | Path) -> Place:

@@ -19,10 +19,9 @@ from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
 from vastbench.errors import CommandFailed, SnapshotError, SnapshotRefused, UsageError
-from vastbench.snapshots.place import Place
+from vastbench.snapshots.place import Place, Writable
 from vastbench.snapshots.snapshot import Snapshot
 from vastbench.ssh.command import Readable
 from vastbench.ssh.session import CommandResult, Session
@@ -84,7 +83,7 @@ class Repository:
         """Where the snapshots are described."""
         return self._place.where
 
-    def write(self, name: str) -> AbstractContextManager[IO[bytes]]:
+    def write(self, name: str) -> AbstractContextManager[Writable]:
         """As the place does."""
         return self._place.write(name)
 

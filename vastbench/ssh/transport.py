@@ -26,6 +26,7 @@ from paramiko.common import (
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_WINDOW_ADJUST,
+    MSG_NEWKEYS,
 )
 from paramiko.packet import Packetizer
 
@@ -139,6 +140,10 @@ class RareTransport(paramiko.Transport):
     paramiko makes a channel's messages under the channel's lock and sends them outside it. One that is overtaken by the
     channel's close, as an end of file by that of a quick command, is about no channel any more: a server then ends the whole
     connection. Such messages are dropped here, where they are sent one at a time.
+
+    While keys are exchanged anew, every 512 MB, nobody may send, and paramiko lets its own reading thread wait for that, too:
+    which then never reads the machine's part of the exchange. What that thread has to say (that a channel is closed, as the
+    machine closes it meanwhile) is kept here until the exchange is over.
     """
 
     _active_check_timeout = 5.0
@@ -155,12 +160,26 @@ class RareTransport(paramiko.Transport):
         self.clear_to_send_timeout = DEAD_PEER_S
         self._closed_channels: set[bytes] = set()
         self.sent_bytes = self.received_bytes = 0
+        self._kept: list[paramiko.Message] = []
+        self._handler_table[MSG_NEWKEYS] = self._use_new_keys  # type: ignore[attr-defined]  # not in the stubs
 
     def open_channel(self, *words: Any, **more: Any) -> paramiko.Channel:
         """A channel; the machine may give it the number of one that is closed."""
         channel = super().open_channel(*words, **more)
         self._closed_channels.discard(channel.remote_chanid.to_bytes(4, "big"))
         return channel
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        if threading.current_thread() is self and not self.clear_to_send.is_set():
+            self._kept.append(data)
+        else:
+            super()._send_user_message(data)  # type: ignore[misc]  # not in the stubs
+
+    def _use_new_keys(self, message: paramiko.Message) -> None:
+        super()._parse_newkeys(message)  # type: ignore[misc]  # not in the stubs
+        kept, self._kept = self._kept, []
+        for one in kept:
+            self._send_user_message(one)
 
     def _send_message(self, data: paramiko.Message) -> None:
         said = data.asbytes()
