@@ -89,9 +89,10 @@ FORMS = {
     "no token": ((OK, row(response="", done=True, eval_count=0)), "gave no token"),
     "no count": ((OK, row(response="a"), row(done=True)), "eval_count is 'None'"),
     "a count of text": ((OK, row(response="a"), row(done=True, eval_count="7")), "eval_count is '7'"),
-    "a count below what came": ((OK, row(response="a"), row(response="b"), row(done=True, eval_count=1)), "counts 1 tokens"),
+    "a count below what came": ((OK, row(response="a") * 4, row(done=True, eval_count=1)), "counts 1 tokens, and 4"),
     "a count beyond what came": ((OK, row(response="a"), row(done=True, eval_count=900)), "counts 900 tokens"),
     "a connection that ends": ((b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n", row(response="a")), "connection ended"),
+    "a nest": ((OK, b"[" * 90_000 + b"\n"), "not Ollama's form"),
     "no HTTP": ((b"SSH-2.0-OpenSSH_9.6\r\n",), "connection ended"),
 }
 
@@ -106,6 +107,12 @@ def test_an_answer_in_another_form_is_no_answer(form):
 def test_a_line_without_end_is_given_up(monkeypatch):
     monkeypatch.setattr(ollama, "LONGEST_LINE", 1000)
     with client(OK, b"x" * 5000, None) as one, pytest.raises(CheckFailed, match="more than 1,000 bytes in a line"):
+        ask(one)
+
+
+def test_an_answer_that_goes_on_and_on_is_given_up(monkeypatch):
+    monkeypatch.setattr(ollama, "LONGEST_ANSWER", 1000)
+    with client(OK, *[row(response="a")] * 200, None) as one, pytest.raises(CheckFailed, match="or 1,000 in all"):
         ask(one)
 
 
@@ -141,9 +148,11 @@ def test_what_is_no_list_of_models_is_refused():
 
 def test_a_pull_tells_what_came_from_what_was_there():
     there = row(status="pulling", digest="sha256:a", total=5, completed=5)
-    begun, done = (row(status="pulling", digest="sha256:b", total=7, completed=count) for count in (0, 7))
-    with client(OK, there, begun, done, row(status="success")) as one:
-        pulled = one.pull("m:1", limit_s=9.0)
-    assert (pulled.come, pulled.there, pulled.come_bytes) == ({"sha256:b": 7}, {"sha256:a": 5}, 7)
-    with client(OK, begun, row(status="success")) as one, pytest.raises(CheckFailed, match="7 bytes are missing"):
-        one.pull("m:1", limit_s=9.0)
+    begun, half = (row(status="pulling", digest="sha256:b", total=7, completed=count) for count in (0, 3))
+    with client(OK, there, begun, half, row(status="success")) as one:
+        assert one.pull("m:1", limit_s=9.0) == {"sha256:a", "sha256:b"}
+        assert one.come == {"sha256:b": 7}
+    with client(OK, there, begun, half) as one:
+        with pytest.raises(CheckFailed, match="ended with 'pulling', not with success"):
+            one.pull("m:1", limit_s=9.0)
+        assert one.come == {"sha256:b": 3}  # which were paid for
