@@ -34,6 +34,16 @@ data: .venv/installed
 	$(BIN)/vastbench study --name $(SAMPLE) --repeats 300 --workers 12 --speed 10 --seed 1 --store out/sample.sqlite
 	$(BIN)/vastbench export data/studies/$(SAMPLE).parquet --study $(SAMPLE) --store out/sample.sqlite
 
+# The drills that their notebooks look at, name by name: scenario-repeats.
+DRILLS = failover-40 snapshot-20 hibernation-20
+.PHONY: drills
+drills: .venv/installed
+	for drill in $(DRILLS); do \
+	    $(BIN)/vastbench study --name $$drill --scenario $${drill%-*} --repeats $${drill#*-} --workers 8 --speed 10 --seed 1 \
+	        --max-instances 16 --store out/drills.sqlite; \
+	    $(BIN)/vastbench export data/studies/$$drill.parquet --study $$drill --store out/drills.sqlite || exit; \
+	done
+
 lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

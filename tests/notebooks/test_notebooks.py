@@ -32,6 +32,7 @@ from vastbench.store import Store
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
 RENTING = [path for path in OURS if path.stem.startswith("01")]
 ANALYSING = [path for path in OURS if path not in RENTING]
+DRILLS = [path for path in OURS if path.stem[:2] >= "06"]
 ASKING = [path for path in OURS if path.stem[:2] in {"02", "03", "04", "05"}]
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 FAILED = replace(
@@ -41,6 +42,7 @@ KILLED = replace(SEED, id="killed", outcome=Outcome.CENSORED, cause="killed", ph
 STORIES = {"one run": [SEED], "no success": [FAILED, replace(FAILED, id="too")], "one killed": [KILLED]}
 
 each_of = pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
+of_any_scenario = pytest.mark.parametrize("path", [path for path in OURS if path not in DRILLS], ids=lambda path: path.stem)
 
 
 def sources(path: Path) -> list[str]:
@@ -156,8 +158,14 @@ def test_nbval_needs_no_plugin_that_only_developers_install():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("path", DRILLS, ids=lambda path: path.stem)
+def test_a_drills_notebook_refuses_runs_of_other_scenarios_by_name(path, monkeypatch):
+    with pytest.raises(NotFound, match=r"whose scenario is '\w+' in default-300.*integration \(300 runs\)"):
+        told(path, monkeypatch, data="default-300")
+
+
 @pytest.mark.parametrize("story", STORIES)
-@each_of
+@of_any_scenario
 def test_every_kind_of_data_is_told_without_a_crash(path, story, tmp_path, monkeypatch):
     export(phases_table(STORIES[story]), tmp_path / "runs.parquet")
     texts = told(path, monkeypatch, data=str(tmp_path / "runs.parquet"))
@@ -172,7 +180,7 @@ def test_committed_texts_and_outputs_show_no_formula(path):
             assert shown_as_formulas(output.get("data", {})) == []
 
 
-@each_of
+@of_any_scenario
 def test_what_a_notebook_displays_is_no_formula_whatever_the_words(path, tmp_path, monkeypatch):
     runs = [hostile_run(r"$x$ \(y\) $z$"), hostile_run(r"$x$ \(y\) $z$", failed=True)]
     export(phases_table(runs), tmp_path / "runs.parquet")
@@ -215,7 +223,7 @@ def test_a_notebook_that_rents_fails_after_its_tables_when_no_run_passed(tmp_pat
     run_notebook(RENTING[0], asked | {"require_passed": False}, tmp_path / "lenient")
 
 
-@pytest.mark.parametrize("path", ANALYSING, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in ANALYSING if path not in DRILLS], ids=lambda path: path.stem)
 def test_a_study_of_ones_own_is_found_in_the_default_store(path, tmp_path, monkeypatch):
     monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
     with Store(tmp_path / "runs.sqlite") as store:

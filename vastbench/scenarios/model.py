@@ -20,12 +20,13 @@ from statistics import fmean
 
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, CommandFailed, DeadlineExceeded, SshError, UsageError, VastbenchError, clean
+from vastbench.record.acceptance import Criterion
 from vastbench.record.formats import counted, decimals, seconds
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Phase, renting, returning
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
-from vastbench.scenarios.ollama import Answer, Ollama, Pulled
+from vastbench.scenarios.ollama import Answer, Ollama
 from vastbench.ssh.session import Session
 from vastbench.ssh.transport import Traffic
 
@@ -45,7 +46,7 @@ LOAD = "load model"
 """Request sent → Ollama says that the model is in memory. Pulled → loaded."""
 
 OUTPUT = "first output token"
-"""Request sent → the first token that is no thinking. Loaded, nothing asked before."""
+"""Request sent → the first token that is no thinking. The model was just loaded."""
 
 FIRST = "first token"
 """The same request → its first token of all."""
@@ -209,28 +210,31 @@ def _serving(drill: Drill, machine: Machine, model: Wanted) -> Iterator[Server]:
     give_up = clock.now() + WORK_S
     with drill.recorder.phase(INSTALL) as phase:
         try:
-            said = session.run(f"sh -c {shlex.quote(_INSTALL)}", timeout_s=WORK_S).stdout.split()
+            said = session.run(f"sh -c {shlex.quote(_INSTALL)}", timeout_s=WORK_S).stdout
         except CommandFailed as failed:
             raise CheckFailed(
                 f"Ollama cannot be installed: {clean(failed.stderr_tail.strip()[-200:]) or failed.message}",
                 hint="Choose an image that has it: --image ollama/ollama. The installation loads it from the internet.",
             ) from failed
-        loaded = int(said[1]) if said[0] == "installed" and len(said) > 1 else 0
-        phase.detail = "the image has it" if said[0] == "had" else ""
-    machine.rental.elsewhere += Traffic(down=loaded)
+        had, counted_there = "had" in said.split(), re.search(r"installed (\d{1,15})\n", said)
+        loaded = int(counted_there[1]) if counted_there else None
+        phase.detail = "the image has it" if had else ""
+    machine.rental.elsewhere += Traffic(down=loaded or 0)
     begun = Moment.exact(clock.now())
-    port, _, folder = session.run(_SERVE % AT_ONCE).stdout.strip().partition(" ")
-    with session.tunnel(int(port)) as near:
+    started = re.fullmatch(r"(\d{1,5}) (/.*)\n", session.run(_SERVE % AT_ONCE).stdout)
+    if started is None or not 0 < int(started[1]) < 65_536:
+        raise CheckFailed("The machine does not say where it started Ollama.", hint="Look at its shell's start-up files.")
+    folder = started[2]
+    with session.tunnel(int(started[1])) as near:
         ollama = Ollama(near, clock)
         try:
             with drill.recorder.phase(SERVE, begun) as phase:
                 version, phase.end = _answering(session, ollama, clock)
             drill.checks["ollama"] = {
-                "says": f"version {version}, "
-                + ("from the image" if said[0] == "had" else f"installed, {_mb(loaded or None)} over its line"),
+                "says": f"version {version}, " + ("from the image" if had else f"installed, {_mb(loaded)} over its line"),
                 "version": version,
-                "installed": said[0] != "had",
-                "bytes": loaded or None,
+                "installed": not had,
+                "bytes": loaded,
             }
             yield Server(session, clock, ollama, model, folder, give_up)
         finally:
@@ -261,12 +265,15 @@ def _answering(session: Session, ollama: Ollama, clock: Clock) -> tuple[str, Mom
 def _deploy(drill: Drill, machine: Machine, server: Server) -> None:
     """Pull the model, and see that what lies on the disk is what was asked for."""
     before = server.ollama.digests()
-    with drill.recorder.phase(PULL):
-        pulled = server.ollama.pull(server.model.name, limit_s=server.left_s)
+    try:
+        with drill.recorder.phase(PULL):
+            layers = server.ollama.pull(server.model.name, limit_s=server.left_s)
+    finally:
+        come = sum(server.ollama.come.values())
+        machine.rental.elsewhere += Traffic(down=come)
     took_s = drill.recorder.phases[-1].seconds or 0.0
-    machine.rental.elsewhere += Traffic(down=pulled.come_bytes)
     with drill.recorder.phase(VERIFY):
-        digest, weights, size = _verified(server, pulled)
+        digest, weights, size = _verified(server, layers)
     drill.checks["model"] = {
         "says": f"{server.model.name}, {_mb(size)}, manifest {digest[:12]}"
         + (", as asked for" if server.model.digest else "; no digest was asked for"),
@@ -278,18 +285,18 @@ def _deploy(drill: Drill, machine: Machine, server: Server) -> None:
         "matches": True,
     }
     drill.checks[PULL] = {
-        "says": f"{_mb(pulled.come_bytes)} in {seconds(took_s)}: {decimals(pulled.come_bytes * 8 / 1e6 / took_s, 0)} Mbit/s, "
+        "says": f"{_mb(come)} in {seconds(took_s)}: {decimals(come * 8 / 1e6 / took_s, 0)} Mbit/s, "
         f"the line is offered at {decimals(machine.offer.inet_down, 0)}"
-        if took_s and pulled.come_bytes
+        if took_s and come
         else "it was there already",
         "state": "pulled" if server.model.name in before else "not pulled",
-        "bytes": pulled.come_bytes,
+        "bytes": come,
         "seconds": took_s,
         "link_mbit_per_s": machine.offer.inet_down,
     }
 
 
-def _verified(server: Server, pulled: Pulled) -> tuple[str, str, int]:
+def _verified(server: Server, pulled: frozenset[str]) -> tuple[str, str, int]:
     """The digests of manifest and weights, and the weights' size, as the disk has them. Raises CheckFailed.
 
     Ollama's word is not taken for them: the manifest is hashed here, the weights are hashed there.
@@ -304,7 +311,7 @@ def _verified(server: Server, pulled: Pulled) -> tuple[str, str, int]:
         (layer,) = (one for one in layers if one["mediaType"] == "application/vnd.ollama.image.model")
         weights, size = str(_DIGEST.fullmatch(layer["digest"])[1]), int(layer["size"])  # type: ignore[index]
         hashed = server.session.run(f"sha256sum < {shlex.quote(_blob(server, weights))}", timeout_s=server.left_s).stdout[:64]
-    except (CommandFailed, ValueError, KeyError, TypeError) as error:
+    except (CommandFailed, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         words = error.message if isinstance(error, VastbenchError) else f"{type(error).__name__}: {error}"
         raise CheckFailed(f"The disk does not have {name} whole: {words}", hint="Do not use this machine.") from error
     digest = hashlib.sha256(manifest).hexdigest()
@@ -312,7 +319,7 @@ def _verified(server: Server, pulled: Pulled) -> tuple[str, str, int]:
         f"the digest {digest[:12]}, and {server.model.digest[:12]} was asked for": not digest.startswith(server.model.digest),
         f"a manifest with the SHA-256 {digest[:12]}, and Ollama calls it {clean(found[:12])}": digest != found,
         f"weights with the SHA-256 {clean(hashed[:12])}, not {weights[:12]}": hashed != weights,
-        f"the weights {weights[:12]}, which were not pulled": f"sha256:{weights}" not in {*pulled.come, *pulled.there},
+        f"the weights {weights[:12]}, which were not pulled": f"sha256:{weights}" not in pulled,
     }
     if other := next((words for words, true in false.items() if true), None):
         raise CheckFailed(f"{name} has {other}.", hint="It is another model: do not use this machine for it.")
@@ -364,7 +371,7 @@ def _first(drill: Drill, server: Server) -> None:
             )
         phase.start, phase.end = Moment.exact(answer.sent), Moment.exact(answer.first_output)
     drill.recorder.add(Phase(FIRST, Moment.exact(answer.sent), Moment.exact(answer.first)))
-    _state(drill, "loaded, nothing asked before", answer)
+    _state(drill, "just loaded", answer)
 
 
 def _generate(drill: Drill, server: Server, name: str, at_once: int) -> float:
@@ -383,7 +390,7 @@ def _generate(drill: Drill, server: Server, name: str, at_once: int) -> float:
     gaps = [gap for one in answers if (gap := one.inter_token_s) is not None]
     drill.checks[name] = {
         "says": f"{decimals(rate, 1)} tokens/s, {decimals(1e3 * fmean(gaps) if gaps else None, 0)} ms from token to token, "
-        f"first token after {seconds(fmean(one.first - one.sent for one in answers))} ({counted(tokens, 'token')})",
+        f"first token after {1e3 * fmean(one.first - one.sent for one in answers):,.0f} ms ({counted(tokens, 'token')})",
         "state": "loaded",
         "at_once": at_once,
         "tokens": tokens,
@@ -401,17 +408,16 @@ def _price(drill: Drill, machine: Machine, rates: list[float]) -> None:
     usd_per_hour = max(machine.rental.usd_per_hour, machine.offer.usd_per_hour(drill.conditions.disk_gb))
     prices = [usd_per_hour / 3600 / rate * 1e6 for rate in rates]
     drill.checks["usd per million tokens"] = {
-        "says": f"{prices[0]:.2f} one at a time, {prices[1]:.2f} with {AT_ONCE} at a time, at {usd_per_hour:.4f} USD/h"
-        + _scaled(drill.recorder.clock),
+        "says": f"{prices[0]:.2f} one at a time, {prices[1]:.2f} with {AT_ONCE} at a time, at {usd_per_hour:.4f} USD/h",
         "one_at_a_time": prices[0],
         "four_at_a_time": prices[1],
         "usd_per_hour": usd_per_hour,
     }
-
-
-def _scaled(clock: Clock) -> str:
-    """A warning, where an emulator's real engine is timed by a clock that is not real."""
-    return "" if clock.speed == 1 else f"; the engine is real and the clock is not: by a real clock {clock.speed:g} times less"
+    if (speed := drill.recorder.clock.speed) != 1:
+        drill.checks["clock"] = {
+            "says": f"an emulated engine is real: by this clock it takes {speed:g} times as long, and costs as much more",
+            "speed": speed,
+        }
 
 
 def _twice(drill: Drill, server: Server) -> None:
@@ -439,13 +445,13 @@ def _from_states(drill: Drill, server: Server) -> None:
     """The first token of a model that must be loaded first: from the page cache, and from the disk."""
     used = _memory_mib(server.session)
     with drill.recorder.phase(UNLOAD):
-        server.ollama.unload(server.model.name, limit_s=server.left_s)
+        server.ollama.unload(server.model.name)
     left = _memory_mib(server.session)
     drill.checks["gpu memory"] |= {"before_unload_mib": used, "unloaded_mib": left}  # type: ignore[operator]
     blob = shlex.quote(_blob(server, str(drill.checks["model"]["weights_sha256"])))  # type: ignore[index]
     server.session.run(f"cat {blob} >/dev/null", timeout_s=server.left_s)
     _first_from(drill, server, FROM_CACHE)
-    server.ollama.unload(server.model.name, limit_s=server.left_s)
+    server.ollama.unload(server.model.name)
     dropped = server.session.run(f"sh -c {shlex.quote(_DROP)} drop {blob}", timeout_s=server.left_s, check=False).stdout.strip()
     resident = int(dropped) if dropped.isdecimal() else None
     if dropped == "unknown" or (resident is not None and resident < 0.05 * drill.checks["model"]["bytes"]):  # type: ignore[index]
@@ -467,7 +473,7 @@ def _state(drill: Drill, state: str, answer: Answer) -> None:
     kept = drill.checks.setdefault(FIRST, {"says": "", "seconds": {}})
     took_s = kept["seconds"]  # type: ignore[index]
     took_s[state] = answer.first - answer.sent
-    kept["says"] = "; ".join(f"{name} {seconds(value)}" for name, value in took_s.items())  # type: ignore[index]
+    kept["says"] = "; ".join(f"{name} {1e3 * value:,.0f} ms" for name, value in took_s.items())  # type: ignore[index]
 
 
 def _memory_mib(session: Session) -> int | None:
@@ -524,5 +530,6 @@ MODEL = Scenario(
     work_s=WORK_S,
     run=run,
     options={"model": "qwen3:0.6b"},
+    acceptance=(Criterion("runs pass", 0.95, "share"),),
     emulated={"model": "smollm2:135m-instruct-q4_1@cd883d196adf"},
 )

@@ -20,6 +20,9 @@ from vastbench.errors import CheckFailed, DeadlineExceeded, clean
 LONGEST_LINE = 1_000_000
 """Bytes in a line of an answer."""
 
+LONGEST_ANSWER = 64_000_000
+"""Bytes in all lines of one."""
+
 LOOK_S = 60.0
 """Clock seconds for a question that is answered at once."""
 
@@ -32,19 +35,6 @@ class Loaded:
 
     digest: str
     gpu_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pulled:
-    """What a pull moved: bytes by the digest of each layer that came, and those of layers that were there already."""
-
-    come: Mapping[str, int]
-    there: Mapping[str, int]
-
-    @property
-    def come_bytes(self) -> int:
-        """Bytes that came over the machine's line."""
-        return sum(self.come.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +65,14 @@ class Answer:
 
 
 class Ollama:
-    """One server. Every method raises CheckFailed for a refusal and for what is not Ollama's form, and DeadlineExceeded."""
+    """One server. Every method raises CheckFailed for a refusal and for what is not Ollama's form, and DeadlineExceeded.
+
+    ``come``: bytes that its pulls moved, by the digest of the layer.
+    """
 
     def __init__(self, port: int, clock: Clock) -> None:
         """Take the port on loopback that leads to it; nothing is asked yet."""
+        self.come: dict[str, int] = {}
         self._clock = clock
         # What is set for the way to the internet is no way to the loopback.
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, headers={"Accept-Encoding": "identity"})
@@ -103,40 +97,44 @@ class Ollama:
         rows = self._models("/api/ps")
         return {name: Loaded(_digest(row), _count(row.get("size_vram"), "size_vram")) for name, row in rows.items()}
 
-    def pull(self, model: str, *, limit_s: float) -> Pulled:
-        """Pull a model: what came. It is whole only if Ollama says so last, and every layer came to its end."""
+    def pull(self, model: str, *, limit_s: float) -> frozenset[str]:
+        """Pull a model: the digests of its layers. What of them comes over the line is added to :attr:`come` as it comes.
+
+        That it is whole is only Ollama's word for it.
+        """
         totals: dict[str, int] = {}
-        come: dict[str, int] = {}
-        there: dict[str, int] = {}
+        there: set[str] = set()
         last = ""
         for row in self._rows("/api/pull", {"model": model}, f"pull {model}", limit_s):
             last = str(row.get("status", ""))
             if "digest" not in row:
                 continue
-            layer, done = str(row["digest"]), _count(row.get("completed", 0), "completed")
-            begun = layer in totals
-            totals[layer] = _count(row.get("total"), "total")
-            if not begun and done and done == totals[layer]:
-                there[layer] = done
-            elif layer not in there:
-                come[layer] = max(done, come.get(layer, 0))
-        short = {layer: total - (come | there)[layer] for layer, total in totals.items() if (come | there)[layer] < total}
-        if last != "success" or short:
-            missing = f" {sum(short.values()):,} bytes are missing." if short else ""
-            raise CheckFailed(f"The pull of {model} ended with {clean(last[:80])!r}, not with success.{missing}", hint=HINT)
-        return Pulled(come, there)
+            layer, total, done = (
+                str(row["digest"]),
+                _count(row.get("total", 0), "total"),
+                _count(row.get("completed", 0), "completed"),
+            )
+            if layer not in totals and 0 < total == done:
+                there.add(layer)
+            totals[layer] = total
+            if layer not in there:
+                self.come[layer] = done
+        if last != "success":
+            raise CheckFailed(f"The pull of {model} ended with {clean(last[:80])!r}, not with success.", hint=HINT)
+        self.come |= {layer: total for layer, total in totals.items() if layer not in there}  # the last row may be left out
+        return frozenset(totals)
 
     def load(self, model: str, *, limit_s: float) -> None:
         """Load a model into memory, for as long as the server runs."""
         self._keep(model, -1, "load", limit_s)
 
-    def unload(self, model: str, *, limit_s: float = LOOK_S) -> None:
+    def unload(self, model: str) -> None:
         """Free its memory."""
-        self._keep(model, 0, "unload", limit_s)
-        give_up = self._clock.now() + limit_s
+        self._keep(model, 0, "unload", LOOK_S)
+        give_up = self._clock.now() + LOOK_S
         while model in self.loaded():
             if self._clock.now() > give_up:
-                raise CheckFailed(f"{model} is still loaded {limit_s:g} s after it was unloaded.", hint=HINT)
+                raise CheckFailed(f"{model} is still loaded {LOOK_S:g} s after it was unloaded.", hint=HINT)
             self._clock.rest(0.2)
 
     def ask(self, model: str, prompt: str, *, limit_s: float, options: Mapping[str, float], to_output: bool = False) -> Answer:
@@ -166,7 +164,7 @@ class Ollama:
         if last.get("done") is not True:
             raise CheckFailed(f"The answer of {model} was cut after {pieces} pieces.", hint=HINT)
         tokens = _count(last.get("eval_count"), "eval_count")
-        if not pieces <= tokens <= 2 * pieces + 16:  # some tokens are never shown: the end, the marks around thinking
+        if not pieces - 2 <= tokens <= 2 * pieces + 16:  # the end and the marks around thinking are not shown, or cut a token
             raise CheckFailed(
                 f"{model} counts {tokens} tokens, and {pieces} pieces came.", hint="Its counts are not to be used."
             )
@@ -218,16 +216,16 @@ class Ollama:
             raise CheckFailed(f"Ollama was asked to {what}, and the connection ended: {clean(error)}.", hint=HINT) from error
 
     def _lines(self, reply: httpx.Response, what: str, limit_s: float, give_up: float) -> Iterator[bytes]:
-        rest = b""
+        rest, left = b"", LONGEST_ANSWER
         for data in reply.iter_raw():
+            left -= len(data)
             if self._clock.now() > give_up:
                 raise self._too_late(what, limit_s)
             *lines, rest = (rest + data).split(b"\n")
             yield from lines
-            if len(rest) > LONGEST_LINE:
-                raise CheckFailed(
-                    f"Ollama was asked to {what}, and says more than {LONGEST_LINE:,} bytes in a line.", hint=HINT
-                )
+            if len(rest) > LONGEST_LINE or left < 0:
+                most = f"{LONGEST_LINE:,} bytes in a line or {LONGEST_ANSWER:,} in all"
+                raise CheckFailed(f"Ollama was asked to {what}, and says more than {most}.", hint=HINT)
         if rest:
             yield rest
 
@@ -240,7 +238,7 @@ class Ollama:
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         shown = clean(line[:80].decode("utf-8", "replace"))
