@@ -311,7 +311,8 @@ def test_a_newer_store_is_left_alone(call, tmp_path):
 
 
 def test_a_store_deleted_under_a_study_is_said_and_the_run_is_kept(tmp_path):
-    words = [VASTBENCH, "study", "--name", "s", "--workers", "1", "--profile", "cached", "--store", "s.sqlite"]
+    profile = str(certain(tmp_path))
+    words = [VASTBENCH, "study", "--name", "s", "--workers", "1", "--profile", profile, "--store", "s.sqlite"]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(words, cwd=tmp_path, env=clean_environment(tmp_path), **pipes) as process:
         assert process.stderr is not None
@@ -324,7 +325,7 @@ def test_a_store_deleted_under_a_study_is_said_and_the_run_is_kept(tmp_path):
     assert "its file was deleted" in said
     (kept,) = (tmp_path / "s.sqlite.unsaved").glob("*.json")
     assert str(kept) in said
-    done = command("run", "--profile", "cached", "--store", "s.sqlite", env=clean_environment(tmp_path), cwd=tmp_path)
+    done = command("run", "--profile", profile, "--store", "s.sqlite", env=clean_environment(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with Store(tmp_path / "s.sqlite") as store:
         assert kept.stem in {run.id for run in store.runs()}
