@@ -9,7 +9,7 @@ they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
@@ -256,6 +256,16 @@ def what_ifs(parts: Parts, plans: Mapping[str, Plan], *, draws: int = DRAWS, see
             }
         )
     return pd.DataFrame(rows)
+
+
+def beside(plan: Plan) -> dict[str, Plan]:
+    """The plan, and what else could be done, each with its name."""
+    others = {f"{n} machines at once": replace(plan, hedge=n, stagger_s=0.0, standby=False) for n in (2, 3, 5)}
+    others["a second one after 60 s"] = replace(plan, hedge=2, stagger_s=60.0, standby=False)
+    others["one machine"] = replace(plan, hedge=1, stagger_s=0.0, standby=False)
+    others["a machine on standby"] = replace(plan, standby=True)
+    others["snapshots a tenth as often"] = replace(plan, interval_s=10 * plan.interval_s)
+    return {"as asked": plan, **{name: one for name, one in others.items() if one != plan}}
 
 
 @dataclass(frozen=True, slots=True)

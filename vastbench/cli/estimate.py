@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -13,7 +12,7 @@ from vastbench.record.formats import counted, decimals, dollars, percent, second
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vastbench.analysis.failover import Check, Plan
+    from vastbench.analysis.failover import Check
 
 SAMPLE = "failover-40"
 """The bundled drills that it rests on unless told otherwise."""
@@ -48,7 +47,7 @@ def estimate(
 
     For example: vastbench estimate --hedge 2 --interval 60
     """
-    from vastbench.analysis.failover import Plan, check, estimate, measured, parts_of, table, what_ifs
+    from vastbench.analysis.failover import Plan, beside, check, estimate, measured, parts_of, table, what_ifs
     from vastbench.cli.selection import runs_from
     from vastbench.scenarios.failover import NOTICE, RECOVERY, RESUME
 
@@ -58,7 +57,7 @@ def estimate(
     plan = Plan(hedge, stagger, standby, interval, losses)
     made = estimate(parts, plan, seed=seed)
     found = table(made)
-    plans = what_ifs(parts, _plans(plan), seed=seed)
+    plans = what_ifs(parts, beside(plan), seed=seed)
     against = check(parts, measured(drills, NOTICE, RESUME), seed=seed)
     if as_json:
         print_json(
@@ -77,15 +76,6 @@ def estimate(
         )
         return
     _show(found, plans, against, place)
-
-
-def _plans(plan: Plan) -> dict[str, Plan]:
-    """What was asked for, beside what else could be done."""
-    others = {f"{n} machines at once": replace(plan, hedge=n, stagger_s=0.0, standby=False) for n in (1, 2, 3, 5)}
-    others["2 machines, the second after 60 s"] = replace(plan, hedge=2, stagger_s=60.0, standby=False)
-    others["a machine on standby"] = replace(plan, standby=True)
-    others["snapshots half as often"] = replace(plan, interval_s=2 * plan.interval_s)
-    return {"as asked": plan, **{name: one for name, one in others.items() if one != plan}}
 
 
 def _show(found: pd.DataFrame, plans: pd.DataFrame, against: Check, place: str) -> None:

@@ -148,7 +148,7 @@ class Engine:
 
     def _say(self, words: dict[str, Any]) -> None:
         if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.write(json.dumps(words).encode() + b"\n")
+            self._process.stdin.write(json.dumps(words, allow_nan=False).encode() + b"\n")
 
     async def _hear(self) -> dict[str, Any]:
         process = self._process

@@ -28,7 +28,7 @@ def main(file: str) -> None:
 
     def say(**words: Any) -> None:
         with saying:
-            out.write(json.dumps(words) + "\n")
+            out.write(json.dumps(words, allow_nan=False) + "\n")
             out.flush()
 
     try:

@@ -387,9 +387,9 @@ async def _sent(
     async def lines() -> AsyncIterator[bytes]:
         try:
             async for row in rows:
-                yield json.dumps(row).encode() + b"\n"
+                yield json.dumps(row, allow_nan=False).encode() + b"\n"
         except Refusal as error:
-            yield json.dumps({"error": error.words}).encode() + b"\n"
+            yield json.dumps({"error": error.words}, allow_nan=False).encode() + b"\n"
         finally:
             await rows.aclose()
 
@@ -440,7 +440,7 @@ def _ask(options: dict[str, Any]) -> dict[str, Any]:
         ask = {"temperature": 0.8} | {name: kind(options[name]) for name, kind in _OPTIONS.items() if name in options}
         most = int(options.get("num_predict", -1))
     except (TypeError, ValueError):
-        raise Refusal(400, f"invalid options: {json.dumps(options)[:200]}") from None
+        raise Refusal(400, f"invalid options: {json.dumps(options, allow_nan=False)[:200]}") from None
     if options.get("stop"):
         ask["stop"] = options["stop"]
     return ask | ({"max_tokens": most} if most >= 0 else {})

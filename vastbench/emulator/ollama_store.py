@@ -182,7 +182,7 @@ def _layer(kind: str, sha256: str, size: int) -> dict[str, Any]:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _sha256(data: bytes) -> str:

@@ -43,7 +43,7 @@ def losing(api: VastApi, key: SecretStr, instance_id: int, within_s: tuple[float
     try:
         assert process.stdin is not None  # noqa: S101
         with process.stdin:
-            process.stdin.write(json.dumps(order).encode())
+            process.stdin.write(json.dumps(order, allow_nan=False).encode())
         yield lambda: process.poll() == 0
     finally:
         process.kill()

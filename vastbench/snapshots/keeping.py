@@ -105,7 +105,7 @@ def take(
         manifest_of(stored, place)
         snapshot = replace(stored, whole=session.clock.now())
         with place.write(f"{snapshot.id}.json") as file:
-            file.write(json.dumps(snapshot.to_dict(), indent=2).encode() + b"\n")
+            file.write(json.dumps(snapshot.to_dict(), indent=2, allow_nan=False).encode() + b"\n")
     except BaseException:
         for name in (begun.archive, begun.manifest):
             with contextlib.suppress(VastbenchError):  # the error that counts is on its way

@@ -94,7 +94,7 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The document that a place keeps: one JSON line for each entry."""
         lines = ({name: _text(value) for name, value in asdict(entry).items()} for entry in self.entries)
-        return b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+        return b"".join(json.dumps(line, separators=(",", ":"), allow_nan=False).encode() + b"\n" for line in lines)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
