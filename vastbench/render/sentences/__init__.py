@@ -19,7 +19,7 @@ from vastbench.render.sentences.certainty import (
     naive_beside_honest,
     poll_timeline,
 )
-from vastbench.render.sentences.drills import acceptance_table, against_drills
+from vastbench.render.sentences.drills import acceptance_table, against_drills, until_answer
 from vastbench.render.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
 from vastbench.render.sentences.runs import last_answer
 from vastbench.render.sentences.time import (
@@ -71,6 +71,7 @@ __all__ = [
     "spent",
     "study_verdict",
     "timing_answer",
+    "until_answer",
     "useful",
     "what_if",
 ]

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.acceptance import MET, NOT_TESTED, acceptance
+from vastbench.analysis.durations import durations
+from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.record.acceptance import Criterion
 from vastbench.record.formats import MISSING, counted, decimals, dollars, known, percent, seconds
+from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +37,29 @@ def _share(value: float) -> str:
     return percent(value, 0)
 
 
-_UNITS: dict[str, Callable[[float], str]] = {"s": seconds, "USD": dollars, "share": _share}
+def _usd(value: float) -> str:
+    return escaped(dollars(value))
+
+
+_UNITS: dict[str, Callable[[float], str]] = {"s": seconds, "USD": _usd, "share": _share}
 
 
 def _bound(value: float, show: Callable[[float], str]) -> str:
     return "never" if value == float("inf") else show(value) if known(value) else MISSING
+
+
+def until_answer(phases: pd.DataFrame, span: str, done: str) -> str:
+    """In bold, within how long half of the drills that began the phase ``span`` were ``done``, and how many never were."""
+    found = durations(phases, span)
+    if not len(found):
+        return f"**No attempted run shows how long it takes until {done}.**"
+    never, half = int((~found.ended).sum()), quantile_estimate(found, 0.5)
+    begun = f"{counted(len(found), 'drill')}"
+    if not known(half.value):
+        return f"**In less than half of {begun} {done}**: in {never} it never came so far."
+    between = f" (95 % interval {_bound(half.low, seconds)} to {_bound(half.high, seconds)})" if known(half.low) else ""
+    rest = f" In {never} of {len(found)} it never came so far." if never else " In every one it came so far."
+    return f"**In half of {begun} {done} within {seconds(half.value)}**{between}.{rest}"
 
 
 def against_drills(check: Check) -> str:
