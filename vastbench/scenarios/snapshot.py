@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from vastbench.errors import CheckFailed, SnapshotError, SnapshotRefused, UsageError, VastbenchError
+from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, decimals, percent, seconds
-from vastbench.record.phases import renting, returning
+from vastbench.record.phases import PhaseName, of_machine, renting, returning
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.drill import Drill, Scenario
 from vastbench.scenarios.workspace import Workspace
@@ -388,4 +389,10 @@ SNAPSHOT = Scenario(
     run=run,
     machines=("", SECOND),
     options={"files": 200, "size_mb": 16.0, "place": None, "repository": None},
+    acceptance=(
+        Criterion(
+            "the workspace is whole again", 300.0, "s", of_machine(SECOND, PhaseName.REGISTER_KEY), COMPARE, stretch=180.0
+        ),
+        Criterion("runs pass", 0.95, "share"),
+    ),
 )
