@@ -5,6 +5,7 @@ import json
 import httpx
 import pytest
 
+from tests.clocks import HandClock
 from tests.vast.market import FAST, Script, client, offer, page, response
 from vastbench.errors import (
     AccountRefused,
@@ -294,7 +295,7 @@ def test_logs_are_polled_without_the_key_until_they_appear():
     script = Script(
         {"success": True, "result_url": "https://files.test/log"}, (404, "not yet"), httpx.ReadError("cut"), (200, "hello")
     )
-    assert client(script).logs(900, tail=5).value == "hello"
+    assert client(script, HandClock(1000)).logs(900, tail=5).value == "hello"
     assert script.body(0) == {"tail": "5"}
     assert [("authorization" in request.headers) for request in script.requests] == [True, False, False, False]
 
@@ -302,7 +303,7 @@ def test_logs_are_polled_without_the_key_until_they_appear():
 def test_logs_that_never_appear_end_in_an_error():
     script = Script({"success": True, "result_url": "https://files.test/log"}, (404, ""))
     with pytest.raises(ApiUnreachable, match="900"):
-        client(script).logs(900)
+        client(script, HandClock(1000)).logs(900)
 
 
 @pytest.mark.parametrize("address", [None, 7, "file:///etc/passwd", "/etc/passwd"])
