@@ -1,4 +1,4 @@
-# make run   the main job on the built-in emulator: a study of twelve runs and its report, free of charge
+# make run   the main job on the built-in emulator: a study of twelve runs, its report, three drills, free of charge
 # make test  everything that CI runs
 # Both create what they need in .venv; a second call downloads nothing.
 
@@ -14,6 +14,9 @@ unexport PYTHONDONTWRITEBYTECODE
 run: .venv/installed
 	$(BIN)/vastbench study --name first --repeats 12 --workers 6 --seed 1 --store out/runs.sqlite
 	$(BIN)/vastbench report --store out/runs.sqlite --study first --out out/report
+	for drill in "snapshot --seed 1" "failover --seed 5" "hibernation --seed 1"; do \
+	    $(BIN)/vastbench run $$drill --profile cached --store out/runs.sqlite || exit; \
+	done
 
 test: .venv/tested .venv-vastai/installed lint
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
