@@ -1,11 +1,13 @@
 """The failover drill: what is lost is noticed, restored and counted, and what only looks like that fails for its own cause."""
 
 import re
+import subprocess
 
 import pytest
 
-from tests.fleet import bench
+from tests.fleet import bench, reachable
 from tests.profiles import certain
+from vastbench.emulator import Emulator
 from vastbench.emulator.life import Loss
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome
@@ -60,6 +62,25 @@ def test_a_loss_is_noticed_and_the_work_goes_on_from_the_last_snapshot(drill, ki
 def test_the_time_and_the_way_of_a_loss_follow_from_the_seed(drill):
     first, again = ([event for event in drill(5)[1] if event["event"] == "lost"] for _ in range(2))
     assert [event["kind"] for event in first] == [event["kind"] for event in again] == [Loss.EXITED]
+
+
+def test_live_another_process_loses_the_machine_without_the_key_around_it(tmp_path, monkeypatch):
+    start, environments = subprocess.Popen, []
+
+    def spawned(command, **more):
+        environments.extend([more["env"]] if "vastbench.rental.losing" in command else [])
+        return start(command, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", spawned)
+    with Emulator(certain(tmp_path), seed=1, speed=SPEED) as vast:
+        reachable(vast, SPEED, monkeypatch)
+        with bench(tmp_path, live=True, budget_usd=5.0) as opened:
+            run = opened.run(CONDITIONS, scenario="failover")
+        assert (run.outcome, run.detail) == (Outcome.PASSED, "")
+        assert run.validation["recovery"]["rpo_records"] >= 0
+        assert vast.alive == []
+        (environment,) = environments
+        assert vast.api_key not in environment.values()
 
 
 # Mutants: each takes away what the drill rests on, and the drill must fail, for that reason.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import select
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from pydantic import SecretStr
 
 from vastbench.clock import Clock
+from vastbench.settings import environment_for_child
 from vastbench.vast.api import VastApi
 
 
@@ -24,7 +26,7 @@ from vastbench.vast.api import VastApi
 def losing(api: VastApi, key: SecretStr, instance_id: int, within_s: tuple[float, float]) -> Iterator[Callable[[], bool]]:
     """Have the instance destroyed between ``within_s`` clock seconds (from, to) from now, while the body runs.
 
-    What it yields says whether that was done.
+    What it yields says, once, whether that was begun.
     """
     order = {
         "url": api.url,
@@ -36,18 +38,24 @@ def losing(api: VastApi, key: SecretStr, instance_id: int, within_s: tuple[float
     process = subprocess.Popen(
         [sys.executable, "-m", "vastbench.rental.losing"],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=environment_for_child(),
         start_new_session=True,  # what interrupts the drill must not keep its instance alive
     )
     try:
         assert process.stdin is not None  # noqa: S101
+        assert process.stdout is not None  # noqa: S101
+        said = process.stdout
         with process.stdin:
             process.stdin.write(json.dumps(order, allow_nan=False).encode())
-        yield lambda: process.poll() == 0
+        # What it says before its request: the answer to that may come late, or never, although the machine is gone.
+        yield lambda: bool(select.select([said], [], [], 0)[0]) and said.readline() != b""
     finally:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def main() -> None:
@@ -56,6 +64,8 @@ def main() -> None:
     clock = Clock(order["speed"])
     time.sleep(clock.real_s(random.SystemRandom().uniform(*order["within_s"])))
     with VastApi(order["url"], order["key"], clock=clock) as api:
+        sys.stdout.write("destroying\n")
+        sys.stdout.flush()
         api.destroy_instance(order["instance"])
 
 
