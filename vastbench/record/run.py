@@ -13,6 +13,7 @@ from typing import Any
 
 from vastbench.errors import AccountRefused, KeyRejected
 from vastbench.record.cost import Cost
+from vastbench.record.numbers import measurable
 from vastbench.record.phases import Outcome, Phase, PhaseName, Row, tree
 from vastbench.record.shown import Shown
 
@@ -98,6 +99,11 @@ class Run(Shown):
         known = [price for price in prices if price is not None]
         return sum(known) if len(known) == len(prices) else None
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The numbers that its checks hold, under the names of the checks and their own; of a list, those in it."""
+        return _numbers(self.validation)
+
     def phase(self, name: str) -> Phase | None:
         """The phase of that name in the last attempt that has one."""
         found = [p for p in self.phases if p.name == name]
@@ -111,3 +117,21 @@ class Run(Shown):
     def rows(self) -> list[Row]:
         """The phase tree, the unattributed row included."""
         return tree(list(self.phases), self.total_s)
+
+
+def _numbers(document: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
+    """What of ``document`` are numbers, so many documents deep."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        match value:
+            case Mapping() if depth:
+                found[name] = _numbers(value, depth - 1)
+            case list():
+                found[name] = [one for one in value if _is_number(one)]
+            case _ if _is_number(value):
+                found[name] = value
+    return {name: value for name, value in found.items() if value not in ({}, [])}
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and bool(measurable(value))

@@ -393,6 +393,10 @@ SNAPSHOT = Scenario(
         Criterion(
             "the workspace is whole again", 300.0, "s", of_machine(SECOND, PhaseName.REGISTER_KEY), COMPARE, stretch=180.0
         ),
+        Criterion("taking it, for each GB", 600.0, "s/GB", place=(FIRST, "seconds"), per=(FIRST, "bytes_raw"), stretch=300.0),
+        Criterion(
+            "restoring, for each GB", 600.0, "s/GB", place=(RESTORE, "seconds"), per=(RESTORE, "bytes_raw"), stretch=300.0
+        ),
         Criterion("runs pass", 0.95, "share"),
     ),
 )
