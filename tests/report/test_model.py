@@ -67,6 +67,7 @@ def shown(number):
     return {text.lstrip("-") for text in (f"{number}", f"{number:g}", f"{number:.1f}", f"{number:.2f}", f"{number:.4f}")} | {
         f"{abs(100 * number):.1f}",
         f"{abs(100 * number):g}",
+        f"{abs(100 * number):.0f}",
     }
 
 

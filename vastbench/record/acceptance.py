@@ -62,9 +62,10 @@ class Question:
     """What a drill asks, and what of its runs answers it.
 
     ``done``: what has happened at the end of the ``answer``, the first of the ``measures``, in words. ``criteria``: what is
-    asked of the runs. ``notebook``: the one that looks at them. ``recovery``: the parts of a recovery, each with its first and
-    its last phase, for the estimate. ``size`` and ``took``: where the bytes and the seconds stand through which a line is laid.
-    ``emulated``: what must be known of figures that are emulated; ``faster``: of those on a clock that is faster than time.
+    asked of the runs. ``notebook``: the one that looks at them. ``reading``: what the measures mean, in sentences.
+    ``recovery``: the parts of a recovery, each with its first and its last phase, for the estimate. ``size`` and ``took``:
+    where the bytes and the seconds stand through which a line is laid. ``emulated``: what must be known of figures that are
+    emulated; ``faster``: of those on a clock that is faster than time.
     """
 
     title: str
@@ -72,6 +73,7 @@ class Question:
     measures: tuple[Measure, ...]
     criteria: tuple[Criterion, ...]
     notebook: str
+    reading: str
     recovery: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     size: Place = ()
     took: Place = ()

@@ -6,6 +6,7 @@ Which drill it is stands in the runs; what it asks, and which quantities answer 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -39,11 +40,13 @@ def drill_section(phases: pd.DataFrame, question: Question) -> dict[str, Any]:
     return {
         "title": question.title,
         "text": sentences.until_answer(with_curves(phases, question.measures), question.answer.what, question.done),
+        "reading": question.reading,
         "caveats": sentences.caveats(phases, question),
         "measures": [row for row in rows_of(measured(phases, question.measures)) if row["n"]],
         "headlines": [one.what for one in question.measures if one.drawn],
         "sentence": sentences.sizes(line(phases, question.size, question.took)) if question.size else "",
         "acceptance": accepted,
+        "verdicts": dict(Counter(row["verdict"] for row in accepted)),
         "consequence": criteria_met(accepted),
         "estimate": _estimate(phases, question),
     }
@@ -85,5 +88,5 @@ def pictures(phases: pd.DataFrame, question: Question) -> Iterator[tuple[Picture
     spanned = with_curves(phases, drawn)
     for number, one in enumerate(drawn, 1):
         draw = partial(charts.boot_curves, phase=one.what)
-        says = partial(sentences.boot_curves, phase=one.what)
+        says = partial(sentences.quantity, measure=one)
         yield Picture(f"drill-{number}", "drill", one.what, draw, says, 8, 3.8), spanned

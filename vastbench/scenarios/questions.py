@@ -40,6 +40,9 @@ SNAPSHOT = Question(
     ),
     snapshot.SNAPSHOT.acceptance,
     "06-snapshot-restore",
+    "Whole again: from the first request for another machine to a workspace that was compared file by file. The second "
+    "snapshot holds what was changed since the first. Rates count the workspace's own bytes, unless they are of what was "
+    "sent.",
     size=(snapshot.FIRST, "bytes_raw"),
     took=(snapshot.FIRST, "seconds"),
     emulated="On the emulator a stream goes over the loopback: no link of a marketplace is as fast.",
@@ -62,6 +65,9 @@ FAILOVER = Question(
     ),
     failover.FAILOVER.acceptance,
     "07-failover",
+    "The loss lies somewhere between the last record that the lost machine acknowledged and the moment at which it was "
+    "known: the first row is the most that the recovery time can have been, the second the least. Lost work are "
+    "acknowledged records that the last whole snapshot does not hold, as seconds of work.",
     recovery=failover.RECOVERY,
     emulated="On the emulator a machine is lost at a moment that only the emulator's own log knows.",
     faster="archives move as fast as this machine moves them: restoring is that many times too slow",
@@ -82,6 +88,9 @@ HIBERNATION = Question(
     ),
     hibernation.HIBERNATION.acceptance,
     "08-hibernation",
+    "Until nothing is paid: from the end of the work to a machine that is confirmed gone. Waking: from the first request "
+    "for another machine to a workspace that was compared file by file. It pays to sleep for longer than what is paid in "
+    "any case: until the machine is gone, and while the new one runs and is not ready.",
     emulated="An emulated GPU is never busy: that part of the idle rule rests on the traces in data/traces.",
     faster="archives move as fast as this machine moves them: keeping and restoring are that many times too slow",
 )
@@ -118,6 +127,9 @@ MODEL = Question(
     ),
     model.MODEL.acceptance,
     "09-model-deployment",
+    "Until the first word: from the first request for a machine to the first token that is no thinking. A first token "
+    "waits for the prompt, and for the model where it is not loaded. Every prompt is new but the one that is asked again."
+    " Dollars are the machine's hourly price over its tokens per second, of a machine that does nothing else.",
     emulated="On the emulator the model is SmolLM2-135M, on the CPU of the machine that emulates: its seconds, rates and "
     "dollars are those of neither a GPU nor another model.",
     faster="the engine answers as fast as this machine lets it: its seconds and dollars are that many times too high",

@@ -24,6 +24,7 @@ from vastbench.render.sentences.drills import (
     against_drills,
     caveats,
     measured_table,
+    quantity,
     sizes,
     until_answer,
 )
@@ -74,6 +75,7 @@ __all__ = [
     "poll_timeline",
     "price_table",
     "provider_costs",
+    "quantity",
     "runs_over_time",
     "seed_ratios",
     "sizes",

@@ -40,6 +40,20 @@ def measured_table(phases: pd.DataFrame, measures: Sequence[Measure]) -> str:
     return "\n".join(lines)
 
 
+def quantity(phases: pd.DataFrame, measure: Measure) -> str:
+    """The median of a quantity in bold, with its interval, and how many runs never came to its end."""
+    (row,) = rows_of(measured(phases, [measure]))
+    what = measure.what[:1].upper() + measure.what[1:]
+    if not row["n"]:
+        return f"{what}: no attempted run shows it, so there is no number."
+    between = interval_of(row)
+    sure = f"n = {row['n']}, which allow no 95 % interval" if between == MISSING else f"95 % interval {between}"
+    tail = f"; in nine of ten {amount_of(row, 'tail')} at most" if known(row["tail"]) else ""
+    never = f". In {row['never']} it never came to its end" if row["never"] else ""
+    half = f"in half of {counted(row['n'], 'run')} **{amount_of(row, 'value')}** at most"
+    return f"{what}: {half} ({sure}){tail}; {range_of(row)}{never}."
+
+
 Row = Mapping[str, Any]
 
 
