@@ -34,7 +34,8 @@ def acceptance(phases: pd.DataFrame, criteria: Sequence[Criterion]) -> pd.DataFr
 
 
 def _row(phases: pd.DataFrame, one: Criterion) -> dict[str, object]:
-    n, value, low, high = {"share": _success, "USD": _cost}.get(one.unit, _median)(phases, one)
+    ask = _median if one.place else {"share": _success, "USD": _cost}.get(one.unit, _median)
+    n, value, low, high = ask(phases, one)
     kept = [x >= one.limit if one.unit == "share" else x <= one.limit for x in (low, high)]
     if not n:
         verdict = NOT_TESTED

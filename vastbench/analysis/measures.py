@@ -55,7 +55,7 @@ def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> p
             "value": half.value,
             "low": half.low,
             "high": half.high,
-            "tail": nine.value if math.isfinite(nine.high) else math.nan,
+            "tail": nine.value if math.isfinite(nine.low) else math.nan,
             "least": came.min() if len(came) else math.nan,
             "most": came.max() if len(came) else math.nan,
             "within": float(np.median(came - earliest)) if len(came) else math.nan,

@@ -34,4 +34,5 @@ def with_span(phases: pd.DataFrame, name: str, first: str, last: str) -> pd.Data
     made["seconds"] = made["end_upper_s"] - made["start_s"]
     made["lower_s"] = (made["end_lower_s"] - made["start_s"]).clip(lower=0.0)
     made["upper_s"] = made["end_upper_s"] - made["start_lower_s"]
-    return pd.concat([phases, made.reset_index()[list(phases.columns)]], ignore_index=True)
+    others = phases[phases["phase"] != name]  # the same span twice is one
+    return pd.concat([others, made.reset_index()[list(phases.columns)]], ignore_index=True)

@@ -38,6 +38,7 @@ def boot_curves(
     ax: Axes | None = None,
     *,
     phase: str = PhaseName.WAIT_RUNNING,
+    title: str = "",
     resamples: int = 500,
     seed: int = 1,
 ) -> Axes:
@@ -47,12 +48,14 @@ def boot_curves(
     (:data:`~vastbench.record.stopping.USEFUL`), for which all do. Runs that failed or were cut off count too: the curve
     levels off below 100 % where there are any. The area is what the polls leave open of the estimate by Turnbull or by Kaplan
     and Meier, the pale one the pointwise band of ``resamples`` draws of whole machines from ``seed``, for at least 6 runs.
+    ``title``: what the end of the phase is called, where its name alone does not say.
     """
     import numpy as np
 
     found = observations(phases, phase)
     n = counted(len(found), "attempted run")
-    title = f"{ENDED.get(phase, f'Ended {phase}')} after how long (n = {n}{style.stopped(phases)})"
+    title = title or f"{ENDED.get(phase, f'Ended {phase}')} after how long"
+    title += f" (n = {n}{style.stopped(phases)})"
     if not found.ended.any():
         return style.nothing(ax, title, f"There is no attempted run with a {phase}, and so no curve.")
     table = curve_steps(found, resamples=resamples, seed=seed)

@@ -41,7 +41,7 @@ class Measure:
 
     ``what``: in words, not the name of a phase. It is seconds from the start of the phase ``first`` to the end of ``last``, or
     those of the phases ``parts`` together, or the number at ``place`` over the one at ``per``; of a list, its mean.
-    ``drawn``: as a curve, too.
+    ``drawn``: the title of its curve; empty for none.
 
     >>> Measure("sent", "MB/s", place=("first snapshot", "bytes_stored"), per=("first snapshot", "stream_s")).unit
     'MB/s'
@@ -54,7 +54,7 @@ class Measure:
     parts: tuple[str, ...] = ()
     place: Place = ()
     per: Place = ()
-    drawn: bool = False
+    drawn: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,6 @@ def pictures(phases: pd.DataFrame, question: Question) -> Iterator[tuple[Picture
     drawn = [one for one in question.measures if one.drawn]
     spanned = with_curves(phases, drawn)
     for number, one in enumerate(drawn, 1):
-        draw = partial(charts.boot_curves, phase=one.what)
+        draw = partial(charts.boot_curves, phase=one.what, title=one.drawn)
         says = partial(sentences.quantity, measure=one)
         yield Picture(f"drill-{number}", "drill", one.what, draw, says, 8, 3.8), spanned

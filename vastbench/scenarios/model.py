@@ -533,6 +533,9 @@ MODEL = Scenario(
     work_s=WORK_S,
     run=run,
     options={"model": "qwen3:0.6b"},
-    acceptance=(Criterion("runs pass", 0.95, "share"),),
+    acceptance=(
+        Criterion("runs pass", 0.95, "share"),
+        Criterion("the same answer after a restore on another machine", 1.0, "share", place=("restored answer", "same")),
+    ),
     emulated={"model": "smollm2:135m-instruct-q4_1@cd883d196adf"},
 )

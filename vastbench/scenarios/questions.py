@@ -7,6 +7,7 @@ from vastbench.record.phases import PhaseName, of_machine, returning
 from vastbench.scenarios import failover, hibernation, model, snapshot
 
 UNDRILLED = (
+    "the same answer of a model after a restore on another machine",
     "a network that splits while both machines live",
     "a volume that stays with its host",
     "a region that is lost",
@@ -14,17 +15,26 @@ UNDRILLED = (
 )
 """What no drill does."""
 
+SECOND, WAKE = (of_machine(name, PhaseName.REGISTER_KEY) for name in (snapshot.SECOND, hibernation.WOKEN))
+"""With what the way to another machine begins."""
+
 BYTES = "archives move as fast as this machine moves them: seconds, rates and shares of a snapshot are that many times too slow"
 
 SNAPSHOT = Question(
     "Is it whole again?",
     "the workspace was whole again on another machine",
     (
-        Measure("whole again", "s", of_machine(snapshot.SECOND, PhaseName.REGISTER_KEY), snapshot.COMPARE, drawn=True),
+        Measure(
+            "whole again",
+            "s",
+            of_machine(snapshot.SECOND, PhaseName.REGISTER_KEY),
+            snapshot.COMPARE,
+            drawn="Whole again after how long",
+        ),
         Measure("listing and hashing the workspace", "s", snapshot.READ, snapshot.READ),
         Measure("taking the first snapshot", "s", snapshot.FIRST, snapshot.FIRST),
         Measure("taking the incremental one", "s", snapshot.INCREMENTAL, snapshot.INCREMENTAL),
-        Measure("restoring both", "s", snapshot.RESTORE, snapshot.RESTORE, drawn=True),
+        Measure("restoring both", "s", snapshot.RESTORE, snapshot.RESTORE, drawn="Restored after how long"),
         Measure("comparing every file", "s", snapshot.COMPARE, snapshot.COMPARE),
         Measure("size of the workspace", "MB", place=("workspace", "bytes")),
         Measure("the first snapshot, as kept", "MB", place=(snapshot.FIRST, "bytes_stored")),
@@ -40,7 +50,7 @@ SNAPSHOT = Question(
     ),
     snapshot.SNAPSHOT.acceptance,
     "06-snapshot-restore",
-    "Whole again: from the first request for another machine to a workspace that was compared file by file. The second "
+    "The first row goes from the first request for another machine to a workspace that was compared file by file. The second "
     "snapshot holds what was changed since the first. Rates count the workspace's own bytes, unless they are of what was "
     "sent.",
     size=(snapshot.FIRST, "bytes_raw"),
@@ -53,13 +63,13 @@ FAILOVER = Question(
     "What happens when it dies?",
     "the work of a machine that died went on",
     (
-        Measure("recovery (RTO)", "s", failover.NOTICE, failover.RESUME, drawn=True),
+        Measure("recovery (RTO)", "s", failover.NOTICE, failover.RESUME, drawn="Recovered after how long"),
         Measure("of it, after the loss was known", "s", failover.RECOVERY["machine"][0], failover.RESUME),
         Measure("noticing the loss", "s", *failover.RECOVERY["notice"]),
         Measure("having another machine", "s", *failover.RECOVERY["machine"]),
         Measure("restoring the last snapshot", "s", *failover.RECOVERY["restore"]),
         Measure("writing again", "s", *failover.RECOVERY["resume"]),
-        Measure("lost work (RPO)", "s", failover.LOST_WORK, failover.LOST_WORK, drawn=True),
+        Measure("lost work (RPO)", "s", failover.LOST_WORK, failover.LOST_WORK, drawn="How much work is lost"),
         Measure("lost records", "", place=("recovery", "rpo_records")),
         Measure("restored", "MB", place=(failover.RESTORE, "bytes")),
     ),
@@ -80,15 +90,21 @@ HIBERNATION = Question(
     "What does it cost to let a GPU sleep?",
     "nothing was paid any more for a machine without work",
     (
-        Measure("until nothing is paid", "s", hibernation.NOTICE_IDLE, PhaseName.CONFIRM, drawn=True),
+        Measure("time until nothing is paid", "s", hibernation.NOTICE_IDLE, PhaseName.CONFIRM, drawn="Unpaid after how long"),
         Measure("noticing that it is idle", "s", hibernation.NOTICE_IDLE, hibernation.NOTICE_IDLE),
         Measure("keeping the workspace", "s", hibernation.SAVE, hibernation.SAVE),
-        Measure("waking", "s", of_machine(hibernation.WOKEN, PhaseName.REGISTER_KEY), hibernation.COMPARE, drawn=True),
+        Measure(
+            "waking",
+            "s",
+            of_machine(hibernation.WOKEN, PhaseName.REGISTER_KEY),
+            hibernation.COMPARE,
+            drawn="Awake after how long",
+        ),
         Measure("idle time from which it pays", "min", parts=(*map(str, _PAID), *_WAKING)),
     ),
     hibernation.HIBERNATION.acceptance,
     "08-hibernation",
-    "Until nothing is paid: from the end of the work to a machine that is confirmed gone. Waking: from the first request "
+    "The first row goes from the end of the work to a machine that is confirmed gone. Waking: from the first request "
     "for another machine to a workspace that was compared file by file. It pays to sleep for longer than what is paid in "
     "any case: until the machine is gone, and while the new one runs and is not ready.",
     emulated="An emulated GPU is never busy: that part of the idle rule rests on the traces in data/traces.",
@@ -108,7 +124,7 @@ MODEL = Question(
     "How long until a model answers, and how fast?",
     "a model that was pulled onto a rented GPU had said its first word",
     (
-        Measure("until the first word", "s", PhaseName.REGISTER_KEY, model.OUTPUT, drawn=True),
+        Measure("time until the first word", "s", PhaseName.REGISTER_KEY, model.OUTPUT, drawn="First word after how long"),
         Measure("installing Ollama", "s", model.INSTALL, model.INSTALL),
         Measure("until its API answers", "s", model.SERVE, model.SERVE),
         Measure("pulling the model", "s", model.PULL, model.PULL),
@@ -127,7 +143,7 @@ MODEL = Question(
     ),
     model.MODEL.acceptance,
     "09-model-deployment",
-    "Until the first word: from the first request for a machine to the first token that is no thinking. A first token "
+    "The first row goes from the first request for a machine to the first token that is no thinking. A first token "
     "waits for the prompt, and for the model where it is not loaded. Every prompt is new but the one that is asked again."
     " Dollars are the machine's hourly price over its tokens per second, of a machine that does nothing else.",
     emulated="On the emulator the model is SmolLM2-135M, on the CPU of the machine that emulates: its seconds, rates and "

@@ -11,7 +11,7 @@ from vastbench.analysis.facts import EMULATED
 from vastbench.analysis.measures import FACTOR, measured
 from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.record.acceptance import Criterion, Measure, Question
-from vastbench.record.formats import EXACT_S, MISSING, amount, counted, decimals, known, seconds
+from vastbench.record.formats import MISSING, amount, counted, decimals, known, seconds
 from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from vastbench.analysis.failover import Check
     from vastbench.analysis.measures import Line
+
+
+SHOWN = 0.05
+"""Seconds within which one is known that a table in tenths shows."""
 
 
 def acceptance_table(phases: pd.DataFrame, criteria: Sequence[Criterion]) -> str:
@@ -32,12 +36,12 @@ def acceptance_table(phases: pd.DataFrame, criteria: Sequence[Criterion]) -> str
 
 
 def measured_table(phases: pd.DataFrame, measures: Sequence[Measure]) -> str:
-    """Each quantity that a run shows as a row of a Markdown table, with its n, its interval and between what the runs lie."""
+    """Each quantity that a run shows as a row of a Markdown table, with its n, its interval and where the runs lie."""
     lines = ["| what | n | median | 95 % interval | nine in ten by | least to most |", "|---|---|---|---|---|---|"]
     for row in rows_of(measured(phases, measures)):
         cells = [row["what"], n_of(row), amount_of(row, "value"), interval_of(row), amount_of(row, "tail"), range_of(row)]
         lines += [f"| {' | '.join(map(escaped, cells))} |"] if row["n"] else []
-    return "\n".join(lines)
+    return "\n".join(lines) if lines[2:] else "No run in these data shows any of these."
 
 
 def quantity(phases: pd.DataFrame, measure: Measure) -> str:
@@ -51,7 +55,7 @@ def quantity(phases: pd.DataFrame, measure: Measure) -> str:
     tail = f"; in nine of ten {amount_of(row, 'tail')} at most" if known(row["tail"]) else ""
     never = f". In {row['never']} it never came to its end" if row["never"] else ""
     half = f"in half of {counted(row['n'], 'run')} **{amount_of(row, 'value')}** at most"
-    return f"{what}: {half} ({sure}){tail}; {range_of(row)}{never}."
+    return f"{what}: {half} ({sure}){tail}. Those that came: {range_of(row)}{never}."
 
 
 Row = Mapping[str, Any]
@@ -96,7 +100,7 @@ def interval_of(row: Row, low: str = "low", high: str = "high") -> str:
 
 def range_of(row: Row) -> str:
     """Between what the runs lie that came so far, and how exactly one of them is known."""
-    wide = known(row["within"]) and row["within"] >= EXACT_S * FACTOR.get(row["unit"], 1.0)
+    wide = known(row["within"]) and row["within"] >= SHOWN * FACTOR.get(row["unit"], 1.0)
     return interval_of(row, "least", "most") + (f", each known within {amount_of(row, 'within')}" if wide else "")
 
 
