@@ -59,7 +59,7 @@ def test_every_quantity_has_its_n_its_interval_and_what_is_known_of_one():
     assert re.search(rf"each known within {number} \|$", boot)
 
 
-def test_a_quantity_is_said_with_its_interval_and_one_without_a_run_with_no_number():
+def test_a_quantity_is_said_with_its_interval_or_without_any_number():
     said, number = quantity(load(), BOOT), r"[\d.]+ s"
     assert re.match(
         rf"Boot: in half of \d+ runs \*\*{number}\*\* at most \(95 % interval .+\)\. Those that came: {number} to", said

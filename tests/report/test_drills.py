@@ -87,7 +87,7 @@ def test_a_report_of_another_study_names_the_drills_that_were_not_made():
     assert [row["scenario"] for row in model["next_steps"]["lacking"]] == [*QUESTIONS]
 
 
-def test_a_drill_of_which_no_run_passed_has_no_estimate_and_no_number_of_its_end():
+def test_a_drill_that_never_passed_has_no_estimate_and_no_end():
     phases = load("failover-40")
     model = model_of(phases[phases["run_outcome"] != Outcome.PASSED])
     assert model["drill"]["estimate"] is None
