@@ -4,10 +4,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vastbench.analysis.failover import PARTS, Parts, Plan, Sample, check, estimate, measured, parts_of, table, what_ifs
+from vastbench.analysis.failover import (
+    PARTS,
+    Parts,
+    Plan,
+    Sample,
+    check,
+    estimate,
+    measured,
+    parts_of,
+    table,
+    tries_in,
+    what_ifs,
+)
 from vastbench.errors import UsageError
 
 NAMES = {name: (name, name) for name in PARTS}
+ONCE = Plan(tries=1)
 RANDOM = np.random.default_rng(7)
 
 
@@ -45,7 +58,7 @@ def test_a_try_that_comes_to_nothing_costs_its_time_and_another():
 def test_where_no_machine_ever_came_there_is_no_recovery():
     never = parts(machine=sample([600.0], failed=[0]))
     assert np.isinf(estimate(never, draws=50, resamples=0).rto_s).all()
-    assert check(never, np.array([120.0])).inside == 0
+    assert check(never, np.array([120.0]), ONCE).inside == 0
 
 
 def test_hedging_shortens_the_tail_most_and_is_paid_for():
@@ -84,10 +97,10 @@ def test_few_machines_say_less_than_as_many_runs_on_many():
 def test_drills_of_another_kind_contradict_the_estimate():
     # One in five machines never came; of these no drill passed.
     made = parts(machine=sample([*RANDOM.uniform(60, 120, 200), *[600.0] * 50], failed=range(200, 250)))
-    same = check(made, 16 + RANDOM.uniform(60, 120, 100))
+    same = check(made, 16 + RANDOM.uniform(60, 120, 100), ONCE)
     assert same.plausible
     assert 80 <= same.inside <= 98
-    other = check(made, 16 + RANDOM.uniform(100, 200, 100))
+    other = check(made, 16 + RANDOM.uniform(100, 200, 100), ONCE)
     assert not other.plausible
 
 
@@ -112,6 +125,17 @@ def test_a_drill_whose_replacement_never_came_is_a_try_in_vain():
     assert found.seconds.tolist() == [5, 590]
     assert found.failed.tolist() == [False, True]
     assert measured(frame([*whole, *cut]), "notice", "resume").tolist() == [35]
+
+
+def test_tries_in_vain_within_a_drill_are_tries_of_their_own():
+    whole = [row("a", name, 1000 + 10 * n, 1005 + 10 * n) for n, name in enumerate(PARTS)]
+    vain = row("a", "machine", 400, 700, final=False, outcome="censored") | {"end_upper_s": np.nan}
+    drills = frame([*whole, vain])
+    found = parts_of(drills, names=NAMES).samples["machine"]
+    assert found.seconds.tolist() == [610, 5]
+    assert found.failed.tolist() == [True, False]
+    assert tries_in(drills, "machine") == 2
+    assert measured(drills, "notice", "resume").tolist() == [35]
 
 
 def test_a_part_that_no_run_shows_is_named():

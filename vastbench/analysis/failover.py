@@ -116,9 +116,8 @@ def parts_of(drills: pd.DataFrame, boots: pd.DataFrame | None = None, *, names: 
     UsageError where a part was never measured.
     """
     rows = attempted(drills)
-    samples = {part: _spans(rows, *names[part]) for part in PARTS}
-    if boots is not None:
-        samples["machine"] = _tries(boots)
+    samples = {part: _spans(rows, *names[part]) for part in PARTS if part != "machine"}
+    samples["machine"] = _each_try(rows, *names["machine"]) if boots is None else _tries(boots)
     for part, sample in samples.items():
         if not len(sample) or sample.failed.all():
             raise UsageError(
@@ -136,6 +135,25 @@ def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
     machine = _machines(rows["machine"].to_numpy(dtype=float, na_value=np.nan))
     came = rows["seconds"].notna()
     return Sample(rows["seconds"].fillna(rows["lower_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
+
+
+def _each_try(phases: pd.DataFrame, first: str, last: str) -> Sample:
+    """Each try at a machine, from the start of ``first``: until the end of ``last``, or in vain until the next try."""
+    import numpy as np
+
+    rows = phases[phases["phase"] == first].sort_values(["run", "start_s"], kind="stable")
+    end = phases[(phases["phase"] == last) & phases["final"] & phases["end_upper_s"].notna()].set_index("run")["end_upper_s"]
+    latest = phases[phases["phase"] != PhaseName.TOTAL].groupby("run")["end_lower_s"].max()
+    following = rows.groupby("run")["start_s"].shift(-1)
+    came = following.isna() & rows["run"].isin(end.index)
+    until = following.fillna(rows["run"].map(end)).fillna(rows["run"].map(latest))
+    machine = _machines(rows["machine"].to_numpy(dtype=float, na_value=np.nan))
+    return Sample((until - rows["start_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
+
+
+def tries_in(drills: pd.DataFrame, first: str) -> int:
+    """The most tries at a machine, each begun by the phase ``first``, that a run made."""
+    return int(drills.loc[drills["phase"] == first, "run"].value_counts().max())
 
 
 def _tries(boots: pd.DataFrame) -> Sample:
@@ -292,12 +310,12 @@ def measured(drills: pd.DataFrame, first: str, last: str) -> np.ndarray:
     return seconds
 
 
-def check(parts: Parts, measured_s: np.ndarray, *, seed: int = 1) -> Check:
-    """Hold the estimate against the RTO of drills that came so far, in seconds; these had one try at a machine each."""
+def check(parts: Parts, measured_s: np.ndarray, plan: Plan, *, seed: int = 1) -> Check:
+    """Hold the estimate of a plan against the RTO of the drills that followed it and came so far, in seconds."""
     import numpy as np
     from scipy.stats import binomtest
 
-    drawn = estimate(parts, Plan(tries=1), resamples=0, seed=seed).rto_s
+    drawn = estimate(parts, plan, resamples=0, seed=seed).rto_s
     came = drawn[np.isfinite(drawn)]
     low, high = np.quantile(came, (0.05, 0.95), method="higher").tolist() if len(came) else (np.inf, np.inf)
     inside, n = int(((measured_s >= low) & (measured_s <= high)).sum()), len(measured_s)

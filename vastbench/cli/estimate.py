@@ -47,7 +47,7 @@ def estimate(
 
     For example: vastbench estimate --hedge 2 --interval 60
     """
-    from vastbench.analysis.failover import Plan, beside, check, estimate, measured, parts_of, table, what_ifs
+    from vastbench.analysis.failover import Plan, beside, check, estimate, measured, parts_of, table, tries_in, what_ifs
     from vastbench.cli.selection import runs_from
     from vastbench.scenarios.failover import NOTICE, RECOVERY, RESUME
 
@@ -58,7 +58,8 @@ def estimate(
     made = estimate(parts, plan, seed=seed)
     found = table(made)
     plans = what_ifs(parts, beside(plan), seed=seed)
-    against = check(parts, measured(drills, NOTICE, RESUME), seed=seed)
+    made_so = Plan(tries=tries_in(drills, RECOVERY["machine"][0]))
+    against = check(parts, measured(drills, NOTICE, RESUME), made_so, seed=seed)
     if as_json:
         print_json(
             {

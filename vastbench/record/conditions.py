@@ -110,12 +110,13 @@ class Conditions:
         major, *minors = found.groups()
         return f"{major}.{next((minor for minor in minors if minor), '0')}"
 
-    def lifetime_s(self, work_s: float, machines: int = 1) -> float:
+    def lifetime_s(self, work_s: float, boots: int = 1) -> float:
         """The longest that an instance may be needed, in clock seconds.
 
-        ``work_s``: how long the scenario works on its ``machines``, which may have to wait for each other's boots.
+        ``work_s``: how long the scenario works on its machines. ``boots``: how many it may have to wait for, one after the
+        other; each that comes to nothing is given back before the next begins.
         """
-        return machines * (self.boot_deadline_s + self.ssh_deadline_s) + work_s + CLOSING_RESERVE_S
+        return boots * (self.boot_deadline_s + self.ssh_deadline_s + CLOSING_RESERVE_S) + work_s
 
     @property
     def unattended_s(self) -> float:

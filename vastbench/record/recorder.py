@@ -29,6 +29,7 @@ class Recorder:
         self.clock = clock
         self.machine = ""
         self.attempt = 1
+        self.tries: list[int] = []
         self.phases: list[Phase] = []
         self.started = clock.now()
         self._timeline = {**renting(), **returning()} if timeline is None else timeline
@@ -36,16 +37,17 @@ class Recorder:
         self._numbers = itertools.count(1)
 
     def of_machine(self, machine: str) -> Recorder:
-        """A recorder of one machine's part of this run: its phases carry the machine's name, its attempts are its own."""
+        """A recorder of one try at a machine: its phases carry the machine's name, its attempts (``tries``) are its own."""
         if not machine:
             return self
         one = copy(self)
-        one.machine = machine
+        one.machine, one.tries = machine, []
         return one
 
     def begin_attempt(self) -> None:
         """Number what follows as another attempt to rent; no other of the run, on whatever machine, has its number."""
         self.attempt = next(self._numbers)
+        self.tries.append(self.attempt)
 
     def add(self, phase: Phase) -> Phase:
         """Keep a finished phase under the current attempt and tell the listener. Raises KeyError for one of no timeline."""

@@ -6,13 +6,16 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from vastbench.errors import (
     BudgetRefused,
+    CheckFailed,
+    DeadlineExceeded,
+    InstanceError,
     Interrupted,
     LeaseNotClosed,
     PriceRose,
@@ -41,6 +44,10 @@ log = logging.getLogger(__name__)
 Losing = Callable[[int, tuple[float, float]], AbstractContextManager[Callable[[], bool]]]
 """Has an instance be lost within so many clock seconds (from, to), without telling when, while the body runs. What it yields
 says afterwards whether it was."""
+
+TRIES = 3
+"""How many machines are tried, one after the other, in place of one that never runs commands. The first machine of a run is
+tried once: whether it comes is what the run shows."""
 
 RESERVED = frozenset({*COMPUTED, "", "retries", "poll period"})
 """What no phase may be called: the names of other rows and columns of tables."""
@@ -118,18 +125,22 @@ class Scenario:
     def lifetime_s(self, conditions: Conditions) -> float:
         """The longest that each of its instances may be needed, in clock seconds."""
         work_s = self.work_s(self.settled(conditions)) if callable(self.work_s) else self.work_s
-        return conditions.lifetime_s(work_s, len(self.machines))
+        return conditions.lifetime_s(work_s, 1 + TRIES * (len(self.machines) - 1))
 
     def worst_case_usd(self, conditions: Conditions, usd_per_hour: float) -> float:
-        """What one run costs at most: the whole hourly price of every machine over its whole lifetime."""
-        return len(self.machines) * usd_per_hour * self.lifetime_s(conditions) / 3600
+        """What one run costs at most: the whole hourly price of every machine over its whole lifetime, and of all tries in
+        vain."""
+        in_vain = (TRIES - 1) * (len(self.machines) - 1)
+        paid_s = len(self.machines) * self.lifetime_s(conditions) + conditions.lifetime_s(0.0, in_vain)
+        return usd_per_hour * paid_s / 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """What a run's record says of one machine and of no other."""
+    """What a run's record says of one machine and of no other; ``used``: that its work was done there."""
 
     name: str
+    used: bool = True
     resources: Mapping[str, object] = field(default_factory=dict)
     ssh: Mapping[str, object] = field(default_factory=dict)
     instrument: Mapping[str, object] = field(default_factory=dict)
@@ -157,6 +168,8 @@ class Drill:
     _rentals: list[Rental] = field(default_factory=list)
     _guests: dict[str, Guest] = field(default_factory=dict)
     _taken: dict[int, str] = field(default_factory=dict)
+    _claims: set[str] = field(default_factory=set)
+    _renting: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         """The run's clock starts now."""
@@ -173,14 +186,52 @@ class Drill:
 
     @contextmanager
     def rent(self, machine: str = "") -> Iterator[Machine]:
-        """The machine of that name, running commands while the body runs, and given back on every way out."""
-        with self.provisioner.rent(self._rental(machine)) as rented:
+        """The machine of that name, running commands while the body runs, and given back on every way out.
+
+        One that never runs commands is given back, and another is tried in its place (``TRIES``), unless it is the first.
+        Raises UsageError for a machine that the scenario does not name, and for one that it rented already.
+        """
+        with self._tried(self._claimed(machine)) as rented:
             yield rented
-            self._ask_guest(machine, rented)
+            self._ask_guest(rented)
+
+    @contextmanager
+    def _tried(self, machine: str) -> Iterator[Machine]:
+        """A machine that runs commands, at the last of so many tries; each is a lease of its own on a machine of its own."""
+        for left in reversed(range(TRIES if machine else 1)):
+            rental = self._rental(machine)
+            with ExitStack() as stack:
+                try:
+                    rented = stack.enter_context(self.provisioner.rent(rental))
+                except (InstanceError, DeadlineExceeded) as error:
+                    self._check_apart(rental)
+                    if not left or rental.recorder.clock.stopping.is_set():
+                        raise
+                    log.info("%s: another machine is tried: %s", rental.name, summary_of(error))
+                    self._pay_only(rental)
+                    continue
+                self._check_apart(rental)
+                yield rented
+                return
+
+    def _check_apart(self, rental: Rental) -> None:
+        """Raise CheckFailed for a machine that the run rented before: what failed there fails again, and nothing has moved."""
+        others = [one.offer.machine_id for one in self._rentals if one is not rental and one.offer and one.lease]
+        if rental.offer and rental.offer.machine_id is not None and rental.offer.machine_id in others:
+            raise CheckFailed(
+                f"Two instances of the run were on the machine {rental.offer.machine_id}.",
+                hint="What goes on where it was proves nothing: run it again.",
+            )
+
+    def _pay_only(self, rental: Rental) -> None:
+        """Of the worst case of a rental that came to nothing, set aside what it cost at most, where that is known."""
+        usd, budget = self._cost_of(rental, self.recorder.finish()).at_most_usd, self.provisioner.budget
+        if budget is not None and usd is not None and not rental.unclear:
+            budget.reserve(self.run_id, usd, machine=rental.name)
 
     @contextmanager
     def rent_all(self) -> Iterator[tuple[Machine, ...]]:
-        """All machines of the scenario at the same time, in the order of their names; else like :meth:`rent`.
+        """All machines of the scenario at the same time, in the order of their names, else like :meth:`rent`.
 
         Each is rented, kept and given back by a thread of its own. When one cannot be had, the others are given back at once,
         and its error is raised. Raises TooManyInstances, and rents nothing, where so many may not exist at once.
@@ -191,7 +242,7 @@ class Drill:
                 f"The scenario {self.scenario.name} rents {count} machines at once, and at most {most} may exist.",
                 hint=f"Allow them: --max-instances {count}, or max_instances={count}.",
             )
-        keepers = [_Keeper(self.provisioner, self._rental(machine)) for machine in self.scenario.machines]
+        keepers = [_Keeper(self._tried(self._claimed(machine)), machine) for machine in self.scenario.machines]
         error: BaseException | None = None
         try:
             for keeper in keepers:
@@ -201,8 +252,8 @@ class Drill:
                 raise first
             machines = tuple(keeper.ready.result() for keeper in keepers)
             yield machines
-            for machine, rented in zip(self.scenario.machines, machines, strict=True):
-                self._ask_guest(machine, rented)
+            for rented in machines:
+                self._ask_guest(rented)
         except BaseException as stopped:
             error = stopped
             raise
@@ -254,37 +305,49 @@ class Drill:
         costs = [0.0 if one.lease is None else self._cost_of(one, total_s).at_most_usd for one in self._rentals]
         return None if None in costs or any(one.unclear for one in self._rentals) else sum(filter(None, costs))
 
-    def _rental(self, machine: str) -> Rental:
-        """Raises UsageError for a machine that the scenario does not name, and for one that it rented already."""
-        if machine not in self.scenario.machines or machine in (one.recorder.machine for one in self._rentals):
+    def _claimed(self, machine: str) -> str:
+        if machine not in self.scenario.machines or machine in self._claims:
             raise UsageError(
                 f"The scenario {self.scenario.name} rents the machine {machine!r} once more than it says.",
                 hint="Give each machine that it rents a name of its own in machines=.",
             )
-        rental = Rental(
-            self.recorder.of_machine(machine),
-            self.run_id,
-            self.conditions,
-            self.scenario.lifetime_s(self.conditions),
-            RunKey.generate(f"vastbench-{self.run_id}"),
-            self._taken,
-            # One that held a place while it waited for another could wait for itself.
-            waits_for_place=len(self.scenario.machines) == 1,
-        )
-        self._rentals.append(rental)
+        self._claims.add(machine)
+        return machine
+
+    def _rental(self, machine: str) -> Rental:
+        """Another try at that machine."""
+        recorder, key = self.recorder.of_machine(machine), RunKey.generate(f"vastbench-{self.run_id}")
+        with self._renting:
+            before = sum(one.recorder.machine == machine for one in self._rentals)
+            rental = Rental(
+                recorder,
+                self.run_id,
+                self.conditions,
+                f"{machine} {before + 1}" if before else machine,
+                self.scenario.lifetime_s(self.conditions),
+                key,
+                self._taken,
+                # One that held a place while it waited for another could wait for itself.
+                waits_for_place=len(self.scenario.machines) == 1,
+            )
+            self._rentals.append(rental)
         return rental
 
-    def _ask_guest(self, machine: str, rented: Machine) -> None:
+    def _used(self, rental: Rental) -> bool:
+        """Whether it is the one with which the work went on: the last try at its machine."""
+        return rental is [one for one in self._rentals if one.recorder.machine == rental.recorder.machine][-1]
+
+    def _ask_guest(self, rented: Machine) -> None:
         """The instance's own account of its start; after the work, so that it delays nothing that is measured."""
-        if rented.rental.lost:
+        rental = rented.rental
+        if rental.lost:
             return
-        recorder = next(one.recorder for one in self._rentals if one.recorder.machine == machine)
         known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
-        guest = self._guests[machine] = ask(rented.session, recorder.clock, known)
+        guest = self._guests[rental.name] = ask(rented.session, rental.recorder.clock, known)
         if guest.switch:
             log.warning("the dead-man's switch of instance %d is not armed: %s", rented.lease.instance_id, guest.switch)
         if guest.trusted:
-            recorder.add(Phase(PhaseName.REPORTING, guest.moments["container_started"], rented.running))
+            rental.recorder.add(Phase(PhaseName.REPORTING, guest.moments["container_started"], rented.running))
 
     def _cost(self, total_s: float) -> Cost:
         """All machines together."""
@@ -297,7 +360,8 @@ class Drill:
             return Cost()
         # An instance never seen running ran after the last poll that said no, if ever.
         waited = of_machine(rental.recorder.machine, PhaseName.WAIT_RUNNING)
-        running = rental.running or next((one.end for one in self.recorder.phases if one.name == waited), None)
+        mine = (one for one in list(self.recorder.phases) if one.name == waited and one.attempt in rental.recorder.tries)
+        running = rental.running or next((one.end for one in mine), None)
         disk_gb = self.conditions.disk_gb
         rose_usd = max(0.0, rental.usd_per_hour - offer.usd_per_hour(disk_gb))
         moved = rental.traffic
@@ -314,10 +378,10 @@ class Drill:
         )
 
     def _of_machine(self, rental: Rental, total_s: float) -> Documents:
-        machine, origin = rental.recorder.machine, self.recorder.started
-        guest = self._guests.get(machine)
+        origin, guest = self.recorder.started, self._guests.get(rental.name)
         return Documents(
-            machine,
+            rental.name,
+            self._used(rental),
             resources=_resources(rental),
             ssh={
                 "used": rental.used.kind if rental.used else None,
@@ -334,12 +398,11 @@ class Drill:
 class _Keeper(threading.Thread):
     """Rents one machine, keeps it until it is told to end, and gives it back: its lease never changes hands."""
 
-    def __init__(self, provisioner: Provisioner, rental: Rental) -> None:
+    def __init__(self, renting: AbstractContextManager[Machine], name: str) -> None:
         """Nothing is rented before it is started."""
-        super().__init__(name=f"vastbench-rent-{rental.recorder.machine}", daemon=True)
+        super().__init__(name=f"vastbench-rent-{name}", daemon=True)
         self.ready: Future[Machine] = Future()
-        self._provisioner = provisioner
-        self._rental = rental
+        self._machine = renting
         self._over = threading.Event()
         self._told: BaseException | None = None
         self._error: BaseException | None = None
@@ -347,7 +410,7 @@ class _Keeper(threading.Thread):
     def run(self) -> None:
         """The thread's work."""
         try:
-            with self._provisioner.rent(self._rental) as machine:
+            with self._machine as machine:
                 self.ready.set_result(machine)
                 self._over.wait()
                 if self._told is not None:
