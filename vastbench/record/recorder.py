@@ -36,12 +36,13 @@ class Recorder:
         self._listener = listener
         self._numbers = itertools.count(1)
 
-    def of_machine(self, machine: str) -> Recorder:
-        """A recorder of one try at a machine: its phases carry the machine's name, its attempts (``tries``) are its own."""
-        if not machine:
+    def of_machine(self, machine: str, clock: Clock) -> Recorder:
+        """A recorder of one try at a machine, which is waited for by ``clock``: its phases carry the machine's name, its
+        attempts (``tries``) are its own."""
+        if not machine and clock is self.clock:
             return self
         one = copy(self)
-        one.machine, one.tries = machine, []
+        one.machine, one.clock, one.tries = machine, clock, []
         return one
 
     def begin_attempt(self) -> None:

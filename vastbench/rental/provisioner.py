@@ -460,7 +460,7 @@ class Provisioner:
                                 self._check_price(rental, terms, Sighting(page.sent, page.received, one))
                 except (PriceRose, BudgetRefused) as error:
                     rose.append(error)
-                    clock.stopping.set()
+                    rental.recorder.clock.stopping.set()
                     for session in sessions:
                         session.close()
                     return

@@ -28,6 +28,12 @@ from vastbench.snapshots import Place, Snapshot, kept_in, limit_s, read_manifest
 
 REPLACEMENT = "replacement"
 
+COLD = "cold"
+"""The variant in which a replacement is looked for once the loss is noticed."""
+
+HEDGED = "hedged"
+"""The variant in which several replacements are rented, and the first that runs commands is used."""
+
 MAKE = "make workspace"
 """Script sent → the files that the work needs are there."""
 
@@ -119,7 +125,7 @@ def run(drill: Drill) -> None:
     """
     with kept_in(drill.conditions.place) as place, drill.rent() as first:
         before = _lose(drill, first, place)
-        with drill.rent(REPLACEMENT) as second:
+        with drill.rent(REPLACEMENT, hedge=drill.conditions.hedge or 1, stagger_s=drill.conditions.stagger_s or 0.0) as second:
             restored, first_write = _recover(drill, second, place, before.saved)
             _report(drill, before, restored, first_write)
 
@@ -282,6 +288,7 @@ FAILOVER = Scenario(
     run=run,
     machines=("", REPLACEMENT),
     options={"files": 200, "size_mb": 16.0, "place": None, "interval_s": 30.0},
+    variants={COLD: {}, HEDGED: {"hedge": 2, "stagger_s": 0.0}},
     acceptance=(
         Criterion("the loss is noticed", 30.0, "s", NOTICE, NOTICE),
         Criterion("a second GPU runs commands", 180.0, "s", *RECOVERY["machine"]),
