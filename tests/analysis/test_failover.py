@@ -9,12 +9,13 @@ from vastbench.analysis.failover import (
     Parts,
     Plan,
     Sample,
+    by_way,
     check,
     estimate,
     measured,
     parts_of,
+    plan_of,
     table,
-    tries_in,
     what_ifs,
 )
 from vastbench.errors import UsageError
@@ -106,7 +107,14 @@ def test_drills_of_another_kind_contradict_the_estimate():
 
 def frame(rows):
     known = {"run_outcome": "passed", "outcome": "passed", "final": True, "machine": 1, "cause": "", "usd_per_hour": 0.4}
-    known |= {"scenario": "failover", "source": "emulator", "scale": 1.0}
+    known |= {
+        "scenario": "failover",
+        "source": "emulator",
+        "scale": 1.0,
+        "variant": "cold",
+        "hedge": pd.NA,
+        "stagger_s": np.nan,
+    }
     return pd.DataFrame([known | row for row in rows])
 
 
@@ -134,8 +142,31 @@ def test_tries_in_vain_within_a_drill_are_tries_of_their_own():
     found = parts_of(drills, names=NAMES).samples["machine"]
     assert found.seconds.tolist() == [610, 5]
     assert found.failed.tolist() == [True, False]
-    assert tries_in(drills, "machine") == 2
+    assert plan_of(drills, "machine") == Plan(tries=2)
     assert measured(drills, "notice", "resume").tolist() == [35]
+
+
+def a_drill(run, **more):
+    return [row(run, name, 10 * n, 10 * n + 5, **more) for n, name in enumerate(PARTS)]
+
+
+def test_each_way_of_a_drill_stands_for_itself():
+    raced = {"variant": "hedged", "hedge": 3, "stagger_s": 10.0}
+    others = [*a_drill("b"), *a_drill("c", variant="standby"), *a_drill("d", **raced | {"hedge": 2})]
+    drills = frame([*a_drill("a", **raced), *others])
+    ways = by_way(drills)
+    assert list(ways) == ["cold", "hedged, 3 machines 10 s apart", "standby", "hedged, 2 machines 10 s apart"]
+    plans = [plan_of(rows, "machine") for rows in ways.values()]
+    found = [(one.hedge, one.stagger_s, one.standby) for one in plans]
+    assert found == [(1, 0, False), (3, 10, False), (1, 0, True), (2, 10, False)]
+    with pytest.raises(UsageError, match="differ in variant and hedge"):
+        parts_of(drills, names=NAMES)
+
+
+def test_machines_that_were_raced_do_not_show_how_long_one_takes():
+    raced = frame(a_drill("a", variant="hedged", hedge=3, stagger_s=10.0))
+    with pytest.raises(UsageError, match="raced their machines"):
+        parts_of(raced, names=NAMES)
 
 
 def test_a_part_that_no_run_shows_is_named():

@@ -8,6 +8,7 @@ they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -36,6 +37,12 @@ ORIGINAL_S = (110.0, 195.0)
 
 SPAN = "span"
 """The name of a span while it is looked at."""
+
+USUAL = "cold"
+"""The variant of drills that look for another machine when one is lost."""
+
+STANDBY = "standby"
+"""The variant of drills in which a machine is kept ready."""
 
 PARTS = ("notice", "machine", "restore", "resume")
 """The parts of a recovery, one after the other."""
@@ -113,9 +120,15 @@ def parts_of(drills: pd.DataFrame, boots: pd.DataFrame | None = None, *, names: 
     """The parts that failover drills measured, as a tidy frame; ``names``: the phases with which each part begins and ends.
 
     ``boots``: runs from which to take how long a machine takes to be had, in place of the drills' own replacements. Raises
-    UsageError where a part was never measured.
+    UsageError where a part was never measured, and for drills that raced their machines without ``boots``: how long one takes
+    that was outrun was not seen.
     """
     rows = attempted(drills)
+    if boots is None and plan_of(rows, names["machine"][0]).hedge > 1:
+        raise UsageError(
+            "These drills raced their machines, and do not show how long one takes by itself.",
+            hint="Name runs that do with --boots, such as default-300, or add drills without --variant hedged.",
+        )
     samples = {part: _spans(rows, *names[part]) for part in PARTS if part != "machine"}
     samples["machine"] = _each_try(rows, *names["machine"]) if boots is None else _tries(boots)
     for part, sample in samples.items():
@@ -151,9 +164,29 @@ def _each_try(phases: pd.DataFrame, first: str, last: str) -> Sample:
     return Sample((until - rows["start_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
 
 
-def tries_in(drills: pd.DataFrame, first: str) -> int:
-    """The most tries at a machine, each begun by the phase ``first``, that a run made."""
-    return int(drills.loc[drills["phase"] == first, "run"].value_counts().max())
+def plan_of(drills: pd.DataFrame, first: str) -> Plan:
+    """How drills of one kind met their failovers; each try at a machine begins with the phase ``first``.
+
+    They tried as often as the one of them that did so most.
+    """
+    import pandas as pd
+
+    begun = drills.loc[drills["phase"] == first, "run"].value_counts().max()
+    tries = 1 if pd.isna(begun) else int(begun)
+    hedge, stagger_s = drills["hedge"].iloc[0], drills["stagger_s"].iloc[0]
+    if pd.notna(hedge):
+        return Plan(hedge=int(hedge), stagger_s=float(stagger_s), tries=math.ceil(tries / hedge))
+    return Plan(standby=drills["variant"].iloc[0] == STANDBY, tries=tries)
+
+
+def by_way(drills: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Drills of several variants, each way for itself, with its name; the usual way first."""
+    ways = drills.groupby(["variant", "hedge", "stagger_s"], dropna=False, sort=False)
+    named = {}
+    for (variant, hedge, stagger_s), rows in ways:
+        apart = f" {stagger_s:g} s apart" if stagger_s else ""
+        named[str(variant) if variant != "hedged" else f"{variant}, {hedge:g} machines{apart}"] = rows
+    return dict(sorted(named.items(), key=lambda way: way[0] != USUAL))
 
 
 def _tries(boots: pd.DataFrame) -> Sample:
