@@ -45,7 +45,7 @@ def boot(run, machine):
     return run.phase(of_machine(machine, PhaseName.WAIT_SSH)).end
 
 
-def test_the_first_of_raced_replacements_has_the_work_and_the_others_are_gone(drill):
+def test_the_first_raced_replacement_has_the_work_the_others_go(drill):
     run, _ = drill(HEDGED, hedge=3)
     assert (run.outcome, run.detail) == (Outcome.PASSED, "")
     assert [one.cause for one in run.attempts if one.instance_id].count(OUTRUN) == 2

@@ -61,7 +61,7 @@ def causes(run):
     return sorted(one.cause for one in run.attempts if one.instance_id)
 
 
-def test_the_first_that_runs_commands_is_used_and_the_others_are_confirmed_gone(opened, monkeypatch):
+def test_the_first_that_runs_commands_is_used_and_the_others_go(opened, monkeypatch):
     fates(monkeypatch, "waits", "waits", "comes")
     run = opened.run(CONDITIONS, scenario="race")
     assert (run.outcome, run.cause) == (Outcome.PASSED, "")
@@ -102,7 +102,7 @@ def test_the_body_does_not_wait_until_the_losers_are_gone(opened, monkeypatch):
     assert all(run.phase("hand over").start.upper < one.end.upper for one in gone)
 
 
-def test_one_that_will_not_boot_is_followed_by_another_while_the_race_goes_on(opened, monkeypatch):
+def test_one_that_will_not_boot_is_followed_by_another(opened, monkeypatch):
     begun = fates(monkeypatch, "fails", "waits", "waits", "comes")
     run = opened.run(CONDITIONS, scenario="race")
     assert run.cause == ""

@@ -130,7 +130,7 @@ def parts_of(drills: pd.DataFrame, boots: pd.DataFrame | None = None, *, names: 
             hint="Name runs that do with --boots, such as default-300, or add drills without --variant hedged.",
         )
     samples = {part: _spans(rows, *names[part]) for part in PARTS if part != "machine"}
-    samples["machine"] = _each_try(rows, *names["machine"]) if boots is None else _tries(boots)
+    samples["machine"] = _each_try(rows, *names["machine"]) if boots is None else tries_of(boots)
     for part, sample in samples.items():
         if not len(sample) or sample.failed.all():
             raise UsageError(
@@ -189,8 +189,8 @@ def by_way(drills: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return dict(sorted(named.items(), key=lambda way: way[0] != USUAL))
 
 
-def _tries(boots: pd.DataFrame) -> Sample:
-    """Until a machine ran commands, or its try was over."""
+def tries_of(boots: pd.DataFrame) -> Sample:
+    """Runs as tries at a machine: until it ran commands, or the try was over."""
     import numpy as np
 
     seen, rows = observations(boots, USEFUL), attempted(boots)
