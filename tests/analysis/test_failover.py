@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import vastbench
 from vastbench.analysis.failover import (
     PARTS,
     Parts,
@@ -161,6 +162,13 @@ def test_each_way_of_a_drill_stands_for_itself():
     assert found == [(1, 0, False), (3, 10, False), (1, 0, True), (2, 10, False)]
     with pytest.raises(UsageError, match="differ in variant and hedge"):
         parts_of(drills, names=NAMES)
+
+
+def test_the_price_is_that_of_one_of_the_two_machines():
+    assert parts_of(frame(a_drill("a")), names=NAMES).usd_per_hour == 0.2
+    assert parts_of(frame(a_drill("a")), vastbench.load("default-300"), names=NAMES).usd_per_hour == pytest.approx(
+        0.23, abs=0.01
+    )
 
 
 def test_machines_that_were_raced_do_not_show_how_long_one_takes():

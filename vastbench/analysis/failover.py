@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.attempts import attempted
+from vastbench.analysis.attempts import attempted, passed
 from vastbench.analysis.spans import with_span
 from vastbench.analysis.stopping import observations
 from vastbench.errors import UsageError
@@ -34,6 +34,9 @@ HOURS_A_MONTH = 720.0
 
 ORIGINAL_S = (110.0, 195.0)
 """The range that the published report estimated for a failover, in seconds."""
+
+MACHINES = 2
+"""The machines whose price a drill that passed names together: the one that was lost and the one that replaced it."""
 
 SPAN = "span"
 """The name of a span while it is looked at."""
@@ -136,7 +139,8 @@ def parts_of(drills: pd.DataFrame, boots: pd.DataFrame | None = None, *, names: 
             raise UsageError(
                 f"No run shows how long this part of a failover takes: {part}.", hint="Make runs of the drill first."
             )
-    return Parts(samples, float((boots if boots is not None else rows)["usd_per_hour"].median()))
+    usd_per_hour = passed(rows)["usd_per_hour"] / MACHINES if boots is None else boots["usd_per_hour"]
+    return Parts(samples, float(usd_per_hour.median()))
 
 
 def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
