@@ -185,11 +185,13 @@ def plan_of(drills: pd.DataFrame, first: str) -> Plan:
 
 def by_way(drills: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Drills of several variants, each way for itself, with its name; the usual way first."""
-    ways = drills.groupby(["variant", "hedge", "stagger_s"], dropna=False, sort=False)
+    import pandas as pd
+
     named = {}
-    for (variant, hedge, stagger_s), rows in ways:
+    for (variant, *_), rows in drills.groupby(["variant", "hedge", "stagger_s"], dropna=False, sort=False):
+        hedge, stagger_s = rows["hedge"].iloc[0], rows["stagger_s"].iloc[0]
         apart = f" {stagger_s:g} s apart" if stagger_s else ""
-        named[str(variant) if variant != "hedged" else f"{variant}, {hedge:g} machines{apart}"] = rows
+        named[f"{variant}, {hedge:g} machines{apart}" if pd.notna(hedge) else str(variant)] = rows
     return dict(sorted(named.items(), key=lambda way: way[0] != USUAL))
 
 
