@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from tests.scenarios.pair import RACE, STANDBY
 from tests.scenarios.test_several_machines import held_within
 from vastbench.analysis.frames import phases_table, runs_from
 from vastbench.emulator import Emulator
-from vastbench.errors import BootFailed, LeaseNotClosed, UsageError
+from vastbench.errors import BootFailed, LeaseNotClosed, PriceRose, UsageError
 from vastbench.record.conditions import Conditions
 from vastbench.record.document import run_from_dict, run_to_dict
 from vastbench.record.phases import Outcome, PhaseName, of_machine
@@ -23,6 +24,7 @@ from vastbench.rental import provisioner
 from vastbench.rental.label import read_label
 from vastbench.rental.lease import Lease
 from vastbench.rental.offers import choose, query
+from vastbench.scenarios import SCENARIOS
 from vastbench.scenarios.crew import Keeper
 from vastbench.scenarios.drill import OUTRUN, TRIES
 from vastbench.store import Store
@@ -218,3 +220,20 @@ def test_options_belong_to_a_variant():
     assert RACE.at_once(Conditions(hedge=5)) == 6
     with pytest.raises(UsageError, match=r"has no variant 'rased'\. Did you mean raced"):
         RACE.settled(Conditions(variant="rased"))
+
+
+def test_a_price_that_rises_on_the_machine_that_won_ends_the_run(opened, monkeypatch):
+    def waits(drill):
+        with drill.rent(), drill.rent(STANDBY, hedge=2):
+            drill.recorder.clock.rest(10_000)
+
+    def check(self, rental, terms, sighting):
+        if rental.recorder.machine == STANDBY and rental.used is not None:
+            raise PriceRose("It costs more.", hint="")
+
+    monkeypatch.setattr(provisioner, "PRICE_EVERY_S", 5.0)
+    monkeypatch.setattr(provisioner.Provisioner, "_check_price", check)
+    monkeypatch.setitem(SCENARIOS, "waits", replace(RACE, name="waits", run=waits))
+    run = opened.run(CONDITIONS, scenario="waits")
+    assert (run.outcome, run.cause) == (Outcome.FAILED, "price")
+    assert opened.emulator.alive == []
