@@ -1,9 +1,12 @@
 """What holds for all tests."""
 
 import logging
+import secrets
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +34,36 @@ def _levels_of_loggers() -> Iterator[None]:
     yield
     for one, level in zip(loggers, levels, strict=True):
         one.setLevel(level)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _new_stores() -> Iterator[None]:
+    """What the migrations make in an empty SQLite file they make once; the tests open thousands of stores."""
+    import sqlalchemy as sa
+
+    from vastbench.store import database
+
+    migrate = database._upgrade
+
+    @cache
+    def made() -> list[str]:
+        with sa.create_engine("sqlite://").begin() as connection:
+            migrate(connection)
+            raw = connection.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)
+            return [line for line in raw.iterdump() if line not in ("BEGIN TRANSACTION;", "COMMIT;")]
+
+    def upgrade(connection: sa.Connection) -> None:
+        if connection.dialect.name != "sqlite" or sa.inspect(connection).get_table_names():
+            migrate(connection)
+            return
+        for statement in made():
+            connection.exec_driver_sql(statement)
+        connection.execute(sa.text("UPDATE marks SET mark = :mark"), {"mark": secrets.token_hex(4)})  # each store's own
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_upgrade", upgrade)
+        yield
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ Case = tuple[Mapping[str, float], int]
 """Faults with their probabilities, and a seed."""
 
 SPEED = 60
-CONDITIONS = Conditions(boot_deadline_s=360, ssh_deadline_s=360)
+CONDITIONS = Conditions(ssh_deadline_s=360)
 
 LONGEST_S = CONDITIONS.lifetime_s(INTEGRATION.work_s) + CONFIRM_DEADLINE_S
 """Clock seconds after which a run must have ended, whatever goes wrong: its lease's lifetime, and closing it."""

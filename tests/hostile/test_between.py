@@ -1,6 +1,7 @@
 """What stands between vastbench and the marketplace may repeat, replace and mix up answers: nothing is lost by it."""
 
 import json
+import math
 import signal
 import time
 
@@ -8,7 +9,6 @@ import pytest
 
 from tests.hostile.meddling import SPEED, Between, nobody_lost_anything, place, run
 from vastbench.rental.label import read_label
-from vastbench.rental.lease import LISTED_WITHIN_S
 
 LAGS = pytest.mark.parametrize("lag_s", [0, 20])
 """Clock seconds by which the list lags behind the creates."""
@@ -61,12 +61,12 @@ def test_no_gateway_answer_after_an_effective_create_leaves_an_instance(market, 
         assert ended.code == 4
 
 
-def test_an_instance_that_is_listed_too_late_is_told_of_and_reaped(market, tmp_path, monkeypatch):
+def test_an_instance_that_is_listed_only_after_the_run_is_told_of(market, tmp_path, monkeypatch):
     def made_and_refused(call):
         call.send()
         return 403, b'{"error": "Forbidden"}'
 
-    meddling = Between(lag_s=1.5 * LISTED_WITHIN_S, create=made_and_refused)
+    meddling = Between(lag_s=math.inf, create=made_and_refused)
     with place(market, meddling, tmp_path, monkeypatch) as store:
         ended = run()
         assert ended.code == 8

@@ -33,7 +33,7 @@ class Faulty(httpx.BaseTransport):
     """The real transport, except where ``fault(request, send)`` answers or raises in its place."""
 
     def __init__(self, fault):
-        self.inner = httpx.HTTPTransport()
+        self.inner = httpx.HTTPTransport(verify=False)
         self.fault = fault
 
     def handle_request(self, request):

@@ -186,7 +186,9 @@ class Machine:
             task.cancel()
         for child in self._children:
             if child.returncode is None:
-                os.killpg(child.pid, signal.SIGKILL)
+                # One that has just ended is reaped before its return code is known here.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
             for pipe in (child.stdout, child.stderr):
                 pipe._transport.close()  # a grandchild that left the group may hold it open
             await child.wait()

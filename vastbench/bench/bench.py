@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -253,7 +253,7 @@ class Bench:
         if stopping:
             drill.check_quantity(stopping.quantity)
         asked = drill.settled(conditions or Conditions(), live=self.source == "live").to_dict()
-        known = {"profile": None} if self.live else self._profile_conditions()
+        known = {"profile": None} if self.live else self._profile_conditions
         return self.store.open_study(
             self.study,
             scenario=drill.name,
@@ -394,8 +394,9 @@ class Bench:
         return [row for row in self.store.leases(open_only=True) if row.url == self.api.url and row.owner.get("id") != mine]
 
     def _conditions(self) -> dict[str, object]:
-        return {} if self.live else self._profile_conditions() | {"seed": self._seed}
+        return {} if self.live else self._profile_conditions | {"seed": self._seed}
 
+    @cached_property
     def _profile_conditions(self) -> dict[str, object]:
         """The profile by its name, for people, and by its content: an edited file is another condition."""
         from vastbench.emulator.profile import content_hash, load

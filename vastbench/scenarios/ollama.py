@@ -16,6 +16,7 @@ import httpx
 
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, DeadlineExceeded, clean
+from vastbench.vast.route import usual_certificates
 
 LONGEST_LINE = 1_000_000
 """Bytes in a line of an answer."""
@@ -75,7 +76,12 @@ class Ollama:
         self.come: dict[str, int] = {}
         self._clock = clock
         # What is set for the way to the internet is no way to the loopback.
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, headers={"Accept-Encoding": "identity"})
+        self._http = httpx.Client(
+            base_url=f"http://127.0.0.1:{port}",
+            trust_env=False,
+            verify=usual_certificates(),
+            headers={"Accept-Encoding": "identity"},
+        )
 
     def close(self) -> None:
         """End its connections."""

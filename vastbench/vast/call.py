@@ -26,7 +26,7 @@ from vastbench.timed import TimedBackend, seconds_left, within
 from vastbench.vast.limits import Limiter
 from vastbench.vast.redaction import Redactor
 from vastbench.vast.replies import Reply, contract_in, date_of, own_key_in, read, retryable
-from vastbench.vast.route import certificates, proxy_to, shown
+from vastbench.vast.route import certificates, proxy_to, shown, usual_certificates
 from vastbench.vast.usage import ApiUsage, CallRecord
 
 TRIES = 4
@@ -156,7 +156,7 @@ class Caller:
             transport=transport,
             trust_env=False,
             proxy=proxy,
-            verify=inside or certificates(),
+            verify=usual_certificates() if inside else certificates(),
             # The marketplace needs none, and one that it sets could make a request that cannot be encoded.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             # What is compressed may be a thousand times as long as what is read.

@@ -7,6 +7,7 @@ httpx reads the same variables, but fails with whatever its parser raises, and k
 import importlib.util
 import os
 import ssl
+from functools import cache
 from ipaddress import ip_address, ip_network
 from urllib.request import getproxies
 
@@ -55,6 +56,12 @@ def certificates() -> ssl.SSLContext:
             f"{variable} is {os.environ.get(variable)!r}, which cannot be used: {reason}.",
             hint=f"Name a file of certificates in PEM form, or unset {variable}.",
         ) from None
+
+
+@cache
+def usual_certificates() -> ssl.SSLContext:
+    """Certifi's authorities, whatever the environment says; read once, which takes longer than most calls."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def _straight(url: httpx.URL, no_proxy: str) -> bool:
