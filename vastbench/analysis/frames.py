@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 4
-"""The version of the tidy frame's columns; files carry it. 4: ``figures``. 3: ``ready``. 2: ``queued_s`` and others."""
+"""The version of the tidy frame's columns; files carry it.
+
+4: ``variant``, ``hedge``, ``stagger_s``, ``figures``. 3: ``ready``. 2: ``queued_s``, ``client_version``."""
 
 PART = 1000
 """Runs that become columns at a time."""
@@ -52,6 +54,9 @@ RUN_COLUMNS = {
     "study": Column("str", "the study that it belongs to, empty for none", "study"),
     "scenario": Column("str", "the drill", "scenario"),
     "ready": Column("str", "the phase at whose end the run was useful", "ready"),
+    "variant": Column("str", "the way of a drill that can be made in several; missing for others", "conditions.variant"),
+    "hedge": Column("Int64", "machines raced for the one that was used; missing without a race", "conditions.hedge"),
+    "stagger_s": Column("float64", "seconds from one of these to the next", "conditions.stagger_s"),
     "source": Column("str", "emulator, live or import", "source"),
     "profile": Column("str", "the emulator's behaviour, missing for live and imported runs", "conditions.profile"),
     "run_outcome": Column("str", "how the run ended: passed, failed or censored", "outcome"),
@@ -244,6 +249,9 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.assign(ready=str(PhaseName.WAIT_SSH))
     if "figures" not in frame.columns:  # schema 3: not kept
         frame = frame.assign(figures=None)
+    if "variant" not in frame.columns and "scenario" in frame.columns:  # until schema 3 there was one way of each drill
+        only_way = frame["scenario"].map({"failover": "cold"})
+        frame = frame.assign(variant=only_way, hedge=pd.array([pd.NA] * len(frame), dtype="Int64"), stagger_s=float("nan"))
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise SchemaError(

