@@ -76,15 +76,16 @@ def boot_curves(
             if one.ended.any():
                 _draw_curve(ax, group, curve_steps(one, resamples=resamples, seed=seed), len(one))
         unit = f"{style.seconds(together)}{SINCE.get(phase, f' of {phase}')}"
+        above = 0
         if them[0].label:
-            groups.legend(ax, them, map(_said, found))
+            above = groups.legend(ax, them, map(_said, found))
             unit += f"; pale: 95 % band, for n ≥ {FEWEST_FOR_BOOTSTRAP}"
         else:
             half = _draw_half(ax, found[0])
             _draw_plateau(ax, found[0], ROOM if half else 100 - TOP)
             ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
             unit += "" if len(found[0]) >= FEWEST_FOR_BOOTSTRAP else f"; no 95 % band for n = {len(found[0])}"
-        return style.finish(ax, title, x=unit, y="% of attempted runs")
+        return style.finish(ax, title, x=unit, y="% of attempted runs", above=above)
 
     return groups.compose(f"boot_curves of {phase}", groups.split(phases, by, label), ax, draw)
 

@@ -8,7 +8,7 @@ others drew there stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from vastbench.analysis.attempts import attempted
@@ -65,7 +65,7 @@ def split(phases: pd.DataFrame, by: str | None, label: str | None) -> list[Group
         return [Group(style.plain(label or ""), phases)]
     if by not in phases:
         raise ValueError(f"There is no column {by!r} in the frame. {did_you_mean(by, phases.columns)}".strip())
-    runs = phases[["run", by]].drop_duplicates()
+    runs = phases.drop_duplicates(["run", by])
     if runs["run"].duplicated().any():
         raise ValueError(
             f"by={by!r} groups no runs: one run has several values of it. Take a column such as 'gpu' or 'region'."
@@ -115,15 +115,20 @@ def together(groups: list[Group]) -> pd.DataFrame:
     return groups[0].phases if len(groups) == 1 else pd.concat([group.phases for group in groups], ignore_index=True)
 
 
-def legend(ax: Axes, groups: list[Group], counts: Iterable[str]) -> None:
-    """Say above the Axes which colour is which group, and in ``counts`` how many runs each has; none for a single chart."""
+def legend(ax: Axes, groups: list[Group], counts: Iterable[str]) -> int:
+    """Say above the Axes, where no run is drawn, which colour is which group, and in ``counts`` how many runs each has.
+
+    The runs of a single chart, which nobody named, need none. Returns how many lines the legend has.
+    """
     from matplotlib.lines import Line2D
 
     if not groups[0].label:
-        return
-    keys = [Line2D([], [], color=group.colour, marker="o", ls="", ms=5) for group in groups]
+        return 0
+    keys = [Line2D([], [], color=group.colour, marker="o", ls=group.line, ms=4) for group in groups]
     labels = [f"{group.label} ({count})" for group, count in zip(groups, counts, strict=True)]
-    ax.legend(keys, labels, loc="best", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0), "borderaxespad": 0.2}
+    ax.legend(keys, labels, fontsize=style.scale(ax) * style.TEXT_PT, frameon=False, labelspacing=0.3, **place)
+    return len(labels)
 
 
 def among(groups: list[Group]) -> str:

@@ -61,7 +61,9 @@ def _draw_meters(them: list[groups.Group], ax: Axes | None) -> Axes:
         success = cost_summary(group.phases).set_index("meter")["per_success_usd"].to_dict()
         for row, meter in enumerate(METERS):
             said = _draw_meter(ax, table, meter, success.get(meter, float("nan")), (row + shift, part, left, group.colour))
-            style.beside(ax, row + shift, (", " if len(them) > 1 else "\n").join(said))
+            if len(them) > 1:  # one line for each, and n stands in the legend
+                said = [", ".join(said if "unknown" in said[0] else said[1:])]
+            style.beside(ax, row + shift, "\n".join(said))
     style.rows(ax, [name for name, _ in METERS.values()])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     failed = runs["run_outcome"] != Outcome.PASSED
@@ -70,8 +72,8 @@ def _draw_meters(them: list[groups.Group], ax: Axes | None) -> Axes:
         marks += ["tick: median", "no success" if failed.all() else "dotted: per success"]
     if failed.any():
         marks.append("▽ not passed")
-    groups.legend(ax, them, (f"n = {group.n}" for group in them))
-    return style.finish(ax, title, x=f"USD per run; {', '.join(marks)}")
+    above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
+    return style.finish(ax, title, x=f"USD per run; {', '.join(marks)}", above=above)
 
 
 def _draw_meter(ax: Axes, runs: pd.DataFrame, meter: str, success: float, place: tuple[float, float, float, str]) -> list[str]:

@@ -247,8 +247,8 @@ def _draw_failures(them: list[groups.Group], ax: Axes | None) -> Axes:
             highest = max(highest, 100 * most if row == 0 else 0.0)
     style.rows(ax, [style.plain(name) for name in names])
     ax.set_xlim(0, min(100.0, max(highest * 1.05, 1.0)))
-    groups.legend(ax, them, (f"n = {group.n}" for group in them))
-    return style.finish(ax, title, x="% of the attempted runs; line: exact 95 % interval")
+    above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
+    return style.finish(ax, title, x="% of the attempted runs; line: exact 95 % interval", above=above)
 
 
 def _failures(phases: pd.DataFrame) -> Counter[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.analysis.frames import timeline
@@ -107,7 +108,7 @@ class _Sample(NamedTuple):
 
     ended: pd.DataFrame
     begun: pd.DataFrame
-    tries: dict[str, int]
+    tries: Counter[str]
     medians: dict[str, float]
 
 
@@ -117,8 +118,9 @@ def _sample(phases: pd.DataFrame, runs: pd.DataFrame) -> _Sample:
     begun = last[(last["outcome"] != Outcome.PASSED)].assign(
         least=last["lower_s"].where(last["start_s"].notna(), last["seconds"])
     )
-    medians = phase_summary(phases).set_index("phase")["median_s"].to_dict()
-    return _Sample(ended, begun.dropna(subset="least"), last["phase"].value_counts().to_dict(), medians)
+    summary = phase_summary(phases)
+    medians = dict(zip(summary["phase"], summary["median_s"], strict=True))
+    return _Sample(ended, begun.dropna(subset="least"), Counter(last["phase"]), medians)
 
 
 def _draw_distributions(them: list[groups.Group], ax: Axes | None, beside: pd.DataFrame) -> Axes:
@@ -145,8 +147,8 @@ def _draw_distributions(them: list[groups.Group], ax: Axes | None, beside: pd.Da
         style.beside(ax, row, _counted(name, samples))
     style.rows(ax, [("" if parent in (None, PhaseName.TOTAL) else "   ") + name for name, parent in parents.items()])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
-    groups.legend(ax, them, (f"n = {group.n}" for group in them))
-    return style.finish(ax, title, x=_key(style.seconds(together), n, begun, others))
+    above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
+    return style.finish(ax, title, x=_key(style.seconds(together), n, begun, others), above=above)
 
 
 def _draw_lane(ax: Axes, group: groups.Group, sample: _Sample, name: str, place: tuple[float, float, float]) -> None:

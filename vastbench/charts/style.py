@@ -34,6 +34,8 @@ LONG = 75
 FULL_IN = 6.4
 """Below this width, text becomes smaller, down to ``SMALLEST`` of its size."""
 SMALLEST = 0.72
+LETTER = 0.57
+"""The width of a letter, as part of the text's size, on average."""
 NARROW_IN = 4.8
 """Axes with less room have fewer ticks."""
 MISSING = "\N{REPLACEMENT CHARACTER}"
@@ -59,16 +61,21 @@ def axes(ax: Axes | None, height_in: float) -> Axes:
 def room(ax: Axes) -> float:
     """About how many inches wide ``ax`` may be with all its labels: what it has of the figure before any layout."""
     spec, figure = ax.get_subplotspec(), ax.figure
-    place = ax.get_position() if spec is None else spec.get_position(figure)
+    place = ax.get_position() if spec is None else spec.get_position(figure)  # type: ignore[arg-type]  # a SubFigure will do
     return float(1.3 * place.width * figure.bbox.width / figure.dpi)
 
 
-def finish(ax: Axes, title: str, *, x: str = "", y: str = "") -> Axes:
+def scale(ax: Axes) -> float:
+    """The part of its usual size that text has in ``ax``."""
+    return min(1.0, max(SMALLEST, room(ax) / FULL_IN))
+
+
+def finish(ax: Axes, title: str, *, x: str = "", y: str = "", above: int = 0) -> Axes:
     """Title at the left, axis labels, small text and no frame where no scale is; a long label breaks after its unit, and more
-    often where it must. In narrow axes text is smaller and the title breaks, too.
+    often where it must. In narrow axes text is smaller and the title breaks, too. It leaves room for ``above`` lines of legend.
     """
-    part = min(1.0, max(SMALLEST, room(ax) / FULL_IN))
-    _title(ax, title, part)
+    part = scale(ax)
+    _title(ax, title, part, above)
     line = int(LONG * room(ax) / WIDTH_IN / part)
     ax.set_xlabel(x if len(x) < line else _broken(x, line), fontsize=part * (TEXT_PT + 1))
     ax.set_ylabel(y, fontsize=part * (TEXT_PT + 1))
@@ -82,12 +89,12 @@ def finish(ax: Axes, title: str, *, x: str = "", y: str = "") -> Axes:
     return ax
 
 
-def _title(ax: Axes, title: str, part: float) -> None:
+def _title(ax: Axes, title: str, part: float, above: int = 0) -> None:
     """The title in lines that reach no neighbour: it begins where the axis does, beside the names of the rows."""
     names = [len(label.get_text()) for label in ax.get_yticklabels()] if ax.yaxis.get_tick_params().get("length") == 0 else []
-    points = room(ax) * 72 - 0.5 * part * TEXT_PT * max(names, default=6)
-    lines = [_wrapped(line, int(points / (0.5 * part * TITLE_PT))) for line in title.split("\n")]
-    ax.set_title("\n".join(lines), loc="left", fontsize=part * TITLE_PT)
+    points = room(ax) * 72 - LETTER * part * TEXT_PT * max(names, default=6)
+    lines = [_wrapped(line, int(points / (LETTER * part * TITLE_PT))) for line in title.split("\n")]
+    ax.set_title("\n".join(lines), loc="left", fontsize=part * TITLE_PT, pad=6 + 1.4 * part * TEXT_PT * above)
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -130,7 +137,7 @@ def after(ax: Axes, x: float, row: float, text: str) -> None:
 def nothing(ax: Axes | None, title: str, sentence: str) -> Axes:
     """Axes that say what is missing instead of showing it."""
     ax = axes(ax, 1.6)
-    part = min(1.0, max(SMALLEST, room(ax) / FULL_IN))
+    part = scale(ax)
     said = _wrapped(sentence, int(0.9 * LONG * room(ax) / WIDTH_IN / part))
     ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", va="center", fontsize=part * TITLE_PT)
     ax.set_xticks([])
@@ -184,7 +191,7 @@ def spread_axis(ax: Axes, values: pd.Series, *, dollars: bool = False) -> float:
         left, right = float(positive.quantile(0.01)) / 2, float(positive.max()) * 1.3
         ax.set_xscale("log")
         ax.set_xlim(left, right)
-        narrow = room(ax) < NARROW_IN
+        narrow = room(ax) < NARROW_IN or (dollars and right / left > 10_000)
         subs = (1.0,) if right / left > (30 if narrow else 300) else (1.0, 2.0, 5.0)
         ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=4 if narrow else 7))
         ax.xaxis.set_minor_locator(NullLocator())
