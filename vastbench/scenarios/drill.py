@@ -103,7 +103,7 @@ class Scenario:
 
         >>> Scenario("boot", "", {**renting(), **returning()}, "wait SSH", 0.0, print).settled(Conditions(files=9))
         Traceback (most recent call last):
-        vastbench.errors.UsageError: The scenario boot does not know --files. Leave it out; vastbench scenarios shows ...
+        vastbench.errors.UsageError: The scenario boot does not know files=. Leave it out; vastbench scenarios shows ...
         """
         for one in fields(Conditions):
             if one.metadata["of_drills"] and one.name not in self.options and getattr(conditions, one.name) is not None:
@@ -189,7 +189,7 @@ class Drill:
         if most is not None and count > most:
             raise TooManyInstances(
                 f"The scenario {self.scenario.name} rents {count} machines at once, and at most {most} may exist.",
-                hint=f"Allow them: --max-instances {count}, or max_instances={count}.",
+                hint=f"Allow them: --max-instances {count}.",
             )
         keepers = [_Keeper(self.provisioner, self._rental(machine)) for machine in self.scenario.machines]
         error: BaseException | None = None
