@@ -51,6 +51,7 @@ quoted without the characters that drive a terminal.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -65,8 +66,56 @@ def clean(text: object) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The beginning of a hint, ``Did you mean cached? ``, for a ``name`` that is close to a ``known`` one; else nothing."""
-    close = difflib.get_close_matches(name.lower(), known, n=1)
-    return f"Did you mean {close[0]}? " if close else ""
+    spelled = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), spelled, n=1)
+    return f"Did you mean {spelled[close[0]]}? " if close else ""
+
+
+ARGUMENTS = {
+    "--gpu": "gpu_name",
+    "--num-gpus": "num_gpus",
+    "--max-price": "max_usd_per_hour",
+    "--min-reliability": "min_reliability",
+    "--disk": "disk_gb",
+    "--image": "image",
+    "--boot-deadline": "boot_deadline_s",
+    "--ssh-deadline": "ssh_deadline_s",
+    "--attempts": "attempts",
+    "--files": "files",
+    "--size": "size_mb",
+    "--interval": "interval_s",
+    "--place": "place",
+    "--model": "model",
+    "--repository": "repository",
+    "--budget": "budget_usd",
+    "--store": "store",
+    "--api-key-file": "api_key_file",
+    "--max-instances": "max_instances",
+    "--repeats": "repeats",
+    "--name": "study",
+    "--profile": "profile",
+    "--seed": "seed",
+    "--speed": "speed",
+}
+"""What the options that errors speak of are called in Python: fields of Conditions, arguments of Bench and its methods."""
+
+_OPTION = re.compile(r"(?P<command>`[^`]*`|\bvastbench [a-z][^.;]*)|(?P<option>--[a-z][a-z-]*)(?P<value> (?=\d|\w+/))?")
+
+
+def in_python(text: str) -> str:
+    """A text with options by their names in Python; those of a whole command stay.
+
+    >>> in_python("Raise --max-price, or name another with --store. See: vastbench offers --disk 20")
+    'Raise max_usd_per_hour=, or name another with store=. See: vastbench offers --disk 20'
+    """
+
+    def named(found: re.Match[str]) -> str:
+        name = ARGUMENTS.get(found["option"] or "")
+        if name is None:
+            return found[0]
+        return name if text.startswith(" is ", found.end()) else f"{name}="
+
+    return _OPTION.sub(named, text)
 
 
 def _one_line(text: str) -> str:
@@ -89,9 +138,14 @@ class VastbenchError(Exception):
         self.hint = _one_line(hint)
         super().__init__(self.message)
 
-    def __str__(self) -> str:
-        """The message and the hint, in one line."""
+    @property
+    def in_full(self) -> str:
+        """The message and the hint in one line, in the words of the command line."""
         return f"{self.message} {self.hint}".strip()
+
+    def __str__(self) -> str:
+        """The message and the hint in one line, in the words of Python: who sees it there has no options to give."""
+        return in_python(self.in_full)
 
 
 class UsageError(VastbenchError):

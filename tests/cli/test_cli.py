@@ -152,8 +152,8 @@ def test_no_matching_offer(call):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (["--max-price", "nan"], "max_usd_per_hour (--max-price)"),
-        (["--max-price", "-1"], "max_usd_per_hour (--max-price)"),
+        (["--max-price", "nan"], "--max-price is"),
+        (["--max-price", "-1"], "--max-price is"),
         (["--disk", "1"], "disk"),
         (["--speed", "0"], "speed"),
         (["--profile", "nowhere"], "nowhere"),

@@ -53,7 +53,7 @@ def test_scenarios_are_listed_with_their_phases_and_found_by_name():
 
 def test_an_option_of_other_drills_is_refused_before_anything_is_opened(tmp_path):
     for words in (["run"], ["study", "--name", "x"]):
-        with pytest.raises(UsageError, match="The scenario integration does not know --files"):
+        with pytest.raises(UsageError, match="The scenario integration does not know files="):
             CliRunner().invoke(app, [*words, "--files", "30", "--store", str(tmp_path / "s")], catch_exceptions=False)
     assert list(tmp_path.iterdir()) == []
 

@@ -2,13 +2,16 @@
 
 import math
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vastbench.bundled import shared
 from vastbench.clock import Clock
 from vastbench.errors import BootFailed, DeadlineExceeded, Interrupted, UsageError
+from vastbench.io.files import read_run
 from vastbench.record.moments import Moment
 from vastbench.record.phases import PARENTS, Outcome, Phase, PhaseName, tree
 from vastbench.record.recorder import Recorder, cause_of
@@ -199,3 +202,27 @@ def test_a_rest_ends_when_the_clock_is_stopping():
     clock.stopping.set()
     with pytest.raises(Interrupted):
         clock.rest(9000)
+
+
+def test_a_phase_that_failed_is_no_bottleneck_nor_is_any_other_of_its_run():
+    phases = [
+        Phase(PhaseName.REGISTER_KEY, Moment.exact(0), Moment.exact(0.5)),
+        Phase(PhaseName.SEARCH, Moment.exact(0.5), Moment.exact(3.5), Outcome.FAILED),
+    ]
+    assert not any(row.bottleneck for row in tree(phases, 4.0))
+
+
+def test_an_earlier_try_that_failed_leaves_the_bottleneck_to_what_passed():
+    phases = [
+        Phase(PhaseName.SEARCH, Moment.exact(0), Moment.exact(9), Outcome.FAILED),
+        Phase(PhaseName.SEARCH, Moment.exact(9), Moment.exact(12), attempt=2),
+        Phase(PhaseName.CREATE, Moment.exact(12), Moment.exact(13), attempt=2),
+    ]
+    assert [(row.seconds, row.attempt) for row in tree(phases, 13.0) if row.bottleneck] == [(3.0, 2)]
+
+
+def test_runs_are_short_in_a_list():
+    run = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
+    assert repr([run]) == f"[<Run {run.id}: passed after {run.total_s:.1f} s>]"
+    failed = replace(run, outcome=Outcome.FAILED, cause="no_offer\x1b[31m", total_s=None)
+    assert repr(failed) == f"<Run {run.id}: failed (no_offer�[31m)>"

@@ -1,13 +1,16 @@
 """Progress in words: what a terminal, a log and a notebook show of a study."""
 
 import io
+import itertools
 import os
 import pty
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,3 +109,33 @@ def test_a_notebook_keeps_one_line(monkeypatch):
     listen(progress())
     listen(progress(made=4))
     assert texts == [counts(progress(made=4))]
+
+
+def test_a_notebooks_line_has_a_clock_while_a_phase_goes_on(monkeypatch):
+    from IPython import display as shown
+
+    from vastbench.render import progress as drawing
+
+    texts, ticked = [], threading.Event()
+
+    class Handle:
+        def update(self, data, raw):
+            texts.append(data["text/plain"])
+            if texts[-1].endswith(" … 0:07"):
+                ticked.set()
+
+    monkeypatch.setattr(shown, "display", lambda *_, **__: Handle())
+    monkeypatch.setattr(drawing, "TICK_S", 0.001)
+    seconds = itertools.chain([0.0], itertools.repeat(7.9))
+    monkeypatch.setattr(drawing, "time", SimpleNamespace(monotonic=lambda: next(seconds), sleep=time.sleep))
+    listen = drawing.notebook("run 2 of 3: ")
+    listen(PhaseName.WAIT_RUNNING, None)
+    assert ticked.wait(60)
+    listen(PhaseName.WAIT_RUNNING, RUN.phase(PhaseName.WAIT_RUNNING))
+    ended = len(texts)
+    (clock,) = [thread for thread in threading.enumerate() if thread.name == "progress"] or [None]
+    if clock:
+        clock.join(60)
+    assert texts[0] == "run 2 of 3: wait running …"
+    assert texts[-1].startswith("run 2 of 3: wait running  ")
+    assert len(texts) == ended  # nothing ticks after the end

@@ -41,3 +41,15 @@ def test_the_cuda_version_in_an_images_name_is_asked_of_the_machines(image, cuda
 def test_where_no_machine_is_left_the_cuda_version_is_named():
     with pytest.raises(NoOffer, match=r"CUDA 12\.8 for nvidia/cuda:12\.8\.1"):
         choose([], Conditions())
+
+
+@pytest.mark.parametrize("written", ["4090", "rtx4090", "RTX4090", "rtx_4090"])
+def test_another_spelling_of_a_gpu_is_answered_with_the_marketplaces(written):
+    with pytest.raises(NoOffer, match=r"Did you mean RTX 4090\? Allow"):
+        choose([], Conditions(gpu_name=written))
+
+
+@pytest.mark.parametrize("name", ["RTX 4090", "A100 SXM4", "any", "Gaudi 3"])
+def test_a_name_as_the_marketplace_writes_it_or_like_none_gets_no_other(name):
+    with pytest.raises(NoOffer, match=r"already\. Allow a higher price"):
+        choose([], Conditions(gpu_name=name))

@@ -94,7 +94,7 @@ def test_what_was_asked_for_is_recorded_and_nothing_of_other_drills(made, opened
     assert (settled.files, settled.size_mb) == (200, 16.0)
     assert {"files", "size_mb", "place"} & Conditions().to_dict().keys() == set()
     assert Conditions.of(CONDITIONS.to_dict()) == CONDITIONS
-    with pytest.raises(UsageError, match="integration does not know --files"):
+    with pytest.raises(UsageError, match="integration does not know files="):
         opened.run(CONDITIONS, scenario="integration")
 
 

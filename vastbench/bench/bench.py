@@ -89,7 +89,7 @@ class Bench:
         if live if budget_usd is None else not (isinstance(budget_usd, (int, float)) and 0 < budget_usd < float("inf")):
             raise BudgetRefused(
                 "A live run needs a budget." if budget_usd is None else f"The budget is {budget_usd!r}, no amount to spend.",
-                hint="Say how much it may cost in USD: budget_usd=0.50, or --budget 0.50.",
+                hint="Say how much it may cost in USD: --budget 0.50.",
             )
         self.live = live
         self.budget_usd = budget_usd

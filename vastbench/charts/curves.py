@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.bottleneck import FEWEST_FOR_BOOTSTRAP
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
 from vastbench.analysis.stopping import observations
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.quantiles import curve_steps, plateau, quantile_estimate
-from vastbench.charts import style
+from vastbench.charts import groups, style
 from vastbench.record.formats import counted, decimals, percent, short
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
@@ -37,6 +37,8 @@ def boot_curves(
     phases: pd.DataFrame,
     ax: Axes | None = None,
     *,
+    by: str | None = None,
+    label: str | None = None,
     phase: str = PhaseName.WAIT_RUNNING,
     title: str = "",
     resamples: int = 500,
@@ -49,41 +51,85 @@ def boot_curves(
     levels off below 100 % where there are any. The area is what the polls leave open of the estimate by Turnbull or by Kaplan
     and Meier, the pale one the pointwise band of ``resamples`` draws of whole machines from ``seed``, for at least 6 runs.
     ``title``: what the end of the phase is called, where its name alone does not say.
+
+    ``by`` names a column of the frame with one value for each run, such as ``gpu``: each value gets a curve. ``label`` names
+    the runs in the legend. Called again with the same ``ax``, the chart holds the earlier curves and the new ones.
+    Raises ValueError for a ``by`` that groups no runs, and for more than six groups.
+
+    >>> import vastbench
+    >>> ax = vastbench.boot_curves(vastbench.load(), by="gpu")
     """
+
+    def draw(them: list[groups.Group], ax: Axes | None) -> Axes:
+        found = [observations(group.phases, phase) for group in them]
+        n = counted(sum(map(len, found)), "attempted run")
+        together = groups.together(them)
+        named = title or f"{ENDED.get(phase, f'Ended {phase}')} after how long"
+        head = f"{named} (n = {n}{groups.among(them)}{style.stopped(together)})"
+        if not any(one.ended.any() for one in found):
+            return style.nothing(ax, head, f"There is no attempted run with a {phase}, and so no curve.")
+        ax = style.axes(ax, 3.6)
+        first = min(float(one.lower[one.ended].min()) for one in found if one.ended.any())
+        last = max(float(one.upper[one.ended].max()) for one in found if one.ended.any())
+        pad = max(0.05 * (last - first), 0.5)
+        ax.set_xlim(max(0.0, first - pad), last + 2 * pad)
+        ax.set_ylim(0, 100)
+        ax.axhline(50, color=style.GREY, lw=0.6, zorder=1)
+        for group, one in zip(them, found, strict=True):
+            if one.ended.any():
+                _draw_curve(ax, group, curve_steps(one, resamples=resamples, seed=seed), len(one))
+        unit = f"{style.seconds(together)}{SINCE.get(phase, f' of {phase}')}"
+        above = 0
+        if them[0].label:
+            above = groups.legend(ax, them, map(_said, found))
+            unit += f"; pale: 95 % band, for n ≥ {FEWEST_FOR_BOOTSTRAP}"
+        else:
+            half = _draw_half(ax, found[0])
+            _draw_plateau(ax, found[0], ROOM if half else 100 - TOP)
+            ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
+            unit += "" if len(found[0]) >= FEWEST_FOR_BOOTSTRAP else f"; no 95 % band for n = {len(found[0])}"
+        return style.finish(ax, head, x=unit, y="% of attempted runs", above=above)
+
+    return groups.compose(f"boot_curves of {phase}", groups.split(phases, by, label), ax, draw)
+
+
+def _draw_curve(ax: Axes, group: groups.Group, table: pd.DataFrame, n: int) -> None:
+    """The band and the estimate: blue upon grey for a single chart, in the colour of the group among others."""
     import numpy as np
 
-    found = observations(phases, phase)
-    n = counted(len(found), "attempted run")
-    title = title or f"{ENDED.get(phase, f'Ended {phase}')} after how long"
-    title += f" (n = {n}{style.stopped(phases)})"
-    if not found.ended.any():
-        return style.nothing(ax, title, f"There is no attempted run with a {phase}, and so no curve.")
-    table = curve_steps(found, resamples=resamples, seed=seed)
-    ax = style.axes(ax, 3.6)
-    first, last = float(table["time_s"].min()), float(found.upper[found.ended].max())
-    pad = max(0.05 * (last - first), 0.5)
-    ax.set_xlim(max(0.0, first - pad), last + 2 * pad)
-    ax.set_ylim(0, 100)
     # The curve holds from each instant to the next: it begins at the edge of the axis and goes on to the other.
     edges = {
         name: 100 * np.concatenate([[0.0], table[name], table[name].tail(1)])
         for name in ("ended_low", "ended_high", "band_low", "band_high")
     }
     time = np.concatenate([[0.0], table["time_s"], [max(ax.get_xlim()[1], table["time_s"].max())]])
-    if len(found) >= FEWEST_FOR_BOOTSTRAP:
-        ax.fill_between(time, edges["band_low"], edges["band_high"], step="post", color=style.PALE, lw=0, label="95 % band")
-    estimate = ax.fill_between(time, edges["ended_low"], edges["ended_high"], step="post", color=AREA, ec=style.BLUE, lw=0.8)
+    pale: dict[str, Any] = {"color": group.colour, "alpha": 0.15} if group.label else {"color": style.PALE}
+    area: dict[str, Any] = {"color": group.colour, "alpha": 0.5} if group.label else {"color": AREA}
+    if n >= FEWEST_FOR_BOOTSTRAP:
+        ax.fill_between(time, edges["band_low"], edges["band_high"], step="post", lw=0, label="95 % band", **pale)
+    estimate = ax.fill_between(time, edges["ended_low"], edges["ended_high"], step="post", ec=group.colour, lw=0.8, **area)
     estimate.set_label("estimate, as wide as the polls leave it")
-    ax.axhline(50, color=style.GREY, lw=0.6, zorder=1)
+    if group.label:
+        ax.step(time, edges["ended_high"], where="post", color=group.colour, ls=group.line, lw=1.4)
+
+
+def _draw_half(ax: Axes, found: Durations) -> bool:
+    """When half had ended, beside the axis; whether they ever did."""
     half = quantile_estimate(found, 0.5)
-    halved = math.isfinite(half.value)
-    if halved:
-        interval = f"\n({short(half.low)} to {short(half.high)})" if math.isfinite(half.high) else ""
-        style.beside(ax, 50, f"half by\n{short(half.value)} s{interval}")
-    _draw_plateau(ax, found, ROOM if halved else 100 - TOP)
-    ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
-    few = "" if len(found) >= FEWEST_FOR_BOOTSTRAP else f"; no 95 % band for n = {len(found)}"
-    return style.finish(ax, title, x=f"{style.seconds(phases)}{SINCE.get(phase, f' of {phase}')}{few}", y="% of attempted runs")
+    if not math.isfinite(half.value):
+        return False
+    interval = f"\n({short(half.low)} to {short(half.high)})" if math.isfinite(half.high) else ""
+    style.beside(ax, 50, f"half by\n{short(half.value)} s{interval}")
+    return True
+
+
+def _said(found: Durations) -> str:
+    """A group's words in the legend: n, when half had ended, and how many never did."""
+    never, n, _, _ = plateau(found) if len(found) else (0, 0, 0.0, 0.0)
+    parts = [f"n = {len(found)}"]
+    if len(found) and math.isfinite(half := quantile_estimate(found, 0.5).value):
+        parts.append(f"half by {short(half)} s")
+    return ", ".join([*parts, f"never: {never} of {n}"] if never else parts)
 
 
 def _draw_plateau(ax: Axes, found: Durations, lowest: float) -> None:

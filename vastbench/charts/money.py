@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vastbench.analysis.cost import cost_summary
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
-from vastbench.charts import style
+from vastbench.charts import groups, style
 from vastbench.charts.strip import CROWDED, draw_bounds, draw_points, draw_tick, offsets
 from vastbench.record.formats import counted, short
 from vastbench.record.phases import Outcome
@@ -28,54 +28,84 @@ BOUNDED = ("gpu", "all meters")
 """The meters that hold the GPU's, whose bounds are known."""
 
 
-def cost_meters(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def cost_meters(phases: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None, label: str | None = None) -> Axes:
     """What every attempted run cost by each meter, with the naive figure below, in USD.
 
     ``phases`` is the tidy frame. A point per run (a hollow triangle if it did not pass), a thin line over the bounds that the
     GPU meter has, a tick at the median, and a dotted tick at the cost per success: everything spent ÷ runs that passed. Runs
     without a meter's value are counted beside its row, whose cost per success is then a least one.
+
+    ``by`` names a column of the frame with one value for each run, such as ``gpu``: each value gets a part of every row.
+    ``label`` names the runs in the legend. Called again with the same ``ax``, the chart holds the earlier groups and the new
+    ones. Raises ValueError for a ``by`` that groups no runs, and for more than six groups.
+
+    >>> import vastbench
+    >>> ax = vastbench.cost_meters(vastbench.load(), by="gpu")
     """
-    tried = attempted(phases)
-    runs = runs_table(tried)
-    title = f"Cost per run by meter (n = {counted(len(runs), 'attempted run')}{style.stopped(phases)})"
+    return groups.compose("cost_meters", groups.split(phases, by, label), ax, _draw_meters)
+
+
+def _draw_meters(them: list[groups.Group], ax: Axes | None) -> Axes:
+    import pandas as pd
+
+    tables = [runs_table(attempted(group.phases)) for group in them]
+    runs = pd.concat(tables)
+    stopped = style.stopped(groups.together(them))
+    title = f"Cost per run by meter (n = {counted(len(runs), 'attempted run')}{groups.among(them)}{stopped})"
     known = runs[[column for _, column in METERS.values()]].melt()["value"].dropna()
     if known.empty:
         return style.nothing(ax, title, "There is no attempted run with a known cost in the table.")
-    summary = cost_summary(phases).set_index("meter")
-    ax = style.axes(ax, 1.2 + 0.5 * len(METERS))
+    ax = style.axes(ax, 1.2 + 0.5 * len(METERS) * (1 + 0.3 * (len(them) - 1)))
     left = style.spread_axis(ax, known, dollars=True)
-    y, failed = offsets(runs["run"]), runs["run_outcome"] != Outcome.PASSED
-    for row, (meter, (_, column)) in enumerate(METERS.items()):
-        value = runs[column].dropna()
-        if meter in BOUNDED:
-            rest = value - runs["gpu_usd"][value.index]
-            low, high = (rest + runs[name][value.index] for name in ("gpu_lower_usd", "gpu_upper_usd"))
-            draw_bounds(ax, row + y[value.index], low, high, left)
-        draw_points(ax, row + y[value.index], value, left, hollow=failed[value.index])
-        success = float(summary["per_success_usd"].get(meter, float("nan")))
-        if len(value) > 1:
-            draw_tick(ax, row, max(float(value.median()), left), over=len(value) > CROWDED)
-        if len(runs) > 1 and success > 0:
-            draw_tick(ax, row, max(success, left), over=len(value) > CROWDED, style=":")
-        style.beside(ax, row, _said(value, len(runs) - len(value), success))
+    for (group, shift, part), table in zip(groups.lanes(them), tables, strict=True):
+        success = cost_summary(group.phases).set_index("meter")["per_success_usd"].to_dict()
+        for row, meter in enumerate(METERS):
+            said = _draw_meter(ax, table, meter, success.get(meter, float("nan")), (row + shift, part, left, group.colour))
+            if len(them) > 1:  # one line for each, and n stands in the legend
+                said = [", ".join(said if "unknown" in said[0] else said[1:])]
+            style.beside(ax, row + shift, "\n".join(said))
     style.rows(ax, [name for name, _ in METERS.values()])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
+    failed = runs["run_outcome"] != Outcome.PASSED
     marks = ["line: bounds of the GPU meter"]
     if len(runs) > 1:
         marks += ["tick: median", "no success" if failed.all() else "dotted: per success"]
     if failed.any():
         marks.append("▽ not passed")
-    return style.finish(ax, title, x=f"USD per run; {', '.join(marks)}")
+    above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
+    return style.finish(ax, title, x=f"USD per run; {', '.join(marks)}", above=above)
 
 
-def _said(value: pd.Series[float], missing: int, success: float) -> str:
+def _draw_meter(ax: Axes, runs: pd.DataFrame, meter: str, success: float, place: tuple[float, float, float, str]) -> list[str]:
+    """The runs of a group in the row of a meter, and what is to be said beside it.
+
+    ``place`` is the height, the part of the row, the edge of the axis and the colour.
+    """
+    height, part, left, colour = place
+    value = runs[METERS[meter][1]].dropna()
+    y = height + part * offsets(runs["run"])[value.index]
+    if meter in BOUNDED:
+        rest = value - runs["gpu_usd"][value.index]
+        low, high = (rest + runs[name][value.index] for name in ("gpu_lower_usd", "gpu_upper_usd"))
+        draw_bounds(ax, y, low, high, left)
+    failed = (runs["run_outcome"] != Outcome.PASSED)[value.index]
+    draw_points(ax, y, value, left, hollow=failed, colour=colour)
+    crowded = len(value) > CROWDED
+    if len(value) > 1:
+        draw_tick(ax, height, max(float(value.median()), left), over=crowded, part=part)
+    if len(runs) > 1 and success > 0:
+        draw_tick(ax, height, max(success, left), over=crowded, style=":", part=part)
+    return _said(value, len(runs) - len(value), success)
+
+
+def _said(value: pd.Series[float], missing: int, success: float) -> list[str]:
     """The text beside a meter: n, the median or the one value, the cost per success, and how many runs have no value."""
     parts = [f"n = {len(value)}" + (f", {missing} unknown" if missing else "")]
     if len(value):
         parts.append(("median " if len(value) > 1 else "") + style.usd(float(value.median())))
     if success == success and len(value) > 1:
         parts.append(f"per success {'at least ' if missing else ''}{style.usd(success)}")
-    return "\n".join(parts)
+    return parts
 
 
 def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: str = "usd_per_gpu_hour") -> Axes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.frames import column, runs_table, top_level
-from vastbench.analysis.summary import attempted, outcomes
+from vastbench.analysis.summary import outcomes
 from vastbench.analysis.survival.intervals import proportion_interval
-from vastbench.charts import style
+from vastbench.charts import groups, style
 from vastbench.charts.strip import MANY
 from vastbench.record.formats import EXACT_S, counted, decimals, percent
 from vastbench.record.phases import Outcome, PhaseName
@@ -194,28 +195,65 @@ def _dates(runs: pd.DataFrame) -> str:
     return f"{first} to {last[-5:] if first[:10] == last[:10] else last} UTC"
 
 
-def failures_by_cause(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
+def failures_by_cause(phases: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None, label: str | None = None) -> Axes:
     """The part of the attempted runs that did not pass, in all and by cause, with exact 95 % intervals.
 
     ``phases`` is the tidy frame. Runs that say nothing of a machine stand in the title and not among the attempted.
+
+    ``by`` names a column of the frame with one value for each run, such as ``gpu``: each value gets a bar in every row.
+    ``label`` names the runs in the legend. Called again with the same ``ax``, the chart holds the earlier groups and the new
+    ones. Raises ValueError for a ``by`` that groups no runs, and for more than six groups.
+
+    >>> import vastbench
+    >>> ax = vastbench.failures_by_cause(vastbench.load(), by="gpu")
     """
-    found = outcomes(phases)
-    n = attempted(phases)["run"].nunique()
-    title = f"Runs that did not pass, by cause (n = {counted(n, 'attempted run')}{style.stopped(phases)})"
+    return groups.compose("failures_by_cause", groups.split(phases, by, label), ax, _draw_failures)
+
+
+ANY = "any cause"
+
+
+def _draw_failures(them: list[groups.Group], ax: Axes | None) -> Axes:
+    n = sum(group.n for group in them)
+    stopped = style.stopped(groups.together(them))
+    title = f"Runs that did not pass, by cause (n = {counted(n, 'attempted run')}{groups.among(them)}{stopped})"
     if not n:
         return style.nothing(ax, title, "There is no attempted run in the table: no rate to show.")
-    causes = found[found["outcome"] != Outcome.PASSED]
-    k = int(causes["runs"].sum())
-    low, high = proportion_interval(k, n)
-    names = ["any cause", *(f"{row['cause'] or 'unknown'} ({row['outcome']})" for _, row in causes.iterrows())]
-    runs = [k, *causes["runs"]]
-    lows, highs = [low, *causes["rate_low"]], [high, *causes["rate_high"]]
-    ax = style.axes(ax, 1.3 + 0.36 * len(names))
-    for row, (count, least, most) in enumerate(zip(runs, lows, highs, strict=True)):
-        rate = 100 * count / n
-        ax.barh(row, rate, height=0.5, color=style.BLUE if row else style.ORANGE)
-        ax.plot([100 * least, 100 * most], [row, row], "-|", color=style.BLACK, lw=1.2, ms=7)
-        style.beside(ax, row, f"{count} of {n} = {percent(count / n)}  ({decimals(100 * least, 1)} to {percent(most)})")
+    counts = [_failures(group.phases) for group in them]
+    sums = Counter[str]()
+    for of_group in counts:
+        sums.update(of_group)
+    names = [ANY, *(name for name, _ in sums.most_common() if name != ANY)]
+    ax = style.axes(ax, 1.3 + 0.36 * len(names) * (1 + 0.6 * (len(them) - 1)))
+    highest = 0.0
+    for (group, shift, part), failures in zip(groups.lanes(them), counts, strict=True):
+        for row, name in enumerate(names):
+            k, of, y = failures[name], group.n, row + shift
+            if not of:
+                style.beside(ax, y, "n = 0")
+                continue
+            least, most = proportion_interval(k, of)
+            colour = group.colour if group.label or row else style.ORANGE
+            ax.barh(y, 100 * k / of, height=0.5 * part if len(them) == 1 else 0.7 * part, color=colour)
+            ax.plot(
+                [100 * least, 100 * most],
+                [y, y],
+                "-|",
+                color=style.GREY if colour == style.BLACK else style.BLACK,
+                lw=1.2,
+                ms=7 * part,
+            )
+            style.beside(ax, y, f"{k} of {of} = {percent(k / of)}  ({decimals(100 * least, 1)} to {percent(most)})")
+            highest = max(highest, 100 * most if row == 0 else 0.0)
     style.rows(ax, [style.plain(name) for name in names])
-    ax.set_xlim(0, min(100.0, max(100 * high * 1.05, 1.0)))
-    return style.finish(ax, title, x="% of the attempted runs; line: exact 95 % interval")
+    ax.set_xlim(0, min(100.0, max(highest * 1.05, 1.0)))
+    above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
+    return style.finish(ax, title, x="% of the attempted runs; line: exact 95 % interval", above=above)
+
+
+def _failures(phases: pd.DataFrame) -> Counter[str]:
+    """How many of the attempted runs did not pass, in all and by cause in words, the most frequent cause first."""
+    found = outcomes(phases)
+    causes = found[found["outcome"] != Outcome.PASSED]
+    words = [f"{cause or 'unknown'} ({outcome})" for cause, outcome in zip(causes["cause"], causes["outcome"], strict=True)]
+    return Counter({ANY: int(causes["runs"].sum())} | dict(zip(words, causes["runs"].tolist(), strict=True)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.analysis.frames import timeline
 from vastbench.analysis.summary import attempted, phase_summary
-from vastbench.charts import style
+from vastbench.charts import groups, style
 from vastbench.charts.strip import CROWDED, draw_bounds, draw_points, draw_tick, draw_unfinished, offsets
-from vastbench.record.formats import EXACT_S, counted, seconds, short
+from vastbench.record.formats import EXACT_S, MISSING, counted, seconds, short
 from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -71,51 +72,99 @@ def _ending(whole: pd.Series) -> str:
     return f"{whole['run_outcome']}{cause}{after}"
 
 
-def phase_distributions(phases: pd.DataFrame, ax: Axes | None = None, *, beside: pd.DataFrame | None = None) -> Axes:
+def phase_distributions(
+    phases: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    by: str | None = None,
+    label: str | None = None,
+    beside: pd.DataFrame | None = None,
+) -> Axes:
     """How long each phase took in every attempted run: a point per run, a thin line over its bounds, a tick at the median.
 
     ``phases`` is the tidy frame. A row holds the last try of the phase in each run; its median is of all of them. Tries that
-    did not end are drawn at the least that they took: orange arrows where a deadline cut them off, crosses where they failed.
+    did not end are drawn at the least that they took: arrows where a deadline cut them off, crosses where they failed.
     ``beside`` is the tidy frame of other runs, drawn as black diamonds. The axis is logarithmic where durations are far apart;
     what is shorter than its left edge is drawn at the edge. Runs that say nothing of a machine stand in the title only.
-    """
-    import pandas as pd
 
-    runs = attempted(phases).reset_index(drop=True)
-    n = runs["run"].nunique()
-    title = f"Seconds per phase, every run drawn (n = {counted(n, 'attempted run')}{style.stopped(phases)})"
+    ``by`` names a column of the frame with one value for each run, such as ``gpu``: each value gets a part of every row.
+    ``label`` names the runs in the legend. Called again with the same ``ax``, the chart holds the earlier groups and the new
+    ones. Raises ValueError for a ``by`` that groups no runs, for more than six groups, and for groups with ``beside``.
+
+    >>> import vastbench
+    >>> ax = vastbench.phase_distributions(vastbench.load(), by="gpu")
+    """
+
+    def draw(them: list[groups.Group], ax: Axes | None) -> Axes:
+        if beside is not None and them[0].label:
+            raise ValueError("beside= draws other runs beside one group. Make them a group: call again with ax= and label=.")
+        return _draw_distributions(them, ax, phases.iloc[:0] if beside is None else beside)
+
+    return groups.compose("phase_distributions", groups.split(phases, by, label), ax, draw)
+
+
+class _Sample(NamedTuple):
+    """Of one group's last tries: those with seconds, those that began and did not end, how many of each phase, the medians."""
+
+    ended: pd.DataFrame
+    begun: pd.DataFrame
+    tries: Counter[str]
+    medians: dict[str, float]
+
+
+def _sample(phases: pd.DataFrame, runs: pd.DataFrame) -> _Sample:
     last = runs.assign(inside=offsets(runs["run"]))[runs["final"]]
-    parents = timeline(last)
-    names = [*parents]
-    sample = last[(last["outcome"] == Outcome.PASSED) & last["seconds"].notna()]
-    if not names or not n:
-        return style.nothing(ax, title, "There is no attempted run in the table: no duration to show.")
+    ended = last[(last["outcome"] == Outcome.PASSED) & last["seconds"].notna()]
     begun = last[(last["outcome"] != Outcome.PASSED)].assign(
         least=last["lower_s"].where(last["start_s"].notna(), last["seconds"])
     )
-    begun = begun.dropna(subset="least")
-    others = (
-        phases.iloc[:0] if beside is None else beside[beside["final"] & beside["phase"].isin(names)].dropna(subset="seconds")
-    )
-    medians = phase_summary(phases).set_index("phase")["median_s"].to_dict()
-    ax = style.axes(ax, 1.2 + 0.27 * len(names))
-    left = style.spread_axis(ax, pd.concat([sample["seconds"], begun["least"], others["seconds"]]))
+    summary = phase_summary(phases)
+    medians = dict(zip(summary["phase"], summary["median_s"], strict=True))
+    return _Sample(ended, begun.dropna(subset="least"), Counter(last["phase"]), medians)
+
+
+def _draw_distributions(them: list[groups.Group], ax: Axes | None, beside: pd.DataFrame) -> Axes:
+    import pandas as pd
+
+    together = groups.together(them)
+    n = sum(group.n for group in them)
+    counted_runs = f"{counted(n, 'attempted run')}{groups.among(them)}{style.stopped(together)}"
+    title = f"Seconds per phase, every run drawn (n = {counted_runs})"
+    tried = [attempted(group.phases).reset_index(drop=True) for group in them]
+    parents = timeline(pd.concat([runs[runs["final"]] for runs in tried]))
+    names = [*parents]
+    if not names or not n:
+        return style.nothing(ax, title, "There is no attempted run in the table: no duration to show.")
+    samples = [_sample(group.phases, runs) for group, runs in zip(them, tried, strict=True)]
+    others = beside[beside["final"] & beside["phase"].isin(names)].dropna(subset="seconds")
+    ended, begun = (pd.concat([getattr(sample, part) for sample in samples]) for part in ("ended", "begun"))
+    ax = style.axes(ax, 1.2 + 0.27 * len(names) * (1 + 0.4 * (len(them) - 1)))
+    left = style.spread_axis(ax, pd.concat([ended["seconds"], begun["least"], others["seconds"]]))
     for row, name in enumerate(names):
-        of_phase, stopped, of_others = (frame[frame["phase"] == name] for frame in (sample, begun, others))
-        y = row + of_phase["inside"]
-        draw_bounds(ax, y, of_phase["lower_s"], of_phase["upper_s"], left)
-        draw_points(ax, y, of_phase["seconds"], left)
-        for outcome in (Outcome.CENSORED, Outcome.FAILED):
-            cut = stopped[stopped["outcome"] == outcome]
-            draw_unfinished(ax, row + cut["inside"], cut["least"], left, censored=outcome is Outcome.CENSORED)
-        if len(of_phase) > 1 and math.isfinite(medians[name]):
-            draw_tick(ax, row, medians[name], over=len(of_phase) > CROWDED)
-        _draw_beside(ax, row, of_others, left)
-        unfinished = int((last["phase"] == name).sum()) - len(of_phase)
-        style.beside(ax, row, _counted(of_phase["seconds"], unfinished, medians[name]))
+        for (group, shift, part), sample in zip(groups.lanes(them), samples, strict=True):
+            _draw_lane(ax, group, sample, name, (row + shift, part, left))
+        _draw_beside(ax, row, others[others["phase"] == name], left)
+        style.beside(ax, row, _counted(name, samples))
     style.rows(ax, [("" if parent in (None, PhaseName.TOTAL) else "   ") + name for name, parent in parents.items()])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
-    return style.finish(ax, title, x=_key(style.seconds(runs), n, begun, others))
+    above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
+    return style.finish(ax, title, x=_key(style.seconds(together), n, begun, others), above=above)
+
+
+def _draw_lane(ax: Axes, group: groups.Group, sample: _Sample, name: str, place: tuple[float, float, float]) -> None:
+    """One group's runs in the row of phase ``name``; ``place`` is the height, the part of the row, and the edge of the axis."""
+    height, part, left = place
+    ended, begun = (frame[frame["phase"] == name] for frame in (sample.ended, sample.begun))
+    y = height + part * ended["inside"]
+    draw_bounds(ax, y, ended["lower_s"], ended["upper_s"], left)
+    draw_points(ax, y, ended["seconds"], left, colour=group.colour)
+    for outcome in (Outcome.CENSORED, Outcome.FAILED):
+        cut = begun[begun["outcome"] == outcome]
+        colour = group.colour if group.label else style.ORANGE
+        censored = outcome is Outcome.CENSORED
+        draw_unfinished(ax, height + part * cut["inside"], cut["least"], left, censored=censored, colour=colour)
+    if len(ended) > 1 and math.isfinite(sample.medians[name]):
+        draw_tick(ax, height, sample.medians[name], over=len(ended) > CROWDED, part=part)
 
 
 def _draw_beside(ax: Axes, row: int, others: pd.DataFrame, left: float) -> None:
@@ -126,16 +175,21 @@ def _draw_beside(ax: Axes, row: int, others: pd.DataFrame, left: float) -> None:
     )
 
 
-def _counted(seconds: pd.Series, unfinished: int, median: float) -> str:
-    """The text beside a row: n, the median, and how many of n have no value."""
-    tries = len(seconds) + unfinished
+def _counted(name: str, samples: list[_Sample]) -> str:
+    """The text beside a row: n, the median, and how many of n have no value; of groups their medians in order."""
+    if len(samples) > 1:
+        medians = [sample.medians.get(name, math.nan) for sample in samples]
+        return f"medians {', '.join(short(median) if math.isfinite(median) else MISSING for median in medians)} s"
+    (sample,) = samples
+    ended = sample.ended.loc[sample.ended["phase"] == name, "seconds"]
+    tries, median = sample.tries[name], sample.medians[name]
     parts = [f"n = {tries}"]
     if tries > 1 and math.isfinite(median):
         parts.append(f"median {short(median)} s")
-    elif len(seconds) == 1:
-        parts.append(f"{short(float(seconds.iloc[0]))} s")
-    if unfinished:
-        parts.append(f"{unfinished} not ended")
+    elif len(ended) == 1:
+        parts.append(f"{short(float(ended.iloc[0]))} s")
+    if tries > len(ended):
+        parts.append(f"{tries - len(ended)} not ended")
     return ", ".join(parts)
 
 

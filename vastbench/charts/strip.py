@@ -30,18 +30,24 @@ def offsets(runs: pd.Series[str]) -> pd.Series[float]:
 
 
 def draw_points(
-    ax: Axes, y: pd.Series[float], value: pd.Series[float], left: float, *, hollow: pd.Series[bool] | None = None
+    ax: Axes,
+    y: pd.Series[float],
+    value: pd.Series[float],
+    left: float,
+    *,
+    hollow: pd.Series[bool] | None = None,
+    colour: str = BLUE,
 ) -> None:
-    """One blue point per run at height ``y``; values below ``left``, the edge of the axis, are drawn at the edge.
+    """One point per run at height ``y``; values below ``left``, the edge of the axis, are drawn at the edge.
 
     Where ``hollow`` is True the point is a hollow triangle.
     """
     size = 3.0 if len(value) > CROWDED else 4.5
     odd = value.isna() if hollow is None else hollow
-    for chosen, marker, face in ((~odd, "o", BLUE), (odd, "v", WHITE)):
+    for chosen, marker, face in ((~odd, "o", colour), (odd, "v", WHITE)):
         if chosen.any():
             (points,) = ax.plot(
-                value[chosen].clip(lower=left), y[chosen], marker, ms=size, mfc=face, mec=BLUE, mew=0.6, zorder=3
+                value[chosen].clip(lower=left), y[chosen], marker, ms=size, mfc=face, mec=colour, mew=0.6, zorder=3
             )
             points.set_rasterized(len(value) > MANY)
 
@@ -55,18 +61,20 @@ def draw_bounds(ax: Axes, y: pd.Series[float], low: pd.Series[float], high: pd.S
     ax.plot(x, np.column_stack([y, y, gap]).ravel(), color=BOUNDS, lw=0.6, zorder=2, rasterized=len(y) > MANY)
 
 
-def draw_tick(ax: Axes, row: float, value: float, *, over: bool, style: str = "-") -> None:
+def draw_tick(ax: Axes, row: float, value: float, *, over: bool, style: str = "-", part: float = 1.0) -> None:
     """A tick across a row: solid for a median, dotted for another figure that the caller explains.
 
-    ``over`` the points of a crowded row, else under them, so that none is hidden.
+    ``over`` the points of a crowded row, else under them, so that none is hidden. It is as high as ``part`` of the row.
     """
-    span, height = [row - 0.46, row + 0.46], 4.0 if over else 2.5
+    span, height = [row - 0.46 * part, row + 0.46 * part], 4.0 if over else 2.5
     if over:
         ax.plot([value, value], span, "-", color=WHITE, lw=3, zorder=height, alpha=0.7)
     ax.plot([value, value], span, style, color=BLACK, lw=1.6, zorder=height)
 
 
-def draw_unfinished(ax: Axes, y: pd.Series[float], lower: pd.Series[float], left: float, *, censored: bool) -> None:
+def draw_unfinished(
+    ax: Axes, y: pd.Series[float], lower: pd.Series[float], left: float, *, censored: bool, colour: str = ORANGE
+) -> None:
     """What did not end, at the least that it took: an arrow if it may have ended later (censored), a cross if it failed."""
     if lower.empty:
         return
@@ -76,8 +84,8 @@ def draw_unfinished(ax: Axes, y: pd.Series[float], lower: pd.Series[float], left
         ">" if censored else "X",
         ms=5,
         ls="",
-        mfc=ORANGE,
-        mec=BLACK,
+        mfc=colour,
+        mec=BLACK if colour != BLACK else WHITE,
         mew=0.5,
         zorder=6,
         clip_on=False,

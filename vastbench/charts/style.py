@@ -7,6 +7,7 @@ touches matplotlib's global settings.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
@@ -29,44 +30,89 @@ WIDTH_IN = 8.0
 TEXT_PT = 8
 TITLE_PT = 10
 LONG = 75
-"""A longer label under narrow axes would leave the figure."""
+"""A longer label under axes of ``WIDTH_IN`` would leave the figure."""
+FULL_IN = 6.4
+"""Below this width, text becomes smaller, down to ``SMALLEST`` of its size."""
+SMALLEST = 0.72
+LETTER = 0.57
+"""The width of a letter, as part of the text's size, on average."""
+NARROW_IN = 4.8
+"""Axes with less room have fewer ticks."""
 MISSING = "\N{REPLACEMENT CHARACTER}"
 WIDE = 20.0
 """Values whose largest is more than this many times the smallest ask for a logarithmic axis."""
 
 
 def axes(ax: Axes | None, height_in: float) -> Axes:
-    """``ax`` itself, or the axes of a new figure of that height, which keeps its labels inside its edges."""
+    """``ax`` itself, or the axes of a new figure of that height, which keeps its labels inside its edges.
+
+    So does the figure of ``ax`` from now on, unless its user chose a layout: the texts beside our rows need room.
+    """
     if ax is not None:
+        figure = ax.get_figure(root=True)
+        if figure is not None and figure.get_layout_engine() is None:
+            figure.set_layout_engine("constrained")
         return ax
     from matplotlib import pyplot as plt
 
     return plt.subplots(figsize=(WIDTH_IN, height_in), layout="constrained")[1]
 
 
-def finish(ax: Axes, title: str, *, x: str = "", y: str = "") -> Axes:
+def room(ax: Axes) -> float:
+    """About how many inches wide ``ax`` may be with all its labels: what it has of the figure before any layout."""
+    spec, figure = ax.get_subplotspec(), ax.figure
+    place = ax.get_position() if spec is None else spec.get_position(figure)  # type: ignore[arg-type]  # a SubFigure will do
+    return float(1.3 * place.width * figure.bbox.width / figure.dpi)
+
+
+def scale(ax: Axes) -> float:
+    """The part of its usual size that text has in ``ax``."""
+    return min(1.0, max(SMALLEST, room(ax) / FULL_IN))
+
+
+def finish(ax: Axes, title: str, *, x: str = "", y: str = "", above: int = 0) -> Axes:
     """Title at the left, axis labels, small text and no frame where no scale is; a long label breaks after its unit, and more
-    often where it must.
+    often where it must. In narrow axes text is smaller and the title breaks, too. It leaves room for ``above`` lines of legend.
     """
-    ax.set_title(title, loc="left", fontsize=TITLE_PT)
-    ax.set_xlabel(x if len(x) < LONG else _broken(x), fontsize=TEXT_PT + 1)
-    ax.set_ylabel(y, fontsize=TEXT_PT + 1)
-    ax.tick_params(labelsize=TEXT_PT)
+    part = scale(ax)
+    _title(ax, title, part, above)
+    line = int(LONG * room(ax) / WIDTH_IN / part)
+    ax.set_xlabel(x if len(x) < line else _broken(x, line), fontsize=part * (TEXT_PT + 1))
+    ax.set_ylabel(y, fontsize=part * (TEXT_PT + 1))
+    ax.tick_params(labelsize=part * TEXT_PT)
+    legend = ax.get_legend()
+    for text in [*ax.texts, *(legend.get_texts() if legend else [])]:
+        if text.get_fontsize() == TEXT_PT:
+            text.set_fontsize(part * TEXT_PT)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_axisbelow(True)
     return ax
 
 
-def _broken(label: str) -> str:
-    """``label`` in lines: its unit, and then as many of its other parts as a line can hold."""
+def _title(ax: Axes, title: str, part: float, above: int = 0) -> None:
+    """The title in lines that reach no neighbour: it begins where the axis does, beside the names of the rows."""
+    names = [len(label.get_text()) for label in ax.get_yticklabels()] if ax.yaxis.get_tick_params().get("length") == 0 else []
+    points = room(ax) * 72 - LETTER * part * TEXT_PT * max(names, default=6)
+    lines = [_wrapped(line, int(points / (LETTER * part * TITLE_PT))) for line in title.split("\n")]
+    ax.set_title("\n".join(lines), loc="left", fontsize=part * TITLE_PT, pad=6 + 1.4 * part * TEXT_PT * above)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """``text`` in lines of at most ``width`` characters, no ``n = 12`` apart."""
+    kept = text.replace(" = ", "\xa0=\xa0")
+    return textwrap.fill(kept, max(width, 20), break_long_words=False, break_on_hyphens=False).replace("\xa0", " ")
+
+
+def _broken(label: str, line: int) -> str:
+    """``label`` in lines of about ``line`` characters: its unit, and then as many of its other parts as a line can hold."""
     unit, *rest = label.split("; ")
     lines = [unit]
-    for i, part in enumerate(rest):
-        if i and len(lines[-1]) + len(part) < LONG:
-            lines[-1] += f"; {part}"
+    for i, one in enumerate(rest):
+        if i and len(lines[-1]) + len(one) < line:
+            lines[-1] += f"; {one}"
         else:
-            lines.append(part)
-    return "\n".join(lines)
+            lines.append(one)
+    return "\n".join(lines if line >= LONG else [_wrapped(one, line) for one in lines])
 
 
 def rows(ax: Axes, names: Iterable[str]) -> None:
@@ -91,10 +137,12 @@ def after(ax: Axes, x: float, row: float, text: str) -> None:
 def nothing(ax: Axes | None, title: str, sentence: str) -> Axes:
     """Axes that say what is missing instead of showing it."""
     ax = axes(ax, 1.6)
-    ax.text(0.5, 0.5, sentence, transform=ax.transAxes, ha="center", va="center", fontsize=TITLE_PT, wrap=True)
-    ax.set_title(title, loc="left", fontsize=TITLE_PT)
+    part = scale(ax)
+    said = _wrapped(sentence, int(0.9 * LONG * room(ax) / WIDTH_IN / part))
+    ax.text(0.5, 0.5, said, transform=ax.transAxes, ha="center", va="center", fontsize=part * TITLE_PT)
     ax.set_xticks([])
     ax.set_yticks([])
+    _title(ax, title, part)
     ax.spines[:].set_visible(False)
     return ax
 
@@ -143,7 +191,9 @@ def spread_axis(ax: Axes, values: pd.Series, *, dollars: bool = False) -> float:
         left, right = float(positive.quantile(0.01)) / 2, float(positive.max()) * 1.3
         ax.set_xscale("log")
         ax.set_xlim(left, right)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if right / left < 300 else (1.0,), numticks=7))
+        narrow = room(ax) < NARROW_IN or (dollars and right / left > 10_000)
+        subs = (1.0,) if right / left > (30 if narrow else 300) else (1.0, 2.0, 5.0)
+        ax.xaxis.set_major_locator(LogLocator(subs=subs, numticks=4 if narrow else 7))
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: sign + short(value)))
     return left

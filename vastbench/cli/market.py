@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import Disk, JsonOption, KeyFile, Live, Profile, Seed, app, open_market, print_json, print_table
+from vastbench.cli.app import Disk, JsonOption, KeyFile, Profile, Seed, app, open_market, print_json, print_table
 
 
 @app.command()
@@ -22,11 +22,11 @@ def offers(
     disk: Disk = 20.0,
     profile: Profile = "default",
     seed: Seed = None,
-    live: Live = False,
+    live: Annotated[bool, typer.Option("--live", help="Search the marketplace at VAST_URL; that is free.")] = False,
     api_key_file: KeyFile = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Search offers; this spends nothing, also with --live."""
+    """Search offers: the emulator's, or with --live the marketplace's. Nothing is rented and nothing is spent."""
     from vastbench.errors import clean
     from vastbench.record.formats import MISSING, decimals, percent
     from vastbench.vast.query import OfferQuery

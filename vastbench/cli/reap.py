@@ -67,7 +67,7 @@ def reap(
                     raise error
                 return
             if error:
-                print(f"vastbench: {error}", file=sys.stderr)
+                print(f"vastbench: {error.in_full}", file=sys.stderr)
             time.sleep(every)
 
 

@@ -87,7 +87,7 @@ class Conditions:
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise UsageError(
-                    f"{one.name} ({one.metadata['option']}) is {value!r}.",
+                    f"{one.metadata['option']} is {value!r}.",
                     hint=f"It is {one.metadata['about']}: give a number from {low:g} to {high:g}.",
                 )
         for address in (self.place, self.repository):

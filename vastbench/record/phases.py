@@ -178,12 +178,13 @@ def tree(phases: list[Phase], total: float | None) -> list[Row]:
 
     Top-level seconds, ``unattributed`` included, add up to ``total`` whenever the last try of every phase has seconds, and by
     more than it where phases passed at the same time; what an earlier try waited in vain is unattributed. The bottleneck is the
-    longest top-level phase, and unknown when one of them has no end: that one may be it.
+    longest top-level phase of a run in which each of them passed: one that failed is no time to save, and one that has no end
+    may be the longest.
     """
     top = [p for p in phases if p.parent is None]
     last = {p.name: p for p in top}
-    finished = [p for p in top if p.seconds is not None]
-    whole = all(p.seconds is not None for p in last.values())
+    finished = [p for p in top if p.seconds is not None and p.outcome is Outcome.PASSED]
+    whole = all(p.seconds is not None and p.outcome is Outcome.PASSED for p in last.values())
     longest = max(finished, key=lambda p: p.seconds or 0.0, default=None) if whole else None
     rows: list[Row] = []
     for phase in top:

@@ -114,7 +114,7 @@ def cause_of(error: BaseException) -> str:
 def summary_of(error: BaseException, *, with_hint: bool = False) -> str:
     """One line of evidence about ``error``, with its next step if wanted; at most 600 characters."""
     if isinstance(error, VastbenchError):
-        text = str(error) if with_hint else error.message
+        text = error.in_full if with_hint else error.message
     elif isinstance(error, Interrupted):
         text = error.message
     else:

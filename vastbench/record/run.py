@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from vastbench.errors import AccountRefused, KeyRejected
+from vastbench.errors import AccountRefused, KeyRejected, clean
 from vastbench.record.cost import Cost
+from vastbench.record.formats import decimals
 from vastbench.record.numbers import measurable
 from vastbench.record.phases import Outcome, Phase, PhaseName, Row, tree
 from vastbench.record.shown import Shown
@@ -43,7 +44,7 @@ class Attempt:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Run(Shown):
     """One execution of a scenario.
 
@@ -77,6 +78,11 @@ class Run(Shown):
     cost: Cost = field(default_factory=Cost)
     instrument: Mapping[str, Any] = field(default_factory=dict)
     guest: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """One short line, as runs stand in lists: print a run to see it whole."""
+        took = "" if self.total_s is None else f" after {decimals(self.total_s, 1)} s"
+        return f"<Run {clean(self.id)}: {self.outcome}{f' ({clean(self.cause)})' if self.cause else ''}{took}>"
 
     @property
     def started_at_utc(self) -> datetime:

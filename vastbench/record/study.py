@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from vastbench.errors import AccountRefused, StudyFailed, StudyIncomplete, UsageError, VastbenchError
+from vastbench.errors import AccountRefused, StudyFailed, StudyIncomplete, UsageError, VastbenchError, clean
 from vastbench.record.phases import Outcome
 from vastbench.record.run import NOT_COUNTED, OF_THE_ACCOUNT, Run
 from vastbench.record.shown import Shown
@@ -31,7 +31,7 @@ class EndedBy(StrEnum):
     ACCOUNT = "account"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study(Shown):
     """One study as it stands in the store, its ``runs`` oldest first.
 
@@ -49,6 +49,10 @@ class Study(Shown):
     runs: tuple[Run, ...] = ()
     stopping: StoppingRule | None = None
     ended_by: EndedBy | None = None
+
+    def __repr__(self) -> str:
+        """One short line: print a study to see it whole."""
+        return f"<Study {clean(self.name)}: {len(self.made)} of {self.repeats} runs made, {self.passed} passed>"
 
     @property
     def wanted(self) -> int:

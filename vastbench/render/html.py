@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from vastbench.errors import clean
+from vastbench.errors import clean, in_python
 from vastbench.record.formats import bounds, decimals, percent
 from vastbench.record.phases import Outcome
 from vastbench.record.run import Run
@@ -42,7 +42,7 @@ def run_html(run: Run) -> str:
         )
     total = f"<tr><th {_NAME.format(indent=10)}>total</th><th {_CELL}>{decimals(run.total_s)}</th><th colspan=3></th></tr>"
     tries = f"<div>{shown(attempts_text(run))}</div>" if len(run.attempts) > 1 else ""
-    detail = f"<div>{shown(run.detail)}</div>" if run.detail else ""
+    detail = f"<div>{shown(in_python(run.detail))}</div>" if run.detail else ""
     says = "".join(f"<div><b>{shown(name)}</b> {shown(text)}</div>" for name, text in findings_of(run))
     return (
         f"<div><b>Run {shown(run.id)}</b> {shown(headline(run))}</div>{detail}"

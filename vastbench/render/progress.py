@@ -5,6 +5,7 @@ for a run hear of its phases, those for a study of its :class:`~vastbench.record
 """
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from vastbench.record.formats import decimals, dollars
 from vastbench.record.phases import Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.study import StudyListener, StudyProgress
+
+TICK_S = 1.0
+"""Seconds between two readings of a notebook's clock."""
 
 
 def _ended(phase: Phase) -> str:
@@ -70,12 +74,38 @@ def for_stderr() -> Iterator[Listener]:
 
 
 def notebook(prefix: str = "") -> Listener:
-    """One display that always shows the latest phase; the saved notebook keeps one line."""
+    """One display that always shows the latest phase and how long it has gone on; the saved notebook keeps one line.
+
+    ``prefix`` stands before it, as in ``run 2 of 3: ``. The clock counts minutes and seconds of real time.
+    """
     show = _notebook_line(f"{prefix}starting")
+    begun: dict[str, float] = {}  # phases of several machines go on at the same time
+    lock, ticking = threading.Lock(), False
+
+    def tick() -> None:
+        nonlocal ticking
+        while True:
+            time.sleep(TICK_S)
+            with lock:
+                if not begun:
+                    ticking = False
+                    return
+                name, since = [*begun.items()][-1]
+                minutes, seconds = divmod(int(time.monotonic() - since), 60)
+                show(f"{prefix}{name} … {minutes}:{seconds:02d}")
 
     def listen(name: str, phase: Phase | None) -> None:
-        if phase is None or phase.parent is None:
-            show(prefix + (f"{name} …" if phase is None else _ended(phase)))
+        nonlocal ticking
+        with lock:
+            if phase is None:
+                begun[name] = time.monotonic()
+                show(f"{prefix}{name} …")
+                if not ticking:
+                    ticking = True
+                    threading.Thread(target=tick, name="progress", daemon=True).start()
+            elif phase.parent is None:
+                begun.pop(name, None)
+                show(prefix + _ended(phase))
 
     return listen
 

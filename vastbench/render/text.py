@@ -151,10 +151,13 @@ def verdict(run: Run) -> str:
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
         after = f"{run.outcome} ({clean(run.cause)}) after {decimals(run.total_s)} s"
         return f"The {gpu} did not become useful: {after}. {clean(run.detail)}"
-    top = next(row for row in run.rows() if row.bottleneck)
-    share = "" if top.share is None else f", {percent(top.share)} of the {decimals(run.total_s)} s in all"
+    top = next((row for row in run.rows() if row.bottleneck), None)
+    most = ""
+    if top:
+        share = "" if top.share is None else f", {percent(top.share)} of the {decimals(run.total_s)} s in all"
+        most = f"Most of the time went into {top.name}: {decimals(top.seconds)} s{share}. "
     return (
         f"The {gpu} was useful {seconds(ready.end.upper)} after the start (known to lie between {decimals(ready.end.lower, 1)} "
-        f"and {seconds(ready.end.upper)}). Most of the time went into {top.name}: {decimals(top.seconds)} s{share}. "
+        f"and {seconds(ready.end.upper)}). {most}"
         f"It cost {usd(run.cost.total_usd)} by meter; wall clock times price would say {usd(run.cost.naive_usd)}."
     )

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 
-from vastbench.errors import NoOffer
+from vastbench.errors import NoOffer, did_you_mean
 from vastbench.record.conditions import Conditions
 from vastbench.vast.models import Offer
 from vastbench.vast.query import OfferQuery
 
 ROWS = (16, 64)
 """How many offers a search asks for, and how many when none of those fits: each row uses up the account's daily quota."""
+
+
+GPUS = (
+    *("RTX 3060", "RTX 3060 Ti", "RTX 3070", "RTX 3070 Ti", "RTX 3080", "RTX 3080 Ti", "RTX 3090", "RTX 3090 Ti"),
+    *("RTX 4060", "RTX 4060 Ti", "RTX 4070", "RTX 4070 Ti", "RTX 4070S", "RTX 4070S Ti", "RTX 4080", "RTX 4080S", "RTX 4090"),
+    *("RTX 4090D", "RTX 5060", "RTX 5060 Ti", "RTX 5070", "RTX 5070 Ti", "RTX 5080", "RTX 5090", "RTX A2000", "RTX A4000"),
+    *("RTX A5000", "RTX A6000", "RTX 4000Ada", "RTX 5000Ada", "RTX 6000Ada", "RTX PRO 6000 WS", "RTX PRO 6000 S", "L4", "L40"),
+    *("L40S", "A10", "A40", "A100 PCIE", "A100 SXM4", "H100 PCIE", "H100 SXM", "H100 NVL", "H200", "H200 NVL", "B200"),
+    *("Tesla T4", "Tesla V100", "Tesla P100", "GTX 1080", "GTX 1080 Ti", "Titan RTX"),
+)
+"""The marketplace's names of common GPUs, for whoever writes one in another way; it knows more."""
 
 
 def query(conditions: Conditions, rows: int = ROWS[-1]) -> OfferQuery:
@@ -52,9 +63,15 @@ def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines:
     if not fits:
         gpu = conditions.gpu_name or "any GPU"
         cuda = f", CUDA {conditions.cuda} for {conditions.image}" if conditions.cuda else ""
+        other = _another_name(conditions.gpu_name)
         raise NoOffer(
             f"No offer for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk{cuda} at or below "
             f"${conditions.max_usd_per_hour:g}/h: {len(offers)} were found, {len(without_machines)} machines tried already.",
-            hint="Allow a higher price, choose another GPU, or look at `vastbench offers`.",
+            hint=f"{other}Allow a higher price, choose another GPU, or look at `vastbench offers`.",
         )
     return min(fits, key=lambda offer: (offer.usd_per_hour(conditions.disk_gb), offer.id))
+
+
+def _another_name(gpu: str | None) -> str:
+    """The beginning of a hint for a GPU's name in another spelling than the marketplace's; empty for a common name."""
+    return "" if gpu is None or gpu in GPUS else did_you_mean(gpu, GPUS)

@@ -60,10 +60,12 @@ def _estimate(phases: pd.DataFrame, question: Question) -> dict[str, Any] | None
         parts = failover.parts_of(phases, names=question.recovery)
     except UsageError:  # no run came so far
         return None
-    held = failover.check(parts, failover.measured(phases, question.answer.first, question.answer.last))
+    made = failover.plan_of(phases, question.recovery["machine"][0])
+    held = failover.check(parts, failover.measured(phases, question.answer.first, question.answer.last), made)
+    asked = failover.Plan(made.hedge, made.stagger_s, made.standby)
     return {
-        "parts": rows_of(failover.table(failover.estimate(parts))),
-        "plans": rows_of(failover.what_ifs(parts, failover.beside(failover.Plan()))),
+        "parts": rows_of(failover.table(failover.estimate(parts, asked))),
+        "plans": rows_of(failover.what_ifs(parts, failover.beside(asked))),
         "check": {"n": held.n, "inside": held.inside, "low_s": held.low, "high_s": held.high, "p": held.p},
         "text": sentences.against_drills(held),
     }

@@ -113,7 +113,7 @@ class Scenario:
 
         >>> Scenario("boot", "", {**renting(), **returning()}, "wait SSH", 0.0, print).settled(Conditions(files=9))
         Traceback (most recent call last):
-        vastbench.errors.UsageError: The scenario boot does not know --files. Leave it out; vastbench scenarios shows ...
+        vastbench.errors.UsageError: The scenario boot does not know files=. Leave it out; vastbench scenarios shows ...
         """
         variant = conditions.variant or next(iter(self.variants), None)
         if self.variants and variant not in self.variants:
@@ -241,7 +241,7 @@ class Drill:
         if most is not None and count > most:
             raise TooManyInstances(
                 f"The scenario {self.scenario.name} rents {count} machines at once, and at most {most} may exist.",
-                hint=f"Allow them: --max-instances {count}, or max_instances={count}.",
+                hint=f"Allow them: --max-instances {count}.",
             )
 
     def _set_aside(self, names: Sequence[str]) -> None:
