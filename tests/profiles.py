@@ -18,7 +18,7 @@ account_key_lag = { kind = "fixed", value = 1, basis = "assumption" }
 attached_key_lag = { kind = "fixed", value = 10, basis = "assumption" }
 auth_never = { p = 0, basis = "assumption" }
 [market]
-machines = { value = 100, basis = "assumption" }
+machines = { value = 200, basis = "assumption" }
 offer_gone = { p = 0, basis = "assumption" }
 offer_gone_stale = { p = 0, basis = "assumption" }
 [lag]
