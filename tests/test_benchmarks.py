@@ -135,3 +135,14 @@ def test_the_snapshots_benchmark_restores_what_it_kept():
     assert done.returncode == 0, done.stdout + done.stderr
     assert [row[0] for row in table_rows(done.stdout)] == ["zstd", "none"]
     assert "none to the default: " in done.stdout
+
+
+def test_the_benchmark_of_hedging_confirms_every_loser_destroyed():
+    command = [sys.executable, str(BENCHMARKS / "hedging.py"), "--quick", "--profile", "cached"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone, raced = (cells for cells in table_rows(done.stdout) if cells[1] == "2")
+    assert (alone[0], raced[0]) == ("1", "2, 0 s")
+    confirmed, losers = raced[6].split(" of ")
+    assert confirmed == losers
+    assert int(losers) > 0

@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     }
     | {"record", "emulator", "interrupts", "settings", "clock"},
     "vastbench": {"bench", "notebooks", "render", "charts", "io", "analysis", "store", "record"},
-    "report": {"notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record", "settings", "bundled"},
+    "report": {"scenarios", "notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record"}
+    | {"settings", "bundled"},
     "bench": {"scenarios", "rental", "webhooks", "analysis", "store", "vast", "record", "emulator", "owner", "interrupts"}
     | {"settings", "clock"},
     "scenarios": {"snapshots", "rental", "vast", "ssh", "record", "interrupts", "clock"},

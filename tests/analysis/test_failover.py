@@ -4,10 +4,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vastbench.analysis.failover import PARTS, Parts, Plan, Sample, check, estimate, measured, parts_of, table, what_ifs
+import vastbench
+from vastbench.analysis.failover import (
+    PARTS,
+    Parts,
+    Plan,
+    Sample,
+    by_way,
+    check,
+    estimate,
+    measured,
+    parts_of,
+    plan_of,
+    table,
+    what_ifs,
+)
 from vastbench.errors import UsageError
 
 NAMES = {name: (name, name) for name in PARTS}
+ONCE = Plan(tries=1)
 RANDOM = np.random.default_rng(7)
 
 
@@ -45,7 +60,7 @@ def test_a_try_that_comes_to_nothing_costs_its_time_and_another():
 def test_where_no_machine_ever_came_there_is_no_recovery():
     never = parts(machine=sample([600.0], failed=[0]))
     assert np.isinf(estimate(never, draws=50, resamples=0).rto_s).all()
-    assert check(never, np.array([120.0])).inside == 0
+    assert check(never, np.array([120.0]), ONCE).inside == 0
 
 
 def test_hedging_shortens_the_tail_most_and_is_paid_for():
@@ -84,16 +99,23 @@ def test_few_machines_say_less_than_as_many_runs_on_many():
 def test_drills_of_another_kind_contradict_the_estimate():
     # One in five machines never came; of these no drill passed.
     made = parts(machine=sample([*RANDOM.uniform(60, 120, 200), *[600.0] * 50], failed=range(200, 250)))
-    same = check(made, 16 + RANDOM.uniform(60, 120, 100))
+    same = check(made, 16 + RANDOM.uniform(60, 120, 100), ONCE)
     assert same.plausible
     assert 80 <= same.inside <= 98
-    other = check(made, 16 + RANDOM.uniform(100, 200, 100))
+    other = check(made, 16 + RANDOM.uniform(100, 200, 100), ONCE)
     assert not other.plausible
 
 
 def frame(rows):
     known = {"run_outcome": "passed", "outcome": "passed", "final": True, "machine": 1, "cause": "", "usd_per_hour": 0.4}
-    known |= {"scenario": "failover", "source": "emulator", "scale": 1.0}
+    known |= {
+        "scenario": "failover",
+        "source": "emulator",
+        "scale": 1.0,
+        "variant": "cold",
+        "hedge": pd.NA,
+        "stagger_s": np.nan,
+    }
     return pd.DataFrame([known | row for row in rows])
 
 
@@ -112,6 +134,47 @@ def test_a_drill_whose_replacement_never_came_is_a_try_in_vain():
     assert found.seconds.tolist() == [5, 590]
     assert found.failed.tolist() == [False, True]
     assert measured(frame([*whole, *cut]), "notice", "resume").tolist() == [35]
+
+
+def test_tries_in_vain_within_a_drill_are_tries_of_their_own():
+    whole = [row("a", name, 1000 + 10 * n, 1005 + 10 * n) for n, name in enumerate(PARTS)]
+    vain = row("a", "machine", 400, 700, final=False, outcome="censored") | {"end_upper_s": np.nan}
+    drills = frame([*whole, vain])
+    found = parts_of(drills, names=NAMES).samples["machine"]
+    assert found.seconds.tolist() == [610, 5]
+    assert found.failed.tolist() == [True, False]
+    assert plan_of(drills, "machine") == Plan(tries=2)
+    assert measured(drills, "notice", "resume").tolist() == [35]
+
+
+def a_drill(run, **more):
+    return [row(run, name, 10 * n, 10 * n + 5, **more) for n, name in enumerate(PARTS)]
+
+
+def test_each_way_of_a_drill_stands_for_itself():
+    raced = {"variant": "hedged", "hedge": 3, "stagger_s": 10.0}
+    others = [*a_drill("b"), *a_drill("c", variant="standby"), *a_drill("d", **raced | {"hedge": 2})]
+    drills = frame([*a_drill("a", **raced), *others])
+    ways = by_way(drills)
+    assert list(ways) == ["cold", "hedged, 3 machines 10 s apart", "standby", "hedged, 2 machines 10 s apart"]
+    plans = [plan_of(rows, "machine") for rows in ways.values()]
+    found = [(one.hedge, one.stagger_s, one.standby) for one in plans]
+    assert found == [(1, 0, False), (3, 10, False), (1, 0, True), (2, 10, False)]
+    with pytest.raises(UsageError, match="differ in variant and hedge"):
+        parts_of(drills, names=NAMES)
+
+
+def test_the_price_is_that_of_one_of_the_two_machines():
+    assert parts_of(frame(a_drill("a")), names=NAMES).usd_per_hour == 0.2
+    assert parts_of(frame(a_drill("a")), vastbench.load("default-300"), names=NAMES).usd_per_hour == pytest.approx(
+        0.23, abs=0.01
+    )
+
+
+def test_machines_that_were_raced_do_not_show_how_long_one_takes():
+    raced = frame(a_drill("a", variant="hedged", hedge=3, stagger_s=10.0))
+    with pytest.raises(UsageError, match="raced their machines"):
+        parts_of(raced, names=NAMES)
 
 
 def test_a_part_that_no_run_shows_is_named():

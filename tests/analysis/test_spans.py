@@ -45,6 +45,11 @@ def test_a_span_changes_nothing_that_adds_up_to_the_total(phases):
     pd.testing.assert_frame_equal(runs_table(rows), runs_table(phases))
 
 
+def test_the_same_span_twice_is_one(phases):
+    once = with_span(phases, "whole boot", *BOOT[1:])
+    pd.testing.assert_frame_equal(with_span(once, "whole boot", *BOOT[1:]), once)
+
+
 @pytest.mark.parametrize(
     ("criterion", "verdict"),
     [

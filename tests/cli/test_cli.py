@@ -287,7 +287,7 @@ def test_a_csv_is_a_table_wherever_runs_are_named(call, tmp_path):
     assert done.returncode == 0, done.stderr
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     for words in (("compare", "notes.csv", "runs.csv"), ("plan", "--target-width", "15%", "--from", "notes.csv")):
-        expect(call(*words), 2, "'notes.csv': The table lacks 43 columns")
+        expect(call(*words), 2, "'notes.csv': The table lacks 46 columns")
     expect(call("runs", "--store", "runs.csv"), 3, "The file runs.csv is not a store")
     expect(call("export", "runs.xlsx"), 2, "no .parquet, .csv or .json")
 

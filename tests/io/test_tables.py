@@ -106,9 +106,9 @@ def test_a_file_is_read_by_what_it_holds_whatever_its_name(tmp_path, form, name)
     [
         (b"", "is empty"),
         (b" \n", "is empty"),
-        (b"x", "lacks 43 columns, 'run' first"),
-        (b"notes, of somebody\nwho, wrote, much\n", "lacks 43 columns"),
-        (b"run,phase,seconds\n1,boot,3\n", "lacks 40 columns.*vastbench check"),
+        (b"x", "lacks 46 columns, 'run' first"),
+        (b"notes, of somebody\nwho, wrote, much\n", "lacks 46 columns"),
+        (b"run,phase,seconds\n1,boot,3\n", "lacks 43 columns.*vastbench check"),
         (b'{"a": 1', "not JSON"),
         (b'{"a": 1}\n{"a": 2}\n', "not JSON"),
         (bytes(range(256)) * 9, "no table of runs.*unpack"),

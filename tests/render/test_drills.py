@@ -5,10 +5,11 @@ import re
 import pytest
 
 from vastbench.analysis.failover import Check
+from vastbench.analysis.measures import Line
 from vastbench.io.tables import load
-from vastbench.record.acceptance import Criterion
+from vastbench.record.acceptance import Criterion, Measure
 from vastbench.record.phases import PhaseName
-from vastbench.render.sentences import acceptance_table, against_drills, until_answer
+from vastbench.render.sentences import acceptance_table, against_drills, measured_table, quantity, sizes, until_answer
 
 CRITERIA = (
     Criterion("a GPU runs", 600.0, "s", PhaseName.WAIT_RUNNING, PhaseName.WAIT_RUNNING, stretch=120.0),
@@ -45,3 +46,42 @@ def test_the_answer_says_within_how_long_half_came_and_how_many_never_did():
         r"\*\*In half of \d+ drills a GPU ran commands within [\d.]+ s\*\* \(95 % interval .+\)\. In \d+ of \d+ it", said
     )
     assert until_answer(load(), "restore", "it was there") == "**No attempted run shows how long it takes until it was there.**"
+
+
+BOOT = Measure("boot", "s", PhaseName.WAIT_RUNNING, PhaseName.WAIT_SSH)
+
+
+def test_every_quantity_has_its_n_its_interval_and_what_is_known_of_one():
+    head, line, boot = measured_table(load(), [BOOT, Measure("restored", "MB", place=("restore", "bytes"))]).splitlines()
+    assert {row.count("|") for row in (head, line, boot)} == {7}
+    number = r"[\d.]+ s"
+    assert re.match(rf"\| boot \| \d+, \d+ never \| {number} \| {number} to {number} \| – \| {number} to", boot)
+    assert re.search(rf"each known within {number} \|$", boot)
+
+
+def test_a_quantity_is_said_with_its_interval_or_without_any_number():
+    said, number = quantity(load(), BOOT), r"[\d.]+ s"
+    assert re.match(
+        rf"Boot: in half of \d+ runs \*\*{number}\*\* at most \(95 % interval .+\)\. Those that came: {number} to", said
+    )
+    assert re.search(r"In \d+ it never came to its end\.$", said)
+    assert "; in nine of ten " in quantity(load(), Measure("created", "s", PhaseName.CREATE, PhaseName.CREATE))
+    assert not re.search(r"\d", quantity(load(), Measure("restored", "MB", place=("restore", "bytes"))))
+
+
+LINE = "**2.0 s whatever the size, and 50.0 s per GB**"
+BETWEEN = " (95 % intervals 1.5 to 2.5 s, and 48.0 to 52.0 s per GB)"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (Line(0, 0), "No run says how large it was: no line through sizes."),
+        (Line(20, 1), "The 20 runs are of one size: no line through sizes."),
+        (Line(20, 2), "The 20 runs are of 2 sizes: no line through sizes."),
+        (Line(5, 3, 2.0, per_gb_s=50.0), f"{LINE}, by the line through 5 runs of 3 sizes."),
+        (Line(24, 3, 2.0, 1.5, 2.5, 50.0, 48.0, 52.0), f"{LINE}{BETWEEN}, by the line through 24 runs of 3 sizes."),
+    ],
+)
+def test_a_line_through_sizes_is_said_or_why_there_is_none(line, said):
+    assert sizes(line) == said

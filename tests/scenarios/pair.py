@@ -1,6 +1,7 @@
 """A scenario that rents two machines at the same time: a word goes from the first to the second."""
 
 import secrets
+from dataclasses import replace
 
 from vastbench.errors import CheckFailed
 from vastbench.record.phases import renting, returning
@@ -36,3 +37,19 @@ PAIR = Scenario(
     machines=("", STANDBY),
 )
 SCENARIOS[PAIR.name] = PAIR
+
+
+def race(drill: Drill) -> None:
+    """Use the first of several second machines that runs commands."""
+    conditions = drill.conditions
+    hedge, stagger_s = conditions.hedge or 1, conditions.stagger_s or 0.0
+    with (
+        drill.rent(),
+        drill.rent(STANDBY, hedge=hedge, stagger_s=stagger_s) as second,
+        drill.recorder.phase(HAND_OVER),
+    ):
+        drill.checks["word"] = {"matches": second.session.run("echo word").stdout == "word\n"}
+
+
+RACE = replace(PAIR, name="race", run=race, variants={"raced": {"hedge": 3, "stagger_s": 0.0}})
+SCENARIOS[RACE.name] = RACE

@@ -27,7 +27,7 @@ from vastbench.rental.label import read_label
 from vastbench.rental.offers import choose, query
 from vastbench.report.build import build_report, of_table
 from vastbench.scenarios import SCENARIOS
-from vastbench.scenarios.drill import _Keeper
+from vastbench.scenarios.crew import Keeper
 from vastbench.store import Store
 
 SPEED = 30
@@ -187,7 +187,7 @@ def held_within(seconds: int, store, count: int) -> bool:
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
 def test_what_breaks_in_while_machines_are_asked_for_leaves_none(tmp_path, monkeypatch, stop):
-    start, started = _Keeper.start, []
+    start, started = Keeper.start, []
 
     def breaks(keeper):
         start(keeper)
@@ -195,7 +195,7 @@ def test_what_breaks_in_while_machines_are_asked_for_leaves_none(tmp_path, monke
         if len(started) == 2:
             raise stop("broke in")
 
-    monkeypatch.setattr(_Keeper, "start", breaks)
+    monkeypatch.setattr(Keeper, "start", breaks)
     with bench(tmp_path, profile=certain(tmp_path), seed=4, speed=SPEED) as opened:
         alive, save = [], opened.store.save_run_or_keep
         monkeypatch.setattr(opened.store, "save_run_or_keep", lambda run: (alive.append(opened.emulator.alive), save(run)))

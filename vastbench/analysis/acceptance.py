@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted, passed
-from vastbench.analysis.durations import durations_of
-from vastbench.analysis.spans import with_span
-from vastbench.analysis.survival.durations import Durations
+from vastbench.analysis.measures import exact, measured
 from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.record.acceptance import Criterion
@@ -36,7 +34,8 @@ def acceptance(phases: pd.DataFrame, criteria: Sequence[Criterion]) -> pd.DataFr
 
 
 def _row(phases: pd.DataFrame, one: Criterion) -> dict[str, object]:
-    n, value, low, high = {"s": _span, "USD": _cost, "share": _success}[one.unit](phases, one)
+    ask = _median if one.place else {"share": _success, "USD": _cost}.get(one.unit, _median)
+    n, value, low, high = ask(phases, one)
     kept = [x >= one.limit if one.unit == "share" else x <= one.limit for x in (low, high)]
     if not n:
         verdict = NOT_TESTED
@@ -48,18 +47,14 @@ def _row(phases: pd.DataFrame, one: Criterion) -> dict[str, object]:
     return known | {"n": n, "value": value, "low": low, "high": high, "verdict": verdict}
 
 
-def _span(phases: pd.DataFrame, one: Criterion) -> tuple[int, float, float, float]:
-    rows = with_span(phases, one.what, one.first, one.last)
-    found = quantile_estimate(durations_of(rows[(rows["phase"] == one.what) & rows["final"]]), 0.5)
-    return found.n, found.value, found.low, found.high
+def _median(phases: pd.DataFrame, one: Criterion) -> tuple[int, float, float, float]:
+    (row,) = measured(phases, [one]).to_dict("records")
+    return row["n"], row["value"], row["low"], row["high"]
 
 
 def _cost(phases: pd.DataFrame, _: Criterion) -> tuple[int, float, float, float]:
-    import numpy as np
-
     runs = passed(phases[phases["phase"] == PhaseName.TOTAL])
-    usd = runs["cost_usd"].to_numpy(dtype=float)
-    found = quantile_estimate(Durations(usd, usd, runs["machine"].to_numpy(dtype=float, na_value=np.nan)), 0.5)
+    found = quantile_estimate(exact(runs["cost_usd"], runs["machine"]), 0.5)
     return found.n, found.value, found.low, found.high
 
 

@@ -12,15 +12,15 @@ from vastbench.record.run import NOT_COUNTED
 if TYPE_CHECKING:
     import pandas as pd
 
-KIND = ("scenario", "source", "scale")
-"""Columns of the tidy frame in which runs must agree to be one sample: what was done, where, and on which clock."""
+KIND = ("scenario", "source", "scale", "variant", "hedge", "stagger_s")
+"""Columns of the tidy frame in which runs must agree to be one sample: what was done, where, on which clock, in which way."""
 
 POOLED = "pooled"
 """The attribute of a frame whose runs were pooled on purpose."""
 
 
 def pool(phases: pd.DataFrame) -> pd.DataFrame:
-    """The same runs, to be taken for one sample although they differ in scenario, source or clock scale.
+    """The same runs, to be taken for one sample although they differ in scenario, source, clock scale or variant.
 
     Summaries, findings, comparisons and reports refuse such runs otherwise, because their figures would describe none of them.
     The mark is an attribute of the frame: selecting rows keeps it, joining it with other frames may not.

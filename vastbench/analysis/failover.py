@@ -8,11 +8,12 @@ they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.attempts import attempted
+from vastbench.analysis.attempts import attempted, passed
 from vastbench.analysis.spans import with_span
 from vastbench.analysis.stopping import observations
 from vastbench.errors import UsageError
@@ -34,8 +35,17 @@ HOURS_A_MONTH = 720.0
 ORIGINAL_S = (110.0, 195.0)
 """The range that the published report estimated for a failover, in seconds."""
 
+MACHINES = 2
+"""The machines whose price a drill that passed names together: the one that was lost and the one that replaced it."""
+
 SPAN = "span"
 """The name of a span while it is looked at."""
+
+USUAL = "cold"
+"""The variant of drills that look for another machine when one is lost."""
+
+STANDBY = "standby"
+"""The variant of drills in which a machine is kept ready."""
 
 PARTS = ("notice", "machine", "restore", "resume")
 """The parts of a recovery, one after the other."""
@@ -113,18 +123,24 @@ def parts_of(drills: pd.DataFrame, boots: pd.DataFrame | None = None, *, names: 
     """The parts that failover drills measured, as a tidy frame; ``names``: the phases with which each part begins and ends.
 
     ``boots``: runs from which to take how long a machine takes to be had, in place of the drills' own replacements. Raises
-    UsageError where a part was never measured.
+    UsageError where a part was never measured, and for drills that raced their machines without ``boots``: how long one takes
+    that was outrun was not seen.
     """
     rows = attempted(drills)
-    samples = {part: _spans(rows, *names[part]) for part in PARTS}
-    if boots is not None:
-        samples["machine"] = _tries(boots)
+    if boots is None and plan_of(rows, names["machine"][0]).hedge > 1:
+        raise UsageError(
+            "These drills raced their machines, and do not show how long one takes by itself.",
+            hint="Name runs that do with --boots, such as default-300, or add drills without --variant hedged.",
+        )
+    samples = {part: _spans(rows, *names[part]) for part in PARTS if part != "machine"}
+    samples["machine"] = _each_try(rows, *names["machine"]) if boots is None else tries_of(boots)
     for part, sample in samples.items():
         if not len(sample) or sample.failed.all():
             raise UsageError(
                 f"No run shows how long this part of a failover takes: {part}.", hint="Make runs of the drill first."
             )
-    return Parts(samples, float((boots if boots is not None else rows)["usd_per_hour"].median()))
+    usd_per_hour = passed(rows)["usd_per_hour"] / MACHINES if boots is None else boots["usd_per_hour"]
+    return Parts(samples, float(usd_per_hour.median()))
 
 
 def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
@@ -138,8 +154,49 @@ def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
     return Sample(rows["seconds"].fillna(rows["lower_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
 
 
-def _tries(boots: pd.DataFrame) -> Sample:
-    """Until a machine ran commands, or its try was over."""
+def _each_try(phases: pd.DataFrame, first: str, last: str) -> Sample:
+    """Each try at a machine, from the start of ``first``: until the end of ``last``, or in vain until the next try."""
+    import numpy as np
+
+    rows = phases[phases["phase"] == first].sort_values(["run", "start_s"], kind="stable")
+    end = phases[(phases["phase"] == last) & phases["final"] & phases["end_upper_s"].notna()].set_index("run")["end_upper_s"]
+    latest = phases[phases["phase"] != PhaseName.TOTAL].groupby("run")["end_lower_s"].max()
+    following = rows.groupby("run")["start_s"].shift(-1)
+    came = following.isna() & rows["run"].isin(end.index)
+    until = following.fillna(rows["run"].map(end)).fillna(rows["run"].map(latest))
+    machine = _machines(rows["machine"].to_numpy(dtype=float, na_value=np.nan))
+    return Sample((until - rows["start_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
+
+
+def plan_of(drills: pd.DataFrame, first: str) -> Plan:
+    """How drills of one kind met their failovers; each try at a machine begins with the phase ``first``.
+
+    They tried as often as the one of them that did so most.
+    """
+    import pandas as pd
+
+    begun = drills.loc[drills["phase"] == first, "run"].value_counts().max()
+    tries = 1 if pd.isna(begun) else int(begun)
+    hedge, stagger_s = drills["hedge"].iloc[0], drills["stagger_s"].iloc[0]
+    if pd.notna(hedge):
+        return Plan(hedge=int(hedge), stagger_s=float(stagger_s), tries=math.ceil(tries / hedge))
+    return Plan(standby=drills["variant"].iloc[0] == STANDBY, tries=tries)
+
+
+def by_way(drills: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Drills of several variants, each way for itself, with its name; the usual way first."""
+    import pandas as pd
+
+    named = {}
+    for (variant, *_), rows in drills.groupby(["variant", "hedge", "stagger_s"], dropna=False, sort=False):
+        hedge, stagger_s = rows["hedge"].iloc[0], rows["stagger_s"].iloc[0]
+        apart = f" {stagger_s:g} s apart" if stagger_s else ""
+        named[f"{variant}, {hedge:g} machines{apart}" if pd.notna(hedge) else str(variant)] = rows
+    return dict(sorted(named.items(), key=lambda way: way[0] != USUAL))
+
+
+def tries_of(boots: pd.DataFrame) -> Sample:
+    """Runs as tries at a machine: until it ran commands, or the try was over."""
     import numpy as np
 
     seen, rows = observations(boots, USEFUL), attempted(boots)
@@ -292,12 +349,12 @@ def measured(drills: pd.DataFrame, first: str, last: str) -> np.ndarray:
     return seconds
 
 
-def check(parts: Parts, measured_s: np.ndarray, *, seed: int = 1) -> Check:
-    """Hold the estimate against the RTO of drills that came so far, in seconds; these had one try at a machine each."""
+def check(parts: Parts, measured_s: np.ndarray, plan: Plan, *, seed: int = 1) -> Check:
+    """Hold the estimate of a plan against the RTO of the drills that followed it and came so far, in seconds."""
     import numpy as np
     from scipy.stats import binomtest
 
-    drawn = estimate(parts, Plan(tries=1), resamples=0, seed=seed).rto_s
+    drawn = estimate(parts, plan, resamples=0, seed=seed).rto_s
     came = drawn[np.isfinite(drawn)]
     low, high = np.quantile(came, (0.05, 0.95), method="higher").tolist() if len(came) else (np.inf, np.inf)
     inside, n = int(((measured_s >= low) & (measured_s <= high)).sum()), len(measured_s)

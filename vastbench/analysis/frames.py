@@ -20,19 +20,22 @@ from vastbench.record.document import plain_fields
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import LARGEST
 from vastbench.record.phases import COMPUTED, LONGEST_NAME, PARENTS, Outcome, Phase, PhaseName
+from vastbench.record.plain import dumps
 from vastbench.record.run import ROUNDING_S, Attempt, Run
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-SCHEMA = 3
-"""The version of the tidy frame's columns; files carry it. 3: ``ready``. 2: ``queued_s``, ``client_version``."""
+SCHEMA = 4
+"""The version of the tidy frame's columns; files carry it.
+
+4: ``variant``, ``hedge``, ``stagger_s``, ``figures``. 3: ``ready``. 2: ``queued_s``, ``client_version``."""
 
 PART = 1000
 """Runs that become columns at a time."""
 
-READABLE = (2, 3)
+READABLE = (2, 3, 4)
 """The schemas that :func:`conformed` takes."""
 
 
@@ -51,6 +54,9 @@ RUN_COLUMNS = {
     "study": Column("str", "the study that it belongs to, empty for none", "study"),
     "scenario": Column("str", "the drill", "scenario"),
     "ready": Column("str", "the phase at whose end the run was useful", "ready"),
+    "variant": Column("str", "the way of a drill that can be made in several; missing for others", "conditions.variant"),
+    "hedge": Column("Int64", "machines raced for the one that was used; missing without a race", "conditions.hedge"),
+    "stagger_s": Column("float64", "seconds from one of these to the next", "conditions.stagger_s"),
     "source": Column("str", "emulator, live or import", "source"),
     "profile": Column("str", "the emulator's behaviour, missing for live and imported runs", "conditions.profile"),
     "run_outcome": Column("str", "how the run ended: passed, failed or censored", "outcome"),
@@ -94,6 +100,7 @@ PHASE_COLUMNS = {
     "end_lower_s": Column("float64", "the end's lower bound, seconds since the run's start"),
     "end_upper_s": Column("float64", "when the end was known, seconds since the run's start"),
     "queued_s": Column("float64", "what of the wait was a queue of our own; left out of `seconds`"),
+    "figures": Column("str", "in row `total`, the numbers that the run's checks hold, as JSON; missing elsewhere"),
 }
 
 COLUMNS = RUN_COLUMNS | PHASE_COLUMNS
@@ -199,7 +206,8 @@ def _part(runs: list[Run], readings: list[Readings]) -> tuple[pd.DataFrame, pd.D
     outcomes = [str(run.outcome) for run in runs]
     rest = pd.DataFrame(whole | {"phase": "unattributed", "parent": "total", "outcome": "passed", "seconds": totals})
     rest["seconds"] = _unattributed(found, totals)
-    total = pd.DataFrame(whole | {"phase": "total", "outcome": outcomes, "seconds": totals})
+    figures = [dumps(kept) if (kept := run.figures) else None for run in runs]
+    total = pd.DataFrame(whole | {"phase": "total", "outcome": outcomes, "seconds": totals, "figures": figures})
     rows = pd.concat([found, rest.dropna(subset="seconds"), total], ignore_index=True)
     rows = rows.sort_values("at", kind="stable", ignore_index=True)
     return of_runs, _typed(rows[list(PHASE_COLUMNS)]).assign(at=rows["at"])
@@ -239,6 +247,11 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     shown_as_text()
     if "ready" not in frame.columns:  # schema 2: the one scenario of then
         frame = frame.assign(ready=str(PhaseName.WAIT_SSH))
+    if "figures" not in frame.columns:  # schema 3: not kept
+        frame = frame.assign(figures=None)
+    if "variant" not in frame.columns and "scenario" in frame.columns:  # until schema 3 there was one way of each drill
+        only_way = frame["scenario"].map({"failover": "cold"})
+        frame = frame.assign(variant=only_way, hedge=pd.array([pd.NA] * len(frame), dtype="Int64"), stagger_s=float("nan"))
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise SchemaError(

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 def with_span(phases: pd.DataFrame, name: str, first: str, last: str) -> pd.DataFrame:
     """The tidy frame with one more phase, ``name``: from the start of ``first`` to the end of ``last``, in runs that began it.
 
-    It is a part of ``last``, so that nothing that adds up to the total changes. In a run that did not come so far it ends as
-    the run ended, after the latest moment that is known not to have been its end.
+    Where ``first`` was tried more than once, the span begins with the first try: what went by in vain was waited for. It is a
+    part of ``last``, so that nothing that adds up to the total changes. In a run that did not come so far it ends as the run
+    ended, after the latest moment that is known not to have been its end.
     """
     import pandas as pd
 
     rows = phases[phases["final"]]
     start = rows[rows["phase"] == first].set_index("run")
+    begun = phases[phases["phase"] == first].groupby("run")[["start_lower_s", "start_s"]].min()
+    start[["start_lower_s", "start_s"]] = begun.reindex(start.index)
     end = rows[(rows["phase"] == last) & rows["end_upper_s"].notna()].set_index("run").reindex(start.index)
     latest = phases[phases["phase"] != "total"].groupby("run")["end_lower_s"].max().reindex(start.index)
     came = end["end_upper_s"].notna()
@@ -34,4 +37,5 @@ def with_span(phases: pd.DataFrame, name: str, first: str, last: str) -> pd.Data
     made["seconds"] = made["end_upper_s"] - made["start_s"]
     made["lower_s"] = (made["end_lower_s"] - made["start_s"]).clip(lower=0.0)
     made["upper_s"] = made["end_upper_s"] - made["start_lower_s"]
-    return pd.concat([phases, made.reset_index()[list(phases.columns)]], ignore_index=True)
+    others = phases[phases["phase"] != name]  # the same span twice is one
+    return pd.concat([others, made.reset_index()[list(phases.columns)]], ignore_index=True)

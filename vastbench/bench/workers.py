@@ -29,6 +29,7 @@ from vastbench.errors import (
     UsageError,
 )
 from vastbench.interrupts import shield
+from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.run import NOT_COUNTED, OF_THE_ACCOUNT, Run
@@ -73,7 +74,8 @@ def run_study(
         bench.store.end_study(study.name, None)
         if bench.max_instances:
             # Runs that each hold one machine and wait for another's place would wait for each other.
-            workers = max(1, min(workers, bench.max_instances // len(find_scenario(study.scenario).machines)))
+            at_once = find_scenario(study.scenario).at_once(Conditions.of(study.conditions))
+            workers = max(1, min(workers, bench.max_instances // at_once))
         crew = Workers(bench, study, workers, listener or (lambda _: None), settled, minutes)
         crew.work()
         ended_by = crew.ended_by

@@ -40,6 +40,7 @@ def boot_curves(
     by: str | None = None,
     label: str | None = None,
     phase: str = PhaseName.WAIT_RUNNING,
+    title: str = "",
     resamples: int = 500,
     seed: int = 1,
 ) -> Axes:
@@ -49,6 +50,7 @@ def boot_curves(
     (:data:`~vastbench.record.stopping.USEFUL`), for which all do. Runs that failed or were cut off count too: the curve
     levels off below 100 % where there are any. The area is what the polls leave open of the estimate by Turnbull or by Kaplan
     and Meier, the pale one the pointwise band of ``resamples`` draws of whole machines from ``seed``, for at least 6 runs.
+    ``title``: what the end of the phase is called, where its name alone does not say.
 
     ``by`` names a column of the frame with one value for each run, such as ``gpu``: each value gets a curve. ``label`` names
     the runs in the legend. Called again with the same ``ax``, the chart holds the earlier curves and the new ones.
@@ -62,9 +64,10 @@ def boot_curves(
         found = [observations(group.phases, phase) for group in them]
         n = counted(sum(map(len, found)), "attempted run")
         together = groups.together(them)
-        title = f"{ENDED.get(phase, f'Ended {phase}')} after how long (n = {n}{groups.among(them)}{style.stopped(together)})"
+        named = title or f"{ENDED.get(phase, f'Ended {phase}')} after how long"
+        head = f"{named} (n = {n}{groups.among(them)}{style.stopped(together)})"
         if not any(one.ended.any() for one in found):
-            return style.nothing(ax, title, f"There is no attempted run with a {phase}, and so no curve.")
+            return style.nothing(ax, head, f"There is no attempted run with a {phase}, and so no curve.")
         ax = style.axes(ax, 3.6)
         first = min(float(one.lower[one.ended].min()) for one in found if one.ended.any())
         last = max(float(one.upper[one.ended].max()) for one in found if one.ended.any())
@@ -85,7 +88,7 @@ def boot_curves(
             _draw_plateau(ax, found[0], ROOM if half else 100 - TOP)
             ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
             unit += "" if len(found[0]) >= FEWEST_FOR_BOOTSTRAP else f"; no 95 % band for n = {len(found[0])}"
-        return style.finish(ax, title, x=unit, y="% of attempted runs", above=above)
+        return style.finish(ax, head, x=unit, y="% of attempted runs", above=above)
 
     return groups.compose(f"boot_curves of {phase}", groups.split(phases, by, label), ax, draw)
 

@@ -62,7 +62,7 @@ Where = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only runs with that value of a column of the table: scale=20."),
 ]
-Pool = Annotated[bool, typer.Option("--pool", help="Take runs of several scenarios, sources or scales for one sample.")]
+Pool = Annotated[bool, typer.Option("--pool", help="Take runs of several scenarios, variants or scales for one sample.")]
 Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulator's log of the truth to this file.")]  # noqa: UP045
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")]
 

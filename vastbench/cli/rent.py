@@ -193,7 +193,7 @@ def _agree(bench: Bench, scenario: Scenario, conditions: Conditions, *, ask: boo
     offer_left_over(bench, ask=ask)
     offer = find(lambda search: bench.api.search_offers(search).value, conditions, lambda offers: choose(offers, conditions))
     price = offer.usd_per_hour(conditions.disk_gb)
-    worst, machines = scenario.worst_case_usd(conditions, price), len(scenario.machines)
+    worst, machines = scenario.worst_case_usd(conditions, price), scenario.at_once(conditions)
     each = f" for each of {machines} machines" if machines > 1 else ""
     budget = (bench.budget_usd or 0.0) - bench.spent_usd
     several = "a run" if runs == 1 else counted(runs, "run")

@@ -31,6 +31,9 @@ def scenarios() -> None:
             }
             taken = (f"{known[name]}{defaults.get(name, '')}" for name in one.options)
             print(f"  options: {', '.join(taken)}")
+        for variant, options_of in one.variants.items():
+            more = (f", {known[name]} (by default {value:g})" for name, value in options_of.items())
+            print(f"  --variant {variant}{''.join(more)}")
         for name, parent in one.timeline.items():
             print(f"  {'  ' * bool(parent)}{name}{'  ← useful' if name == one.ready else ''}")
 

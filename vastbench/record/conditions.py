@@ -62,6 +62,9 @@ class Conditions:
     files: int | None = of_drills("--files", "files in the workspace of a drill that has one", 20, 1_000_000)
     size_mb: float | None = of_drills("--size", "MB in the workspace of a drill that has one", 0.1, 1_000_000)
     interval_s: float | None = of_drills("--interval", "seconds from one snapshot of a drill to the next", 5, 86_400)
+    variant: str | None = of_drills("--variant", "the way of a drill that can be made in several; see vastbench scenarios")
+    hedge: int | None = of_drills("--hedge", "machines that are rented at once, of which the first that comes is used", 2, 10)
+    stagger_s: float | None = of_drills("--stagger", "seconds until the next of them is rented, if none has come", 0, 3600)
     place: str | None = of_drills(
         "--place",
         "where a drill keeps its snapshots: a folder, or an address that fsspec opens; a temporary folder if not given",
@@ -110,12 +113,13 @@ class Conditions:
         major, *minors = found.groups()
         return f"{major}.{next((minor for minor in minors if minor), '0')}"
 
-    def lifetime_s(self, work_s: float, machines: int = 1) -> float:
+    def lifetime_s(self, work_s: float, boots: int = 1) -> float:
         """The longest that an instance may be needed, in clock seconds.
 
-        ``work_s``: how long the scenario works on its ``machines``, which may have to wait for each other's boots.
+        ``work_s``: how long the scenario works on its machines. ``boots``: how many it may have to wait for, one after the
+        other; each that comes to nothing is given back before the next begins.
         """
-        return machines * (self.boot_deadline_s + self.ssh_deadline_s) + work_s + CLOSING_RESERVE_S
+        return boots * (self.boot_deadline_s + self.ssh_deadline_s + CLOSING_RESERVE_S) + work_s
 
     @property
     def unattended_s(self) -> float:

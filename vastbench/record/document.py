@@ -35,7 +35,8 @@ _REQUIRED, _REQUIRED_OF_PHASE = ("attempts", "cost"), ("outcome", "attempt", "de
 
 _KINDS = {"text": (str, NoneType), "number": (int, float, NoneType), "whole number": (int, NoneType)}
 _TABLED = {
-    "conditions": {"profile": "text", "image": "text", "disk_gb": "number"},
+    "conditions": dict.fromkeys(("profile", "image", "variant"), "text")
+    | {"disk_gb": "number", "stagger_s": "number", "hedge": "whole number"},
     "resources": {"gpu_name": "text", "region": "text", "gpu_ram_mb": "number", "usd_per_hour": "number"}
     | dict.fromkeys(("num_gpus", "offer_id", "machine_id", "instance_id"), "whole number"),
     "instrument": {"clock_speed": "number", "poll_period_s": "number", "client_version": "text"},

@@ -76,6 +76,17 @@ def short(value: float) -> str:
     return np.format_float_positional(value, precision=3, fractional=False, trim="-") if value < 1000 else f"{value:.0f}"
 
 
+def amount(value: float | None, unit: str) -> str:
+    """A quantity in its unit: ``72.8 s``, ``$0.0046``, a share of 1 as ``74 %``, ``12.0 MB/s``; – for a missing value.
+
+    >>> amount(0.5, "share"), amount(12.34, "tokens/s"), amount(3, "")
+    ('50 %', '12.3 tokens/s', '3.0')
+    """
+    if unit in ("USD", "share"):
+        return dollars(value) if unit == "USD" else percent(value, 0)
+    return f"{decimals(value, 1)} {unit}".rstrip() if known(value) else MISSING
+
+
 def counted(number: int, noun: str) -> str:
     """``1 run``, ``12 runs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

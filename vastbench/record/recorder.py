@@ -29,23 +29,26 @@ class Recorder:
         self.clock = clock
         self.machine = ""
         self.attempt = 1
+        self.tries: list[int] = []
         self.phases: list[Phase] = []
         self.started = clock.now()
         self._timeline = {**renting(), **returning()} if timeline is None else timeline
         self._listener = listener
         self._numbers = itertools.count(1)
 
-    def of_machine(self, machine: str) -> Recorder:
-        """A recorder of one machine's part of this run: its phases carry the machine's name, its attempts are its own."""
-        if not machine:
+    def of_machine(self, machine: str, clock: Clock) -> Recorder:
+        """A recorder of one try at a machine, which is waited for by ``clock``: its phases carry the machine's name, its
+        attempts (``tries``) are its own."""
+        if not machine and clock is self.clock:
             return self
         one = copy(self)
-        one.machine = machine
+        one.machine, one.clock, one.tries = machine, clock, []
         return one
 
     def begin_attempt(self) -> None:
         """Number what follows as another attempt to rent; no other of the run, on whatever machine, has its number."""
         self.attempt = next(self._numbers)
+        self.tries.append(self.attempt)
 
     def add(self, phase: Phase) -> Phase:
         """Keep a finished phase under the current attempt and tell the listener. Raises KeyError for one of no timeline."""

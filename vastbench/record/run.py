@@ -14,6 +14,7 @@ from typing import Any
 from vastbench.errors import AccountRefused, KeyRejected, clean
 from vastbench.record.cost import Cost
 from vastbench.record.formats import decimals
+from vastbench.record.numbers import measurable
 from vastbench.record.phases import Outcome, Phase, PhaseName, Row, tree
 from vastbench.record.shown import Shown
 
@@ -51,9 +52,10 @@ class Run(Shown):
     phase at whose end the run had what it was made for; with it the scenario is useful. ``source``: ``emulator``, ``live`` or
     ``import``. ``study``: the study that it belongs to, empty for none. ``conditions``: what was asked for (GPU, image, disk in
     GB, profile, seed …). ``resources``: what was got (offer, machine, price in USD per hour, region …) as its first machine;
-    the others, whole, are in ``machines``. ``ssh``: endpoints and what each showed. ``validation``: the checks and their
-    results. ``instrument``: poll period, polls, 429s, latencies, clock speed, client version, host. ``guest``: what the
-    instance's own clock said of its start, and whether that can be trusted; empty when it was not read.
+    the others, whole, are in ``machines``, those ``used`` and those that came to nothing. ``ssh``: endpoints and what each
+    showed. ``validation``: the checks and their results. ``instrument``: poll period, polls, 429s, latencies, clock speed,
+    client version, host. ``guest``: what the instance's own clock said of its start, and whether that can be trusted; empty
+    when it was not read.
     """
 
     id: str
@@ -90,19 +92,24 @@ class Run(Shown):
 
     @property
     def rented(self) -> list[Mapping[str, Any]]:
-        """What was got of each machine, the first one's without the others."""
+        """What was got of each machine that was used, the first one's without the others."""
         others = self.resources.get("machines", [])
         return [
             {name: one for name, one in self.resources.items() if name != "machines"},
-            *(one["resources"] for one in others),
+            *(one["resources"] for one in others if one.get("used", True)),
         ]
 
     @property
     def usd_per_hour(self) -> float | None:
-        """The whole hourly price of all its machines; None when one is not known."""
+        """The whole hourly price of all machines that it used; None when one is not known."""
         prices = [got.get("usd_per_hour") for got in self.rented]
         known = [price for price in prices if price is not None]
         return sum(known) if len(known) == len(prices) else None
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The numbers that its checks hold, under the names of the checks and their own; of a list, those in it."""
+        return _numbers(self.validation)
 
     def phase(self, name: str) -> Phase | None:
         """The phase of that name in the last attempt that has one."""
@@ -117,3 +124,21 @@ class Run(Shown):
     def rows(self) -> list[Row]:
         """The phase tree, the unattributed row included."""
         return tree(list(self.phases), self.total_s)
+
+
+def _numbers(document: Mapping[str, Any], depth: int = 2) -> dict[str, Any]:
+    """What of ``document`` are numbers, so many documents deep."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        match value:
+            case Mapping() if depth:
+                found[name] = _numbers(value, depth - 1)
+            case list():
+                found[name] = [one for one in value if _is_number(one)]
+            case _ if _is_number(value):
+                found[name] = value
+    return {name: value for name, value in found.items() if value not in ({}, [])}
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and bool(measurable(value))

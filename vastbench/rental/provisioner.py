@@ -85,20 +85,21 @@ PRICE_SLACK = 1.001
 class Rental:
     """One machine that a run wants, and everything that was seen of it on the way: what a failed run still shows.
 
-    ``recorder``: of this machine's phases; what is waited for ends with its clock. ``run_id``, ``conditions``: the run's.
-    ``lifetime_s``: clock seconds that its instance may be needed at most. ``key``: lets us in. ``taken``: ids of the machines
-    that the run chose, each with whom it was for; no two of a run are the same. ``waits_for_place``: whether it waits while as
-    many instances as may exist do. ``unclear``: a create may have made an instance that nobody found. ``usd_per_hour``: the
-    highest price above the offer's that its contract showed, last read at ``price_read``. ``instance``: how it was last seen
-    since it runs. ``sessions``: all that were opened with it, whose traffic is paid for; ``elsewhere``: what it loaded
-    from others and sent to them, which is paid for too. ``registered``: whether the account
-    knows the key. ``lost``: the drill has given the machine up; what fails afterwards is not its doing. All else is filled in
-    as the rental goes on.
+    ``recorder``: of its phases; what is waited for ends with its clock. ``run_id``, ``conditions``: the run's. ``name``: which
+    of the run's rentals it is; several may be tries at one machine. ``lifetime_s``: clock seconds that its instance may be
+    needed at most. ``key``: lets us in. ``taken``: ids of the machines that the run chose, each with the rental that it was
+    for; no two rentals of a run have the same. ``waits_for_place``: whether it waits while as many instances as may exist do.
+    ``unclear``: a create may have made an instance that nobody found. ``usd_per_hour``: the highest price above the offer's
+    that its contract showed, last read at ``price_read``. ``instance``: how it was last seen since it runs. ``sessions``: all
+    that were opened with it, whose traffic is paid for; ``elsewhere``: what it loaded from others and sent to them, which is
+    paid for too. ``registered``: whether the account knows the key. ``lost``: the drill has given the machine up; what fails
+    afterwards is not its doing. All else is filled in as the rental goes on.
     """
 
     recorder: Recorder
     run_id: str
     conditions: Conditions
+    name: str
     lifetime_s: float
     key: RunKey
     taken: dict[int, str] = field(default_factory=dict)
@@ -374,12 +375,11 @@ class Provisioner:
                 free = [offer for offer in offers if offer.id not in self._chosen]
                 if not rental.registered:  # the marketplace's proxy may want a key that the account knows
                     free = [offer for offer in free if offer.direct_port_count] or free
-                mine = rental.recorder.machine
-                others = {machine_id for machine_id, whose in rental.taken.items() if whose != mine}
+                others = {machine_id for machine_id, whose in rental.taken.items() if whose != rental.name}
                 chosen = rental.offer = choose(free, rental.conditions, without_machines=tried | others)
                 self._chosen.add(chosen.id)
                 if chosen.machine_id is not None:
-                    rental.taken[chosen.machine_id] = mine
+                    rental.taken[chosen.machine_id] = rental.name
                 return chosen
 
         with rental.recorder.phase(PhaseName.SEARCH) as phase:
@@ -419,7 +419,7 @@ class Provisioner:
     def _reserve(self, rental: Rental, usd_per_hour: float) -> None:
         if self.budget is not None:
             worst_usd = usd_per_hour * rental.lifetime_s / 3600
-            self.budget.reserve(rental.run_id, worst_usd, machine=rental.recorder.machine)
+            self.budget.reserve(rental.run_id, worst_usd, machine=rental.name)
 
     def _attach(self, instance_id: int, rental: Rental, *, needed: bool = False) -> bool:
         """Attach the key to the instance as well: the account's key may reach it late, or never. Whether that was done.
@@ -460,7 +460,7 @@ class Provisioner:
                                 self._check_price(rental, terms, Sighting(page.sent, page.received, one))
                 except (PriceRose, BudgetRefused) as error:
                     rose.append(error)
-                    clock.stopping.set()
+                    rental.recorder.clock.stopping.set()
                     for session in sessions:
                         session.close()
                     return

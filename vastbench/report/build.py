@@ -29,6 +29,7 @@ from vastbench.report.place import MARK, building, publish
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vastbench.record.acceptance import Question
     from vastbench.record.study import Study
     from vastbench.report.notebooks import Executed
 
@@ -88,13 +89,13 @@ def _one_study(phases: pd.DataFrame) -> str | None:
     return (studies.pop() if len(studies) == 1 else None) or None
 
 
-def build_report(source: Source, out: Path, *, notebooks: Sequence[str] = NOTEBOOKS, echo: Echo = lambda _: None) -> Path:
+def build_report(source: Source, out: Path, *, notebooks: Sequence[str] | None = None, echo: Echo = lambda _: None) -> Path:
     """Build the report of ``source`` in the folder ``out`` and return the path of its ``index.html``.
 
     An earlier report there is replaced at the end, by a whole one. ``notebooks`` are names of ours, or files that have a
-    parameter ``data``. ``echo`` hears of each step. Raises NotebookFailed when a
-    notebook's cell raised: then everything is kept beside ``out``, and an earlier report stays. Raises UsageError when
-    ``out`` is something else than a report, and for runs of several kinds that were not pooled
+    parameter ``data``; by default the usual ones, and that of the runs' drill. ``echo`` hears of each step. Raises
+    NotebookFailed when a notebook's cell raised: then everything is kept beside ``out``, and an earlier report stays. Raises
+    UsageError when ``out`` is something else than a report, and for runs of several kinds that were not pooled
     (:func:`~vastbench.analysis.attempts.pool`).
     """
     out = Path(out).resolve()
@@ -140,16 +141,20 @@ def shortfall(model: Mapping[str, Any], store: str | None = None) -> VastbenchEr
     return None
 
 
-def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list[Executed]:
+def _build(source: Source, folder: Path, paths: Sequence[str] | None, log: Log) -> list[Executed]:
     """Everything but the log, in ``folder``; the notebooks that failed."""
     from vastbench.io.tables import export
+    from vastbench.report.drills import question_of
     from vastbench.report.page import index_page, markdown_text, notebook_page
 
+    question = question_of(source.phases)
     with log.step("runs.parquet written"):
         export(source.phases, folder / "runs.parquet")
     with ThreadPoolExecutor(1) as beside, log.step("notebooks executed"):
         # The notebooks have processes of their own, and this one is free for the charts meanwhile.
-        drawing = beside.submit(_model, source, folder, log)
+        drawing = beside.submit(_model, source, question, folder, log)
+        if paths is None:
+            paths = (*NOTEBOOKS, *([question.notebook] if question else []))
         # Of no run there is nothing that a notebook could say.
         paths = () if source.phases.empty else paths
         notebooks = execute_all(folder / "notebooks", paths, lambda done: log.note(_told(done), done.seconds))
@@ -165,11 +170,12 @@ def _build(source: Source, folder: Path, paths: Sequence[str], log: Log) -> list
     return [notebook for notebook in notebooks if notebook.error]
 
 
-def _model(source: Source, folder: Path, log: Log) -> dict[str, Any]:
+def _model(source: Source, question: Question | None, folder: Path, log: Log) -> dict[str, Any]:
     """The report's model with its figures drawn, but without its list of files."""
     from vastbench.analysis.facts import Facts
     from vastbench.io.prices import prices
-    from vastbench.report.figures import draw_figures, worth_drawing
+    from vastbench.report.drills import pictures
+    from vastbench.report.figures import COMPARED, ONE_RUN, PICTURES, draw_figures, worth_drawing
     from vastbench.report.model import compared, report_model
 
     with log.step("facts computed"):
@@ -186,8 +192,11 @@ def _model(source: Source, folder: Path, log: Log) -> dict[str, Any]:
         )
     with log.step("figures drawn"):
         one_run = source.phases[source.phases["run"] == (model["median_run"] or {}).get("run")]
+        frames = {ONE_RUN: one_run, COMPARED: compared(catalogue, source.phases)}
         names = worth_drawing(found.attempted, found.passed)
-        model["figures"] = draw_figures(source.phases, one_run, compared(catalogue, source.phases), folder / "figures", names)
+        chosen = [(one, frames.get(one.name, source.phases)) for one in PICTURES if one.name in names]
+        asked = question if names else None
+        model["figures"] = draw_figures([*(pictures(source.phases, asked) if asked else ()), *chosen], folder / "figures")
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -68,24 +68,17 @@ PICTURES = (
 """The report's charts, in its order."""
 
 ONE_RUN, COMPARED = "phase-waterfall", "provider-costs"
+"""Those that do not show the whole tidy frame, but one run, and the providers."""
 
 
-def draw_figures(
-    phases: pd.DataFrame, one_run: pd.DataFrame, compared: pd.DataFrame, folder: Path, names: set[str]
-) -> list[dict[str, str]]:
-    """Draw the charts of ``names`` into ``folder``; for each a record of what it is and where it lies.
-
-    All show the tidy frame ``phases`` but the waterfall, which shows ``one_run``, and the providers, who are in ``compared``.
-    """
+def draw_figures(pictures: Iterable[tuple[Picture, pd.DataFrame]], folder: Path) -> list[dict[str, str]]:
+    """Draw each picture of its frame into ``folder``; for each a record of what it is and where it lies."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for picture in PICTURES:
-        if picture.name not in names:
-            continue
-        frame = {ONE_RUN: one_run, COMPARED: compared}.get(picture.name, phases)
+    for picture, frame in pictures:
         figure = Figure(figsize=(picture.width, picture.height), layout="constrained")
         picture.draw(frame, figure.add_subplot())
         # Without salt and date the same data give the same file.

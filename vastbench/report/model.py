@@ -2,6 +2,8 @@
 
 The shape's history (``SCHEMA``), newest first:
 
+4. ``drill``: what the runs of a drill found out (null for others), with its ``measures``, ``acceptance``, ``estimate``;
+   ``next_steps``: the drills of which there is no run here. ``failover`` is null where a drill says more of it.
 3. ``pending``: how many notifications were not delivered yet when the report was made.
 2. ``certainty``: a row per quantity with its quantiles of all attempted runs and the effective n;
    ``machines``: the latter in words; ``artefacts``: what the detector found in the timings, and the rules that could not be
@@ -32,13 +34,14 @@ from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import USEFUL
 from vastbench.render import sentences
 from vastbench.render.findings import spoken
+from vastbench.report.drills import drill_section, next_steps, question_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from vastbench.analysis.facts import Facts
 
-SCHEMA = 3
+SCHEMA = 4
 
 WELL_KNOWN = (
     ("AWS", "g5.xlarge"),
@@ -71,6 +74,9 @@ def report_model(
     the time in ISO form, ``version`` that of vastbench, ``pending`` how many notifications are not delivered yet.
     ``conclusion`` is ``passed``, ``none passed``, ``incomplete`` (fewer runs than asked, or none) or ``unreadable``.
     """
+    question = question_of(facts.phases) if facts.attempted else None
+    drill = drill_section(facts.phases, question) if question else None
+    verdict = sentences.study_verdict(facts.phases) if drill is None else _drill_verdict(facts, drill["text"])
     return {
         "schema": SCHEMA,
         "made_at": made_at,
@@ -80,7 +86,7 @@ def report_model(
         "conclusion": _conclusion(facts, asked, problems),
         "problems": problems,
         "basis": sentences.source(facts.phases),
-        "verdict": " ".join(problems) or sentences.study_verdict(facts.phases),
+        "verdict": " ".join(problems) or verdict,
         "counts": {
             "runs": int(facts.phases["run"].nunique()),
             "asked": asked,
@@ -110,7 +116,9 @@ def report_model(
         "cost_per_run": _interval(facts.runs["cost_usd"], "usd"),
         "providers": _providers(facts, prices),
         "findings": [_finding(one) for one in findings(facts)],
-        "failover": _failover(facts),
+        "drill": _cleaned(drill),
+        "failover": None if drill else _failover(facts),
+        "next_steps": next_steps(facts.phases),
         "figures": [],
         "files": [],
     }
@@ -124,6 +132,13 @@ def records(frame: pd.DataFrame) -> list[dict[str, object]]:
 def clean_values(row: Any) -> dict[str, object]:
     """A mapping's values as JSON values."""
     return {str(name): _plain(value) for name, value in row.items()}
+
+
+def _cleaned(value: Any) -> Any:
+    """JSON values all the way down."""
+    if isinstance(value, dict):
+        return {str(name): _cleaned(one) for name, one in value.items()}
+    return [_cleaned(one) for one in value] if isinstance(value, list) else _plain(value)
 
 
 def _plain(value: Any) -> Any:
@@ -146,6 +161,12 @@ def _conclusion(facts: Facts, asked: int | None, problems: list[str]) -> str:
     if not facts.attempted or (asked is not None and facts.attempted < asked):
         return "incomplete"
     return "passed" if facts.passed else "none passed"
+
+
+def _drill_verdict(facts: Facts, answer: str) -> str:
+    """The answer to what the drill asks, and what every study says besides."""
+    said = (sentences.source(facts.phases), answer, sentences.spent(facts.phases), sentences.failures_by_cause(facts.phases))
+    return " ".join(said)
 
 
 def _instrument(facts: Facts) -> dict[str, object]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vastbench.errors import clean
 from vastbench.record.formats import bounds, reach
 from vastbench.render.findings import cell, worded
+from vastbench.render.sentences import drills
 from vastbench.render.wording import escaped, plain, without_spans
 from vastbench.report import tables
 
@@ -95,6 +96,9 @@ def _filters() -> dict[str, Callable[..., object]]:
         "title": title,
         "answer": _answer,
         "median_interval": _median_interval,
+        "amount_of": drills.amount_of,
+        "interval_of": drills.interval_of,
+        "n_of": drills.n_of,
     }
 
 

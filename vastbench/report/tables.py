@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
-from vastbench.record.formats import EXACT_S, MISSING, bounds, decimals
+from vastbench.record.formats import EXACT_S, MISSING, bounds, decimals, percent
 from vastbench.render.findings import cell
+from vastbench.render.sentences.drills import amount_of, interval_of, limit_of, n_of, range_of
 from vastbench.render.text import name_width
 
 Row = Mapping[str, Any]
@@ -141,6 +143,43 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("over regions", interval("ratio_lowest", "ratio_highest")),
         Column("per GB of GPU memory", value("ratio_per_gb")),
         Column("at the usual price", value("ratio_at_level")),
+    ),
+    "measures": (
+        Column("what", value("what"), number=False),
+        Column("n", n_of),
+        Column("median", partial(amount_of, name="value")),
+        Column("95 % interval", interval_of),
+        Column("nine in ten by", partial(amount_of, name="tail")),
+        Column("least to most", range_of, number=False),
+    ),
+    "acceptance": (
+        Column("asked", value("what"), number=False),
+        Column("limit", limit_of, number=False),
+        Column("n", value("n")),
+        Column("measured", partial(amount_of, name="value")),
+        Column("95 % interval", interval_of),
+        Column("verdict", value("verdict"), number=False),
+    ),
+    "parts": (
+        Column("part", value("part"), number=False),
+        Column("one in twenty by s", _tenths("p05")),
+        Column("half by s", _tenths("p50")),
+        Column("95 % interval s", lambda row: MISSING if row["low"] is None else f"{row['low']:.1f} … {_tenths('high')(row)}"),
+        Column("p95 s", _tenths("p95")),
+    ),
+    "plans": (
+        Column("plan", value("plan"), number=False),
+        Column("RTO half by s", _tenths("rto_p50_s")),
+        Column("RTO p95 s", _tenths("rto_p95_s")),
+        Column("RPO p95 s", _tenths("rpo_p95_s")),
+        Column("an incident USD", value("incident_usd")),
+        Column("a month USD", value("month_usd")),
+        Column("within the published range", lambda row: percent(row["within"])),
+    ),
+    "lacking": (
+        Column("asks", value("title"), number=False),
+        Column("drill", value("scenario"), number=False),
+        Column("runs of it", value("command"), number=False),
     ),
     "files": (
         Column("file", value("path"), number=False),

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
+from vastbench.clock import Clock, Stop
 from vastbench.errors import (
-    BudgetRefused,
+    CheckFailed,
+    DeadlineExceeded,
+    InstanceError,
     Interrupted,
-    LeaseNotClosed,
-    PriceRose,
     TooManyInstances,
     UsageError,
-    Vanished,
     did_you_mean,
 )
-from vastbench.interrupts import shield
 from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import Cost, Rates, Usage, cost_of
 from vastbench.record.moments import Moment
 from vastbench.record.phases import COMPUTED, LONGEST_NAME, Outcome, Phase, PhaseName, Timeline, of_machine, renting, returning
 from vastbench.record.recorder import Listener, Recorder, cause_of, outcome_of, summary_of
-from vastbench.record.run import Run
+from vastbench.record.run import Attempt, Run
 from vastbench.record.stopping import USEFUL
 from vastbench.rental.guest_clock import Guest, Known, ask
 from vastbench.rental.provisioner import Machine, Provisioner, Rental
+from vastbench.scenarios.crew import Keeper, all_of, first_of, kept
 from vastbench.ssh.keys import RunKey
 from vastbench.ssh.probe import Probe
 from vastbench.vast.watch import Spell
@@ -41,6 +42,13 @@ log = logging.getLogger(__name__)
 Losing = Callable[[int, tuple[float, float]], AbstractContextManager[Callable[[], bool]]]
 """Has an instance be lost within so many clock seconds (from, to), without telling when, while the body runs. What it yields
 says afterwards whether it was."""
+
+OUTRUN = "outrun"
+"""The cause of an attempt that ended because another machine ran commands first."""
+
+TRIES = 3
+"""How many machines are tried, one after the other, in place of one that never runs commands. The first machine of a run is
+tried once: whether it comes is what the run shows."""
 
 RESERVED = frozenset({*COMPUTED, "", "retries", "poll period"})
 """What no phase may be called: the names of other rows and columns of tables."""
@@ -54,7 +62,8 @@ class Scenario:
     whose end it is useful. ``work_s``: clock seconds that it may work on a rented machine, which its budget pays for; a
     function where they depend on what is asked for. ``run``: what it does. ``machines``: the names of those that it rents; a
     first one needs none. ``options``: the fields of the conditions that only some drills know and this one does, with their
-    defaults; ``emulated``: those of the defaults that are others on the emulator. ``acceptance``: what its runs must keep.
+    defaults; ``emulated``: those of the defaults that are others on the emulator. ``variants``: the ways in which it can be
+    made, the usual one first, each with the options that it knows beside. ``acceptance``: what its runs must keep.
 
     >>> boot = Scenario("boot", "until a command runs", {**renting(), **returning()}, "wait SSH", 0.0, lambda drill: None)
     >>> list(boot.timeline)[-3:]
@@ -70,6 +79,7 @@ class Scenario:
     machines: tuple[str, ...] = ("",)
     options: Mapping[str, Any] = field(default_factory=dict)
     emulated: Mapping[str, Any] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     acceptance: tuple[Criterion, ...] = ()
 
     def __post_init__(self) -> None:
@@ -99,37 +109,55 @@ class Scenario:
             )
 
     def settled(self, conditions: Conditions, *, live: bool = False) -> Conditions:
-        """``conditions`` with the defaults of its own options. Raises UsageError for an option of other drills.
+        """``conditions`` with the defaults of its own options. Raises UsageError for an option of other drills or variants.
 
         >>> Scenario("boot", "", {**renting(), **returning()}, "wait SSH", 0.0, print).settled(Conditions(files=30))
         Traceback (most recent call last):
         vastbench.errors.UsageError: The scenario boot does not know files=. Leave it out; vastbench scenarios shows ...
         """
+        variant = conditions.variant or next(iter(self.variants), None)
+        if self.variants and variant not in self.variants:
+            raise UsageError(
+                f"The scenario {self.name} has no variant {variant!r}.",
+                hint=f"{did_you_mean(str(variant), self.variants)}Variants: {', '.join(self.variants)}.",
+            )
+        known = {**self.options, **({"variant": variant, **self.variants[str(variant)]} if self.variants else {})}
         for one in fields(Conditions):
-            if one.metadata["of_drills"] and one.name not in self.options and getattr(conditions, one.name) is not None:
+            if one.metadata["of_drills"] and one.name not in known and getattr(conditions, one.name) is not None:
+                which = f"{self.name}, variant {variant}," if self.variants else self.name
                 raise UsageError(
-                    f"The scenario {self.name} does not know {one.metadata['option']}.",
-                    hint="Leave it out; vastbench scenarios shows which scenario takes which option.",
+                    f"The scenario {which} does not know {one.metadata['option']}.",
+                    hint="Leave it out; vastbench scenarios shows which scenario and variant takes which option.",
                 )
-        defaults = self.options if live else {**self.options, **self.emulated}
+        defaults = known if live else {**known, **self.emulated}
         missing = {name: value for name, value in defaults.items() if getattr(conditions, name) is None}
         return replace(conditions, **missing) if missing else conditions
 
     def lifetime_s(self, conditions: Conditions) -> float:
         """The longest that each of its instances may be needed, in clock seconds."""
-        work_s = self.work_s(self.settled(conditions)) if callable(self.work_s) else self.work_s
-        return conditions.lifetime_s(work_s, len(self.machines))
+        conditions = self.settled(conditions)
+        work_s = self.work_s(conditions) if callable(self.work_s) else self.work_s
+        staggered_s = ((conditions.hedge or 1) - 1) * (conditions.stagger_s or 0.0)
+        return conditions.lifetime_s(work_s + staggered_s, 1 + TRIES * (len(self.machines) - 1))
+
+    def at_once(self, conditions: Conditions) -> int:
+        """How many of its instances exist at the same time, at most."""
+        return len(self.machines) + (self.settled(conditions).hedge or 1) - 1
 
     def worst_case_usd(self, conditions: Conditions, usd_per_hour: float) -> float:
-        """What one run costs at most: the whole hourly price of every machine over its whole lifetime."""
-        return len(self.machines) * usd_per_hour * self.lifetime_s(conditions) / 3600
+        """What one run costs at most: the whole hourly price of every machine over its whole lifetime, and of all tries in
+        vain."""
+        count = self.at_once(conditions)
+        paid_s = count * self.lifetime_s(conditions) + conditions.lifetime_s(0.0, (TRIES - 1) * (count - 1))
+        return usd_per_hour * paid_s / 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """What a run's record says of one machine and of no other."""
+    """What a run's record says of one machine and of no other; ``used``: that its work was done there."""
 
     name: str
+    used: bool = True
     resources: Mapping[str, object] = field(default_factory=dict)
     ssh: Mapping[str, object] = field(default_factory=dict)
     instrument: Mapping[str, object] = field(default_factory=dict)
@@ -157,6 +185,9 @@ class Drill:
     _rentals: list[Rental] = field(default_factory=list)
     _guests: dict[str, Guest] = field(default_factory=dict)
     _taken: dict[int, str] = field(default_factory=dict)
+    _claims: set[str] = field(default_factory=set)
+    _outrun: set[Stop] = field(default_factory=set)
+    _renting: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         """The run's clock starts now."""
@@ -172,52 +203,106 @@ class Drill:
         self.recorder = Recorder(clock, hears, self.scenario.timeline)
 
     @contextmanager
-    def rent(self, machine: str = "") -> Iterator[Machine]:
-        """The machine of that name, running commands while the body runs, and given back on every way out."""
-        with self.provisioner.rent(self._rental(machine)) as rented:
+    def rent(self, machine: str = "", *, hedge: int = 1, stagger_s: float = 0.0) -> Iterator[Machine]:
+        """The machine of that name, running commands while the body runs, and given back on every way out.
+
+        One that never runs commands is given back, and another is tried in its place (``TRIES``), unless it is the first.
+        ``hedge``: so many machines are rented, each ``stagger_s`` clock seconds after the one before it if none has come; the
+        first that runs commands is used, the others are given back while the body runs. Raises UsageError for a machine that
+        the scenario does not name, and for one that it rented already; TooManyInstances and BudgetRefused, before anything is
+        rented, where so many may not exist at once or the budget does not hold the worst case of all.
+        """
+        renting = self._tried if hedge == 1 else partial(self._raced, hedge, stagger_s)
+        with renting(self._claimed(machine), self.recorder.clock) as rented:
             yield rented
-            self._ask_guest(machine, rented)
+            self._ask_guest(rented)
 
     @contextmanager
-    def rent_all(self) -> Iterator[tuple[Machine, ...]]:
-        """All machines of the scenario at the same time, in the order of their names; else like :meth:`rent`.
+    def _raced(self, hedge: int, stagger_s: float, machine: str, clock: Clock) -> Iterator[Machine]:
+        """The first of so many machines that runs commands."""
+        self._check_room(hedge)
+        self._set_aside([f"{machine} {number}" if number > 1 else machine for number in range(1, hedge + 1)])
+        clocks = [clock.child() for _ in range(hedge)]
+        keepers = [Keeper(self._tried(machine, own), f"{machine} {n}", own) for n, own in enumerate(clocks, 1)]
+        with kept(keepers, clock):
+            winner = first_of(keepers, clock, stagger_s)
+            for one in keepers:
+                if one is not winner:
+                    self._outrun.add(one.clock.stopping)
+                    one.give_up()
+            rented = winner.ready.result()
+            rented.rental.recorder.clock = clock  # what stops it from now on stops the run
+            yield rented
 
-        Each is rented, kept and given back by a thread of its own. When one cannot be had, the others are given back at once,
-        and its error is raised. Raises TooManyInstances, and rents nothing, where so many may not exist at once.
-        """
-        count, most = len(self.scenario.machines), self.provisioner.max_instances
+    def _check_room(self, count: int) -> None:
+        """Raise TooManyInstances where so many more than this run has may not exist at once."""
+        held = sum(one.lease is not None and one.lease.verdict is None for one in self._rentals)
+        most, count = self.provisioner.max_instances, held + count
         if most is not None and count > most:
             raise TooManyInstances(
                 f"The scenario {self.scenario.name} rents {count} machines at once, and at most {most} may exist.",
                 hint=f"Allow them: --max-instances {count}.",
             )
-        keepers = [_Keeper(self.provisioner, self._rental(machine)) for machine in self.scenario.machines]
-        error: BaseException | None = None
-        try:
-            for keeper in keepers:
-                keeper.start()
-            ended, _ = wait([keeper.ready for keeper in keepers], return_when=FIRST_EXCEPTION)
-            if first := next((failed for one in ended if (failed := one.exception())), None):
-                raise first
-            machines = tuple(keeper.ready.result() for keeper in keepers)
+
+    def _set_aside(self, names: Sequence[str]) -> None:
+        """Set the worst case of rentals aside before any of them begins, at the highest price so far; each then knows its
+        own."""
+        prices = [one.offer.usd_per_hour(self.conditions.disk_gb) for one in self._rentals if one.offer]
+        usd_per_hour = max(prices, default=self.conditions.max_usd_per_hour)
+        usd = usd_per_hour * self.scenario.lifetime_s(self.conditions) / 3600
+        if (budget := self.provisioner.budget) is not None:
+            for name in names:
+                budget.reserve(self.run_id, usd, machine=name)
+
+    @contextmanager
+    def _tried(self, machine: str, clock: Clock) -> Iterator[Machine]:
+        """A machine that runs commands, at the last of so many tries; each is a lease of its own on a machine of its own."""
+        for left in reversed(range(TRIES if machine else 1)):
+            rental = self._rental(machine, clock)
+            with ExitStack() as stack:
+                try:
+                    rented = stack.enter_context(self.provisioner.rent(rental))
+                except (InstanceError, DeadlineExceeded) as error:
+                    self._check_apart(rental)
+                    if not left or clock.stopping.is_set():
+                        raise
+                    log.info("%s: another machine is tried: %s", rental.name, summary_of(error))
+                    self._pay_only(rental)
+                    continue
+                self._check_apart(rental)
+                yield rented
+                return
+
+    def _check_apart(self, rental: Rental) -> None:
+        """Raise CheckFailed for a machine that the run rented before: what failed there fails again, and nothing has moved."""
+        others = [one.offer.machine_id for one in self._rentals if one is not rental and one.offer and one.lease]
+        if rental.offer and rental.offer.machine_id is not None and rental.offer.machine_id in others:
+            raise CheckFailed(
+                f"Two instances of the run were on the machine {rental.offer.machine_id}.",
+                hint="What goes on where it was proves nothing: run it again.",
+            )
+
+    def _pay_only(self, rental: Rental) -> None:
+        """Of the worst case of a rental that came to nothing, set aside what it cost at most, where that is known."""
+        usd, budget = self._cost_of(rental, self.recorder.finish()).at_most_usd, self.provisioner.budget
+        if budget is not None and usd is not None and not rental.unclear:
+            budget.reserve(self.run_id, usd, machine=rental.name)
+
+    @contextmanager
+    def rent_all(self) -> Iterator[tuple[Machine, ...]]:
+        """All machines of the scenario at the same time, in the order of their names, else like :meth:`rent`.
+
+        When one cannot be had, the others are given back at once,
+        and its error is raised. Raises TooManyInstances, and rents nothing, where so many may not exist at once.
+        """
+        self._check_room(len(self.scenario.machines))
+        clock = self.recorder.clock
+        keepers = [Keeper(self._tried(self._claimed(machine), clock), machine, clock) for machine in self.scenario.machines]
+        with kept(keepers, clock):
+            machines = all_of(keepers)
             yield machines
-            for machine, rented in zip(self.scenario.machines, machines, strict=True):
-                self._ask_guest(machine, rented)
-        except BaseException as stopped:
-            error = stopped
-            raise
-        finally:
-            with shield():
-                if error is not None:
-                    self.recorder.clock.stopping.set()  # whatever is still waited for, is so in vain
-                for keeper in keepers:
-                    keeper.end(error)
-                ends = [one for one in [keeper.ended() for keeper in keepers] if one is not None and one is not error]
-            # Without an error of its own the run ends with whatever giving back met.
-            for kind in (LeaseNotClosed, Vanished, PriceRose, BudgetRefused, *([BaseException] if error is None else [])):
-                if found := next((one for one in ends if isinstance(one, kind)), None):
-                    # A price that rose is what stopped the body.
-                    raise found from (None if isinstance(found, (PriceRose, BudgetRefused)) else error)
+            for rented in machines:
+                self._ask_guest(rented)
 
     def record(self, error: BaseException | None, *, started_at: str, source: str) -> Run:
         """The run's record, when it has ended: by ``error``, or passed."""
@@ -236,8 +321,10 @@ class Drill:
             started_at=started_at,
             source=source,
             ready=self.scenario.ready,
-            phases=tuple(_shifted(phase, origin) for phase in self.recorder.phases),
-            attempts=tuple(sorted((one for rental in self._rentals for one in rental.attempts), key=lambda one: one.number)),
+            phases=tuple(_shifted(phase, origin) for phase in self._phases()),
+            attempts=tuple(
+                sorted((one for rental in self._rentals for one in self._attempts(rental)), key=attrgetter("number"))
+            ),
             total_s=total,
             origin=origin,
             conditions=self.conditions.to_dict(),
@@ -254,37 +341,70 @@ class Drill:
         costs = [0.0 if one.lease is None else self._cost_of(one, total_s).at_most_usd for one in self._rentals]
         return None if None in costs or any(one.unclear for one in self._rentals) else sum(filter(None, costs))
 
-    def _rental(self, machine: str) -> Rental:
-        """Raises UsageError for a machine that the scenario does not name, and for one that it rented already."""
-        if machine not in self.scenario.machines or machine in (one.recorder.machine for one in self._rentals):
+    def _claimed(self, machine: str) -> str:
+        if machine not in self.scenario.machines or machine in self._claims:
             raise UsageError(
                 f"The scenario {self.scenario.name} rents the machine {machine!r} once more than it says.",
                 hint="Give each machine that it rents a name of its own in machines=.",
             )
-        rental = Rental(
-            self.recorder.of_machine(machine),
-            self.run_id,
-            self.conditions,
-            self.scenario.lifetime_s(self.conditions),
-            RunKey.generate(f"vastbench-{self.run_id}"),
-            self._taken,
-            # One that held a place while it waited for another could wait for itself.
-            waits_for_place=len(self.scenario.machines) == 1,
-        )
-        self._rentals.append(rental)
+        self._claims.add(machine)
+        return machine
+
+    def _rental(self, machine: str, clock: Clock) -> Rental:
+        """Another try at that machine, which waits by ``clock``."""
+        recorder, key = self.recorder.of_machine(machine, clock), RunKey.generate(f"vastbench-{self.run_id}")
+        with self._renting:
+            before = sum(one.recorder.machine == machine for one in self._rentals)
+            rental = Rental(
+                recorder,
+                self.run_id,
+                self.conditions,
+                f"{machine} {before + 1}" if before else machine,
+                self.scenario.lifetime_s(self.conditions),
+                key,
+                self._taken,
+                # One that held a place while it waited for another could wait for itself.
+                waits_for_place=len(self.scenario.machines) == 1,
+            )
+            self._rentals.append(rental)
         return rental
 
-    def _ask_guest(self, machine: str, rented: Machine) -> None:
+    def _used(self, rental: Rental) -> bool:
+        """Whether it is the one with which the work went on: the last try at its machine that was not outrun."""
+        tries = [one for one in self._rentals if one.recorder.machine == rental.recorder.machine]
+        return rental is ([one for one in tries if not self._was_outrun(one)] or tries)[-1]
+
+    def _was_outrun(self, rental: Rental) -> bool:
+        return rental.recorder.clock.stopping in self._outrun
+
+    def _attempts(self, rental: Rental) -> list[Attempt]:
+        """Those of one rental; a machine that was outrun was not interrupted by anybody."""
+        return [
+            replace(one, cause=OUTRUN, detail="another machine ran commands first")
+            if self._was_outrun(rental) and one.cause == Interrupted.cause
+            else one
+            for one in rental.attempts
+        ]
+
+    def _phases(self) -> Iterator[Phase]:
+        """All phases; of those with the same name the one of the machine that was used comes last, whenever it ended."""
+        others = {number for rental in self._rentals if not self._used(rental) for number in rental.recorder.tries}
+        of_name: dict[str, list[Phase]] = {}
+        for phase in sorted(self.recorder.phases, key=lambda one: one.attempt not in others):
+            of_name.setdefault(phase.name, []).append(phase)
+        return (of_name[phase.name].pop(0) for phase in self.recorder.phases)
+
+    def _ask_guest(self, rented: Machine) -> None:
         """The instance's own account of its start; after the work, so that it delays nothing that is measured."""
-        if rented.rental.lost:
+        rental = rented.rental
+        if rental.lost:
             return
-        recorder = next(one.recorder for one in self._rentals if one.recorder.machine == machine)
         known = Known(rented.lease.created.lower, rented.running, rented.ready.winner.moments)
-        guest = self._guests[machine] = ask(rented.session, recorder.clock, known)
+        guest = self._guests[rental.name] = ask(rented.session, rental.recorder.clock, known)
         if guest.switch:
             log.warning("the dead-man's switch of instance %d is not armed: %s", rented.lease.instance_id, guest.switch)
         if guest.trusted:
-            recorder.add(Phase(PhaseName.REPORTING, guest.moments["container_started"], rented.running))
+            rental.recorder.add(Phase(PhaseName.REPORTING, guest.moments["container_started"], rented.running))
 
     def _cost(self, total_s: float) -> Cost:
         """All machines together."""
@@ -297,7 +417,8 @@ class Drill:
             return Cost()
         # An instance never seen running ran after the last poll that said no, if ever.
         waited = of_machine(rental.recorder.machine, PhaseName.WAIT_RUNNING)
-        running = rental.running or next((one.end for one in self.recorder.phases if one.name == waited), None)
+        mine = (one for one in list(self.recorder.phases) if one.name == waited and one.attempt in rental.recorder.tries)
+        running = rental.running or next((one.end for one in mine), None)
         disk_gb = self.conditions.disk_gb
         rose_usd = max(0.0, rental.usd_per_hour - offer.usd_per_hour(disk_gb))
         moved = rental.traffic
@@ -314,10 +435,10 @@ class Drill:
         )
 
     def _of_machine(self, rental: Rental, total_s: float) -> Documents:
-        machine, origin = rental.recorder.machine, self.recorder.started
-        guest = self._guests.get(machine)
+        origin, guest = self.recorder.started, self._guests.get(rental.name)
         return Documents(
-            machine,
+            rental.name,
+            self._used(rental),
             resources=_resources(rental),
             ssh={
                 "used": rental.used.kind if rental.used else None,
@@ -329,44 +450,6 @@ class Drill:
             guest=guest.to_dict(origin) if guest else {},
             cost=self._cost_of(rental, total_s),
         )
-
-
-class _Keeper(threading.Thread):
-    """Rents one machine, keeps it until it is told to end, and gives it back: its lease never changes hands."""
-
-    def __init__(self, provisioner: Provisioner, rental: Rental) -> None:
-        """Nothing is rented before it is started."""
-        super().__init__(name=f"vastbench-rent-{rental.recorder.machine}", daemon=True)
-        self.ready: Future[Machine] = Future()
-        self._provisioner = provisioner
-        self._rental = rental
-        self._over = threading.Event()
-        self._told: BaseException | None = None
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """The thread's work."""
-        try:
-            with self._provisioner.rent(self._rental) as machine:
-                self.ready.set_result(machine)
-                self._over.wait()
-                if self._told is not None:
-                    raise self._told
-        except BaseException as error:  # noqa: BLE001 (kept for whoever ends it)
-            self._error = error
-            if not self.ready.done():
-                self.ready.set_exception(error)
-
-    def end(self, told: BaseException | None) -> None:
-        """Let it give its machine back, because of ``told`` if that is an error."""
-        self._told = told
-        self._over.set()
-
-    def ended(self) -> BaseException | None:
-        """Wait until it has given its machine back: the error with which it ended."""
-        if self.ident is not None:
-            self.join()
-        return self._error
 
 
 def run_scenario(drill: Drill, *, source: str) -> tuple[Run, BaseException | None]:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from vastbench.clock import Clock
-from vastbench.errors import CheckFailed, VastbenchError
+from vastbench.errors import CheckFailed, DeadlineExceeded, SshError, VastbenchError
 from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
-from vastbench.record.formats import counted, seconds
+from vastbench.record.cost import HOURS_PER_MONTH
+from vastbench.record.formats import counted, dollars, seconds
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Phase, PhaseName, of_machine, renting, returning
 from vastbench.rental.provisioner import Machine
@@ -27,6 +28,18 @@ from vastbench.scenarios.workspace import Workspace
 from vastbench.snapshots import Place, Snapshot, kept_in, limit_s, read_manifest, restore, take
 
 REPLACEMENT = "replacement"
+
+COLD = "cold"
+"""The variant in which a replacement is looked for once the loss is noticed."""
+
+HEDGED = "hedged"
+"""The variant in which several replacements are rented, and the first that runs commands is used."""
+
+STANDBY = "standby"
+"""The variant in which a second machine runs from the start."""
+
+MANUAL = "manual"
+"""The variant of the published report: snapshot, pause, a second GPU, restore. The operator decides: nothing is detected."""
 
 MAKE = "make workspace"
 """Script sent → the files that the work needs are there."""
@@ -42,6 +55,9 @@ WORK = "work until lost"
 
 LOST_WORK = "work that was lost"
 """Last record in the last whole snapshot acknowledged → last record of all acknowledged: the recovery point."""
+
+PAUSE = "pause"
+"""The operator's stop sent → the status says that the machine does not run: in place of a loss and its notice."""
 
 NOTICE = "notice the loss"
 """Last record acknowledged → the machine is known to be lost, which it is since some moment in between."""
@@ -60,6 +76,9 @@ STEADY_S = 60.0
 
 LOST_WITHIN_S = (20.0, 120.0)
 """Clock seconds from the first snapshot on, within which the machine is lost."""
+
+PAUSED_WITHIN_S = 120.0
+"""Clock seconds within which the status must say that a machine was stopped."""
 
 NEVER_LOST_S = 600.0
 """Clock seconds that the drill waits for the loss."""
@@ -117,11 +136,29 @@ def run(drill: Drill) -> None:
 
     Raises CheckFailed when the work was not steady before, came back wrong or was never lost, and what SSH raises.
     """
-    with kept_in(drill.conditions.place) as place, drill.rent() as first:
+    with kept_in(drill.conditions.place) as place, _machines(drill) as (first, replacing):
         before = _lose(drill, first, place)
-        with drill.rent(REPLACEMENT) as second:
+        with replacing as second:
             restored, first_write = _recover(drill, second, place, before.saved)
             _report(drill, before, restored, first_write)
+
+
+@contextmanager
+def _machines(drill: Drill) -> Iterator[tuple[Machine, AbstractContextManager[Machine]]]:
+    """The first machine, and what has the second: it is rented then, or has been there from the start."""
+    conditions = drill.conditions
+    if conditions.variant == STANDBY:
+        with drill.rent_all() as (first, standby):
+            usd_per_hour = standby.offer.usd_per_hour(conditions.disk_gb)
+            drill.checks[STANDBY] = {
+                "says": f"a second machine was kept ready from the start, at {dollars(usd_per_hour)}/h: "
+                f"{dollars(usd_per_hour * HOURS_PER_MONTH)} a month",
+                "usd_per_hour": usd_per_hour,
+            }
+            yield first, nullcontext(standby)
+    else:
+        with drill.rent() as first:
+            yield first, drill.rent(REPLACEMENT, hedge=conditions.hedge or 1, stagger_s=conditions.stagger_s or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,22 +186,27 @@ def _lose(drill: Drill, machine: Machine, place: Place) -> Before:
         saver = Saver(machine, writer, place, clock, interval_s)
         with phase(FIRST_SNAPSHOT):
             saver.save()
-        begun = Moment.exact(clock.now())
-        with _losing(drill, machine) as happened, saver:
-            loss = _notice(drill, machine, writer)
-            # Asked only now: until then nobody tells the drill.
-            if not happened():
-                raise CheckFailed(
-                    "The machine was given up, and nobody had taken it away: a false alarm.",
-                    hint="The way to it may be slow. A longer limit for heartbeats finds losses later.",
-                )
+        begun, manual = Moment.exact(clock.now()), drill.conditions.variant == MANUAL
+        if manual:
+            writer.wait_for(len(writer.acknowledged) + 1, timeout_s=STEADY_S)
+            loss = _pause(drill, machine)
+        else:
+            with _losing(drill, machine) as happened, saver:
+                loss = _notice(drill, machine, writer)
+                # Asked only now: until then nobody tells the drill.
+                if not happened():
+                    raise CheckFailed(
+                        "The machine was given up, and nobody had taken it away: a false alarm.",
+                        hint="The way to it may be slow. A longer limit for heartbeats finds losses later.",
+                    )
     noticed = Moment.exact(clock.now())
     machine.rental.lost = True
     saved, written = saver.saved[-1], writer.acknowledged
     kept, last = written[saved.last - 1], Moment.exact(written[-1].received)
     drill.recorder.add(Phase(WORK, begun, last))
     drill.recorder.add(Phase(LOST_WORK, Moment.exact(kept.received), last))
-    drill.recorder.add(Phase(NOTICE, last, noticed))
+    if not manual:
+        drill.recorder.add(Phase(NOTICE, last, noticed))
     return Before(saved, written, kept, loss, len(saver.saved))
 
 
@@ -177,7 +219,8 @@ def _report(drill: Drill, before: Before, restored: int, first_write: Acknowledg
     rpo_s = last.received - before.kept.received
     drill.checks["recovery"] = {
         "says": f"the work went on at most {seconds(rto_s)} after the loss; "
-        f"{missing} of {counted(last.number, 'acknowledged record')} are missing: {seconds(rpo_s)} of work",
+        f"{missing} of {counted(last.number, 'acknowledged record')} are missing: {seconds(rpo_s)} of work"
+        + (f"; {before.loss.reason}" if drill.conditions.variant == MANUAL else ""),
         "noticed_by": before.loss.reason,
         "lost_after_s": lost_after - start,
         "lost_before_s": lost_before - start,
@@ -188,6 +231,29 @@ def _report(drill: Drill, before: Before, restored: int, first_write: Acknowledg
         "records": last.number,
         "snapshots": before.snapshots,
     }
+
+
+def _pause(drill: Drill, machine: Machine) -> Loss:
+    """Stop the machine, as its operator does: the loss, which nobody has to notice.
+
+    Raises DeadlineExceeded when its status does not say so, CheckFailed when it runs commands all the same.
+    """
+    account, clock, instance_id = drill.provisioner.account, drill.recorder.clock, machine.lease.instance_id
+    with drill.recorder.phase(PAUSE) as phase:
+        stop = account.api.stop_instance(instance_id)
+        phase.start = Moment.exact(stop.sent)
+        with account.watch.follow(instance_id, stop.sent, clock, machine.lease.label) as following:
+            phase.end = following.wait_until(
+                lambda seen: seen.instance is not None and seen.instance.actual_status != "running",
+                deadline=stop.received + PAUSED_WITHIN_S,
+                waited_for="status stopped",
+            )
+    with suppress(SshError, DeadlineExceeded):
+        machine.session.run("true", timeout_s=STEADY)
+        raise CheckFailed(
+            f"Instance {instance_id} is paused, and runs commands.", hint="Its work would go on twice: destroy it by hand."
+        )
+    return Loss(Moment.between(stop.sent, phase.end.upper, "action"), "its operator paused it; nothing was detected")
 
 
 @contextmanager
@@ -249,7 +315,12 @@ def _limit_s(conditions: Conditions) -> float:
 
 def _work_s(conditions: Conditions) -> float:
     """All but the renting: making the workspace, a first snapshot, the wait for the loss, the restore."""
-    return 3 * _limit_s(conditions) + 3 * STEADY_S + NEVER_LOST_S
+    return 3 * _limit_s(conditions) + 3 * STEADY_S + max(NEVER_LOST_S, PAUSED_WITHIN_S)
+
+
+def recovery_of(variant: str | None) -> dict[str, tuple[str, str]]:
+    """The parts of a recovery in drills of that variant, each with the phases with which it begins and ends."""
+    return RECOVERY | ({"notice": (PAUSE, PAUSE)} if variant == MANUAL else {})
 
 
 RECOVERY = {
@@ -271,6 +342,7 @@ FAILOVER = Scenario(
         WORK: None,
         LOST_WORK: WORK,
         NOTICE: None,
+        PAUSE: None,
         **renting(REPLACEMENT),
         RESTORE: None,
         RESUME: None,
@@ -282,10 +354,12 @@ FAILOVER = Scenario(
     run=run,
     machines=("", REPLACEMENT),
     options={"files": 200, "size_mb": 16.0, "place": None, "interval_s": 30.0},
+    variants={COLD: {}, HEDGED: {"hedge": 2, "stagger_s": 0.0}, STANDBY: {}, MANUAL: {}},
     acceptance=(
         Criterion("the loss is noticed", 30.0, "s", NOTICE, NOTICE),
         Criterion("a second GPU runs commands", 180.0, "s", *RECOVERY["machine"]),
         Criterion("the work goes on", 300.0, "s", NOTICE, RESUME, stretch=180.0),
+        Criterion("the work goes on after a pause", 300.0, "s", PAUSE, RESUME, stretch=180.0),
         Criterion("runs pass", 0.95, "share"),
         Criterion("a run costs, the first machine included", 0.05, "USD"),
     ),

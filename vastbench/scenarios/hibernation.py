@@ -184,7 +184,8 @@ def _report(drill: Drill) -> None:
     took = {one.name: one.seconds or 0.0 for one in drill.recorder.phases}
     before_s = sum(took[name] for name in (NOTICE_IDLE, TRY_RULE, SAVE, *returning()))
     waking_s = sum(took[name] for name in (f"{WOKEN}: wait SSH", RESTORE, COMPARE))
-    woken_s = waking_s + sum(took[f"{WOKEN}: {name}"] for name in ("search offers", "create instance", "wait running"))
+    ends = {one.name: one.end.upper for one in drill.recorder.phases}
+    woken_s = ends[COMPARE] - ends[ASLEEP]  # tries at a machine that came to nothing were waited for, too
     drill.checks["hibernation"] = {
         "says": f"nothing was paid from {seconds(before_s)} after the work's end on; woken and compared in {seconds(woken_s)}; "
         f"by the GPU's meter it pays from {decimals((before_s + waking_s) / 60, 1)} idle minutes on",

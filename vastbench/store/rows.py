@@ -23,7 +23,7 @@ _READINGS = {edge: [f"{edge}_{field.name}" for field in fields(Moment)] for edge
 
 ELSEWHERE = ("attempts", "phases", "instrument")
 """What of a run is in tables of its own."""
-UNTABLED = ("ssh", "validation", "guest")
+UNTABLED = ("ssh", "guest")
 """Documents of a run of which no table shows anything."""
 ENDING = "ending"
 """Where a study's document of conditions keeps when it may end and which rule ended it."""

@@ -19,7 +19,15 @@ from vastbench.render.sentences.certainty import (
     naive_beside_honest,
     poll_timeline,
 )
-from vastbench.render.sentences.drills import acceptance_table, against_drills, until_answer
+from vastbench.render.sentences.drills import (
+    acceptance_table,
+    against_drills,
+    caveats,
+    measured_table,
+    quantity,
+    sizes,
+    until_answer,
+)
 from vastbench.render.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
 from vastbench.render.sentences.runs import last_answer
 from vastbench.render.sentences.time import (
@@ -49,6 +57,7 @@ __all__ = [
     "beside",
     "boot_curves",
     "bottleneck_answer",
+    "caveats",
     "certainty_answer",
     "clusters",
     "cost_answer",
@@ -58,6 +67,7 @@ __all__ = [
     "inside",
     "last_answer",
     "longest",
+    "measured_table",
     "naive_beside_honest",
     "phase_distributions",
     "phase_shares",
@@ -65,8 +75,10 @@ __all__ = [
     "poll_timeline",
     "price_table",
     "provider_costs",
+    "quantity",
     "runs_over_time",
     "seed_ratios",
+    "sizes",
     "source",
     "spent",
     "study_verdict",
