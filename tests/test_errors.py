@@ -1,14 +1,12 @@
 """Errors speak of options on the command line, and of arguments in Python."""
 
 import inspect
-import sys
 from dataclasses import fields
 
 import pytest
 from typer.testing import CliRunner
 
 from vastbench.bench.bench import Bench
-from vastbench.cli import main
 from vastbench.cli.app import app
 from vastbench.errors import ARGUMENTS, BudgetRefused, UsageError, did_you_mean, in_python
 from vastbench.record.conditions import Conditions
@@ -27,14 +25,6 @@ def test_what_is_raised_in_python_names_the_argument():
         Conditions(max_usd_per_hour=-1)
     with pytest.raises(BudgetRefused, match=r"budget_usd=0\.50\.$"):
         Bench(live=True)
-
-
-def test_the_command_line_names_the_option(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["vastbench", "run", "--max-price", "-1"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == UsageError.exit_code
-    assert "vastbench: --max-price is -1.0." in capsys.readouterr().err
 
 
 def test_whole_commands_and_unknown_options_stay_as_they_are():

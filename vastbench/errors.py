@@ -72,21 +72,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 ARGUMENTS = {
-    "--gpu": "gpu_name",
-    "--num-gpus": "num_gpus",
-    "--max-price": "max_usd_per_hour",
-    "--min-reliability": "min_reliability",
-    "--disk": "disk_gb",
-    "--image": "image",
-    "--boot-deadline": "boot_deadline_s",
-    "--ssh-deadline": "ssh_deadline_s",
-    "--attempts": "attempts",
-    "--files": "files",
-    "--size": "size_mb",
-    "--interval": "interval_s",
-    "--place": "place",
-    "--model": "model",
-    "--repository": "repository",
     "--budget": "budget_usd",
     "--store": "store",
     "--api-key-file": "api_key_file",
@@ -97,7 +82,7 @@ ARGUMENTS = {
     "--seed": "seed",
     "--speed": "speed",
 }
-"""What the options that errors speak of are called in Python: fields of Conditions, arguments of Bench and its methods."""
+"""What the options that errors speak of are called in Python: arguments of Bench; Conditions adds its fields."""
 
 _OPTION = re.compile(r"(?P<command>`[^`]*`|\bvastbench [a-z][^.;]*)|(?P<option>--[a-z][a-z-]*)(?P<value> (?=\d|\w+/))?")
 
@@ -105,8 +90,8 @@ _OPTION = re.compile(r"(?P<command>`[^`]*`|\bvastbench [a-z][^.;]*)|(?P<option>-
 def in_python(text: str) -> str:
     """A text with options by their names in Python; those of a whole command stay.
 
-    >>> in_python("Raise --max-price, or name another with --store. See: vastbench offers --disk 20")
-    'Raise max_usd_per_hour=, or name another with store=. See: vastbench offers --disk 20'
+    >>> in_python("Raise --budget, or name another with --store. See: vastbench offers --disk 20")
+    'Raise budget_usd=, or name another with store=. See: vastbench offers --disk 20'
     """
 
     def named(found: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from vastbench.errors import UsageError, clean
+from vastbench.errors import ARGUMENTS, UsageError, clean
 
 AHEAD_S = 180.0
 """Clock seconds that the deadline lies ahead of a living run."""
@@ -137,3 +137,6 @@ class Conditions:
         """The conditions as the run's record keeps them, without the options that its drill does not know."""
         unknown = {one.name for one in fields(self) if one.metadata["of_drills"] and getattr(self, one.name) is None}
         return {name: value for name, value in asdict(self).items() if name not in unknown}
+
+
+ARGUMENTS.update({one.metadata["option"]: one.name for one in fields(Conditions)})

@@ -111,7 +111,7 @@ class Scenario:
     def settled(self, conditions: Conditions, *, live: bool = False) -> Conditions:
         """``conditions`` with the defaults of its own options. Raises UsageError for an option of other drills or variants.
 
-        >>> Scenario("boot", "", {**renting(), **returning()}, "wait SSH", 0.0, print).settled(Conditions(files=9))
+        >>> Scenario("boot", "", {**renting(), **returning()}, "wait SSH", 0.0, print).settled(Conditions(files=30))
         Traceback (most recent call last):
         vastbench.errors.UsageError: The scenario boot does not know files=. Leave it out; vastbench scenarios shows ...
         """
