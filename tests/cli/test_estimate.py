@@ -32,7 +32,13 @@ def test_each_variant_is_held_against_the_plan_that_it_followed(drills):
     assert list(checks) == ["cold", "hedged, 3 machines"]
     assert checks["cold"] == alone["cold"]
     assert checks["hedged, 3 machines"]["high_s"] < checks["cold"]["high_s"] - 50
-    assert checks["hedged, 3 machines"]["n"] == checks["cold"]["n"] == 30
+    assert checks["hedged, 3 machines"]["n"] == checks["cold"]["n"] > 20
+
+
+def test_it_is_of_failovers_and_of_nothing_else():
+    assert estimate("failover").stdout == estimate().stdout
+    refused = estimate("snapshot")
+    assert "no estimate of 'snapshot'" in str(refused.exception)
 
 
 def test_raced_drills_alone_need_boots_of_single_machines(drills):

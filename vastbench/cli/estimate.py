@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, StoreOption, app, print_json, print_table
+from vastbench.errors import UsageError
 from vastbench.record.formats import counted, decimals, dollars, percent, seconds
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ SAMPLE = "failover-40"
 
 @app.command()
 def estimate(
+    of: Annotated[str, typer.Argument(metavar="[failover]", help="What is estimated: only failovers can be.")] = "failover",
+    *,
     source: Annotated[
         Optional[str],  # noqa: UP045 (typer reads it at run time)
         typer.Option("--from", metavar="FILE", help="Runs of the failover drill: a file, a store, a data set."),
@@ -46,12 +49,16 @@ def estimate(
     Without --from or --study it rests on the emulated drills that come with vastbench. Where there are drills of several
     variants, it rests on those without one. The last lines hold it against the drills of each variant.
 
-    For example: vastbench estimate --hedge 2 --interval 60
+    For example: vastbench estimate failover --hedge 2 --interval 60
     """
     from vastbench.analysis.failover import Plan, beside, by_way, estimate, parts_of, table, what_ifs
     from vastbench.cli.selection import runs_from
     from vastbench.scenarios.failover import recovery_of
 
+    if of != "failover":
+        raise UsageError(
+            f"There is no estimate of {of!r}.", hint="Of drills only failovers can be estimated: vastbench estimate."
+        )
     drills, place = runs_from(source, study, store, sample=SAMPLE)
     others = None if boots is None else runs_from(boots, None, None)[0]
     ways = by_way(drills)
