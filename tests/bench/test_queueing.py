@@ -1,6 +1,7 @@
 """Waiting for a place of our own is recorded, and no part of what it would pollute."""
 
 import threading
+import time
 
 import pytest
 
@@ -23,22 +24,31 @@ def test_seconds_leave_the_queue_out_and_the_bounds_keep_it():
     assert (rest.name, rest.seconds) == (PhaseName.UNATTRIBUTED, 8.0)
 
 
+class Taken(threading.BoundedSemaphore):
+    """Places that are all taken until ``HELD_S`` clock seconds after the first one is asked for."""
+
+    def __init__(self):
+        super().__init__(8)
+        self.until_s = None
+
+    def acquire(self, timeout):
+        now = time.monotonic()
+        self.until_s = self.until_s or now + HELD_S / SPEED
+        if now < self.until_s:
+            time.sleep(min(timeout, self.until_s - now))
+            return False
+        return super().acquire(timeout=timeout)
+
+
 @pytest.fixture(scope="module")
 def queued_run(tmp_path_factory):
-    """A run that found every place for a handshake taken, for ``HELD_S`` clock seconds after its SSH port had opened."""
+    """A run that found every place for a handshake taken, for ``HELD_S`` clock seconds after it had asked for one."""
     folder = tmp_path_factory.mktemp("queue")
-    places = [probe.HANDSHAKES.acquire() for _ in range(8)]
-    timers = []
-
-    def hear(name, phase):
-        if name == PhaseName.WAIT_SSH and phase is None:
-            timers.append(threading.Timer(HELD_S / SPEED, lambda: [probe.HANDSHAKES.release() for _ in places]))
-            timers[-1].start()
-
-    with bench(folder, profile=certain(folder), seed=5, speed=SPEED) as opened:
-        run = opened.run(listener=hear)
+    taken = Taken()
+    with pytest.MonkeyPatch.context() as patch, bench(folder, profile=certain(folder), seed=5, speed=SPEED) as opened:
+        patch.setattr(probe, "HANDSHAKES", taken)
+        run = opened.run()
         stored = opened.store.run(run.id)
-    timers[0].join()
     return run, stored
 
 

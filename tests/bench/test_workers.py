@@ -19,7 +19,7 @@ import pytest
 
 from tests.analysis.made import made
 from tests.fleet import bench, reachable
-from tests.processes import VASTBENCH, clean_environment, command, emulator_process
+from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
 from tests.profiles import certain
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import StoppingMonitor
@@ -432,6 +432,8 @@ def begin(folder, *, repeats=8):
 )
 def test_a_stopped_study_goes_on_without_losing_or_repeating_a_run(tmp_path, number, code, cause):
     process, command = begin(tmp_path)
+    with stored(tmp_path) as store:
+        until(lambda: any(row.instance_id for row in store.leases(open_only=True)))
     family = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]

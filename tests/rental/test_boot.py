@@ -149,7 +149,11 @@ accepts = {{ kind = "fixed", value = 1, basis = "assumption" }}
         assert started.upper - started.lower < run.guest["rtt_min_s"] + 0.1
         assert lag.start == started
         assert lag.end == run.phase(PhaseName.WAIT_RUNNING).end
-        assert lag.lower <= 2.0 <= lag.upper
+        truth = true_moments(events, run)
+        (early, late), (begun, started_by) = truth["status running"], truth["container_started"]
+        assert lag.lower <= late - begun
+        assert early - started_by <= lag.upper
+        assert lag.lower > 1.0
 
 
 def test_every_tree_adds_up(measured):
