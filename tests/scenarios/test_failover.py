@@ -1,5 +1,6 @@
 """The failover drill: what is lost is noticed, restored and counted, and what only looks like that fails for its own cause."""
 
+import asyncio
 import re
 import subprocess
 
@@ -9,6 +10,7 @@ from tests.fleet import bench, reachable
 from tests.profiles import certain
 from vastbench.emulator import Emulator
 from vastbench.emulator.life import Loss
+from vastbench.emulator.machine import Machine
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome
 from vastbench.scenarios import failover, ledger
@@ -57,6 +59,21 @@ def test_a_loss_is_noticed_and_the_work_goes_on_from_the_last_snapshot(drill, ki
     assert 0 <= found["rpo_records"] < found["records"]
     assert found["rpo_s"] == run.seconds(failover.LOST_WORK)
     assert run.validation["restore"]["files"] > 20
+
+
+@pytest.mark.parametrize("kind", [Loss.WITHDRAWN, Loss.EXITED])
+def test_a_loss_is_true_only_when_nothing_answers_any_more(drill, monkeypatch, kind):
+    take_down = Machine._take_down
+
+    async def slowly(machine):
+        await asyncio.sleep(0.3)
+        await take_down(machine)
+
+    monkeypatch.setattr(Machine, "_take_down", slowly)
+    run, events = drill(SEEDS[kind])
+    lost = next(event for event in events if event["event"] == "lost")
+    assert lost["kind"] == kind
+    assert run.origin + run.validation["recovery"]["lost_after_s"] <= lost["s"]
 
 
 def test_the_time_and_the_way_of_a_loss_follow_from_the_seed(drill):

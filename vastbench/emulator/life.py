@@ -231,10 +231,10 @@ class Life:
         shown_after_s = self._stream("lost").between(*SHOWN_AFTER_S[kind])
         if kind is Loss.WITHDRAWN:
             self.destroy("vanished")
-        elif kind is Loss.EXITED:
-            await contract.machine.stop()
-        else:
+        if kind is Loss.OFFLINE:
             contract.machine.fall_silent()
+        else:  # only then can nothing of it answer any more
+            await contract.machine.stop()
         contract.truth.write("lost", contract.id, not_before_ns=before, kind=str(kind))
         if kind is not Loss.WITHDRAWN:
             await pace.sleep(shown_after_s)
