@@ -1,8 +1,11 @@
 """Many runs at once against one emulator: the shared harness of the slow tests."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +33,19 @@ def reachable(vast: Emulator, speed: float, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("VAST_URL", vast.url)
     monkeypatch.setenv("VAST_API_KEY", vast.api_key)
     monkeypatch.setenv("VASTBENCH_SPEED", str(speed))
+
+
+_ONE_RUN = """
+import tests.scenarios.pair
+from vastbench.cli import main
+main()
+"""
+
+
+@contextmanager
+def live(scenario: str, store: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """One live run of a scenario of ``tests.scenarios.pair``, in a process of its own."""
+    words = ["run", scenario, "--live", "--budget", "9", "--yes", "--store", str(store)]
+    environment = environment | {"PYTHONPATH": str(Path.cwd())}
+    with subprocess.Popen([sys.executable, "-c", _ONE_RUN, *words], env=environment) as process:
+        yield process

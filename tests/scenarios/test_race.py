@@ -1,16 +1,13 @@
 """Several machines are rented at once, the first that runs commands is used, and the others are given back and paid."""
 
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.fleet import bench, reachable
-from tests.processes import emulator_process
+from tests.fleet import bench, live, reachable
+from tests.processes import command, emulator_process
 from tests.profiles import certain
 from tests.scenarios.pair import RACE, STANDBY
 from tests.scenarios.test_several_machines import held_within
@@ -165,28 +162,25 @@ def test_what_breaks_into_a_race_leaves_none(opened, monkeypatch, stop):
     assert opened.store.leases(open_only=True) == []
 
 
-ONE_RUN = """
-import tests.scenarios.pair
-from vastbench.cli import main
-main()
-"""
-
-
-def test_a_signal_in_the_middle_of_a_race_leaves_none(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "cause"), [(signal.SIGTERM, 130, "interrupted"), (signal.SIGKILL, -signal.SIGKILL, None)]
+)
+def test_a_signal_in_the_middle_of_a_race_leaves_none(tmp_path, number, code, cause):
     slow = tmp_path / "slow.toml"
     boot = 'running = { kind = "sequence", values = [15, 4000, 4000, 4000], basis = "assumption" }'
     slow.write_text(f'extends = "{certain(tmp_path)}"\nabout = "All but the first boot slowly"\n[boot]\n{boot}\n')
     store = tmp_path / "runs.sqlite"
     with emulator_process(tmp_path, "--profile", str(slow), "--speed", str(SPEED)) as environment:
-        words = ["run", "race", "--live", "--budget", "9", "--yes", "--store", str(store)]
-        environment = environment | {"PYTHONPATH": str(Path.cwd())}
-        with subprocess.Popen([sys.executable, "-c", ONE_RUN, *words], env=environment) as process:
+        with live("race", store, environment) as process:
             assert held_within(60, store, 4)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 130
+            process.send_signal(number)
+            assert process.wait(60) == code
+        if cause is None:  # it could do nothing itself
+            reaped = command("reap", "--live", "--yes", "--store", store, env=environment, cwd=tmp_path)
+            assert reaped.returncode == 0, reaped.stderr
     with Store(store) as opened:
-        assert {lease.state for lease in opened.leases()} == {"closed"}
-        assert opened.run("last").cause == "interrupted"
+        assert [lease.state for lease in opened.leases()] == ["closed"] * 4
+        assert [run.cause for run in opened.runs()] == [cause] * (cause is not None)
 
 
 def price_of_one(opened) -> float:

@@ -1,15 +1,12 @@
 """One run that rents two machines at once: leases, labels, money, phases and figures are of each machine."""
 
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.fleet import bench, reachable
+from tests.fleet import bench, live, reachable
 from tests.processes import command, emulator_process
 from tests.profiles import certain
 from tests.scenarios.pair import HAND_OVER, PAIR, STANDBY
@@ -150,22 +147,13 @@ def test_a_run_whose_machines_may_not_exist_at_once_rents_none(tmp_path):
         assert "--max-instances 2" in run.detail
 
 
-ONE_RUN = """
-import tests.scenarios.pair
-from vastbench.cli import main
-main()
-"""
-
-
 def test_killed_with_both_machines_rented_reap_closes_both(tmp_path):
     slow = tmp_path / "slow.toml"
     boot = 'running = { kind = "fixed", value = 400, basis = "assumption" }'
     slow.write_text(f'extends = "{certain(tmp_path)}"\nabout = "A slow boot"\n[boot]\n{boot}\n')
     store = tmp_path / "runs.sqlite"
     with emulator_process(tmp_path, "--profile", str(slow), "--speed", str(SPEED)) as environment:
-        words = ["run", "pair", "--live", "--budget", "9", "--yes", "--store", str(store)]
-        environment = environment | {"PYTHONPATH": str(Path.cwd())}
-        with subprocess.Popen([sys.executable, "-c", ONE_RUN, *words], env=environment) as process:
+        with live("pair", store, environment) as process:
             assert held_within(60, store, 2)
             process.send_signal(signal.SIGKILL)
         reaped = command("reap", "--live", "--yes", "--store", store, env=environment, cwd=tmp_path)

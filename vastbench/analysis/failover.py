@@ -17,6 +17,7 @@ from vastbench.analysis.attempts import attempted, passed
 from vastbench.analysis.spans import with_span
 from vastbench.analysis.stopping import observations
 from vastbench.errors import UsageError
+from vastbench.record.conditions import COLD, STANDBY
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 
@@ -40,12 +41,6 @@ MACHINES = 2
 
 SPAN = "span"
 """The name of a span while it is looked at."""
-
-USUAL = "cold"
-"""The variant of drills that look for another machine when one is lost."""
-
-STANDBY = "standby"
-"""The variant of drills in which a machine is kept ready."""
 
 PARTS = ("notice", "machine", "restore", "resume")
 """The parts of a recovery, one after the other."""
@@ -192,7 +187,7 @@ def by_way(drills: pd.DataFrame) -> dict[str, pd.DataFrame]:
         hedge, stagger_s = rows["hedge"].iloc[0], rows["stagger_s"].iloc[0]
         apart = f" {stagger_s:g} s apart" if stagger_s else ""
         named[f"{variant}, {hedge:g} machines{apart}" if pd.notna(hedge) else str(variant)] = rows
-    return dict(sorted(named.items(), key=lambda way: way[0] != USUAL))
+    return dict(sorted(named.items(), key=lambda way: way[0] != COLD))
 
 
 def tries_of(boots: pd.DataFrame) -> Sample:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.errors import NotFound, SchemaError, did_you_mean, nothing_selected
+from vastbench.record.conditions import COLD
 from vastbench.record.cost import Cost
 from vastbench.record.document import plain_fields
 from vastbench.record.moments import Moment
@@ -250,7 +251,7 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     if "figures" not in frame.columns:  # schema 3: not kept
         frame = frame.assign(figures=None)
     if "variant" not in frame.columns and "scenario" in frame.columns:  # until schema 3 there was one way of each drill
-        only_way = frame["scenario"].map({"failover": "cold"})
+        only_way = frame["scenario"].map({"failover": COLD})
         frame = frame.assign(variant=only_way, hedge=pd.array([pd.NA] * len(frame), dtype="Int64"), stagger_s=float("nan"))
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:

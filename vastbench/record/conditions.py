@@ -40,6 +40,13 @@ def _field(default: Any, **metadata: object) -> Any:
     return field(default=default, metadata=metadata)
 
 
+COLD = "cold"
+"""The variant of a failover in which a replacement is looked for once the loss is noticed: the usual one."""
+
+STANDBY = "standby"
+"""The variant of a failover in which a second machine runs from the start."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What a run asks for; each field says what it is in its metadata. Raises UsageError for what cannot be asked for.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, DeadlineExceeded, SshError, VastbenchError
 from vastbench.record.acceptance import Criterion
-from vastbench.record.conditions import Conditions
+from vastbench.record.conditions import COLD, STANDBY, Conditions
 from vastbench.record.cost import HOURS_PER_MONTH
 from vastbench.record.formats import counted, dollars, seconds
 from vastbench.record.moments import Moment
@@ -29,14 +29,8 @@ from vastbench.snapshots import Place, Snapshot, kept_in, limit_s, read_manifest
 
 REPLACEMENT = "replacement"
 
-COLD = "cold"
-"""The variant in which a replacement is looked for once the loss is noticed."""
-
 HEDGED = "hedged"
 """The variant in which several replacements are rented, and the first that runs commands is used."""
-
-STANDBY = "standby"
-"""The variant in which a second machine runs from the start."""
 
 MANUAL = "manual"
 """The variant of the published report: snapshot, pause, a second GPU, restore. The operator decides: nothing is detected."""
@@ -79,6 +73,9 @@ LOST_WITHIN_S = (20.0, 120.0)
 
 PAUSED_WITHIN_S = 120.0
 """Clock seconds within which the status must say that a machine was stopped."""
+
+SILENT_S = 5.0
+"""Clock seconds for which a paused machine must leave a command unanswered."""
 
 NEVER_LOST_S = 600.0
 """Clock seconds that the drill waits for the loss."""
@@ -249,7 +246,7 @@ def _pause(drill: Drill, machine: Machine) -> Loss:
                 waited_for="status stopped",
             )
     with suppress(SshError, DeadlineExceeded):
-        machine.session.run("true", timeout_s=STEADY)
+        machine.session.run("true", timeout_s=SILENT_S)
         raise CheckFailed(
             f"Instance {instance_id} is paused, and runs commands.", hint="Its work would go on twice: destroy it by hand."
         )
@@ -315,7 +312,7 @@ def _limit_s(conditions: Conditions) -> float:
 
 def _work_s(conditions: Conditions) -> float:
     """All but the renting: making the workspace, a first snapshot, the wait for the loss, the restore."""
-    return 3 * _limit_s(conditions) + 3 * STEADY_S + max(NEVER_LOST_S, PAUSED_WITHIN_S)
+    return 3 * _limit_s(conditions) + 3 * STEADY_S + NEVER_LOST_S
 
 
 def recovery_of(variant: str | None) -> dict[str, tuple[str, str]]:
