@@ -91,6 +91,6 @@ lab: .venv/installed
 clean:
 	rm -rf .venv .venv-vastai out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: docs/run.png
-docs/run.png: .venv/installed
+.PHONY: docs/first.png
+docs/first.png: .venv/installed
 	$(BIN)/python docs/picture.py $@

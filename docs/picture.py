@@ -1,11 +1,9 @@
-"""Draws the README's picture: one emulated run on the time axis. Usage: python docs/picture.py FILE.png"""
+"""Draws the first picture of the README and of the site from data that come with vastbench. Usage: python docs/picture.py FILE.png"""
 
 import sys
-import tempfile
-from pathlib import Path
 
 import vastbench
 
-with tempfile.TemporaryDirectory() as folder, vastbench.Bench(seed=1, speed=5, store=Path(folder) / "runs.sqlite") as bench:
-    run = bench.run()
-vastbench.phase_waterfall(vastbench.phases_table([run])).figure.savefig(sys.argv[1], dpi=110)
+phases = vastbench.load("default-300")
+two = phases[phases["region"].isin(["Vietnam, VN", "Spain, ES"])]
+vastbench.boot_curves(two, by="region").figure.savefig(sys.argv[1], dpi=130)
