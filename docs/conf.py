@@ -21,6 +21,7 @@ release = metadata.version("vastbench")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc"]
 exclude_patterns = ["schedules"]
 myst_heading_anchors = 3
+highlight_language = "none"
 
 # Sphinx reads nothing outside its folder. Copies keep their dates, so that only what has changed is built again.
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)

@@ -4,14 +4,16 @@ A line ``<!-- generated: NAME -->`` of a page is replaced by what the function o
 """
 
 import inspect
+import json
 import re
+from pathlib import Path
 from types import ModuleType
 
 import click
 import typer
 
 import vastbench
-from vastbench import errors
+from vastbench import cli, errors
 from vastbench.analysis.frames import PHASE_COLUMNS, RUN_COLUMNS
 
 PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -58,11 +60,17 @@ def _names(*rooms):
 def _first_line(name):
     found = getattr(vastbench, name)
     said = found.__call__ if isinstance(found, ModuleType) else found
-    return " ".join(inspect.getdoc(said).split("\n\n")[0].split())
+    return _markdown(inspect.getdoc(said).split("\n\n")[0])
+
+
+def _markdown(text):
+    """A line of a docstring, which is reStructuredText, as Markdown: its literals and its references."""
+    words = re.sub(r":\w+:`~?(?:[\w.]+\.)?([^`.]+)`|``(.+?)``", r"`\1\2`", " ".join(text.split()))
+    return "".join(part if part.startswith("`") else plain(part) for part in re.split(r"(`[^`]*`)", words))
 
 
 def _documented(names):
-    parts = [table(["name", "what it is"], [[f"[`{name}`](#vastbench.{name})", plain(_first_line(name))] for name in names])]
+    parts = [table(["name", "what it is"], [[f"[`{name}`](#vastbench.{name})", _first_line(name)] for name in names])]
     for name in names:
         found = getattr(vastbench, name)
         if isinstance(found, ModuleType):
@@ -93,12 +101,24 @@ def names_of_runs():
     return _documented([name for name in vastbench.__all__ if _room(name) not in {*DATA, "charts"}])
 
 
+# Notebooks
+
+
+def notebooks():
+    """Each notebook's name, and the question that it asks: its title."""
+    rows = []
+    for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
+        title = "".join(json.loads(path.read_text("utf-8"))["cells"][0]["source"]).splitlines()[0]
+        rows.append([f"[`{path.stem}`](notebooks/{path.name})", title.removeprefix("# ")])
+    return table(["notebook", "asks"], rows)
+
+
 # Columns
 
 
 def _columns(columns):
     fields = [field for field in type(next(iter(columns.values())))._fields if field != "place"]
-    rows = [[f"`{name}`", *(plain(str(getattr(column, field))) for field in fields)] for name, column in columns.items()]
+    rows = [[f"`{name}`", *(_markdown(str(getattr(column, field))) for field in fields)] for name, column in columns.items()]
     return table(["column", *(field.replace("_", " ") for field in fields)], rows)
 
 
@@ -117,14 +137,7 @@ def phase_columns():
 
 def commands():
     """Every command with its arguments and options, from its own help."""
-    return "\n".join(_command("vastbench", typer.main.get_command(vastbench_app())))
-
-
-def vastbench_app():
-    """The application; imported late, since it imports all of the package."""
-    from vastbench.cli import app
-
-    return app
+    return "\n".join(_command("vastbench", typer.main.get_command(cli.app)))
 
 
 def _command(name, command, above=None):
@@ -156,7 +169,7 @@ def exit_codes():
         if "exit_code" in vars(error):
             found.setdefault(error.exit_code, []).append(error)
     rows = [
-        [str(code), ", ".join(f"`{error.__name__}`" for error in them), plain(inspect.getdoc(them[0]).split("\n\n")[0])]
+        [str(code), ", ".join(f"`{error.__name__}`" for error in them), _markdown(inspect.getdoc(them[0]).split("\n\n")[0])]
         for code, them in sorted(found.items())
     ]
     return table(["code", "error", "means"], rows)
@@ -164,5 +177,15 @@ def exit_codes():
 
 PARTS = {
     part.__name__: part
-    for part in (names_of_charts, names_of_data, names_of_runs, run_columns, phase_columns, commands, error_tree, exit_codes)
+    for part in (
+        names_of_charts,
+        names_of_data,
+        names_of_runs,
+        notebooks,
+        run_columns,
+        phase_columns,
+        commands,
+        error_tree,
+        exit_codes,
+    )
 }
