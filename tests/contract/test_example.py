@@ -16,7 +16,7 @@ def run(*words, folder, **environment):
 
 def test_the_example_with_the_official_client_passes():
     path = f"{ROOT / '.venv-vastai/bin'}{os.pathsep}{os.environ['PATH']}"
-    done = run("-q", folder=EXAMPLE, PATH=path, VASTAI_NO_UPDATE_CHECK="1")
+    done = run(folder=EXAMPLE, PATH=path, VASTAI_NO_UPDATE_CHECK="1")
     assert "3 passed" in done.stdout, done.stdout
 
 
@@ -26,7 +26,7 @@ def test_the_fixture_costs_nothing_until_it_is_used(tmp_path):
         "def test_nothing_is_imported():\n"
         "    assert [name for name in sys.modules if name.startswith('vastbench.emulator') or name == 'httpx'] == []\n"
     )
-    done = run("-q", folder=tmp_path)
+    done = run(folder=tmp_path)
     assert "1 passed" in done.stdout, done.stdout
 
 
@@ -45,6 +45,6 @@ def test_what_the_fixture_gives_is_what_its_mark_asks_for(tmp_path):
         "@pytest.mark.vast_emulator(profile='cachd')\n"
         "def test_wrong(vast_emulator): ...\n"
     )
-    done = run("-q", "--strict-markers", folder=tmp_path)
+    done = run("--strict-markers", folder=tmp_path)
     assert "3 passed, 1 error" in done.stdout, done.stdout
     assert "cachd" in done.stdout
