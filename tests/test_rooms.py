@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "ssh",
     }
     | {"record", "emulator", "interrupts", "settings", "clock"},
+    "pytest_plugin": {"emulator"},
     "vastbench": {"bench", "notebooks", "render", "charts", "io", "analysis", "store", "record"},
     "report": {"scenarios", "notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record"}
     | {"settings", "bundled"},

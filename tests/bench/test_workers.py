@@ -372,6 +372,7 @@ def test_a_study_ends_when_it_is_precise_and_resumes_for_a_stricter_rule(tmp_pat
     strict = measured(tmp_path, StoppingRule(0.001), repeats=14)
     assert len(strict.made) == 14
     assert strict.ended_by is EndedBy.REPEATS
+    assert stopping_text(strict).endswith("How many it takes: vastbench plan --from precise --target-width 0.001")
     assert {run.id for run in study.runs} < {run.id for run in strict.runs}
 
 

@@ -22,10 +22,15 @@ def call(tmp_path):
 
 
 def test_without_runs_of_ones_own_it_plans_from_the_sample_and_says_so(call, tmp_path):
-    done = call("--target-width", "20%")
+    done = call("--target-width", "30%")
     assert done.returncode == 0, done.stderr
-    expected = plan(load(), 0.2, apart_s=APART_S)
-    for words, need in (("a number chosen beforehand", expected.fixed), ("stopping by itself", expected.stopping)):
+    expected = plan(load(), 0.3, apart_s=APART_S)
+    for words, need in (
+        ("a number chosen beforehand, each on another machine", expected.fixed),
+        ("stopping by itself, each on another machine", expected.stopping),
+        ("a number chosen beforehand, on the same 22 machines", expected.fixed_on_these),
+        ("stopping by itself, on the same 22 machines", expected.stopping_on_these),
+    ):
         row = next(line for line in done.stdout.splitlines() if line.startswith(words))
         assert f"{need.runs} – {need.runs_high}" in row
         assert f"{need.minutes:.0f} – {need.minutes_high:.0f}" in row

@@ -218,6 +218,7 @@ class Workers:
             }
             self.ended_by = self.ended_by or next((rule for rule, met in rules.items() if met), None)
             self._enough |= self.ended_by is not None or self._empty_markets >= EMPTY_MARKETS
+            rule = self._study.stopping
             pace_s = (time.monotonic() - self._started) / self._ended
             self._now = replace(
                 self._now,
@@ -225,6 +226,7 @@ class Workers:
                 passed=self._now.passed + (run.outcome is Outcome.PASSED),
                 spent_usd=self._now.spent_usd + (run.cost.total_usd or 0.0),
                 left_s=max(0, self._study.repeats - made) * pace_s,
+                widths=None if rule is None else (self._settled.width, rule.width),
                 workers=(*self._now.workers[:place], None, *self._now.workers[place + 1 :]),
             )
             self._say(replace(self._now, ended=run))

@@ -76,6 +76,12 @@ def _show(made: Plan, place: str) -> None:
     if made.unreachable:
         print(f"\n  No number of runs is enough: {made.unreachable}.")
     else:
+        ways = [
+            ("a number chosen beforehand, each on another machine", made.fixed),
+            ("stopping by itself, each on another machine", made.stopping),
+            (f"a number chosen beforehand, on the same {made.machines} machines", made.fixed_on_these),
+            (f"stopping by itself, on the same {made.machines} machines", made.stopping_on_these),
+        ]
         rows = [
             [
                 words,
@@ -84,12 +90,13 @@ def _show(made: Plan, place: str) -> None:
                 _range(need.requests, need.requests_high, _whole),
                 _range(need.usd, need.usd_high, dollars),
             ]
-            for words, need in (("a number chosen beforehand", made.fixed), ("stopping by itself", made.stopping))
+            for words, need in ways
+            if need is not None
         ]
         print()
         print_table(["", "runs", "minutes", "requests", "cost"], rows, numbers=4)
         print("\nFrom – to: enough in half, and in nine of ten, of the campaigns drawn from the runs below.")
-        print(f"Every run is taken to be on a machine of its own; {made.workers} at once. Stopping by itself: {_command(rule)}")
+        print(f"{made.workers} runs at once. Stopping by itself: {_command(rule)}")
         print(_on_repeats(made))
     print(
         f"\nIt rests on {made.source_runs} runs on {made.machines} machines: {place}. {made.never} of them never reached it; "
@@ -108,15 +115,11 @@ def _command(rule: StoppingRule) -> str:
 
 
 def _on_repeats(made: Plan) -> str:
-    """What it takes when the same machines are rented again and again."""
-    from vastbench.analysis.plan import MOST
-
+    """What is known of runs on the same machine."""
     if math.isnan(made.icc):
         return "No machine was rented twice in these runs: what repeats on one bring is not known."
-    numbers = [f"> {MOST}" if n is None else str(n) for n in (made.fixed_on_these, made.stopping_on_these)]
     return (
-        f"On no more than their {made.machines} machines: {numbers[0]} runs chosen beforehand, {numbers[1]} stopping; "
-        f"{percent(made.icc)} of the spread lies between machines."
+        f"A marketplace with few machines rents the same ones again: {percent(made.icc)} of the spread lies between machines."
     )
 
 

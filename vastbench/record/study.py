@@ -174,7 +174,8 @@ class StudyProgress:
 
     ``made``, ``passed`` and ``spent_usd`` (by meter) count earlier launches too. ``left_s``: real seconds until the end at
     the pace of this launch, None before its first run has ended. ``speed``: clock seconds per real second.
-    ``workers``: what each is doing, None for nothing. ``ended``: the run that has just ended, if that is the news.
+    ``workers``: what each is doing, None for nothing. ``ended``: the run that has just ended, if that is the news. ``widths``:
+    how wide the interval is that the study is to know, and how wide it may be, as shares of its middle; None without a rule.
     """
 
     study: str
@@ -186,6 +187,7 @@ class StudyProgress:
     speed: float
     workers: tuple[WorkerStatus | None, ...]
     ended: Run | None = None
+    widths: tuple[float, float] | None = None
 
     @property
     def failed(self) -> int:

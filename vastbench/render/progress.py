@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from vastbench.errors import clean
-from vastbench.record.formats import decimals, dollars
+from vastbench.record.formats import decimals, dollars, given, percent
 from vastbench.record.phases import Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.study import StudyListener, StudyProgress
@@ -129,15 +129,19 @@ def _notebook_line(text: str) -> Callable[[str], None]:
 
 
 def counts(progress: StudyProgress) -> str:
-    """A study's one line: runs made, passed and failed, spent, and the real time left at this pace."""
+    """A study's one line: runs made, passed and failed, spent, how near its rule is, and the real time left at this pace."""
     parts = [
         f"{progress.study}: {progress.made} of {progress.repeats} runs made",
         f"{progress.passed} passed",
         f"{progress.failed} failed",
         f"{dollars(progress.spent_usd)} spent",
     ]
+    if progress.widths is not None:
+        now, wanted = progress.widths
+        parts.append(f"interval {percent(now)} wide, ends at {given(wanted)}")
     if progress.left_s is not None and progress.made < progress.repeats:
-        parts.append(f"about {_duration(progress.left_s)} left")
+        at_most = "" if progress.widths is None else "at most "
+        parts.append(f"{at_most}about {_duration(progress.left_s)} left")
     return " · ".join(parts)
 
 

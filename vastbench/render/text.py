@@ -138,9 +138,12 @@ def stopping_text(study: Study) -> str:
         found = f"lies between {decimals(low, 1)} and {seconds(high)}, {percent(width)} wide, from {counted}"
     what = "median" if rule.quantile == 0.5 else f"{rule.quantile:g}-quantile"
     ended = f"Ended by its {study.ended_by}" if study.ended_by else "Not ended"
+    more = ""
+    if math.isfinite(width) and width > rule.width:
+        more = f"\nHow many it takes: vastbench plan --from {study.name} --target-width {rule.width:g}"
     return (
         f"{ended}: the {what} of {rule.quantity} {found}; to be at most {percent(rule.width)}. "
-        f"({given(rule.confidence)} confidence, also when looked at after every run.)"
+        f"({given(rule.confidence)} confidence, also when looked at after every run.){more}"
     )
 
 
