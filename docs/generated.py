@@ -30,7 +30,7 @@ def fill_in(app, page, source):  # noqa: ARG001 (Sphinx's signature)
 
 def plain(text):
     """Text for Markdown, with nothing in it that Markdown would take for its own."""
-    return re.sub(r"([\\`*_\[\]<>|$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|$])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def table(head, rows):
@@ -74,7 +74,8 @@ def _documented(names):
     for name in names:
         found = getattr(vastbench, name)
         if isinstance(found, ModuleType):
-            said = f".. py:function:: vastbench.{name}{inspect.signature(found)}\n\n   {inspect.getdoc(found.__call__)}"
+            said = inspect.getdoc(vastbench.emulator.Emulator).replace("\n", "\n   ")
+            said = f".. py:function:: vastbench.{name}{inspect.signature(found)}\n\n   {said}"
         elif inspect.isclass(found):
             said = f".. autoclass:: vastbench.{name}\n   :members:"
         else:
@@ -156,8 +157,18 @@ def _command(name, command, above=None):
 
 
 def error_tree():
-    """The tree of errors, as its module shows it."""
-    return "```text\n" + inspect.cleandoc(errors.__doc__).split("::\n\n")[1].split("\n\nThree")[0] + "\n```\n"
+    """Every error below the one that it is a kind of, with its meaning."""
+    return "\n".join([*_below(errors.VastbenchError), *_below(errors.Interrupted)]) + "\n"
+
+
+def _below(error, depth=0):
+    yield f"{'  ' * depth}- `{error.__name__}`: {_meaning(error)}"
+    for kind in error.__subclasses__():
+        yield from _below(kind, depth + 1)
+
+
+def _meaning(error):
+    return _markdown(inspect.getdoc(error).split("\n\n")[0])
 
 
 def exit_codes():
@@ -169,7 +180,7 @@ def exit_codes():
         if "exit_code" in vars(error):
             found.setdefault(error.exit_code, []).append(error)
     rows = [
-        [str(code), ", ".join(f"`{error.__name__}`" for error in them), _markdown(inspect.getdoc(them[0]).split("\n\n")[0])]
+        [str(code), ", ".join(f"`{error.__name__}`" for error in them), _meaning(them[0])]
         for code, them in sorted(found.items())
     ]
     return table(["code", "error", "means"], rows)
