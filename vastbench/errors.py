@@ -72,6 +72,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 ARGUMENTS = {
+    "--from": "data",
+    "--by": "by",
+    "--boots": "boots",
+    "--study": "study",
     "--budget": "budget_usd",
     "--store": "store",
     "--api-key-file": "api_key_file",

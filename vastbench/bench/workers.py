@@ -33,17 +33,13 @@ from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.run import NOT_COUNTED, OF_THE_ACCOUNT, Run
-from vastbench.record.study import EndedBy, Study, StudyListener, StudyProgress, WorkerStatus, check_plan
+from vastbench.record.study import APART_S, EndedBy, Study, StudyListener, StudyProgress, WorkerStatus, check_plan
 from vastbench.scenarios import find_scenario
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
 
 log = logging.getLogger(__name__)
-
-APART_S = 6.0
-"""Clock seconds between the beginnings of two runs: the marketplace allows ten searches a minute and a create every 4.5 s, and
-a run that queued for its turn would show the queue in its total."""
 
 EMPTY_MARKETS = 3
 """After so many runs in a row that found no offer, the market is taken to have none."""
