@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from vastbench.record.study import Study as Study
     from vastbench.record.study import require_passed as require_passed
     from vastbench.render import sentences as sentences
+    from vastbench.render.explore import explore as explore
     from vastbench.render.findings import doubts as doubts
     from vastbench.render.frames import format_frame as format_frame
     from vastbench.render.progress import notebook as notebook_progress
@@ -96,6 +97,7 @@ _PLACES = {
     "doubtful_prices": ("vastbench.io.prices", "check"),
     "doubts": ("vastbench.render.findings", "doubts"),
     "estimate": ("vastbench.answers.estimate", "estimate"),
+    "explore": ("vastbench.render.explore", "explore"),
     "export": ("vastbench.io.tables", "export"),
     "failures_by_cause": ("vastbench.charts", "failures_by_cause"),
     "format_frame": ("vastbench.render.frames", "format_frame"),
@@ -161,6 +163,7 @@ __all__ = [
     "doubts",
     "emulator",
     "estimate",
+    "explore",
     "export",
     "failures_by_cause",
     "format_frame",

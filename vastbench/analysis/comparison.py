@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import attempted
+from vastbench.analysis.attempts import attempted, pool
 from vastbench.analysis.fairness import cautions
 from vastbench.analysis.stopping import observations
 from vastbench.analysis.survival.clusters import effective_n, numbered, repeated
@@ -109,7 +109,7 @@ class Comparison(Answer):
     the probability that a run of A takes less time than one of B, with its interval; the ``test``, its p-value, the least that
     it can be with as many runs, and the p-value adjusted for the number of rows; the ``verdict``, and ``why``. NaN is missing.
     The first row is what the ``verdict`` as a whole is about. ``cautions``: what makes the comparison unfair, in sentences.
-    ``names``: what A and B are called; empty for nothing.
+    ``names``: what A and B are called; empty for nothing. ``a`` and ``b``: their tidy frames, ``runs`` both together.
     """
 
     effects: pd.DataFrame
@@ -117,12 +117,22 @@ class Comparison(Answer):
     cautions: tuple[str, ...]
     margin: float
     confidence: float
+    a: pd.DataFrame
+    b: pd.DataFrame
     names: tuple[str, str] = ("", "")
 
     @property
     def verdict(self) -> Verdict:
         """The verdict on the first quantity."""
         return Verdict(self.effects["verdict"].iloc[0])
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The tidy frames of both in one, ``A`` or ``B`` in its column ``group``: for charts, which take ``by="group"``."""
+        import pandas as pd
+
+        both = pd.concat([self.a.assign(group="A"), self.b.assign(group="B")], ignore_index=True)
+        return pool(both)  # they may differ in kind, and are drawn apart
 
     def to_dict(self) -> dict[str, object]:
         """The comparison for programs, ready for JSON: a figure that is missing, and an end that is open, are None."""
@@ -168,7 +178,7 @@ def compare(
         raise UsageError(f"{many} in both A and B: {which}.", hint="Compare different runs.")
     seen = {str(name): (observations(a, name), observations(b, name)) for name in quantities}
     table = effects(seen, margin=margin, confidence=confidence)
-    return Comparison(table, success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence)
+    return Comparison(table, success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence, a, b)
 
 
 def effects(

@@ -89,7 +89,16 @@ READINGS = (
 
 
 def phases_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """The tidy frame of ``runs``, phases in order of their end; its columns are ``COLUMNS``."""
+    """The tidy frame of ``runs``, phases in order of their end; :func:`vastbench.columns` says what its columns hold.
+
+    Examples
+    --------
+    >>> vastbench.phases_table([vastbench.load_run("2026-01-02-rtx4090")])[["phase", "seconds", "lower_s"]].head(3)
+                 phase  seconds  lower_s
+    0    search offers     1.26     1.26
+    1  create instance     1.59     1.59
+    2         allocate    21.00    10.35
+    """
     remaining = iter(runs)
     some = iter(lambda: list(islice(remaining, PART)), [])
     return table_of((part, [_readings(run, phase) for run in part for phase in run.phases]) for part in some)
@@ -242,10 +251,16 @@ SELECTED = {"study": ("of a study", "Studies"), "gpu": ("on", "GPUs")}
 """How a run is said to have a value of a column that runs are often selected by, and what its values are called."""
 
 
-def only(phases: pd.DataFrame, name: str, value: str | float | None, place: str) -> pd.DataFrame:
+def only(phases: pd.DataFrame, name: str, value: str | float | None, place: str = "the data") -> pd.DataFrame:
     """The runs of ``phases`` that have this ``value`` of the column ``name``, which is written like it; for None, all.
 
     Raises NotFound for a column of no run, and when no run is left; it says which values there are in ``place``.
+
+    Examples
+    --------
+    >>> here = vastbench.only(vastbench.load("default-300"), "region", "Spain, ES")
+    >>> here["run"].nunique()
+    47
     """
     if name not in RUN_COLUMNS:
         close = did_you_mean(name, RUN_COLUMNS)
@@ -271,6 +286,13 @@ def runs_table(phases: pd.DataFrame) -> pd.DataFrame:
     last try, missing when that did not end), ``retries_s`` (top-level phases of earlier tries), ``unattributed_s`` and
     ``total_s``. For a run with an ``unattributed_s`` these add up to ``total_s``, and
     to more where phases passed at the same time.
+
+    Examples
+    --------
+    >>> vastbench.runs_table(vastbench.load())[["run_outcome", "wait_running_s", "wait_SSH_s", "total_s"]].head(2).round(1)
+      run_outcome  wait_running_s  wait_SSH_s  total_s
+    0      passed           120.6        34.1    162.4
+    1      passed           106.1        18.8    134.5
     """
     runs = phases.loc[phases["phase"] == PhaseName.TOTAL, list(RUN_COLUMNS)].set_index("run")
     return runs.join(seconds_table(phases)).reset_index()
@@ -291,7 +313,13 @@ def seconds_table(phases: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs_from(phases: pd.DataFrame) -> list[Run]:
-    """The runs of a tidy frame, as far as it tells: without checks, endpoints and the instrument's counters."""
+    """The runs of a tidy frame ``phases``, as far as it tells: without checks, endpoints and the instrument's counters.
+
+    Examples
+    --------
+    >>> vastbench.runs_from(vastbench.load("default-300"))[:2]
+    [<Run 20261124T021304-be31bc: passed after 162.4 s>, <Run 20261124T021304-ea01d9: passed after 134.5 s>]
+    """
     return [_run(rows) for _, rows in phases.groupby("run", sort=False)]
 
 

@@ -12,7 +12,7 @@ from vastbench.analysis.comparison import MARGIN, Comparison
 from vastbench.analysis.frames import timeline
 from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.answers.selection import Chosen, Which, chosen, named, narrowed
-from vastbench.errors import UsageError
+from vastbench.errors import SettingsError, UsageError
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 
@@ -42,7 +42,8 @@ def compare(
         Two groups of runs: tidy frames (:func:`vastbench.load`), or names of files, data sets, stores, studies or runs, several
         by commas. With ``by``, two values of that column; a part of one that no other value has is enough.
     by
-        A column of a run in which the two groups differ: ``region``, ``image``, ``gpu``, ``source``, ``client_version`` …
+        A column of a run in which the two groups differ: ``region``, ``image``, ``gpu``, ``source``, ``client_version`` … Of
+        frames it says by what they were chosen, which is then no caution.
     data
         With ``by``: where the runs are, a frame or a name; by default the store.
     phase
@@ -59,7 +60,8 @@ def compare(
     -------
     Comparison
         It shows itself. ``verdict``, the table ``effects`` (seconds and ratios, one row per quantity), ``success`` (how often
-        runs pass, beside the speed) and ``cautions`` (what makes the comparison unfair).
+        runs pass, beside the speed), ``cautions`` (what makes the comparison unfair), and the tidy frames ``a``, ``b`` and
+        ``runs``, both together, for charts: ``vastbench.boot_curves(found.runs, by="group")``.
 
     Raises
     ------
@@ -75,13 +77,13 @@ def compare(
     <Verdict.NOT_ENOUGH: 'not enough runs'>
     >>> found.effects[["n_a", "n_b", "ratio", "ratio_low", "ratio_high"]].round(2)
        n_a  n_b  ratio  ratio_low  ratio_high
-    0    1    1    1.0        1.0         1.0
+    0  111   47   1.09       0.81        1.25
     """
     store = which.get("store")
-    if by:
-        groups = chosen(a, b, by, data, which)  # type: ignore[arg-type]
+    if by and isinstance(a, (str, int, float)) and isinstance(b, (str, int, float)):
+        groups = chosen(a, b, by, data, which)
     elif data is not None or which.get("study"):
-        raise UsageError(
+        raise SettingsError(
             "--from and --study are for --by.", hint="Name two files or studies as A and B, or the column with --by."
         )
     else:

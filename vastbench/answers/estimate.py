@@ -24,9 +24,9 @@ def estimate(
     data: pd.DataFrame | str | Path | None = None,
     *,
     boots: pd.DataFrame | str | Path | None = None,
-    hedge: int = 1,
-    stagger_s: float = 0.0,
-    standby: bool = False,
+    hedge: int | None = None,
+    stagger_s: float | None = None,
+    standby: bool | None = None,
     interval_s: float = 30.0,
     losses_per_month: float = 1.0,
     seed: int = 1,
@@ -43,7 +43,7 @@ def estimate(
     boots
         Runs that show how long a machine takes to be had, instead of the drills' own; needed where these raced machines.
     hedge
-        Machines that are rented at once, 1 to 10; the first wins.
+        Machines that are rented at once, 1 to 10; the first wins. This and the next two are by default as in the drills.
     stagger_s
         Seconds after which the next of them is rented, if none has come.
     standby
@@ -83,7 +83,14 @@ def estimate(
     ways = by_way(drills.phases)
     rests_on = next(iter(ways.values()))
     parts = parts_of(rests_on, others, names=recovery_of(rests_on["variant"].iloc[0]))
-    plan = Plan(hedge, stagger_s, standby, interval_s, losses_per_month)
+    drilled = plan_of(rests_on, recovery_of(rests_on["variant"].iloc[0])["machine"][0])
+    plan = Plan(
+        drilled.hedge if hedge is None else hedge,
+        drilled.stagger_s if stagger_s is None else stagger_s,
+        drilled.standby if standby is None else standby,
+        interval_s,
+        losses_per_month,
+    )
     return Forecast(
         table(failover.estimate(parts, plan, seed=seed)),
         what_ifs(parts, beside(plan), seed=seed),

@@ -64,9 +64,9 @@ def plan(
     --------
     >>> made = vastbench.plan(0.3)
     >>> made.fixed.runs, made.fixed.runs_high
-    (33, 48)
+    (25, 44)
     >>> print(f"{made.stopping.usd:.2f} USD")
-    0.31 USD
+    0.08 USD
     """
     runs = runs_of(data, which)
     made = planning.plan(

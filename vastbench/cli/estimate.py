@@ -24,11 +24,18 @@ def estimate(
     ] = None,
     study: OfStudy = None,
     store: StoreOption = None,
-    hedge: Annotated[int, typer.Option("--hedge", min=1, max=10, help="Machines that are rented at once; the first wins.")] = 1,
+    hedge: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--hedge", min=1, max=10, help="Machines that are rented at once; the first wins. [default: as drilled]"),
+    ] = None,
     stagger: Annotated[
-        float, typer.Option("--stagger", min=0, help="Seconds after which the next of them is rented, if none has come.")
-    ] = 0.0,
-    standby: Annotated[bool, typer.Option("--standby", help="A machine is kept ready.")] = False,
+        Optional[float],  # noqa: UP045
+        typer.Option("--stagger", min=0, help="Seconds until the next of them is rented, if none came. [default: as drilled]"),
+    ] = None,
+    standby: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option("--standby/--no-standby", help="A machine is kept ready. [default: as drilled]"),
+    ] = None,
     interval: Annotated[float, typer.Option("--interval", min=1, help="Seconds from one snapshot to the next.")] = 30.0,
     losses: Annotated[float, typer.Option("--losses", min=0, help="Machines lost in a month.")] = 1.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draw the same failovers.")] = 1,

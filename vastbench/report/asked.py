@@ -38,6 +38,7 @@ def report(
     data: pd.DataFrame | str | Path | Sequence[str | Path] | None = None,
     out: str | Path = OUT,
     *,
+    notebooks: Sequence[str] | None = None,
     echo: Callable[[str], None] = lambda _: None,
     **which: Unpack[Which],
 ) -> Report:
@@ -49,6 +50,9 @@ def report(
         A frame, or one or several files, stores, studies or data sets; by default the store.
     out
         The folder of the report; an earlier one there is replaced, at the end and by a whole one.
+    notebooks
+        Names of ours, or files of one's own that have a parameter ``data``, executed over the same runs; by default those that
+        fit the runs, and none for ``[]``.
     echo
         Hears of each step, a line at a time.
     **which
@@ -71,12 +75,12 @@ def report(
 
     Examples
     --------
-    >>> made = vastbench.report("2026-01-02-rtx4090", "report")
+    >>> made = vastbench.report("2026-01-02-rtx4090", "report", notebooks=[])
     >>> made.index.name, made.model["counts"]["passed"]
     ('index.html', 1)
     """
     source = _source(data, which)
-    index = build_report(replace(source, phases=narrowed(source.phases, which)), Path(out), echo=echo)
+    index = build_report(replace(source, phases=narrowed(source.phases, which)), Path(out), notebooks=notebooks, echo=echo)
     return Report(index, read_model(index))
 
 
