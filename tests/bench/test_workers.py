@@ -24,14 +24,14 @@ from tests.profiles import certain
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import StoppingMonitor
 from vastbench.analysis.summary import outcomes
-from vastbench.bench.workers import APART_S, Workers, run_study
+from vastbench.bench.workers import Workers, run_study
 from vastbench.emulator import Emulator
 from vastbench.errors import AccountRefused, Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.io.tables import load
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import StoppingRule
-from vastbench.record.study import EndedBy, Study, StudyProgress, require_passed
+from vastbench.record.study import APART_S, EndedBy, Study, StudyProgress, require_passed
 from vastbench.render.text import stopping_text
 from vastbench.store import Store
 

@@ -53,7 +53,7 @@ class Conditions:
 
     ``gpu_name`` may be written with underscores; "any", like None, is any GPU.
 
-    >>> Conditions(gpu_name="RTX_4090").gpu_name
+    >>> vastbench.Conditions(gpu_name="RTX_4090").gpu_name
     'RTX 4090'
     """
 

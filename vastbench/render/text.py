@@ -148,7 +148,13 @@ def stopping_text(study: Study) -> str:
 
 
 def verdict(run: Run) -> str:
-    """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost."""
+    """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost.
+
+    Examples
+    --------
+    >>> print(vastbench.verdict(vastbench.load_run("2026-01-02-rtx4090")))  # doctest: +ELLIPSIS
+    The RTX 4090 was useful 88.0 s after the start (known to lie between 75.6 and 88.0 s). ...
+    """
     ready = run.phase(run.ready)
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
