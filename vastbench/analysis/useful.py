@@ -6,7 +6,6 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.stopping import observations
-from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.record.stopping import USEFUL
 
@@ -35,16 +34,10 @@ def until_useful(phases: pd.DataFrame) -> pd.DataFrame:
     instants that the polls of the same runs allow; ``bounds_s``, of those that passed the median width between the two. All NaN
     for no run.
     """
-    import numpy as np
     import pandas as pd
 
     seen = observations(phases, USEFUL)
-    known, earliest = (
-        quantile_estimate(
-            Durations(np.where(seen.ended, side, seen.lower), np.where(seen.ended, side, np.inf), seen.machine), 0.5
-        )
-        for side in (seen.upper, seen.lower)
-    )
+    known, earliest = (quantile_estimate(one, 0.5) for one in (seen.latest, seen.earliest))
     widths = (seen.upper[seen.ended] - seen.lower[seen.ended]).tolist()
     found = {
         "n": len(widths),

@@ -115,6 +115,7 @@ def _show(found: Comparison, names: tuple[str, str]) -> None:
             f"  The chance that a run of A takes less time than one of B: {percent(first['a_first'])}"
             f"{_range(first['a_first_low'], first['a_first_high'], percent)}."
         )
+    print("  Medians are what was waited; the ratio is of the durations themselves, without what polling adds.")
     print(f"  {_test_sentence(first, len(found.effects))}")
     print(f"  {_success_sentence(found)}")
     if found.cautions:

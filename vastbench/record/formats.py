@@ -45,7 +45,9 @@ def usd(value: float | None) -> str:
 
 
 def dollars(value: float | None) -> str:
-    """``$0.0046`` for a terminal, or – for a missing value."""
+    """``$0.0046`` for a terminal, ``< $0.0001`` for what would be rounded to nothing, or – for a missing value."""
+    if known(value) and 0 < value < SMALLEST_USD:
+        return f"< ${SMALLEST_USD}"
     return f"${value:.4f}" if known(value) else MISSING
 
 

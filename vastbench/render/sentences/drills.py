@@ -98,6 +98,14 @@ def interval_of(row: Row, low: str = "low", high: str = "high") -> str:
     return f"{amount_of(row, low)} to {amount_of(row, high)}" if known(row[high]) else f"above {amount_of(row, low)}"
 
 
+def interval_note(row: Row) -> str:
+    """The interval of a median, and of how many runs; why there is none."""
+    between = interval_of(row)
+    if between == MISSING:
+        return f"n = {row['n']}, too few for a 95 % interval"
+    return f"95 % interval {between}, n = {n_of(row)}"
+
+
 def range_of(row: Row) -> str:
     """Between what the runs lie that came so far, and how exactly one of them is known."""
     wide = known(row["within"]) and row["within"] >= SHOWN * FACTOR.get(row["unit"], 1.0)
@@ -133,7 +141,7 @@ def caveats(phases: pd.DataFrame, question: Question) -> str:
 
 def until_answer(phases: pd.DataFrame, span: str, done: str) -> str:
     """In bold, within how long half of the drills that began the phase ``span`` were ``done``, and how many never were."""
-    found = durations(phases, span)
+    found = durations(phases, span, waited=True)
     if not len(found):
         return f"**No attempted run shows how long it takes until {done}.**"
     never, half = int((~found.ended).sum()), quantile_estimate(found, 0.5)

@@ -36,22 +36,27 @@ def bottleneck_answer(phases: pd.DataFrame, what_if: pd.DataFrame) -> str:
     )
 
 
-def useful(phases: pd.DataFrame) -> str:
-    """How long until a rented GPU could be used, failures counted as never, and what the polls prove of that instant."""
+def ready(phases: pd.DataFrame) -> str:
+    """How long until a rented GPU was ready, as it was waited; runs that failed count as never."""
     found = until_useful(phases).iloc[0]
     n, attempts = int(found["n"]), int(found["attempted"])
     if not n:
         return NO_SUCCESS
-    width = f"the polls and tries of a run prove that instant only within {seconds(found['bounds_s'])} (median width)"
     if not known(found["median_s"]):
-        return f"Less than half of {attempts} attempted runs had a useful GPU at all ({n}); {width}."
-    runs = f"Half of {attempts} attempted runs" if attempts > 1 else "The only attempted run"
+        return f"Less than half of {attempts} attempted runs were ready at all: {n}."
+    runs = f"Half of {attempts} attempted runs were" if attempts > 1 else "The only attempted run was"
+    their = "their" if attempts > 1 else "its"
     interval = reach(found["median_low_s"], found["median_high_s"], n=attempts)
-    verb = "were" if attempts > 1 else "was"
-    return (
-        f"{runs} {verb} seen to have a useful GPU within **{seconds(found['median_s'])}** of the start ({interval}); {width}: "
-        f"it may be as early as {seconds(found['earliest_median_s'])}."
-    )
+    return f"{runs} ready within **{seconds(found['median_s'])}** of {their} start ({interval})."
+
+
+def useful(phases: pd.DataFrame) -> str:
+    """How long until a rented GPU was ready, what that means, and how exactly the instant is known in one run."""
+    found = until_useful(phases).iloc[0]
+    if not found["n"]:
+        return NO_SUCCESS
+    width = f"known within {seconds(found['bounds_s'])} in one run" + (" (median width)" if found["n"] > 1 else "")
+    return f"{ready(phases)} Ready is when the first command had succeeded over SSH; that instant is {width}."
 
 
 def longest(phases: pd.DataFrame) -> str:
