@@ -38,15 +38,15 @@ APART = 1.25
 def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> pd.DataFrame:
     """One row for each quantity, over the attempted runs of a tidy frame.
 
-    Columns: ``what``; ``unit``, that of the others; ``n`` runs that show it, ``never`` of them so that they never came to its
-    end; ``value``, the median of what was waited, with its 95 % interval ``low`` to ``high``; ``tail``, what nine in ten had by
-    then, where there are enough runs for its interval; ``least`` and ``most`` of those that came; ``within``, how wide one is
-    known at the median. Raises SchemaError for figures that are none.
+    Columns: ``what``; ``unit``, that of the others; ``n`` runs that show it, on so many ``machines``, ``never`` of them so that
+    they never came to its end; ``value``, the median of what was waited, with its 95 % interval ``low`` to ``high``; ``tail``,
+    what nine in ten had by then, where there are enough runs for its interval; ``least`` and ``most`` of those that came;
+    ``within``, how wide one is known at the median. Raises SchemaError for figures that are none.
     """
     import numpy as np
     import pandas as pd
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one in measures:
         found, factor = of_runs(phases, one, waited=True), FACTOR.get(one.unit, 1.0)
         bounded = of_runs(phases, one)
@@ -61,7 +61,8 @@ def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> p
             "most": came.max() if len(came) else math.nan,
             "within": float(np.median(bounded.upper[bounded.ended] - bounded.lower[bounded.ended])) if len(came) else math.nan,
         }
-        counts = {"what": one.what, "unit": one.unit, "n": len(found), "never": int((~found.ended).sum())}
+        counts: dict[str, Any] = {"what": one.what, "unit": one.unit, "n": len(found), "never": int((~found.ended).sum())}
+        counts["machines"] = len(np.unique(numbered(found.machine, len(found))))
         rows.append(counts | {name: value * factor for name, value in known.items()})
     return pd.DataFrame(rows)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, print_table, share
-from vastbench.record.formats import MISSING, decimals, dollars, given, percent, seconds
+from vastbench.record.formats import MISSING, counted, decimals, dollars, given, percent, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +92,9 @@ def _show(made: Plan, place: str) -> None:
         print(f"Every run is taken to be on a machine of its own; {made.workers} at once. Stopping by itself: {_command(rule)}")
         print(_on_repeats(made))
     print(
-        f"\nIt rests on {made.source_runs} runs on {made.machines} machines: {place}. {made.never} of them never reached it; "
-        f"the quantile is {seconds(made.estimate_s)} now. A mean run takes {seconds(made.run_s)}"
+        f"\nIt rests on {counted(made.source_runs, 'run')} on {counted(made.machines, 'machine')}: {place}. "
+        f"{counted(made.never, 'run')} never came so far; {what} is {seconds(made.estimate_s)} now, as it was waited. "
+        f"A mean run takes {seconds(made.run_s)}"
         + ("" if math.isnan(made.run_usd) else f" and costs {dollars(made.run_usd)} by meter")
         + ", failures included."
     )

@@ -23,7 +23,7 @@ from vastbench.cli.app import (
 )
 from vastbench.errors import Interrupted, SettingsError, UsageError, clean, nothing_selected
 from vastbench.record.document import run_to_dict
-from vastbench.record.formats import MISSING, decimals, dollars
+from vastbench.record.formats import MISSING, counted, decimals, dollars
 
 if TYPE_CHECKING:
     from vastbench.record.run import Run
@@ -184,7 +184,7 @@ def export(
         export_runs(found, out)
     else:
         write_table(table, out)
-    print(f"Exported {count} runs to {clean(out)}")
+    print(f"Exported {counted(count, 'run')} to {clean(out)}")
 
 
 @app.command()

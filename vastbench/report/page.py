@@ -12,11 +12,12 @@ import hashlib
 import html
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vastbench.analysis.findings import FEW
 from vastbench.errors import clean
 from vastbench.record.formats import bounds, counted, percent, percents, reach
 from vastbench.render.findings import cell, worded
@@ -108,19 +109,29 @@ def _filters() -> dict[str, Callable[..., object]]:
         "median_interval": _median_interval,
         "counted": counted,
         "digest": _digest,
+        "lacking": _lacking,
         "tiles": tiles,
     }
 
 
 def title(model: Mapping[str, Any]) -> str:
     """The report's title, with a foreign study's name as it came."""
-    return f"Study {model['study']}" if model["study"] else "All runs"
+    return f"Study “{model['study']}”" if model["study"] else "All runs"
 
 
 def _median_interval(boot: Mapping[str, Any]) -> str:
     """The interval of the median of attempts, in words."""
     low, high = (math.nan if boot[name] is None else boot[name] for name in ("median_low_s", "median_high_s"))
-    return reach(low, high, n=boot["attempted"])
+    return reach(low, high, n=boot["attempted"], machines=boot["machines"])
+
+
+def _lacking(phases: Sequence[Mapping[str, Any]]) -> str:
+    """Why some rows of the table of phases have no interval, and what stands there; nothing where all have one."""
+    without = [row for row in phases if row["median_low_s"] is None and row["n"] + row["unfinished"]]
+    if not without:
+        return ""
+    few = all(row["n"] + row["unfinished"] < FEW for row in without)
+    return f"; – where {'runs' if few else 'runs, or the machines that they came from,'} are too few for one"
 
 
 def _answer(model: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ def _machine(row: Row) -> str:
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "phases": (
         Column("phase", value("phase"), number=False),
-        Column("n", value("n")),
+        Column("n", lambda row: f"{row['n'] + row['unfinished']}"),
         Column("not finished", value("unfinished"), minor=True),
         Column("median s", value("median_s")),
         Column("95 % interval s", interval("median_low_s", "median_high_s")),
@@ -92,9 +92,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("n", value("n")),
         Column("never", value("never_rate")),
         Column("95 % interval", interval("never_low_rate", "never_high_rate"), minor=True),
-        Column("half by s", value("median_s")),
+        Column("median s", value("median_s")),
         Column("95 % interval s", interval("median_low_s", "median_high_s")),
-        Column("nine in ten by s", value("p90_s"), minor=True),
+        Column("p90 s", value("p90_s"), minor=True),
         Column("95 % interval s", interval("p90_low_s", "p90_high_s"), minor=True),
         Column("known within s", _bounds, minor=True),
         Column("machines", _machines, minor=True),
@@ -113,7 +113,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("phase", value("phase"), number=False),
         Column("times", value("factor")),
         Column("n", value("n"), minor=True),
-        Column("median total would be s", value("median_total_s"), minor=True),
+        Column("median total of passed runs would be s", value("median_total_s"), minor=True),
         Column("saved s", value("saved_s")),
         Column("95 % interval s", interval("saved_low_s", "saved_high_s")),
     ),
@@ -157,7 +157,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("least to most", range_of, number=False, minor=True),
     ),
     "acceptance": (
-        Column("asked", value("what"), number=False),
+        Column("criterion", value("what"), number=False),
         Column("limit", limit_of, number=False, minor=True),
         Column("n", value("n"), minor=True),
         Column("measured", partial(amount_of, name="value")),
@@ -181,9 +181,9 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("within the published range", lambda row: percent(row["within"]), minor=True),
     ),
     "lacking": (
-        Column("asks", value("title"), number=False),
+        Column("question", value("title"), number=False),
         Column("drill", value("scenario"), number=False, minor=True),
-        Column("runs of it", value("command"), number=False),
+        Column("make runs of it", value("command"), number=False),
     ),
     "files": (
         Column("file", value("path"), number=False),
