@@ -105,7 +105,8 @@ class Comparison(Answer):
 
     ``effects`` has a row per quantity (``EFFECT_COLUMNS``): ``n_a`` and ``n_b`` attempted runs that reached it, ``ended_a`` and
     ``ended_b`` of them with success, on ``machines_a`` and ``machines_b`` (one that is not known counts by itself); the medians
-    in seconds; ``ratio`` of the medians B ÷ A with its interval, and the interval that equivalence is judged by; ``a_first``,
+    of what was waited, in seconds; ``ratio`` of the medians B ÷ A of the durations themselves, without what the polls of either
+    group add, with its interval, and the interval that equivalence is judged by; ``a_first``,
     the probability that a run of A takes less time than one of B, with its interval; the ``test``, its p-value, the least that
     it can be with as many runs, and the p-value adjusted for the number of rows; the ``verdict``, and ``why``. NaN is missing.
     The first row is what the ``verdict`` as a whole is about. ``cautions``: what makes the comparison unfair, in sentences.
@@ -158,7 +159,7 @@ def compare(
     confidence: float = CONFIDENCE,
     by: str = "",
 ) -> Comparison:
-    """Compare the runs of the tidy frames ``a`` and ``b`` by ``quantities``: phases, or ``time until useful``.
+    """Compare the runs of the tidy frames ``a`` and ``b`` by ``quantities``: phases, or ``time to ready``.
 
     Within ``margin``, 0.1 for 10 %, ratios from 1 ÷ 1.1 to 1.1 are the same for the user. ``by`` is the column by which the two
     were chosen, and so no caution. Raises UsageError for a run that is in both, a quantity that does not exist, none at all,
@@ -178,6 +179,8 @@ def compare(
         raise UsageError(f"{many} in both A and B: {which}.", hint="Compare different runs.")
     seen = {str(name): (observations(a, name), observations(b, name)) for name in quantities}
     table = effects(seen, margin=margin, confidence=confidence)
+    for column, frame in (("median_a_s", a), ("median_b_s", b)):
+        table[column] = [quantile_estimate(observations(frame, name, waited=True), 0.5).value for name in seen]
     return Comparison(table, success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence, a, b)
 
 

@@ -18,6 +18,7 @@ from vastbench.analysis.stopping import observations, quantile_sequence, ranks, 
 from vastbench.analysis.survival.clusters import design, numbered
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE, quantile_levels
+from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.errors import UsageError
 from vastbench.record.formats import percent
 from vastbench.record.phases import PhaseName
@@ -68,8 +69,8 @@ class Plan(Answer):
     ``unreachable``: why no number of runs will do, empty otherwise.
 
     What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
-    the quantile; ``icc`` and ``design_effect`` of the source (see :class:`~vastbench.analysis.survival.clusters.Design`);
-    seconds and dollars of a mean run, failures included; ``floor``, the relative width that the bounds of the polls leave
+    the quantile, as it was waited; ``icc`` and ``design_effect`` of the source
+    (:class:`~vastbench.analysis.survival.clusters.Design`); seconds and dollars of a mean run, failures included; ``floor``, the relative width that the bounds of the polls leave
     however many runs are made. Missing values are NaN. ``source``: in words, where these runs come from.
     """
 
@@ -161,7 +162,7 @@ def plan(
         source_runs=len(seen),
         machines=len(np.unique(numbered(seen.machine, len(seen)))),
         never=len(seen) - ended,
-        estimate_s=(low + high) / 2,
+        estimate_s=quantile_estimate(observations(phases, quantity, waited=True), quantile).value,
         floor=floor,
         icc=made.icc,
         design_effect=made.design_effect,

@@ -47,7 +47,7 @@ def compare(
     data
         With ``by``: where the runs are, a frame or a name; by default the store.
     phase
-        What to compare: ``time until useful``, a phase, or several; ``all phases`` for each that both groups reached. The first
+        What to compare: ``time to ready``, a phase, or several; ``all phases`` for each that both groups reached. The first
         one has the verdict.
     margin
         What difference does not matter, as a part of 1: with 0.1 ratios from 1 ÷ 1.1 to 1.1 are the same.

@@ -37,7 +37,7 @@ def plan(
     quantile
         Of which quantile, between 0 and 1; 0.5 is the median.
     of
-        Of what: ``time until useful``, or a phase.
+        Of what: ``time to ready``, or a phase.
     workers
         How many runs at once, 1 to 64.
     usd_per_hour

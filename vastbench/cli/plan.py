@@ -17,7 +17,7 @@ def plan(
     quantile: Annotated[
         float, typer.Option("--quantile", parser=share, metavar="SHARE", help="Of which quantile: 0.5 is the median.")
     ] = "0.5",  # type: ignore[assignment]
-    quantity: Annotated[str, typer.Option("--of", help="Of what: time until useful, or a phase.")] = "time until useful",
+    quantity: Annotated[str, typer.Option("--of", help="Of what: time to ready, or a phase.")] = "time to ready",
     source: Annotated[
         Optional[str],  # noqa: UP045 (typer reads it at run time)
         typer.Option("--from", metavar="FILE", help="Runs to plan from: a file, a store, a study, a data set."),

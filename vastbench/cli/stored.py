@@ -22,7 +22,7 @@ from vastbench.cli.app import (
 )
 from vastbench.errors import Interrupted, SettingsError, UsageError, clean, nothing_selected
 from vastbench.record.document import run_to_dict
-from vastbench.record.formats import MISSING, decimals, dollars
+from vastbench.record.formats import MISSING, counted, decimals, dollars
 
 if TYPE_CHECKING:
     from vastbench.record.run import Run
@@ -175,7 +175,7 @@ def export(
     if not count:
         raise nothing_selected(place)
     write(found, out)
-    print(f"Exported {count} runs to {clean(out)}")
+    print(f"Exported {counted(count, 'run')} to {clean(out)}")
 
 
 @app.command()

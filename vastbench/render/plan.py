@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.plan import MOST, Plan
-from vastbench.record.formats import MISSING, decimals, dollars, given, percent, seconds
+from vastbench.record.formats import MISSING, counted, decimals, dollars, given, percent, seconds
 from vastbench.record.stopping import USEFUL
 from vastbench.render.blocks import Block, Table, show_blocks
 
@@ -24,8 +24,9 @@ def plan_blocks(made: Plan) -> list[Block]:
     wide = f"± {given(rule.width / 2)} (an interval {given(rule.width)} wide)"
     asked = f"To know {what} to {wide} at {given(rule.confidence)} confidence:"
     rests_on = (
-        f"It rests on {made.source_runs} runs on {made.machines} machines: {made.source}. {made.never} of them never reached "
-        f"it; the quantile is {seconds(made.estimate_s)} now. A mean run takes {seconds(made.run_s)}"
+        f"It rests on {counted(made.source_runs, 'run')} on {counted(made.machines, 'machine')}: {made.source}. "
+        f"{counted(made.never, 'run')} never came so far; {what} is {seconds(made.estimate_s)} now, as it was waited. "
+        f"A mean run takes {seconds(made.run_s)}"
         + ("" if math.isnan(made.run_usd) else f" and costs {dollars(made.run_usd)} by meter")
         + ", failures included."
     )

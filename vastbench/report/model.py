@@ -165,8 +165,7 @@ def _conclusion(facts: Facts, asked: int | None, problems: list[str]) -> str:
 
 def _drill_verdict(facts: Facts, answer: str) -> str:
     """The answer to what the drill asks, and what every study says besides."""
-    said = (sentences.source(facts.phases), answer, sentences.spent(facts.phases), sentences.failures_by_cause(facts.phases))
-    return " ".join(said)
+    return f"{sentences.source(facts.phases)} {answer} {sentences.failures_by_cause(facts.phases)}"
 
 
 def _instrument(facts: Facts) -> dict[str, object]:
