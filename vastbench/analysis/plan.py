@@ -70,8 +70,9 @@ class Plan(Answer):
 
     What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
     the quantile, as it was waited; ``icc`` and ``design_effect`` of the source
-    (:class:`~vastbench.analysis.survival.clusters.Design`); seconds and dollars of a mean run, failures included; ``floor``, the relative width that the bounds of the polls leave
-    however many runs are made. Missing values are NaN. ``source``: in words, where these runs come from.
+    (:class:`~vastbench.analysis.survival.clusters.Design`); seconds and dollars of a mean run, failures included; ``floor``,
+    the relative width that the bounds of the polls leave however many runs are made. Missing values are NaN. ``source``: in
+    words, where these runs come from.
     """
 
     rule: StoppingRule
