@@ -26,7 +26,7 @@ test: .venv/tested .venv/model .venv-vastai/installed
 
 .PHONY: suite notebooks-and-lint
 suite:
-	$(BIN)/pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 notebooks-and-lint: lint
 	VASTBENCH_STORE=$$(mktemp -d)/runs.sqlite $(BIN)/pytest --timeout 180 --nbval-lax --nbval-current-env notebooks/01-*.ipynb

@@ -55,7 +55,7 @@ def test_runs_of_two_kinds_are_not_one_sample(column, figure):
 
 def test_each_side_of_a_comparison_is_one_sample_and_the_sides_may_differ():
     ours, live = phases_table(RUNS), phases_table([replace(run, id=f"live-{run.id}", source="live") for run in RUNS])
-    assert compare(ours, live).effects["quantity"].tolist() == ["time until useful"]
+    assert compare(ours, live).effects["quantity"].tolist() == ["time to ready"]
     with pytest.raises(UsageError, match="differ in source"):
         compare(ours, phases_table([replace(RUNS[0], id="x"), replace(OTHERS["source"], id="y")]))
 

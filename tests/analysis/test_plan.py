@@ -96,7 +96,7 @@ def test_minutes_requests_and_dollars_follow_from_the_runs(independent):
 
 
 def test_runs_begin_apart_however_many_workers_there_are(independent):
-    found = plan(independent, 0.3, workers=64, apart_s=6.0)
+    found = plan(independent, 0.3, workers=64)
     assert found.fixed.minutes == pytest.approx((found.fixed.runs * 6 + found.run_s) / 60)
 
 

@@ -166,7 +166,7 @@ def test_a_phase_is_spoken_of_by_the_runs_that_reached_it():
 
 
 def test_no_runs_say_nothing():
-    for quantity in ("time until useful", "wait running", "total"):
+    for quantity in ("time to ready", "wait running", "total"):
         assert len(observations(frame(), quantity).lower) == 0
 
 

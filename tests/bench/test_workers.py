@@ -24,14 +24,14 @@ from tests.profiles import certain
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import StoppingMonitor
 from vastbench.analysis.summary import outcomes
-from vastbench.bench.workers import APART_S, Workers, run_study
+from vastbench.bench.workers import Workers, run_study
 from vastbench.emulator import Emulator
 from vastbench.errors import AccountRefused, Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.io.tables import load
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import StoppingRule
-from vastbench.record.study import EndedBy, Study, StudyProgress, require_passed
+from vastbench.record.study import APART_S, EndedBy, Study, StudyProgress, require_passed
 from vastbench.render.text import stopping_text
 from vastbench.store import Store
 
@@ -366,7 +366,7 @@ def test_a_study_ends_when_it_is_precise_and_resumes_for_a_stricter_rule(tmp_pat
     assert study.shortfall() is None
     shown = study.to_dict()
     assert (shown["ended_by"], shown["stopping"]["width"], shown["repeats"]) == ("precision", 0.9, 40)
-    assert "Ended by its precision: the median of time until useful lies between" in stopping_text(study)
+    assert "Ended by its precision: the median of time to ready lies between" in stopping_text(study)
     assert measured(tmp_path, loose) == study
 
     strict = measured(tmp_path, StoppingRule(0.001), repeats=14)
@@ -573,7 +573,7 @@ def test_the_command_line_ends_a_study_that_knows_enough(tmp_path):
     wanted += ["--profile", str(certain(tmp_path)), "--speed", str(SPEED)]
     done = command(*wanted, env=clean_environment(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"Ended by its precision: the median of time until useful lies between [\d.]+ and [\d.]+ s", done.stdout)
+    assert re.search(r"Ended by its precision: the median of time to ready lies between [\d.]+ and [\d.]+ s", done.stdout)
     assert "complete: no run was made" in done.stderr
     wanted += ["--stop-width", "0.1%", "--stop-of", "wait running", "--stop-after", "0.0001"]
     short = command(*wanted, env=clean_environment(tmp_path), cwd=tmp_path)

@@ -7,7 +7,6 @@ import pytest
 
 from tests.processes import clean_environment, command
 from vastbench.analysis.plan import plan
-from vastbench.bench.workers import APART_S
 from vastbench.io.tables import load
 
 
@@ -24,7 +23,7 @@ def call(tmp_path):
 def test_without_runs_of_ones_own_it_plans_from_the_sample_and_says_so(call, tmp_path):
     done = call("--target-width", "30%")
     assert done.returncode == 0, done.stderr
-    expected = plan(load(), 0.3, apart_s=APART_S)
+    expected = plan(load(), 0.3)
     for words, need in (
         ("a number chosen beforehand, each on another machine", expected.fixed),
         ("stopping by itself, each on another machine", expected.stopping),
@@ -48,7 +47,7 @@ def test_it_answers_programs_and_hands_over_what_was_asked(call):
     wanted = {"width": 0.3, "quantile": 0.25, "quantity": "wait running", "confidence": 0.95}
     assert (shown["rule"], shown["workers"]) == (wanted, 8)
     known = {"quantile": 0.25, "quantity": "wait running", "workers": 8, "usd_per_hour": 1.0, "seed": 5}
-    assert shown["stopping"]["usd"] == plan(load(), 0.3, apart_s=APART_S, **known).stopping.usd
+    assert shown["stopping"]["usd"] == plan(load(), 0.3, **known).stopping.usd
     text = call("--target-width", "0.3", "--from", "default-300", *words).stdout
     assert "--stop-width 0.3 --stop-quantile 0.25 --stop-of 'wait running'" in text
 

@@ -16,7 +16,7 @@ from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SchemaError, SettingsError, StoreError, UsageError
 from vastbench.io.files import read_run, read_runs
-from vastbench.io.tables import SCHEMA_KEY, export, export_runs, load
+from vastbench.io.tables import SCHEMA_KEY, export, load
 from vastbench.record.document import run_to_dict
 from vastbench.record.phases import Outcome
 from vastbench.store import Store
@@ -64,7 +64,7 @@ def test_store_parquet_csv_and_json_give_the_same_table(tmp_path):
             store.save_run(run)
     export(expected, tmp_path / "runs.parquet")
     export(expected, tmp_path / "runs.csv")
-    export_runs([RUN, OTHER], tmp_path / "runs.json")
+    export([RUN, OTHER], tmp_path / "runs.json")
     for name in ("runs.sqlite", "runs.parquet", "runs.csv", "runs.json"):
         pd.testing.assert_frame_equal(load(tmp_path / name), expected)
 
@@ -92,7 +92,7 @@ def test_a_csv_that_went_through_pandas_is_the_same_table(tmp_path):
 @pytest.mark.parametrize("name", ["runs", "runs.txt", "runs.parquet", "runs.csv", "runs.json", "runs.sqlite", "runs.sqlite.1"])
 def test_a_file_is_read_by_what_it_holds_whatever_its_name(tmp_path, form, name):
     if form == "json":
-        export_runs([RUN], tmp_path / f"made.{form}")
+        export([RUN], tmp_path / f"made.{form}")
     elif form == "sqlite":
         saved(tmp_path / f"made.{form}", RUN)
     else:
@@ -185,7 +185,7 @@ def test_who_names_what_is_not_there_learns_what_is(default_store):
 
 
 def test_json_loses_nothing(tmp_path):
-    export_runs([RUN, OTHER], tmp_path / "runs.json")
+    export([RUN, OTHER], tmp_path / "runs.json")
     assert read_runs(tmp_path / "runs.json") == [RUN, OTHER]
 
 
@@ -196,7 +196,7 @@ def test_a_run_in_two_places_is_there_once(tmp_path):
 
 
 def test_a_run_twice_in_one_file_is_there_once(tmp_path):
-    export_runs([RUN, OTHER, RUN], tmp_path / "runs.json")
+    export([RUN, OTHER, RUN], tmp_path / "runs.json")
     pd.testing.assert_frame_equal(load(tmp_path / "runs.json"), phases_table([RUN, OTHER]))
 
 
@@ -279,7 +279,7 @@ def test_one_gpu_can_be_asked_for_and_a_missing_one_is_named(tmp_path):
 
 def test_a_place_without_a_run_is_an_error_unless_another_has_one(tmp_path):
     export(phases_table([]), tmp_path / "none.parquet")
-    export_runs([], tmp_path / "none.json")
+    export([], tmp_path / "none.json")
     Store(tmp_path / "none.sqlite").close()
     for name in ("none.parquet", "none.json", "none.sqlite"):
         with pytest.raises(NotFound, match=f"There is no run in .*{name}. Make one: vastbench run"):

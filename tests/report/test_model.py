@@ -191,7 +191,7 @@ def test_what_is_certain_can_be_computed_again(sample, model):
     lower = np.concatenate([good["lower_s"], np.full(k, np.inf)])
     assert np.median(lower) <= row["median_s"] <= np.median(upper)
     assert row["median_low_s"] < row["median_s"] < row["median_high_s"]
-    assert rows["time until useful"]["ended"] == model["counts"]["passed"]
+    assert rows["time to ready"]["ended"] == model["counts"]["passed"]
 
 
 def test_counts_and_rates_can_be_computed_again(sample, model):

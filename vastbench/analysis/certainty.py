@@ -52,24 +52,33 @@ CERTAINTY_COLUMNS = {
 
 
 def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> pd.DataFrame:
-    """One row per quantity, a phase or ``time until useful``, that an attempted run of the tidy frame ``phases`` reached.
+    """One row for each of ``quantities``, phases or ``time to ready``, that an attempted run of ``phases`` reached.
 
     Columns: ``n`` attempted runs that reached it, ``ended`` of them with success; ``never_rate`` of the others, with its exact
-    interval; ``median_s`` and ``p90_s`` of all n, those that were cut off or failed included, with their 95 % intervals
+    interval; ``median_s`` and ``p90_s`` of what was waited in all n, those that were cut off or failed included, as
+    :func:`~vastbench.analysis.summary.phase_summary` has them, with their 95 % intervals
     (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, which uses the effective n where machines repeat):
     missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
     ``bounds_s``, the median width of what is known of one run; ``unnamed``, how many of those that ended name no machine;
     ``machines``, ``largest_share``, ``icc``, ``design_effect`` and ``effective_n`` of those that ended
     (:class:`~vastbench.analysis.survival.clusters.Design`); ``method``, that of the median. Seconds; rates and shares 0–1.
+    Raises UsageError for runs of several kinds that were not pooled.
+
+    Examples
+    --------
+    >>> table = vastbench.certainty(vastbench.load("default-300"), ["wait running"])
+    >>> table[["quantity", "n", "ended", "median_s", "median_low_s", "median_high_s", "effective_n"]].round(1)
+           quantity    n  ended  median_s  median_low_s  median_high_s  effective_n
+    0  wait running  300    276      83.4          78.3           88.0         64.2
     """
     import pandas as pd
 
-    found = {quantity: observations(phases, quantity) for quantity in quantities}
-    rows = [_row(str(name), seen) for name, seen in found.items() if len(seen)]
+    found = {name: (observations(phases, name, waited=True), observations(phases, name)) for name in map(str, quantities)}
+    rows = [_row(name, *pair) for name, pair in found.items() if len(pair[0])]
     return pd.DataFrame(rows, columns=list(CERTAINTY_COLUMNS)).astype(CERTAINTY_COLUMNS)
 
 
-def _row(name: str, seen: Durations) -> dict[str, float | int | str]:
+def _row(name: str, seen: Durations, bounded: Durations) -> dict[str, float | int | str]:
     import numpy as np
 
     never, n, low, high = plateau(seen)
@@ -81,7 +90,7 @@ def _row(name: str, seen: Durations) -> dict[str, float | int | str]:
         "never_rate": never / n,
         "never_low_rate": low,
         "never_high_rate": high,
-        "bounds_s": float(np.median(seen.upper[seen.ended] - seen.lower[seen.ended])) if n > never else math.nan,
+        "bounds_s": float(np.median(bounded.upper[bounded.ended] - bounded.lower[bounded.ended])) if n > never else math.nan,
         "unnamed": int(seen.ended.sum() if seen.machine is None else np.isnan(seen.machine[seen.ended]).sum()),
         "machines": of_ended.machines,
         "largest_share": of_ended.largest_share,

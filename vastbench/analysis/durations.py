@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def durations(phases: pd.DataFrame, phase: str) -> Durations:
+def durations(phases: pd.DataFrame, phase: str, *, waited: bool = False) -> Durations:
     """How long ``phase`` took in the attempted runs of the tidy frame that reached it, in its last try of each.
 
     A try that passed lies in (``lower_s``, ``upper_s``]; a total is exact. A try that a deadline cut off is above its
     ``lower_s``, and only that is known. One that failed can never end with success: both its bounds are infinite, so that the
     curve of the rest levels off below 1. That is the cumulative incidence of success (Fine and Gray 1999) where, as under one
-    common deadline, no try was cut off while others were still being decided; otherwise it errs towards *never*.
+    common deadline, no try was cut off while others were still being decided; otherwise it errs towards *never*. ``waited``:
+    see :func:`durations_of`.
     """
     rows = attempted(phases)
-    return durations_of(rows[(rows["phase"] == phase) & rows["final"]])
+    return durations_of(rows[(rows["phase"] == phase) & rows["final"]], waited=waited)
 
 
 def durations_of(tries: pd.DataFrame, *, waited: bool = False) -> Durations:

@@ -86,9 +86,9 @@ def destroyed(facts: Facts) -> Iterator[Finding]:
     gone = len(rented & set(confirmed["run"]))
     figures: dict[str, float | int | str] = {"rented": len(rented), "gone": gone, "open": len(rented) - gone}
     if rented and gone == len(rented):
-        yield Finding("destroyed", Kind.WORKS, "Every instance was shown to be gone: {gone} of {rented}.", figures)
+        yield Finding("destroyed", Kind.WORKS, "Every instance was confirmed destroyed: {gone} of {rented}.", figures)
     elif rented:
-        text = "{open} of {rented} instances were not shown to be gone within their runs; `vastbench doctor` names open leases."
+        text = "{open:instance} of {rented} could not be confirmed as destroyed within their runs; see `vastbench doctor`."
         yield Finding("destroyed", Kind.ISSUE, text, figures)
 
 
@@ -102,9 +102,10 @@ def accounted(facts: Facts) -> Iterator[Finding]:
 
 def longest(facts: Facts) -> Iterator[Finding]:
     """The phase with the largest part of the mean total, and what it does to the variance."""
-    if facts.shares.empty or facts.shares["mean_share"].isna().all():
+    named = facts.shares[(facts.shares["phase"] != PhaseName.UNATTRIBUTED) & facts.shares["mean_share"].notna()]
+    if named.empty:
         return
-    row = facts.shares.nlargest(1, "mean_share").iloc[0]
+    row = named.nlargest(1, "mean_share").iloc[0]
     text = "{phase} takes {mean_share} of the mean total: {mean_s} of {total_s} (n = {runs})."
     total = float(facts.shares["mean_s"].sum())
     figures = {"phase": row["phase"], "mean_share": row["mean_share"], "mean_s": row["mean_s"], "total_s": total}
@@ -124,8 +125,18 @@ def savings(facts: Facts) -> Iterator[Finding]:
     """What the most would be saved by, were it gone or halved."""
     known = facts.what_if[~facts.what_if["phase"].isin([PhaseName.UNATTRIBUTED])]
     for factor, rule, kind, text in (
-        (0.0, "savings", Kind.BOTTLENECK, "Were {phase} instantaneous, the median total would be {then_s} instead of {now_s}"),
-        (0.5, "shorten", Kind.RECOMMENDATION, "Shorten {phase} first: halved, it would save {saved_s} of a median of {now_s}"),
+        (
+            0.0,
+            "savings",
+            Kind.BOTTLENECK,
+            "Without {phase} the median total of the passed runs would be {then_s} instead of {now_s}",
+        ),
+        (
+            0.5,
+            "shorten",
+            Kind.RECOMMENDATION,
+            "Shorten {phase} first: half of it would save {saved_s} of the {now_s} that a passed run takes (median)",
+        ),
     ):
         rows = known[(known["factor"] == factor) & (known["saved_s"] > 0)]
         if rows.empty:
@@ -135,7 +146,7 @@ def savings(facts: Facts) -> Iterator[Finding]:
         figures = {"phase": row["phase"], "saved_s": row["saved_s"], "then_s": row["median_total_s"], "now_s": now}
         if math.isfinite(row["saved_low_s"]):
             figures |= {"low_s": row["saved_low_s"], "high_s": row["saved_high_s"]}
-            text += " (95 % interval of what is saved: {low_s} to {high_s})"
+            text += "; 95 % interval of the saving: {low_s} to {high_s}"
         yield Finding(rule, kind, f"{text}.", figures)
 
 
@@ -150,18 +161,18 @@ def failures(facts: Facts) -> Iterator[Finding]:
 def unfinished(facts: Facts) -> Iterator[Finding]:
     """Phases in which runs were cut off or failed, so that those that ended it are not all there is."""
     top = facts.summary[(facts.summary["parent"] == PhaseName.TOTAL) & (facts.summary["phase"] != PhaseName.UNATTRIBUTED)]
-    longer = "Those times could only have been longer; medians reckon with that, means and extremes are of the others alone."
-    never = "Medians count those as never."
-    for column, how, so in (("cut_off", "Cut off", longer), ("failed", "Failed", never)):
+    longer = "They took longer than they had waited: medians reckon with that, means and extremes leave them out."
+    never = "Medians count them as longer than all others."
+    for column, how, so in (("cut_off", "A deadline cut off", longer), ("failed", "Failed in", never)):
         for _, row in top[top[column] > 0].iterrows():
             figures = {"phase": row["phase"], "runs": int(row[column])}
-            yield Finding("unfinished", Kind.DOUBT, f"{how}: {{phase}} in {{runs:run}}. {so}", figures)
+            yield Finding("unfinished", Kind.DOUBT, f"{how} {{phase}}: {{runs:run}}. {so}", figures)
 
 
 def stopped(facts: Facts) -> Iterator[Finding]:
     """Runs that say nothing of a machine."""
     if facts.stopped:
-        text = "{stopped:run}: stopped by us, or the account was refused; counted neither as passed nor as failed."
+        text = "Not counted: {stopped:run} that we stopped, or that were refused to the account."
         yield Finding("stopped", Kind.DOUBT, text, {"stopped": facts.stopped})
 
 
@@ -169,7 +180,7 @@ def retries(facts: Facts) -> Iterator[Finding]:
     """Runs that needed more than one try."""
     again = int((facts.runs["attempts"] > 1).sum())
     if again:
-        text = "{again:run} of {attempted} needed more than one try; only the last try is in a phase's sample."
+        text = "{again} of {attempted:attempted run} needed more than one try; a phase's figures are of the last try."
         yield Finding("retries", Kind.DOUBT, text, {"again": again, "attempted": facts.attempted})
 
 
@@ -192,7 +203,7 @@ def repeats(facts: Facts) -> Iterator[Finding]:
     useful = facts.certainty[facts.certainty["quantity"] == USEFUL]
     for _, row in useful[useful["machines"] < useful["ended"]].iterrows():
         figures = {"ended": int(row["ended"]), "machines": int(row["machines"]), "largest_share": row["largest_share"]}
-        text = "{ended:run} with a useful GPU came from {machines:machine}, {largest_share} of them from one: they "
+        text = "{ended:run} that were ready came from {machines:machine}, {largest_share} of them from one: they "
         if row["machines"] == 1:
             text += "describe that machine, and no interval can be given for others."
         else:
@@ -206,7 +217,7 @@ def measured(facts: Facts) -> Iterator[Finding]:
     if facts.artefacts:
         names = ", ".join(dict.fromkeys(one.rule for one in facts.artefacts))
         figures: dict[str, float | int | str] = {"count": len(facts.artefacts), "rules": names}
-        text = "The detector finds artefacts of the measurement in the timings (n = {count}: {rules}); see certainty."
+        text = "The timings show {count:artefact} of how they were measured ({rules}); see certainty."
         yield Finding("measured", Kind.ISSUE, text, figures)
 
 
@@ -255,7 +266,7 @@ def pooled(facts: Facts) -> Iterator[Finding]:
         if len(values) > 1:
             which = listed([f"{in_words(value)} ({n})" for value, n in list(values.items())[:NAMED]])
             figures: dict[str, float | int | str] = {"column": name, "values": len(values), "which": which}
-            yield Finding("pooled", Kind.DOUBT, f"Taken together: {{values:{noun}}}: {{which}}.", figures)
+            yield Finding("pooled", Kind.DOUBT, f"These figures mix {{values:{noun}}}: {{which}}.", figures)
 
 
 def few(facts: Facts) -> Iterator[Finding]:
@@ -265,7 +276,9 @@ def few(facts: Facts) -> Iterator[Finding]:
         return
     if facts.passed < FEW:
         figures: dict[str, float | int | str] = {"passed": facts.passed, "needed": FEW}
-        yield Finding("few", Kind.DOUBT, "Only {passed:run} passed: below {needed} a median has no 95 % interval.", figures)
+        yield Finding(
+            "few", Kind.DOUBT, "Only {passed:run} passed: a median of fewer than {needed} has no 95 % interval.", figures
+        )
         yield Finding("more_runs", Kind.RECOMMENDATION, "Make at least {needed} runs that pass.", {"needed": FEW})
         return
     row = facts.summary[facts.summary["phase"] == PhaseName.TOTAL]
@@ -294,7 +307,7 @@ def give_up(facts: Facts) -> Iterator[Finding]:
         return
     text = (
         "Give up on a machine that is not running after about {p90_s} and rent another: "
-        "90 % of those that ran were running by then (95 % interval {low_s} to {high_s}); {unfinished} waited longer, in vain."
+        "90 % of those that ran were running by then (95 % interval {low_s} to {high_s}); {unfinished:run} waited longer."
     )
     figures: dict[str, float | int | str] = {"p90_s": float(ran.quantile(0.9)), "low_s": low, "high_s": high}
     yield Finding("give_up", Kind.RECOMMENDATION, text, figures | {"unfinished": longer})
@@ -306,7 +319,7 @@ def per_success(facts: Facts) -> Iterator[Finding]:
     known = not row.empty and row["n"].iloc[0] == facts.attempted
     if not known or facts.passed == facts.attempted or math.isnan(row["per_success_usd"].iloc[0]):
         return
-    text = "Budget {success_usd} per useful machine rather than {run_usd} per run: failures are paid too."
+    text = "Budget {success_usd} per success, not {run_usd} per run: failures are paid, too."
     figures = {"success_usd": row["per_success_usd"].iloc[0], "run_usd": row["per_run_usd"].iloc[0]}
     if figures["success_usd"] > figures["run_usd"]:
         yield Finding("per_success", Kind.RECOMMENDATION, text, figures)

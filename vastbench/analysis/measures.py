@@ -1,4 +1,14 @@
-"""What drills found out: each quantity with its n and its interval, and a line through runs of several sizes."""
+"""What drills found out: each quantity with its n and its interval, and a line through runs of several sizes.
+
+Which quantities these are, :func:`vastbench.question` says.
+
+>>> asked = vastbench.question("hibernation")
+>>> found = vastbench.measures.measured(vastbench.load("hibernation-20"), asked.measures)
+>>> found[["what", "unit", "n", "value", "low", "high"]].round(1).head(2)
+                         what unit   n  value    low   high
+0  time until nothing is paid    s  19  282.3  279.0  287.1
+1    noticing that it is idle    s  19  274.9  273.5  278.9
+"""
 
 from __future__ import annotations
 
@@ -38,19 +48,20 @@ APART = 1.25
 def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> pd.DataFrame:
     """One row for each quantity, over the attempted runs of a tidy frame.
 
-    Columns: ``what``; ``unit``, that of the others; ``n`` runs that show it, ``never`` of them so that they never came to its
-    end; ``value``, the median, with its 95 % interval ``low`` to ``high``; ``tail``, what nine in ten had by then, where there
-    are enough runs for its interval; ``least`` and ``most`` of those that came; ``within``, how wide one is known at the
-    median. Raises SchemaError for figures that are none.
+    Columns: ``what``; ``unit``, that of the others; ``n`` runs that show it, on so many ``machines``, ``never`` of them so that
+    they never came to its end; ``value``, the median of what was waited, with its 95 % interval ``low`` to ``high``; ``tail``,
+    what nine in ten had by then, where there are enough runs for its interval; ``least`` and ``most`` of those that came;
+    ``within``, how wide one is known at the median. Raises SchemaError for figures that are none.
     """
     import numpy as np
     import pandas as pd
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one in measures:
-        found, factor = of_runs(phases, one), FACTOR.get(one.unit, 1.0)
+        found, factor = of_runs(phases, one, waited=True), FACTOR.get(one.unit, 1.0)
+        bounded = of_runs(phases, one)
         half, nine = quantile_estimates(found, (0.5, 0.9))
-        came, earliest = found.upper[found.ended], found.lower[found.ended]
+        came = found.upper[found.ended]
         known = {
             "value": half.value,
             "low": half.low,
@@ -58,22 +69,26 @@ def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> p
             "tail": nine.value if math.isfinite(nine.low) else math.nan,
             "least": came.min() if len(came) else math.nan,
             "most": came.max() if len(came) else math.nan,
-            "within": float(np.median(came - earliest)) if len(came) else math.nan,
+            "within": float(np.median(bounded.upper[bounded.ended] - bounded.lower[bounded.ended])) if len(came) else math.nan,
         }
-        counts = {"what": one.what, "unit": one.unit, "n": len(found), "never": int((~found.ended).sum())}
+        counts: dict[str, Any] = {"what": one.what, "unit": one.unit, "n": len(found), "never": int((~found.ended).sum())}
+        counts["machines"] = len(np.unique(numbered(found.machine, len(found))))
         rows.append(counts | {name: value * factor for name, value in known.items()})
     return pd.DataFrame(rows)
 
 
-def of_runs(phases: pd.DataFrame, one: Measure | Criterion) -> Durations:
-    """The quantity in each attempted run that shows it, in seconds, bytes or whatever its figure is of."""
+def of_runs(phases: pd.DataFrame, one: Measure | Criterion, *, waited: bool = False) -> Durations:
+    """The quantity in each attempted run that shows it, in seconds, bytes or whatever its figure is of.
+
+    ``waited``: see :func:`~vastbench.analysis.durations.durations_of`.
+    """
     rows = attempted(phases)
     if one.place:
         return _figures(rows, one.place, one.per)
     if isinstance(one, Measure) and one.parts:
         return _together(rows, one.parts)
     spanned = with_span(rows, one.what, one.first, one.last)
-    return durations_of(spanned[(spanned["phase"] == one.what) & spanned["final"]])
+    return durations_of(spanned[(spanned["phase"] == one.what) & spanned["final"]], waited=waited)
 
 
 def _together(phases: pd.DataFrame, parts: Sequence[str]) -> Durations:

@@ -18,10 +18,13 @@ from vastbench.analysis.stopping import observations, quantile_sequence, ranks, 
 from vastbench.analysis.survival.clusters import design, numbered
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE, quantile_levels
+from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.errors import UsageError
 from vastbench.record.formats import percent
 from vastbench.record.phases import PhaseName
+from vastbench.record.shown import Answer
 from vastbench.record.stopping import USEFUL, StoppingRule
+from vastbench.record.study import APART_S
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,9 +59,9 @@ class Need:
     usd_high: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much it takes to know a quantile as well as ``rule`` asks.
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan(Answer):
+    """How much it takes to know a quantile as well as ``rule`` asks; it shows itself.
 
     ``fixed``: with a number of runs that is chosen beforehand and looked at once. ``stopping``: looked at after every run,
     until the rule is met. Both take every run to be on a machine of its own; ``fixed_on_these`` and ``stopping_on_these`` take
@@ -66,9 +69,10 @@ class Plan:
     ``unreachable``: why no number of runs will do, empty otherwise.
 
     What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
-    the quantile; ``icc`` and ``design_effect`` of the source (see :class:`~vastbench.analysis.survival.clusters.Design`);
-    seconds and dollars of a mean run, failures included; ``floor``, the relative width that the bounds of the polls leave
-    however many runs are made. Missing values are NaN.
+    the quantile, as it was waited; ``icc`` and ``design_effect`` of the source
+    (:class:`~vastbench.analysis.survival.clusters.Design`); seconds and dollars of a mean run, failures included; ``floor``,
+    the relative width that the bounds of the polls leave however many runs are made. Missing values are NaN. ``source``: in
+    words, where these runs come from.
     """
 
     rule: StoppingRule
@@ -87,6 +91,7 @@ class Plan:
     design_effect: float
     run_s: float
     run_usd: float
+    source: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """The plan, ready for JSON: missing values are None."""
@@ -101,7 +106,6 @@ def plan(
     quantile: float = 0.5,
     quantity: str = USEFUL,
     workers: int = 4,
-    apart_s: float = 6.0,
     usd_per_hour: float | None = None,
     confidence: float = CONFIDENCE,
     campaigns: int = 400,
@@ -109,8 +113,9 @@ def plan(
 ) -> Plan:
     """What it takes until a quantile's interval is at most ``width`` wide, as a share of its middle, drawn from ``phases``.
 
-    ``quantity``: see :class:`~vastbench.record.stopping.StoppingRule`. ``workers`` runs at once, begun ``apart_s`` seconds
-    apart; ``usd_per_hour`` instead of the runs' own prices. One ``seed`` draws the same ``campaigns``.
+    ``quantity``: see :class:`~vastbench.record.stopping.StoppingRule`. ``workers`` runs at once, begun
+    :data:`~vastbench.record.study.APART_S` seconds apart; ``usd_per_hour`` instead of the runs' own prices. One ``seed`` draws
+    the same ``campaigns``.
     Raises UsageError for fewer than 6 runs that came to an end, and for a width, quantile, quantity, number of workers or price
     that cannot be.
     """
@@ -139,7 +144,7 @@ def plan(
     def cost(n: int | None) -> tuple[float | None, int | None, float | None]:
         if n is None:
             return None, None, None
-        minutes = (max(n * run_s / workers, n * apart_s) + run_s) / 60
+        minutes = (max(n * run_s / workers, n * APART_S) + run_s) / 60
         return minutes, None if math.isnan(per_run) else math.ceil(n * per_run), None if math.isnan(run_usd) else n * run_usd
 
     fixed, stopping = ((None, None),) * 2 if unreachable else _needed(seen, rule, campaigns, seed)
@@ -158,7 +163,7 @@ def plan(
         source_runs=len(seen),
         machines=len(np.unique(numbered(seen.machine, len(seen)))),
         never=len(seen) - ended,
-        estimate_s=(low + high) / 2,
+        estimate_s=quantile_estimate(observations(phases, quantity, waited=True), quantile).value,
         floor=floor,
         icc=made.icc,
         design_effect=made.design_effect,

@@ -108,17 +108,21 @@ def relative_width(low: float, high: float) -> float:
     return math.inf if math.isnan(width) else width
 
 
-def observations(phases: pd.DataFrame, quantity: str = USEFUL) -> Durations:
+def observations(phases: pd.DataFrame, quantity: str = USEFUL, *, waited: bool = False) -> Durations:
     """What the attempted runs of the tidy frame ``phases`` say of ``quantity``, in the order in which they began.
 
-    ``quantity`` is a phase (see :func:`~vastbench.analysis.durations.durations`), or ``time until useful``, of which every run
+    ``quantity`` is a phase (see :func:`~vastbench.analysis.durations.durations`), or ``time to ready``, of which every run
     speaks: one that passed lies between its bounds, one that a deadline cut off was longer than it waited, and one that failed
-    never came, also when it failed after its first command.
+    never came, also when it failed after its first command. With ``waited`` those that came are what the user waited, exactly:
+    until the poll or the answer that showed it.
     """
     rows = of_one_kind(phases)[USED]
     rows = rows[rows["final"] if quantity == USEFUL else rows["phase"] == quantity]
     ordered = rows.sort_values(["started_at", "run"], kind="stable")
-    return _until_useful(ordered) if quantity == USEFUL else durations(ordered, quantity)
+    if quantity != USEFUL:
+        return durations(ordered, quantity, waited=waited)
+    found = _until_useful(ordered)
+    return found.latest if waited else found  # a run's start is known exactly
 
 
 def _until_useful(phases: pd.DataFrame) -> Durations:

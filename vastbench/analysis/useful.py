@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.stopping import observations
-from vastbench.analysis.survival.durations import Durations
+from vastbench.analysis.survival.clusters import numbered
 from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.record.stopping import USEFUL
 
@@ -21,6 +21,7 @@ USEFUL_COLUMNS = {
     "median_high_s": "float64",
     "earliest_median_s": "float64",
     "bounds_s": "float64",
+    "machines": "int64",
 }
 
 
@@ -32,19 +33,14 @@ def until_useful(phases: pd.DataFrame) -> pd.DataFrame:
     waited. Earlier tries of a run count, since the user waited for them. Columns: ``median_s``, of when the user knew it, with
     its 95 % interval ``median_low_s`` to ``median_high_s`` (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`):
     missing when less than half of the runs passed, and the interval below n = 6; ``earliest_median_s``, of the earliest
-    instants that the polls of the same runs allow; ``bounds_s``, of those that passed the median width between the two. All NaN
-    for no run.
+    instants that the polls of the same runs allow; ``bounds_s``, of those that passed the median width between the two;
+    ``machines``, how many they came from (one that is not known counts by itself). All NaN for no run.
     """
     import numpy as np
     import pandas as pd
 
     seen = observations(phases, USEFUL)
-    known, earliest = (
-        quantile_estimate(
-            Durations(np.where(seen.ended, side, seen.lower), np.where(seen.ended, side, np.inf), seen.machine), 0.5
-        )
-        for side in (seen.upper, seen.lower)
-    )
+    known, earliest = (quantile_estimate(one, 0.5) for one in (seen.latest, seen.earliest))
     widths = (seen.upper[seen.ended] - seen.lower[seen.ended]).tolist()
     found = {
         "n": len(widths),
@@ -54,5 +50,6 @@ def until_useful(phases: pd.DataFrame) -> pd.DataFrame:
         "median_high_s": known.high,
         "earliest_median_s": earliest.value,
         "bounds_s": median(widths) if widths else float("nan"),
+        "machines": len(np.unique(numbered(seen.machine, len(seen)))),
     }
     return pd.DataFrame([found]).astype(USEFUL_COLUMNS)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from vastbench.analysis.bottleneck import FEWEST_FOR_BOOTSTRAP
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
 from vastbench.analysis.stopping import observations
+from vastbench.analysis.survival.curves import curve
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.quantiles import curve_steps, plateau, quantile_estimate
 from vastbench.charts import groups, style
-from vastbench.record.formats import counted, decimals, percent, short
+from vastbench.record.formats import counted, decimals, percent, seconds, short
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
 LINES = ("--", "-", ":")
 """How the readings of the pollers are drawn, the shortest period first."""
-ENDED = {PhaseName.WAIT_RUNNING: "Running", USEFUL: "Useful"}
+ENDED = {PhaseName.WAIT_RUNNING: "Running", USEFUL: "Ready"}
 SINCE = {PhaseName.WAIT_RUNNING: " since the contract", USEFUL: " since the start"}
 """What the curves that matter most say happened, and since when."""
-AREA = "#80b9d9"
-"""Blue, light enough for lines upon it."""
 ROOM, TOP = 74.0, 92.0
 """Between these heights, in percent, a text beside the axis is clear of the one at the half and of the title."""
 SHOWN = 0.98
@@ -46,10 +45,11 @@ def boot_curves(
 ) -> Axes:
     """The share of the attempted runs that had ended ``phase`` by a time, with its 95 % band, and the share that never did.
 
-    ``phases`` is the tidy frame; ``phase`` a phase, for which the runs that reached it count, or ``time until useful``
+    ``phases`` is the tidy frame; ``phase`` a phase, for which the runs that reached it count, or ``time to ready``
     (:data:`~vastbench.record.stopping.USEFUL`), for which all do. Runs that failed or were cut off count too: the curve
-    levels off below 100 % where there are any. The area is what the polls leave open of the estimate by Turnbull or by Kaplan
-    and Meier, the pale one the pointwise band of ``resamples`` draws of whole machines from ``seed``, for at least 6 runs.
+    levels off below 100 % where there are any. The line is what was waited (Kaplan and Meier), the area before it when the end
+    may have come unseen, the pale one the line's pointwise band of ``resamples`` draws of whole machines from ``seed``, for at
+    least 6 runs.
     ``title``: what the end of the phase is called, where its name alone does not say.
 
     ``by`` names a column of the frame with one value for each run, such as ``gpu``: each value gets a curve. ``label`` names
@@ -61,15 +61,15 @@ def boot_curves(
     """
 
     def draw(them: list[groups.Group], ax: Axes | None) -> Axes:
-        found = [observations(group.phases, phase) for group in them]
+        found = [observations(group.phases, phase, waited=True) for group in them]
         n = counted(sum(map(len, found)), "attempted run")
         together = groups.together(them)
         named = title or f"{ENDED.get(phase, f'Ended {phase}')} after how long"
         head = f"{named} (n = {n}{groups.among(them)}{style.stopped(together)})"
         if not any(one.ended.any() for one in found):
             return style.nothing(ax, head, f"There is no attempted run with a {phase}, and so no curve.")
-        ax = style.axes(ax, 3.6)
-        first = min(float(one.lower[one.ended].min()) for one in found if one.ended.any())
+        ax = style.axes(ax, 3.2)
+        first = min(float(one.upper[one.ended].min()) for one in found if one.ended.any())
         last = max(float(one.upper[one.ended].max()) for one in found if one.ended.any())
         pad = max(0.05 * (last - first), 0.5)
         ax.set_xlim(max(0.0, first - pad), last + 2 * pad)
@@ -77,6 +77,7 @@ def boot_curves(
         ax.axhline(50, color=style.GREY, lw=0.6, zorder=1)
         for group, one in zip(them, found, strict=True):
             if one.ended.any():
+                _draw_area(ax, group, observations(group.phases, phase))
                 _draw_curve(ax, group, curve_steps(one, resamples=resamples, seed=seed), len(one))
         unit = f"{style.seconds(together)}{SINCE.get(phase, f' of {phase}')}"
         above = 0
@@ -94,23 +95,32 @@ def boot_curves(
 
 
 def _draw_curve(ax: Axes, group: groups.Group, table: pd.DataFrame, n: int) -> None:
-    """The band and the estimate: blue upon grey for a single chart, in the colour of the group among others."""
+    """The line and its band: blue upon grey for a single chart, in the colour of the group among others."""
     import numpy as np
 
     # The curve holds from each instant to the next: it begins at the edge of the axis and goes on to the other.
     edges = {
         name: 100 * np.concatenate([[0.0], table[name], table[name].tail(1)])
-        for name in ("ended_low", "ended_high", "band_low", "band_high")
+        for name in ("ended_high", "band_low", "band_high")
     }
     time = np.concatenate([[0.0], table["time_s"], [max(ax.get_xlim()[1], table["time_s"].max())]])
     pale: dict[str, Any] = {"color": group.colour, "alpha": 0.15} if group.label else {"color": style.PALE}
-    area: dict[str, Any] = {"color": group.colour, "alpha": 0.5} if group.label else {"color": AREA}
     if n >= FEWEST_FOR_BOOTSTRAP:
         ax.fill_between(time, edges["band_low"], edges["band_high"], step="post", lw=0, label="95 % band", **pale)
-    estimate = ax.fill_between(time, edges["ended_low"], edges["ended_high"], step="post", ec=group.colour, lw=0.8, **area)
-    estimate.set_label("estimate, as wide as the polls leave it")
-    if group.label:
-        ax.step(time, edges["ended_high"], where="post", color=group.colour, ls=group.line, lw=1.4)
+    ax.step(time, edges["ended_high"], where="post", color=group.colour, ls=group.line, lw=1.4, label="what was waited")
+
+
+def _draw_area(ax: Axes, group: groups.Group, seen: Durations) -> None:
+    """Between the share that may have ended and the share that surely had, by the bounds of each run."""
+    import numpy as np
+
+    ends = np.concatenate([seen.lower[seen.ended], seen.upper[seen.ended]])
+    time = np.unique(np.concatenate([[0.0], ends, [max(ax.get_xlim()[1], float(ends.max()))]]))
+    most, least = (
+        100 * (1 - curve(one.lower, one.upper).survival(np.nextafter(time, np.inf))[0]) for one in (seen.earliest, seen.latest)
+    )
+    look: dict[str, Any] = {"color": group.colour, "alpha": 0.5} if group.label else {"color": style.SKY}
+    ax.fill_between(time, least, most, step="post", lw=0, label="may have come unseen", **look)
 
 
 def _draw_half(ax: Axes, found: Durations) -> bool:
@@ -118,8 +128,8 @@ def _draw_half(ax: Axes, found: Durations) -> bool:
     half = quantile_estimate(found, 0.5)
     if not math.isfinite(half.value):
         return False
-    interval = f"\n({short(half.low)} to {short(half.high)})" if math.isfinite(half.high) else ""
-    style.beside(ax, 50, f"half by\n{short(half.value)} s{interval}")
+    interval = f"\n({decimals(half.low, 1)} to {decimals(half.high, 1)})" if math.isfinite(half.high) else ""
+    _near(ax, 50, f"half by\n{seconds(half.value)}{interval}")
     return True
 
 
@@ -128,7 +138,7 @@ def _said(found: Durations) -> str:
     never, n, _, _ = plateau(found) if len(found) else (0, 0, 0.0, 0.0)
     parts = [f"n = {len(found)}"]
     if len(found) and math.isfinite(half := quantile_estimate(found, 0.5).value):
-        parts.append(f"half by {short(half)} s")
+        parts.append(f"half by {seconds(half)}")
     return ", ".join([*parts, f"never: {never} of {n}"] if never else parts)
 
 
@@ -139,7 +149,23 @@ def _draw_plateau(ax: Axes, found: Durations, lowest: float) -> None:
         height = 100 * (n - never) / n
         ax.axhline(height, color=style.ORANGE, ls="--", lw=1.2)
         interval = f"{decimals(100 * low, 1)} to {percent(high)}"
-        style.beside(ax, min(max(height, lowest), TOP), f"never:\n{never} of {n}\n({interval})")
+        _near(ax, min(max(height, lowest), TOP), f"never:\n{never} of {n}\n({interval})")
+
+
+def _near(ax: Axes, height: float, text: str) -> None:
+    """Write ``text`` beside the axes, or on a narrow sheet below the line at that height, where no curve is."""
+    if style.narrow():
+        ax.text(
+            0.99,
+            height - 3,
+            text.replace("\n", " "),
+            transform=ax.get_yaxis_transform(),
+            ha="right",
+            va="top",
+            fontsize=style.TEXT_PT,
+        )
+    else:
+        style.beside(ax, height, text)
 
 
 def naive_beside_honest(
@@ -173,17 +199,19 @@ def naive_beside_honest(
     ax.set_xlim(max(0.0, left - pad), right + pad)
     edges = np.unique(np.concatenate([[0.0], low, high, [ax.get_xlim()[1]]]))
     most, least = (100 * np.searchsorted(ends, edges, side="right") / n for ends in (low, high))
-    ax.fill_between(edges, least, most, step="post", color=AREA, lw=0.8, ec=style.BLUE, label=_area(low, high))
+    ax.fill_between(edges, least, most, step="post", color=style.SKY, lw=0.8, ec=style.BLUE, label=_area(low, high))
     for (period, values), line in zip(sorted(readings.items()), LINES, strict=False):
         at = np.concatenate([[0.0], values])
         label = f"read every {short(period)} s: median {short(float(np.median(values)))} s"
-        ax.step(at, share, where="post", color=style.BLACK if line == "--" else style.ORANGE, ls=line, lw=1.4, label=label)
+        ax.step(at, share, where="post", color=style.BLACK if line == "--" else style.PURPLE, ls=line, lw=1.4, label=label)
     ax.axhline(50, color=style.GREY, lw=0.6, zorder=1)
     ax.set_ylim(0, 100)
-    ax.legend(loc="lower right", fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9)
+    place = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0)} if style.narrow() else {"loc": "lower right"}
+    ax.legend(fontsize=style.TEXT_PT, edgecolor=style.WHITE, framealpha=0.9, labelspacing=0.2, **place)
     beyond = int((high > ax.get_xlim()[1]).sum())
     cut = f"; {counted(beyond, 'longer one')} not shown, up to {decimals(high[-1], 0)} s" if beyond else ""
-    return style.finish(ax, title, x=f"{style.seconds(phases)} of {phase}{cut}", y="% of runs that had ended")
+    above = 2 + len(periods_s) if style.narrow() else 0
+    return style.finish(ax, title, x=f"{style.seconds(phases)} of {phase}{cut}", y="% of runs that had ended", above=above)
 
 
 def _area(low: np.ndarray, high: np.ndarray) -> str:

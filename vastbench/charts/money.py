@@ -55,19 +55,19 @@ def _draw_meters(them: list[groups.Group], ax: Axes | None) -> Axes:
     known = runs[[column for _, column in METERS.values()]].melt()["value"].dropna()
     if known.empty:
         return style.nothing(ax, title, "There is no attempted run with a known cost in the table.")
-    ax = style.axes(ax, 1.2 + 0.5 * len(METERS) * (1 + 0.3 * (len(them) - 1)))
-    left = style.spread_axis(ax, known, dollars=True)
+    ax = style.axes(ax, 1.2 + 0.4 * len(METERS) * (1 + 0.5 * (len(them) - 1)), len(METERS))
+    left = style.spread_axis(ax, known, money=True)
     for (group, shift, part), table in zip(groups.lanes(them), tables, strict=True):
         success = cost_summary(group.phases).set_index("meter")["per_success_usd"].to_dict()
         for row, meter in enumerate(METERS):
             said = _draw_meter(ax, table, meter, success.get(meter, float("nan")), (row + shift, part, left, group.colour))
-            if len(them) > 1:  # one line for each, and n stands in the legend
-                said = [", ".join(said if "unknown" in said[0] else said[1:])]
-            style.beside(ax, row + shift, "\n".join(said))
+            style.beside(ax, row + shift, ("\n" if len(them) == 1 else ", ").join(said))
     style.rows(ax, [name for name, _ in METERS.values()])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     failed = runs["run_outcome"] != Outcome.PASSED
     marks = ["line: bounds of the GPU meter"]
+    if (known < left).any():
+        marks.append("less than the axis shows: at its edge")
     if len(runs) > 1:
         marks += ["tick: median", "no success" if failed.all() else "dotted: per success"]
     if failed.any():
@@ -99,8 +99,8 @@ def _draw_meter(ax: Axes, runs: pd.DataFrame, meter: str, success: float, place:
 
 
 def _said(value: pd.Series[float], missing: int, success: float) -> list[str]:
-    """The text beside a meter: n, the median or the one value, the cost per success, and how many runs have no value."""
-    parts = [f"n = {len(value)}" + (f", {missing} unknown" if missing else "")]
+    """The text beside a meter: the median or the one value, the cost per success, and n where some runs have no value."""
+    parts = [f"n = {len(value)}, {missing} unknown"] if missing else []
     if len(value):
         parts.append(("median " if len(value) > 1 else "") + style.usd(float(value.median())))
     if success == success and len(value) > 1:
@@ -112,7 +112,7 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
     """Prices elsewhere beside what our runs paid: a bar per row with its GPU, region, tier and date, the cheapest on top.
 
     ``comparison`` is a frame of :func:`~vastbench.analysis.providers.compare`, or those of its rows that are to be drawn;
-    ``value`` is one of ``NAMES``. Our runs are the orange bar, with a line from the cheapest to the dearest of them. Rows
+    ``value`` is one of ``NAMES``. Our runs are the blue bar, with a line from the cheapest to the dearest of them. Rows
     without that figure are counted in the title. Raises ValueError for another ``value``.
     """
     if value not in NAMES:
@@ -123,9 +123,9 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
     title = f"{NAMES[value]} (n = {counted(len(drawn), 'price')}){without}"
     if drawn.empty:
         return style.nothing(ax, title, "There is no price in the table to compare.")
-    ax = style.axes(ax, 1.1 + 0.24 * len(drawn))
+    ax = style.axes(ax, 1.1 + 0.34 * len(drawn))
     records: list[dict[Any, Any]] = drawn.to_dict("records")
-    colours = [style.ORANGE if row["ours"] else style.BLUE for row in records]
+    colours = [style.BLUE if row["ours"] else style.PALE for row in records]
     ax.barh(drawn.index, drawn[value], height=0.66, color=colours)
     end = 0.0
     for place, row in enumerate(records):
@@ -136,15 +136,14 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
             ax.plot([low, high], [place, place], "-|", color=style.BLACK, lw=1.2, ms=7)
             right = high
         style.after(ax, right, place, style.usd(row[value]))
-        style.beside(ax, place, _context(row))
         end = max(end, right)
-    style.rows(ax, [_offer(row) for row in records])
+    style.rows(ax, [_offer(row) if style.narrow() else f"{_offer(row)}\n{_context(row)}" for row in records])
     for label, row in zip(ax.get_yticklabels(), records, strict=True):
         label.set_fontweight("bold" if row["ours"] else "normal")
-    ax.set_xlim(0, end * 1.5)
+    ax.set_xlim(0, end * (1.3 if style.narrow() else 1.15))
     ax.xaxis.set_major_formatter(lambda price, _: rf"\${short(price)}")
     ranged = drawn["usd_per_hour_high"].gt(drawn["usd_per_hour_low"]).any()
-    return style.finish(ax, title, x="USD; orange: our runs" + (", line: the cheapest to the dearest" if ranged else ""))
+    return style.finish(ax, title, x="USD; blue: our runs" + (", line: the cheapest to the dearest" if ranged else ""))
 
 
 NAMES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.frames import column, runs_table, top_level
 from vastbench.analysis.summary import outcomes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-LOOKS = ((style.BLUE, ""), (style.ORANGE, ""), (style.PURPLE, "\\\\\\\\"))
+LOOKS = ((style.BLUE, ""), (style.SKY, ""), (style.NAVY, ""))
 """Colour and hatch of the longest phases, the longest the first; more could not be told apart in grey."""
 WORTH_NAMING = 0.02
 """A phase with less than this share of all time is drawn with the other short ones."""
@@ -27,14 +27,14 @@ OTHERS, RETRIES, UNATTRIBUTED, NOT_ENDED = "other phases", "retries", str(PhaseN
 FACES = {
     OTHERS: (style.PALE, ""),
     RETRIES: (style.BLACK, ""),
-    UNATTRIBUTED: (style.WHITE, "...."),
+    UNATTRIBUTED: (style.WHITE, "\\\\\\"),
     NOT_ENDED: (style.WHITE, "////"),
 }
 """Colour and hatch of the parts that are not one phase."""
-THIN = 60
-"""With more runs than this a column is too narrow for gaps and fine hatches."""
+MOST = 60
+"""With more runs than this a column is the mean of several: nobody can look at each of 300."""
 FAR = 1.5
-MARKS = ("x", "^", "s", "D", "v", "P")
+MARKS = ("X", "^", "s", "D", "v", "P")
 """One mark per reason for not passing, the most frequent first; the rarest share the last one."""
 
 
@@ -43,7 +43,8 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     ``phases`` is the tidy frame. The longest phases have a colour of their own, the others share one. A black line over the end
     of such a phase spans the bounds of its duration. What a run that did not pass spent outside finished phases is white and
-    hatched, up to its end.
+    hatched, up to its end. Of more than 60 runs (30 on a narrow sheet) a column is the mean of those that passed of several
+    runs, and the others are marks at the top.
     """
     import numpy as np
     from matplotlib.collections import PolyCollection
@@ -54,28 +55,32 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     parts = _parts(runs, top_level(phases))
     if parts.empty:
         return style.nothing(ax, title, "There is no run with a known duration in the table.")
-    ax = style.axes(ax, 3.8)
+    ax = style.axes(ax, 3.4)
     n = len(runs)
-    tops, each = parts.sum(axis=1).to_numpy(), -(-n // MANY)
+    tops, each = parts.sum(axis=1).to_numpy(), -(-n // (MOST // 2 if style.narrow() else MOST))
     together = np.arange(n) // each
-    parts = parts.groupby(together).mean()
+    good = (runs["run_outcome"] == Outcome.PASSED).to_numpy()
+    shown = good if each > 1 and good.any() else np.full(n, True)
+    parts = parts[shown].groupby(together[shown]).mean().reindex(range(together[-1] + 1)).fillna(0.0)
+    parts = parts.loc[:, parts.sum() > 0]
     x = np.bincount(together, np.arange(1, n + 1)) / np.bincount(together)
-    half = each / 2 if n > THIN else 0.42
+    half = 0.42 * each
     base, bounded = np.zeros(len(parts)), False
     for name, (face, hatch) in _looks(parts).items():
         top = base + parts[name].to_numpy()
         columns = np.stack([[x - half, x - half, x + half, x + half], [base, top, top, base]]).transpose(2, 1, 0)
-        edge = style.GREY if face == style.WHITE else style.WHITE if hatch else face
+        edge = style.ORANGE if name == NOT_ENDED else style.GREY if face == style.WHITE else style.WHITE if hatch else face
         part = PolyCollection(list(columns), facecolor=face, edgecolor=edge, linewidth=0.3, hatch=hatch, label=name)
-        part.set_rasterized(n > MANY)
         ax.add_collection(part)
-        if name in top_level(phases):
-            bounded |= _bounds(ax, phases, runs["run"], name, together, x, base)
+        if each == 1 and name in top_level(phases):
+            bounded |= _bounds(ax, phases, runs["run"], name, x, base)
         base = top
-    cut = _cut(runs, tops)
-    _mark(ax, runs, np.minimum(tops, cut * 0.985))
+    cut = _cut(runs, tops) if each == 1 else float(base.max()) * 1.15
+    _mark(ax, runs, np.minimum(tops, cut * 0.985) if each == 1 else np.full(n, cut * 0.97))
     beyond = int((base > cut).sum())
-    note = f"; a column: mean of {each} runs" if each > 1 else ""
+    note = ""
+    if each > 1:
+        note = f"; a column: mean of {'those that passed of ' if not good.all() and good.any() else ''}{each} runs"
     note += "; black: bounds of a phase" if bounded else ""
     note += f"; {counted(beyond, 'column')} cut off, the longest took {decimals(base.max(), 0)} s" if beyond else ""
     pad = max(0.7, (6 - n) / 2)
@@ -86,15 +91,14 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     handles, labels = ax.get_legend_handles_labels()
     count = len(parts.columns)
     reading_order = [*reversed(range(count)), *range(count, len(labels))]
-    ax.legend(
-        [handles[i] for i in reading_order],
-        [labels[i] for i in reading_order],
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.03),
-        fontsize=style.TEXT_PT,
-        frameon=False,
-    )
-    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases))
+    words = [handles[i] for i in reading_order], [labels[i] for i in reading_order]
+    looks: dict[str, Any] = {"fontsize": style.TEXT_PT, "frameon": False}
+    if style.narrow():
+        ax.legend(*words, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, columnspacing=1.0, labelspacing=0.2, **looks)
+    else:
+        ax.legend(*words, loc="upper left", bbox_to_anchor=(1.0, 1.03), **looks)
+    above = 1 + -(-len(labels) // 2) if style.narrow() else 0
+    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases), above=above)
 
 
 def _bounds(
@@ -102,18 +106,14 @@ def _bounds(
     phases: pd.DataFrame,
     runs: pd.Series[str],
     phase: str,
-    together: NDArray[np.int64],
     x: NDArray[np.float64],
     base: NDArray[np.float64],
 ) -> bool:
-    """A line over what is known of the end of ``phase`` in each column, of the runs with one number in ``together``.
-
-    The phase begins at ``base``. Whether there is any.
-    """
+    """A line over what is known of the end of ``phase`` in each column, which begins at ``base``. Whether there is any."""
     import numpy as np
 
     rows = phases[(phases["phase"] == phase) & phases["final"] & phases["seconds"].notna()].set_index("run")
-    known = rows[["lower_s", "upper_s"]].reindex(runs).groupby(together).mean()
+    known = rows[["lower_s", "upper_s"]].reindex(runs)
     low, high = known["lower_s"].to_numpy(), known["upper_s"].to_numpy()
     inexact = high - low > EXACT_S
     if not inexact.any():
@@ -121,9 +121,8 @@ def _bounds(
     gap = np.full(int(inexact.sum()), np.nan)
     at = np.column_stack([x[inexact], x[inexact], gap]).ravel()
     span = np.column_stack([base[inexact] + low[inexact], base[inexact] + high[inexact], gap]).ravel()
-    crowded = len(runs) > THIN
-    for colour, width in ((style.WHITE, 3.0), (style.BLACK, 1.3)) if not crowded else ((style.BLACK, 0.5),):
-        ax.plot(at, span, color=colour, lw=width, solid_capstyle="butt", zorder=3, rasterized=len(runs) > MANY)
+    for colour, width in ((style.WHITE, 3.0), (style.BLACK, 1.3)):
+        ax.plot(at, span, color=colour, lw=width, solid_capstyle="butt", zorder=3)
     return True
 
 
@@ -142,7 +141,7 @@ def _parts(runs: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
     top = runs[[column(name) for name in names]].set_axis(names, axis=1).fillna(0.0)
     share = top.sum() / max(float(top.to_numpy().sum()), 1e-9)
-    named = set(share[share > WORTH_NAMING].nlargest(len(LOOKS) if len(runs) <= THIN else len(LOOKS) - 1).index)
+    named = set(share[share > WORTH_NAMING].nlargest(len(LOOKS)).index)
     parts = top[[name for name in top if name in named]].copy()
     parts[OTHERS] = top[[name for name in top if name not in named]].sum(axis=1)
     parts[RETRIES] = runs["retries_s"]
@@ -156,8 +155,6 @@ def _looks(parts: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Colour and hatch of each part, bottom first; the longest phase is blue."""
     longest = parts.drop(columns=list(FACES), errors="ignore").sum().sort_values(ascending=False).index
     looks = dict(zip(longest, LOOKS, strict=False)) | FACES
-    if len(parts) > THIN:
-        looks[UNATTRIBUTED] = (style.WHITE, "")
     return {str(name): looks[str(name)] for name in parts}
 
 
@@ -171,15 +168,14 @@ def _mark(ax: Axes, runs: pd.DataFrame, top: NDArray[np.float64]) -> None:
         chosen = (failed & ~reasons.isin(kept) if reason is None else reasons == reason).to_numpy(dtype=bool, na_value=False)
         if chosen.any():
             label = f"{'other causes' if reason is None else style.plain(reason, 28)} ({chosen.sum()})"
-            face = style.ORANGE if mark != "x" else style.BLACK
             ax.plot(
                 runs.index[chosen] + 1,
                 top[chosen],
                 mark,
                 ms=5,
-                mfc=face,
+                mfc=style.ORANGE,
                 mec=style.BLACK,
-                mew=1.2 if mark == "x" else 0.6,
+                mew=0.6,
                 label=label,
                 rasterized=len(runs) > MANY,
             )
@@ -224,7 +220,7 @@ def _draw_failures(them: list[groups.Group], ax: Axes | None) -> Axes:
     for of_group in counts:
         sums.update(of_group)
     names = [ANY, *(name for name, _ in sums.most_common() if name != ANY)]
-    ax = style.axes(ax, 1.3 + 0.36 * len(names) * (1 + 0.6 * (len(them) - 1)))
+    ax = style.axes(ax, 1.3 + 0.36 * len(names) * (1 + 0.6 * (len(them) - 1)), len(names))
     highest = 0.0
     for (group, shift, part), failures in zip(groups.lanes(them), counts, strict=True):
         for row, name in enumerate(names):
@@ -233,7 +229,7 @@ def _draw_failures(them: list[groups.Group], ax: Axes | None) -> Axes:
                 style.beside(ax, y, "n = 0")
                 continue
             least, most = proportion_interval(k, of)
-            colour = group.colour if group.label or row else style.ORANGE
+            colour = group.colour if group.label else style.ORANGE
             ax.barh(y, 100 * k / of, height=0.5 * part if len(them) == 1 else 0.7 * part, color=colour)
             ax.plot(
                 [100 * least, 100 * most],

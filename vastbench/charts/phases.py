@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """One run's top-level phases on the time axis, each with the bounds of its end; the longest one in orange.
+    """One run's top-level phases on the time axis, each with the bounds of its end; the longest one in full blue.
 
     ``phases`` is the tidy frame (:func:`~vastbench.analysis.frames.phases_table`) of one run. The whisker at the end of a bar
     spans the instants at which the phase may truly have ended. A phase that did not end is hatched up to where it was last
@@ -39,10 +39,11 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     top = phases[(phases["parent"] == PhaseName.TOTAL) & phases["start_s"].notna()].reset_index(drop=True)
     if top.empty:
         return style.nothing(ax, title, f"The run {_ending(whole)} before any phase began.")
-    ax = style.axes(ax, 1.4 + 0.26 * len(top))
+    ax = style.axes(ax, 1.4 + 0.26 * len(top), len(top))
     ended = top[top["seconds"].notna()]
     width = top["seconds"].fillna(top["lower_s"])
-    colours = [style.ORANGE if place == width.idxmax() else style.BLUE for place in top.index]
+    colours = [style.BLUE if place == width.idxmax() else style.SKY for place in top.index]
+    colours = [colours[place] if place in ended.index else style.ORANGE for place in top.index]
     faces = [colours[place] if place in ended.index else style.WHITE for place in top.index]
     hatches = ["" if place in ended.index else "////" for place in top.index]
     ax.barh(top.index, width, left=top["start_s"], height=0.62, color=faces, edgecolor=colours, linewidth=0.8, hatch=hatches)
@@ -138,14 +139,14 @@ def _draw_distributions(them: list[groups.Group], ax: Axes | None, beside: pd.Da
     samples = [_sample(group.phases, runs) for group, runs in zip(them, tried, strict=True)]
     others = beside[beside["final"] & beside["phase"].isin(names)].dropna(subset="seconds")
     ended, begun = (pd.concat([getattr(sample, part) for sample in samples]) for part in ("ended", "begun"))
-    ax = style.axes(ax, 1.2 + 0.27 * len(names) * (1 + 0.4 * (len(them) - 1)))
+    ax = style.axes(ax, 1.2 + 0.27 * len(names) * (1 + 0.4 * (len(them) - 1)), len(names))
     left = style.spread_axis(ax, pd.concat([ended["seconds"], begun["least"], others["seconds"]]))
     for row, name in enumerate(names):
         for (group, shift, part), sample in zip(groups.lanes(them), samples, strict=True):
             _draw_lane(ax, group, sample, name, (row + shift, part, left))
         _draw_beside(ax, row, others[others["phase"] == name], left)
-        style.beside(ax, row, _counted(name, samples))
-    style.rows(ax, [("" if parent in (None, PhaseName.TOTAL) else "   ") + name for name, parent in parents.items()])
+        style.beside(ax, row, _counted(name, samples, n))
+    style.rows(ax, [("" if parent in (None, PhaseName.TOTAL) else style.INDENT) + name for name, parent in parents.items()])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
     return style.finish(ax, title, x=_key(style.seconds(together), n, begun, others), above=above)
@@ -175,15 +176,15 @@ def _draw_beside(ax: Axes, row: int, others: pd.DataFrame, left: float) -> None:
     )
 
 
-def _counted(name: str, samples: list[_Sample]) -> str:
-    """The text beside a row: n, the median, and how many of n have no value; of groups their medians in order."""
+def _counted(name: str, samples: list[_Sample], runs: int) -> str:
+    """The text beside a row: the median, how many have no value, and n where it is not all ``runs``; of groups the medians."""
     if len(samples) > 1:
         medians = [sample.medians.get(name, math.nan) for sample in samples]
         return f"medians {', '.join(short(median) if math.isfinite(median) else MISSING for median in medians)} s"
     (sample,) = samples
     ended = sample.ended.loc[sample.ended["phase"] == name, "seconds"]
     tries, median = sample.tries[name], sample.medians[name]
-    parts = [f"n = {tries}"]
+    parts = [] if tries == runs else [f"n = {tries}"]
     if tries > 1 and math.isfinite(median):
         parts.append(f"median {short(median)} s")
     elif len(ended) == 1:

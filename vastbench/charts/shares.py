@@ -35,7 +35,7 @@ def phase_shares(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         return style.nothing(ax, title, "No run passed: there is no total to share out.")
     shown = table.set_index("phase")[["mean_share", "variance_share", "variance_share_trimmed"]].join(_bounds(phases))
     parts = _merged(100 * shown)
-    ax = style.axes(ax, 1.2 + 0.44 * len(parts))
+    ax = style.axes(ax, 1.2 + 0.44 * len(parts), len(parts))
     trimmed = parts["variance_share_trimmed"]
     if parts["variance_share"].isna().all():
         _bars(ax, parts["mean_share"], 0.0, style.BLUE, "", "of the mean" if n > 1 else "of the total", parts["share_high"])
@@ -45,7 +45,7 @@ def phase_shares(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     else:
         _bars(ax, parts["mean_share"], -0.2, style.BLUE, "", "of the mean", parts["share_high"])
         _whiskers(ax, parts, -0.2)
-        _bars(ax, parts["variance_share"], 0.2, style.ORANGE, "////", "of the variance", trimmed)
+        _bars(ax, parts["variance_share"], 0.2, style.GREY, "////", "of the variance", trimmed)
         key = "negative: short when the total is long" if (parts["variance_share"] < 0).any() else ""
     if trimmed.notna().any():
         ax.plot(trimmed, [row + 0.2 for row in range(len(parts))], "D", ms=5, mfc=style.WHITE, mec=style.BLACK)

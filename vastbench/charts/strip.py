@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.charts.style import BLACK, BLUE, ORANGE, WHITE
 
@@ -14,9 +14,10 @@ HALF = 0.36
 """Half the height of a row that is used for points."""
 CROWDED = 30
 """With more points than this they are small and overlap."""
-MANY = 1000
+MANY = 100
 """With more runs than this their marks are kept as a picture inside vector files, which would grow by megabytes."""
-BOUNDS = "#b0b0b0"
+BOUNDS: dict[str, Any] = {"color": "#808080", "alpha": 0.55}
+"""By day as by night, as many are kept as a picture."""
 
 
 def offsets(runs: pd.Series[str]) -> pd.Series[float]:
@@ -58,7 +59,7 @@ def draw_bounds(ax: Axes, y: pd.Series[float], low: pd.Series[float], high: pd.S
 
     gap = np.full(len(y), np.nan)
     x = np.column_stack([low.clip(lower=left), high.clip(lower=left), gap]).ravel()
-    ax.plot(x, np.column_stack([y, y, gap]).ravel(), color=BOUNDS, lw=0.6, zorder=2, rasterized=len(y) > MANY)
+    ax.plot(x, np.column_stack([y, y, gap]).ravel(), **BOUNDS, lw=0.6, zorder=2, rasterized=len(y) > MANY)
 
 
 def draw_tick(ax: Axes, row: float, value: float, *, over: bool, style: str = "-", part: float = 1.0) -> None:

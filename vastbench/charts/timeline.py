@@ -53,7 +53,7 @@ def poll_timeline(run: Run, ax: Axes | None = None) -> Axes:
     asked = sum(len(spell.at) for spell in spells)
     period = run.instrument.get("poll_period_s")
     every = f", {short(period)} s apart" if spells and period else ""
-    ax = style.axes(ax, 1.5 + 0.3 * len(moments))
+    ax = style.axes(ax, 1.5 + 0.3 * len(moments), 1 + len(moments))
     end = max([moment.upper for _, moment in moments] + [spell.at[-1] for spell in spells])
     _draw_spells(ax, spells, end)
     for row, (_, moment) in enumerate(moments, 1):

@@ -163,9 +163,11 @@ def _store(place: str) -> Finding:
     except VastbenchError as error:
         return Finding("store", "fail", error.message, error.hint)
     if still:
+        from vastbench.record.formats import counted
+
         labels = ", ".join(f"{lease.label} until {lease.deadline_at[:19]}Z" for lease in still[:5])
         fix = "`vastbench reap --live` closes those of processes that have ended."
-        return Finding("store", "warn", f"{len(still)} leases are open: {labels}", fix)
+        return Finding("store", "warn", f"{counted(len(still), 'lease', 'is open')}: {labels}", fix)
     return Finding("store", "ok", f"{store.place}, no open lease")
 
 

@@ -28,7 +28,7 @@ def offers(
 ) -> None:
     """Search offers: the emulator's, or with --live the marketplace's. Nothing is rented and nothing is spent."""
     from vastbench.errors import clean
-    from vastbench.record.formats import MISSING, decimals, percent
+    from vastbench.record.formats import MISSING, counted, decimals, percent
     from vastbench.vast.query import OfferQuery
 
     search = OfferQuery.parse(query, order=order, limit=limit, allocated_storage_gb=disk)
@@ -52,7 +52,7 @@ def offers(
     ]
     print_table(["offer", "GPU", f"$/h with {disk:g} GB", "reliability", "disk GB", "machine", "place"], rows)
     left_out = f", {unusable} more left out: their prices are missing, negative or no numbers" if unusable else ""
-    print(f"{len(rows)} offers{left_out}" + ("" if live else " (emulated)"), file=sys.stderr)
+    print(f"{counted(len(rows), 'offer')}{left_out}" + ("" if live else " (emulated)"), file=sys.stderr)
 
 
 @app.command()

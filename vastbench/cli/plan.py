@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, print_table, share
-from vastbench.record.formats import MISSING, decimals, dollars, given, percent, seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from vastbench.analysis.plan import Need, Plan
-    from vastbench.record.stopping import StoppingRule
+from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, share
 
 
 @app.command()
@@ -25,7 +17,7 @@ def plan(
     quantile: Annotated[
         float, typer.Option("--quantile", parser=share, metavar="SHARE", help="Of which quantile: 0.5 is the median.")
     ] = "0.5",  # type: ignore[assignment]
-    quantity: Annotated[str, typer.Option("--of", help="Of what: time until useful, or a phase.")] = "time until useful",
+    quantity: Annotated[str, typer.Option("--of", help="Of what: time to ready, or a phase.")] = "time to ready",
     source: Annotated[
         Optional[str],  # noqa: UP045 (typer reads it at run time)
         typer.Option("--from", metavar="FILE", help="Runs to plan from: a file, a store, a study, a data set."),
@@ -46,94 +38,22 @@ def plan(
 
     For example: vastbench plan --target-width 15%
     """
-    from vastbench.analysis.plan import plan as planned
-    from vastbench.bench.workers import APART_S
-    from vastbench.cli.selection import narrowed, runs_from
+    from vastbench.answers.plan import plan as planned
 
-    phases, place = runs_from(source, study, store)
-    phases = narrowed(phases, where, pooled=pool)
     made = planned(
-        phases,
         target_width,
+        source,
         quantile=quantile,
-        quantity=quantity,
+        of=quantity,
         workers=workers,
-        apart_s=APART_S,
         usd_per_hour=price,
         seed=seed,
+        study=study,
+        where=where,
+        pool=pool,
+        store=store,
     )
     if as_json:
-        print_json(made.to_dict() | {"source": place})
+        print_json(made.to_dict())
     else:
-        _show(made, place)
-
-
-def _show(made: Plan, place: str) -> None:
-    rule = made.rule
-    what = f"the {'median' if rule.quantile == 0.5 else f'{rule.quantile:g}-quantile'} of {rule.quantity}"
-    wide = f"± {given(rule.width / 2)} (an interval {given(rule.width)} wide)"
-    print(f"To know {what} to {wide} at {given(rule.confidence)} confidence:")
-    if made.unreachable:
-        print(f"\n  No number of runs is enough: {made.unreachable}.")
-    else:
-        ways = [
-            ("a number chosen beforehand, each on another machine", made.fixed),
-            ("stopping by itself, each on another machine", made.stopping),
-            (f"a number chosen beforehand, on the same {made.machines} machines", made.fixed_on_these),
-            (f"stopping by itself, on the same {made.machines} machines", made.stopping_on_these),
-        ]
-        rows = [
-            [
-                words,
-                _runs_range(need),
-                _range(need.minutes, need.minutes_high, _whole),
-                _range(need.requests, need.requests_high, _whole),
-                _range(need.usd, need.usd_high, dollars),
-            ]
-            for words, need in ways
-            if need is not None
-        ]
-        print()
-        print_table(["", "runs", "minutes", "requests", "cost"], rows, numbers=4)
-        print("\nFrom – to: enough in half, and in nine of ten, of the campaigns drawn from the runs below.")
-        print(f"{made.workers} runs at once. Stopping by itself: {_command(rule)}")
-        print(_on_repeats(made))
-    print(
-        f"\nIt rests on {made.source_runs} runs on {made.machines} machines: {place}. {made.never} of them never reached it; "
-        f"the quantile is {seconds(made.estimate_s)} now. A mean run takes {seconds(made.run_s)}"
-        + ("" if math.isnan(made.run_usd) else f" and costs {dollars(made.run_usd)} by meter")
-        + ", failures included."
-    )
-
-
-def _command(rule: StoppingRule) -> str:
-    from vastbench.record.stopping import USEFUL
-
-    words = f"vastbench study --name NAME --stop-width {rule.width:g}"
-    words += "" if rule.quantile == 0.5 else f" --stop-quantile {rule.quantile:g}"
-    return words + ("" if rule.quantity == USEFUL else f" --stop-of '{rule.quantity}'")
-
-
-def _on_repeats(made: Plan) -> str:
-    """What is known of runs on the same machine."""
-    if math.isnan(made.icc):
-        return "No machine was rented twice in these runs: what repeats on one bring is not known."
-    return (
-        f"A marketplace with few machines rents the same ones again: {percent(made.icc)} of the spread lies between machines."
-    )
-
-
-def _whole(number: float) -> str:
-    return decimals(number, 0)
-
-
-def _range(low: float | None, high: float | None, text: Callable[[float], str]) -> str:
-    if low is None:
-        return MISSING
-    return f"{text(low)} – {'?' if high is None else text(high)}"
-
-
-def _runs_range(need: Need) -> str:
-    from vastbench.analysis.plan import MOST
-
-    return f"> {MOST}" if need.runs is None else _range(need.runs, need.runs_high, _whole)
+        print(made)

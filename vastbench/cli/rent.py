@@ -86,7 +86,7 @@ def study(
     stop_quantile: Annotated[
         float, typer.Option("--stop-quantile", parser=share, metavar="SHARE", help="Of which quantile: 0.5 is the median.")
     ] = "0.5",  # type: ignore[assignment]
-    stop_of: Annotated[str, typer.Option("--stop-of", help="Of what: time until useful, or a phase.")] = "time until useful",
+    stop_of: Annotated[str, typer.Option("--stop-of", help="Of what: time to ready, or a phase.")] = "time to ready",
     stop_after: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option("--stop-after", metavar="MINUTES", help="Begin no run after so many minutes of real time."),

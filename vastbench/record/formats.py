@@ -45,7 +45,9 @@ def usd(value: float | None) -> str:
 
 
 def dollars(value: float | None) -> str:
-    """``$0.0046`` for a terminal, or – for a missing value."""
+    """``$0.0046`` for a terminal, ``< $0.0001`` for what would be rounded to nothing, or – for a missing value."""
+    if known(value) and 0 < value < SMALLEST_USD:
+        return f"< ${SMALLEST_USD}"
     return f"${value:.4f}" if known(value) else MISSING
 
 
@@ -87,25 +89,45 @@ def amount(value: float | None, unit: str) -> str:
     return f"{decimals(value, 1)} {unit}".rstrip() if known(value) else MISSING
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 run``, ``12 runs``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+PLURALS = {"criterion": "criteria", "is": "are", "was": "were", "has": "have", "does": "do"}
+"""Words of which more than one do not end in s, or no longer do."""
 
 
-def within(low: float, high: float, unit: str, *, n: int, digits: int = 1) -> str:
-    """``n = 12; 95 % interval 70.1–75.2 s``, or that this n allows none."""
+def counted(number: int, noun: str, does: str = "") -> str:
+    """``1 run``, ``12 runs``; with what they do, in the singular: ``1 lease is open``, ``2 leases are open``.
+
+    The only place where words are put into the plural.
+
+    >>> counted(1, "lease", "is open"), counted(0, "study"), counted(2, "lease", "is open"), counted(3, "run", "counts")
+    ('1 lease is open', '0 studies', '2 leases are open', '3 runs count')
+    """
+    verb, _, rest = does.partition(" ")
+    if number != 1:
+        noun = PLURALS.get(noun) or (f"{noun[:-1]}ies" if noun.endswith("dy") else f"{noun}s")
+        verb = PLURALS.get(verb) or verb.removesuffix("s")
+    return " ".join(filter(None, (f"{number}", noun, verb, rest)))
+
+
+def no_interval(n: int, machines: int | None = None) -> str:
+    """Why a median has no interval: ``no 95 % interval: 102 runs on 4 machines are too few``."""
+    on = "" if machines is None or machines >= n else f" on {counted(machines, 'machine')}"
+    return f"no 95 % interval: {counted(n, 'run')}{on} {'is' if n == 1 else 'are'} too few"
+
+
+def within(low: float, high: float, unit: str, *, n: int, digits: int = 1, machines: int | None = None) -> str:
+    """``n = 12; 95 % interval 70.1–75.2 s``, or that so many runs, on so many ``machines`` where known, are too few for one."""
     if not (known(low) and known(high)):
-        return f"no 95 % interval at n = {n}"
+        return no_interval(n, machines)
     return f"n = {n}; 95 % interval {low:.{digits}f}–{high:.{digits}f} {unit}"
 
 
-def reach(low: float, high: float, *, n: int) -> str:
-    """``95 % interval 70.1–75.2 s``, ``95 % interval above 70.1 s`` where nothing bounds it, or that this n allows none."""
+def reach(low: float, high: float, *, n: int, machines: int | None = None) -> str:
+    """``95 % interval 70.1–75.2 s``, ``95 % interval above 70.1 s`` where nothing bounds it, or that there is none, and why."""
     if known(low) and not known(high):
         return f"95 % interval above {seconds(low)}"
-    return within(low, high, "s", n=n).removeprefix(f"n = {n}; ")
+    return within(low, high, "s", n=n, machines=machines).removeprefix(f"n = {n}; ")
 
 
-def listed(parts: list[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+def listed(parts: list[str], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``; with another word before the ``last`` one."""
+    return f" {last} ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

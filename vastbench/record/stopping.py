@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from vastbench.errors import UsageError
 
-USEFUL = "time until useful"
+USEFUL = "time to ready"
 """What a rule is about unless a phase is named: seconds from a run's start until the end of its scenario's ready phase."""
 
 
@@ -17,7 +17,7 @@ class StoppingRule:
     """Stop once the interval of a quantile is narrow enough.
 
     ``width``: the widest that interval that holds after every run may be, as a share of its middle (0.15 for ± 7.5 %).
-    ``quantile``: which one of ``quantity``, which is ``time until useful`` or a phase. Raises UsageError for what cannot be.
+    ``quantile``: which one of ``quantity``, which is ``time to ready`` or a phase. Raises UsageError for what cannot be.
     """
 
     width: float
@@ -37,5 +37,5 @@ class StoppingRule:
 
     @classmethod
     def from_dict(cls, rule: Mapping[str, Any]) -> Self:
-        """The rule that :meth:`to_dict` wrote."""
-        return cls(**rule)
+        """The rule that :meth:`to_dict` wrote, also when the quantity had its first name."""
+        return cls(**{**rule, "quantity": USEFUL if rule["quantity"] == "time until useful" else rule["quantity"]})

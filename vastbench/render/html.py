@@ -59,6 +59,6 @@ def study_html(study: Study) -> str:
         for name, depth, median, n in study_phases(study)
     )
     return (
-        f"<div><b>Study {shown(study.name)}</b> {shown(study_headline(study))}</div>"
+        f"<div><b>Study “{shown(study.name)}”</b> {shown(study_headline(study))}</div>"
         f"<table><thead><tr><th {_NAME.format(indent=10)}>phase</th>{head}</tr></thead><tbody>{rows}</tbody></table>"
     )

@@ -76,7 +76,12 @@ def for_stderr() -> Iterator[Listener]:
 def notebook(prefix: str = "") -> Listener:
     """One display that always shows the latest phase and how long it has gone on; the saved notebook keeps one line.
 
-    ``prefix`` stands before it, such as ``"run 2 of 3: "``. The clock counts minutes and seconds of real time.
+    ``prefix`` stands before it, as in ``run 2 of 3: ``. The clock counts minutes and seconds of real time.
+
+    Examples
+    --------
+    >>> tell = vastbench.notebook_progress("run 1 of 3: ")  # for bench.run(conditions, tell)
+    {'text/plain': 'run 1 of 3: starting'}
     """
     show = _notebook_line(f"{prefix}starting")
     begun: dict[str, float] = {}  # phases of several machines go on at the same time
@@ -111,7 +116,13 @@ def notebook(prefix: str = "") -> Listener:
 
 
 def notebook_study() -> StudyListener:
-    """One display that always shows a study's counts; the saved notebook keeps one line."""
+    """One display that always shows a study's counts; the saved notebook keeps one line.
+
+    Examples
+    --------
+    >>> tell = vastbench.notebook_study_progress()  # for run_study(bench, study, listener=tell)
+    {'text/plain': 'starting'}
+    """
     show = _notebook_line("starting")
     return lambda progress: show(counts(progress))
 

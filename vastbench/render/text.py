@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from vastbench.errors import clean
-from vastbench.record.formats import MISSING, bounds, decimals, dollars, given, percent, seconds, usd
+from vastbench.record.formats import MISSING, bounds, counted, decimals, dollars, given, percent, seconds, usd
 from vastbench.record.phases import Outcome, PhaseName, Row
 from vastbench.record.run import Run
 
@@ -109,7 +109,7 @@ def conditions_text(study: Study) -> str:
 def study_text(study: Study) -> str:
     """A study's counts and the median of each phase."""
     lines = [
-        f"Study {study.name}  {study.scenario}, {conditions_text(study)}, begun {study.started_at[:19]}Z",
+        f"Study “{study.name}”  {study.scenario}, {conditions_text(study)}, begun {study.started_at[:19]}Z",
         study_headline(study),
     ]
     rows = study_phases(study)
@@ -131,11 +131,11 @@ def stopping_text(study: Study) -> str:
     seen = observations(phases_table(study.made), rule.quantity)
     low, high = interval(rule, seen)
     independent = effective_n_at(seen.upper, seen.machine, rule.quantile, rule.confidence)
-    counted = f"{len(seen)} runs" + (f" (effective n {decimals(independent, 0)})" if independent < len(seen) else "")
+    of = counted(len(seen), "run") + (f" (effective n {decimals(independent, 0)})" if independent < len(seen) else "")
     width = relative_width(low, high)
-    found = f"has no interval yet, from {counted}"
+    found = f"has no interval yet, from {of}"
     if math.isfinite(width):
-        found = f"lies between {decimals(low, 1)} and {seconds(high)}, {percent(width)} wide, from {counted}"
+        found = f"lies between {decimals(low, 1)} and {seconds(high)}, {percent(width)} wide, from {of}"
     what = "median" if rule.quantile == 0.5 else f"{rule.quantile:g}-quantile"
     ended = f"Ended by its {study.ended_by}" if study.ended_by else "Not ended"
     more = ""
@@ -148,7 +148,13 @@ def stopping_text(study: Study) -> str:
 
 
 def verdict(run: Run) -> str:
-    """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost."""
+    """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost.
+
+    Examples
+    --------
+    >>> print(vastbench.verdict(vastbench.load_run("2026-01-02-rtx4090")))  # doctest: +ELLIPSIS
+    The RTX 4090 was useful 88.0 s after the start (known to lie between 75.6 and 88.0 s). ...
+    """
     ready = run.phase(run.ready)
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:

@@ -91,4 +91,4 @@ def pictures(phases: pd.DataFrame, question: Question) -> Iterator[tuple[Picture
     for number, one in enumerate(drawn, 1):
         draw = partial(charts.boot_curves, phase=one.what, title=one.drawn)
         says = partial(sentences.quantity, measure=one)
-        yield Picture(f"drill-{number}", "drill", one.what, draw, says, 8, 3.8), spanned
+        yield Picture(f"drill-{number}", "drill", one.what, draw, says), spanned

@@ -21,8 +21,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.artefacts.detector import RULES, not_applicable, timings_of
+from vastbench.analysis.columns import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.findings import Finding, findings
-from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.frames import runs_from
 from vastbench.analysis.providers import compare, same_gpu, seed_ratios, without_region
 from vastbench.analysis.summary import attempted, passed
@@ -165,8 +165,7 @@ def _conclusion(facts: Facts, asked: int | None, problems: list[str]) -> str:
 
 def _drill_verdict(facts: Facts, answer: str) -> str:
     """The answer to what the drill asks, and what every study says besides."""
-    said = (sentences.source(facts.phases), answer, sentences.spent(facts.phases), sentences.failures_by_cause(facts.phases))
-    return " ".join(said)
+    return f"{sentences.source(facts.phases)} {answer} {sentences.failures_by_cause(facts.phases)}"
 
 
 def _instrument(facts: Facts) -> dict[str, object]:

@@ -8,17 +8,24 @@ images are inside, and a policy in their heads forbids the rest.
 from __future__ import annotations
 
 import base64
+import hashlib
+import html
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from vastbench.analysis.findings import FEW
 from vastbench.errors import clean
-from vastbench.record.formats import bounds, reach
+from vastbench.record.formats import bounds, counted, percent, percents, reach
 from vastbench.render.findings import cell, worded
+from vastbench.render.glossary import used_in
 from vastbench.render.sentences import drills
 from vastbench.render.wording import escaped, plain, without_spans
 from vastbench.report import tables
+from vastbench.report.figures import drawings
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -35,13 +42,17 @@ class Ready(str):
 
 def index_page(model: Mapping[str, Any], folder: Path) -> str:
     """The report as one HTML page; its images are read from ``folder`` and put inside."""
-    pictures = [figure | {"data": _data_uri(folder / figure["png"])} for figure in model["figures"]]
-    return _pages().get_template("index.html.j2").render(model=model, pictures=pictures)
+    pages = _pages()
+    pictures = [figure | {name: _data_uri(path) for name, path in drawings(folder, figure)} for figure in model["figures"]]
+    script = (files("vastbench.report") / "templates" / "sort.js").read_text(encoding="utf-8")
+    words = used_in(markdown_text(model))
+    return pages.get_template("index.html.j2").render(model=model, pictures=pictures, script=script, words=words)
 
 
 def notebook_page(model: Mapping[str, Any], notebook: Executed) -> str:
     """The page of an executed notebook, which leads back to the report."""
-    return _pages().get_template("notebook.html.j2").render(model=model, notebook=notebook)
+    words = used_in(html.unescape(re.sub(r"<[^>]+>", " ", notebook.body)))
+    return _pages().get_template("notebook.html.j2").render(model=model, notebook=notebook, words=words)
 
 
 def markdown_text(model: Mapping[str, Any]) -> str:
@@ -96,21 +107,31 @@ def _filters() -> dict[str, Callable[..., object]]:
         "title": title,
         "answer": _answer,
         "median_interval": _median_interval,
-        "amount_of": drills.amount_of,
-        "interval_of": drills.interval_of,
-        "n_of": drills.n_of,
+        "counted": counted,
+        "digest": _digest,
+        "lacking": _lacking,
+        "tiles": tiles,
     }
 
 
 def title(model: Mapping[str, Any]) -> str:
     """The report's title, with a foreign study's name as it came."""
-    return f"Study {model['study']}" if model["study"] else "All runs"
+    return f"Study “{model['study']}”" if model["study"] else "All runs"
 
 
 def _median_interval(boot: Mapping[str, Any]) -> str:
     """The interval of the median of attempts, in words."""
     low, high = (math.nan if boot[name] is None else boot[name] for name in ("median_low_s", "median_high_s"))
-    return reach(low, high, n=boot["attempted"])
+    return reach(low, high, n=boot["attempted"], machines=boot["machines"])
+
+
+def _lacking(phases: Sequence[Mapping[str, Any]]) -> str:
+    """Why some rows of the table of phases have no interval, and what stands there; nothing where all have one."""
+    without = [row for row in phases if row["median_low_s"] is None and row["n"] + row["unfinished"]]
+    if not without:
+        return ""
+    few = all(row["n"] + row["unfinished"] < FEW for row in without)
+    return f"; – where {'runs' if few else 'runs, or the machines that they came from,'} are too few for one"
 
 
 def _answer(model: Mapping[str, Any]) -> str:
@@ -140,4 +161,44 @@ def _grid(table: tables.Table) -> Ready:
 
 
 def _data_uri(image: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode("ascii")
+    return "data:image/svg+xml;base64," + base64.b64encode(image.read_bytes()).decode("ascii")
+
+
+def _digest(script: str) -> Markup:
+    """What a policy names the only script by that it lets run."""
+    from markupsafe import Markup
+
+    return Markup("sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"))  # noqa: S704
+
+
+class Tile(NamedTuple):
+    """A figure on the first screen: ``what`` it is, the ``figure``, and a ``note`` in small."""
+
+    what: str
+    figure: str
+    note: str
+
+
+def tiles(model: Mapping[str, Any]) -> list[Tile]:
+    """The four figures of the first screen of a report with attempted runs."""
+    counts, failed = model["counts"], model["failed"]
+    rate = f"{percent(1 - failed['rate'])}, 95 % interval {percents(1 - failed['high_rate'], 1 - failed['low_rate'])}"
+    asked = "" if counts["asked"] in (None, counts["attempted"]) else f"; {counts['asked']} asked for"
+    made = [Tile("runs that passed", f"{counts['passed']} of {counts['attempted']}", rate + asked)]
+    if model["drill"]:
+        drawn = [row for row in model["drill"]["measures"] if row["what"] in model["drill"]["headlines"]]
+        made += [Tile(f"{row['what']}, median", drills.amount_of(row, "value"), drills.interval_note(row)) for row in drawn[:2]]
+    else:
+        boot = model["failover"]["fresh_boot"]
+        note = f"{_median_interval(boot)}; from the start of a run to its first successful command over SSH"
+        made.append(Tile("time to ready, median", worded("median_s", boot["median_s"]), note))
+    (costs,) = (row for row in model["costs"] if row["meter"] == "all meters")
+    least = "at least " if costs["n"] < counts["attempted"] and costs["per_success_usd"] is not None else ""
+    per_run = f"failures are paid, too; per run {worded('per_run_usd', costs['per_run_usd'])}"
+    made.append(Tile("cost per success, by meter", least + worded("per_success_usd", costs["per_success_usd"]), per_run))
+    longest = [one["figures"] for one in model["findings"] if one["rule"] == "longest"]
+    made += [
+        Tile("the longest phase", str(one["phase"]), f"{worded('mean_share', one['mean_share'])} of the mean total")
+        for one in longest
+    ]
+    return made[:4]

@@ -15,20 +15,24 @@ Row = Mapping[str, Any]
 
 
 class Column(NamedTuple):
-    """A heading, what makes its cells, and whether they are numbers (set to the right)."""
+    """A heading, what makes its cells, whether they are numbers (set to the right), and ``minor``: left out on a phone."""
 
     head: str
     text: Callable[[Row], str]
     number: bool = True
+    minor: bool = False
 
 
 class Table(NamedTuple):
-    """Texts, ready to be escaped: ``head``, ``rows``, which columns hold ``numbers``, how deep each row is indented."""
+    """Texts, ready to be escaped: ``head``, ``rows``, which columns hold ``numbers``, how deep each row is indented, and which
+    columns are ``minor``.
+    """
 
     head: list[str]
     rows: list[list[str]]
     numbers: list[bool]
     depths: list[int]
+    minor: list[bool]
 
 
 def value(name: str) -> Callable[[Row], str]:
@@ -73,96 +77,96 @@ def _machine(row: Row) -> str:
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "phases": (
         Column("phase", value("phase"), number=False),
-        Column("n", value("n")),
-        Column("not finished", value("unfinished")),
+        Column("n", lambda row: f"{row['n'] + row['unfinished']}"),
+        Column("not finished", value("unfinished"), minor=True),
         Column("median s", value("median_s")),
         Column("95 % interval s", interval("median_low_s", "median_high_s")),
-        Column("p90 s", value("p90_s")),
-        Column("min … max s", interval("min_s", "max_s")),
-        Column("known within s", _bounds),
-        Column("share of mean", value("mean_share")),
-        Column("share of variance", value("variance_share")),
+        Column("p90 s", value("p90_s"), minor=True),
+        Column("min … max s", interval("min_s", "max_s"), minor=True),
+        Column("known within s", _bounds, minor=True),
+        Column("share of mean", value("mean_share"), minor=True),
+        Column("share of variance", value("variance_share"), minor=True),
     ),
     "certainty": (
         Column("what", value("quantity"), number=False),
         Column("n", value("n")),
         Column("never", value("never_rate")),
-        Column("95 % interval", interval("never_low_rate", "never_high_rate")),
-        Column("half by s", value("median_s")),
+        Column("95 % interval", interval("never_low_rate", "never_high_rate"), minor=True),
+        Column("median s", value("median_s")),
         Column("95 % interval s", interval("median_low_s", "median_high_s")),
-        Column("nine in ten by s", value("p90_s")),
-        Column("95 % interval s", interval("p90_low_s", "p90_high_s")),
-        Column("known within s", _bounds),
-        Column("machines", _machines),
-        Column("design effect", _tenths("design_effect")),
-        Column("effective n", _tenths("effective_n")),
+        Column("p90 s", value("p90_s"), minor=True),
+        Column("95 % interval s", interval("p90_low_s", "p90_high_s"), minor=True),
+        Column("known within s", _bounds, minor=True),
+        Column("machines", _machines, minor=True),
+        Column("design effect", _tenths("design_effect"), minor=True),
+        Column("effective n", _tenths("effective_n"), minor=True),
     ),
     "outcomes": (
         Column("outcome", value("outcome"), number=False),
         Column("cause", lambda row: row["cause"] or MISSING, number=False),
         Column("runs", value("runs")),
-        Column("of", value("attempted")),
-        Column("rate", value("rate")),
+        Column("of", value("attempted"), minor=True),
+        Column("rate", value("rate"), minor=True),
         Column("95 % interval", interval("rate_low", "rate_high")),
     ),
     "what_if": (
         Column("phase", value("phase"), number=False),
         Column("times", value("factor")),
-        Column("n", value("n")),
-        Column("median total would be s", value("median_total_s")),
+        Column("n", value("n"), minor=True),
+        Column("median total of passed runs would be s", value("median_total_s"), minor=True),
         Column("saved s", value("saved_s")),
         Column("95 % interval s", interval("saved_low_s", "saved_high_s")),
     ),
     "costs": (
         Column("meter", value("meter"), number=False),
-        Column("n", value("n")),
-        Column("all runs USD", _least("total_usd")),
+        Column("n", value("n"), minor=True),
+        Column("all runs USD", _least("total_usd"), minor=True),
         Column("per run USD", value("per_run_usd")),
-        Column("median USD", value("median_usd")),
+        Column("median USD", value("median_usd"), minor=True),
         Column("per success USD", _least("per_success_usd")),
     ),
     "providers": (
         Column("what", lambda row: f"{row['provider']} {row['instance_type']}", number=False),
-        Column("GPU", _machine, number=False),
-        Column("region", lambda row: row["region"] or MISSING, number=False),
-        Column("tier", value("tier"), number=False),
-        Column("as of", lambda row: row["as_of"] or MISSING, number=False),
-        Column("USD per hour", value("usd_per_hour")),
+        Column("GPU", _machine, number=False, minor=True),
+        Column("region", lambda row: row["region"] or MISSING, number=False, minor=True),
+        Column("tier", value("tier"), number=False, minor=True),
+        Column("as of", lambda row: row["as_of"] or MISSING, number=False, minor=True),
+        Column("USD per hour", value("usd_per_hour"), minor=True),
         Column("per GPU", value("usd_per_gpu_hour")),
-        Column("per GB of GPU memory", value("usd_per_gb_hour")),
+        Column("per GB of GPU memory", value("usd_per_gb_hour"), minor=True),
         Column("per run", value("usd_per_run")),
-        Column("× ours", value("ratio_per_hour")),
-        Column("× ours per GB", value("ratio_per_gb_hour")),
+        Column("× ours", value("ratio_per_hour"), minor=True),
+        Column("× ours per GB", value("ratio_per_gb_hour"), minor=True),
     ),
     "seed_ratios": (
         Column("dearer", value("dear"), number=False),
-        Column("its GPU", value("dear_gpu"), number=False),
+        Column("its GPU", value("dear_gpu"), number=False, minor=True),
         Column("cheaper", value("cheap"), number=False),
-        Column("its GPU", value("cheap_gpu"), number=False),
+        Column("its GPU", value("cheap_gpu"), number=False, minor=True),
         Column("ratio per hour", value("ratio")),
-        Column("over regions", interval("ratio_lowest", "ratio_highest")),
+        Column("over regions", interval("ratio_lowest", "ratio_highest"), minor=True),
         Column("per GB of GPU memory", value("ratio_per_gb")),
-        Column("at the usual price", value("ratio_at_level")),
+        Column("at the usual price", value("ratio_at_level"), minor=True),
     ),
     "measures": (
         Column("what", value("what"), number=False),
         Column("n", n_of),
         Column("median", partial(amount_of, name="value")),
         Column("95 % interval", interval_of),
-        Column("nine in ten by", partial(amount_of, name="tail")),
-        Column("least to most", range_of, number=False),
+        Column("nine in ten by", partial(amount_of, name="tail"), minor=True),
+        Column("least to most", range_of, number=False, minor=True),
     ),
     "acceptance": (
-        Column("asked", value("what"), number=False),
-        Column("limit", limit_of, number=False),
-        Column("n", value("n")),
+        Column("criterion", value("what"), number=False),
+        Column("limit", limit_of, number=False, minor=True),
+        Column("n", value("n"), minor=True),
         Column("measured", partial(amount_of, name="value")),
         Column("95 % interval", interval_of),
         Column("verdict", value("verdict"), number=False),
     ),
     "parts": (
         Column("part", value("part"), number=False),
-        Column("one in twenty by s", _tenths("p05")),
+        Column("one in twenty by s", _tenths("p05"), minor=True),
         Column("half by s", _tenths("p50")),
         Column("95 % interval s", lambda row: MISSING if row["low"] is None else f"{row['low']:.1f} … {_tenths('high')(row)}"),
         Column("p95 s", _tenths("p95")),
@@ -171,19 +175,19 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("plan", value("plan"), number=False),
         Column("RTO half by s", _tenths("rto_p50_s")),
         Column("RTO p95 s", _tenths("rto_p95_s")),
-        Column("RPO p95 s", _tenths("rpo_p95_s")),
-        Column("an incident USD", value("incident_usd")),
+        Column("RPO p95 s", _tenths("rpo_p95_s"), minor=True),
+        Column("an incident USD", value("incident_usd"), minor=True),
         Column("a month USD", value("month_usd")),
-        Column("within the published range", lambda row: percent(row["within"])),
+        Column("within the published range", lambda row: percent(row["within"]), minor=True),
     ),
     "lacking": (
-        Column("asks", value("title"), number=False),
-        Column("drill", value("scenario"), number=False),
-        Column("runs of it", value("command"), number=False),
+        Column("question", value("title"), number=False),
+        Column("drill", value("scenario"), number=False, minor=True),
+        Column("make runs of it", value("command"), number=False),
     ),
     "files": (
         Column("file", value("path"), number=False),
-        Column("bytes", lambda row: MISSING if row["bytes"] is None else f"{row['bytes']}"),
+        Column("bytes", lambda row: MISSING if row["bytes"] is None else f"{row['bytes']}", minor=True),
         Column("what it is", value("what"), number=False),
     ),
 }
@@ -198,6 +202,7 @@ def table(name: str, rows: Iterable[Row]) -> Table:
         [[column.text(row) for column in columns] for row in rows],
         [column.number for column in columns],
         [int(row.get("parent") not in (None, "total")) for row in rows],
+        [column.minor for column in columns],
     )
 
 

@@ -101,7 +101,7 @@ class Scenario:
             raise UsageError(f"The scenario {self.name!r} cannot be run: {found}.", hint="See docs/architecture.md.")
 
     def check_quantity(self, quantity: str) -> None:
-        """Raise UsageError for what is neither ``time until useful`` nor a phase of its timeline."""
+        """Raise UsageError for what is neither ``time to ready`` nor a phase of its timeline."""
         if quantity not in (USEFUL, PhaseName.TOTAL, *self.timeline):
             close = did_you_mean(quantity, self.timeline)
             raise UsageError(

@@ -39,3 +39,19 @@ class Durations:
 
         ended: np.ndarray = np.isfinite(self.upper)
         return ended
+
+    @property
+    def earliest(self) -> Durations:
+        """The same, as if each had ended as early as its bounds allow."""
+        return self._exact(self.lower)
+
+    @property
+    def latest(self) -> Durations:
+        """The same, as if each had ended as late as its bounds allow."""
+        return self._exact(self.upper)
+
+    def _exact(self, ends: np.ndarray) -> Durations:
+        import numpy as np
+
+        exact = np.where(self.ended, ends, self.lower)
+        return Durations(exact, np.where(self.ended, exact, np.inf), self.machine)

@@ -3,6 +3,9 @@
 Each function takes a tidy frame (:mod:`vastbench.analysis.frames`) unless it says otherwise, and gives one short paragraph:
 the finding, its unit, its n and its 95 % interval where n allows one. Without data it says so and gives no number. The
 functions named like a chart of :mod:`vastbench.charts` give the sentence that belongs under it. Foreign strings are escaped.
+
+>>> vastbench.sentences.useful(vastbench.load("default-300"))
+'... of 300 attempted runs ...'
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from vastbench.render.sentences.time import (
     phase_distributions,
     phase_shares,
     phase_waterfall,
+    ready,
     runs_over_time,
     timing_answer,
     useful,
@@ -76,6 +80,7 @@ __all__ = [
     "price_table",
     "provider_costs",
     "quantity",
+    "ready",
     "runs_over_time",
     "seed_ratios",
     "sizes",
@@ -90,11 +95,11 @@ __all__ = [
 
 
 def study_verdict(phases: pd.DataFrame) -> str:
-    """The answer of a study: emulated or live, how long until useful, where the time goes, what it costs, what fails."""
+    """The answer of a study in three sentences: emulated or live, how long until ready, and what fails."""
     if phases.empty:
         return NO_RUN
     if attempted(phases).empty:
         return f"{source(phases)} {failures_by_cause(phases)}"
     if passed(phases).empty:
-        return f"{source(phases)} {failures_by_cause(phases)} {NO_SUCCESS} {spent(phases)}"
-    return f"{source(phases)} {useful(phases)} {longest(phases)} {spent(phases)} {failures_by_cause(phases)}"
+        return f"{source(phases)} {failures_by_cause(phases)} {NO_SUCCESS}"
+    return f"{source(phases)} {ready(phases)} {failures_by_cause(phases)}"

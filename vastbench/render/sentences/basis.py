@@ -45,13 +45,13 @@ def data(phases: pd.DataFrame) -> str:
     begun = runs["started_at"].dropna()
     between = f", begun {_date(begun.min())} to {_date(begun.max())} UTC" if len(begun) else ""
     fates = [f"{ended.get(str(outcome), 0)} {outcome}" for outcome in Outcome]
-    return f"{len(phases)} rows of {counted(len(runs), 'run')}{between}: {listed(fates)}. {source(phases)}".strip()
+    return f"{counted(len(phases), 'row')} of {counted(len(runs), 'run')}{between}: {listed(fates)}. {source(phases)}".strip()
 
 
 def failures_by_cause(phases: pd.DataFrame) -> str:
     """How many of the attempted runs did not pass, and why."""
     stopped = phases["run"].nunique() - attempted(phases)["run"].nunique()
-    left_out = f" Not counted, stopped by us or refused to the account: {counted(stopped, 'run')}." if stopped else ""
+    left_out = f" {counted(stopped, 'run', 'is')} not counted: we stopped them, or the account was refused." if stopped else ""
     table = outcomes(phases)
     if table.empty:
         return f"No run was attempted.{left_out}"
@@ -60,11 +60,11 @@ def failures_by_cause(phases: pd.DataFrame) -> str:
     interval = f"95 % interval {percents(1 - good['rate_high'], 1 - good['rate_low'])}"
     if not bad:
         passed_all = "The one attempted run passed" if n == 1 else f"All {n} attempted runs passed"
-        return f"{passed_all}: failures are 0 of {n} ({interval}).{left_out}"
+        return f"{passed_all}: 0 of {n} failed ({interval}).{left_out}"
     rest = table[table["outcome"] != Outcome.PASSED]
-    named = [f"{_cause(r.cause or r.outcome)} {r.runs}" for r in rest.head(CAUSES_NAMED).itertuples()]
+    named = [f"{r.runs} {_cause(r.cause or r.outcome)}" for r in rest.head(CAUSES_NAMED).itertuples()]
     more = int(rest["runs"].iloc[CAUSES_NAMED:].sum())
-    causes = listed([*named, f"others {more}"] if more else named)
+    causes = listed([*named, f"{more} other causes"] if more else named)
     return f"**{bad} of {n}** attempted runs did not pass ({percent(bad / n)}; {interval}): {causes}.{left_out}"
 
 

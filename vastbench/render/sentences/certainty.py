@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from vastbench.record.run import Run
 
-DONE = {USEFUL: "had a useful GPU", PhaseName.WAIT_RUNNING: "had a running instance"}
-SINCE = {USEFUL: "the start", PhaseName.WAIT_RUNNING: "the contract"}
+DONE = {USEFUL: "were ready", PhaseName.WAIT_RUNNING: "had a running instance"}
+SINCE = {USEFUL: "their start", PhaseName.WAIT_RUNNING: "the contract"}
 """What happened at the end of a quantity, and since when it is counted."""
 
 
@@ -45,7 +45,7 @@ def boot_curves(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) ->
     if known(row["p90_s"]):
         nine = f" Nine in ten had by {seconds(row['p90_s'])} ({_interval(row, 'p90')})."
     elif known(row["p90_low_s"]):
-        nine = f" By when nine in ten had is not known: only that it is above {seconds(row['p90_low_s'])}."
+        nine = f" Nine in ten took longer than {seconds(row['p90_low_s'])}; how much longer is not known."
     return f"{_half(row)}{nine}"
 
 
@@ -56,7 +56,7 @@ def clusters(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> st
     row = _row(phases, phase)
     if row is None:
         return f"No attempted run reached {phase}, so there is no number."
-    few = f"{counted(int(row['ended']), 'run')} with a {phase} cannot tell how far runs on one machine resemble each other."
+    few = f"{counted(int(row['ended']), 'run')} with a {phase} cannot show how far runs on one machine resemble each other."
     return _effective_n(row, "" if phase == USEFUL else phase) or few
 
 
@@ -141,24 +141,32 @@ def _half(row: pd.Series[Any]) -> str:
     """By when half of the runs had it, and how many waited in vain."""
     name, n, vain = row["quantity"], int(row["n"]), int(row["n"] - row["ended"])
     done, since = DONE.get(name, f"had ended {name}"), SINCE.get(name, "its begin")
+    if n == 1:
+        done, since = done.replace("were", "was"), since.replace("their", "its")
     rate = f"95 % interval {percents(row['never_low_rate'], row['never_high_rate'])}"
-    lost = f"{vain} of {n} never did ({rate})" if n > 1 else f"one run says little of how many never do ({rate})"
+    lost = f"{vain} of {n} never {done} ({rate})" if n > 1 else f"one run says little of how many never do ({rate})"
     runs = f"half of {n} attempted runs" if n > 1 else "the only attempted run"
     if known(row["median_s"]):
         when = f"within {seconds(row['median_s'])} of {since}"
         return f"{runs.capitalize()} {done} {when} ({_interval(row, 'median')}); {lost}."
-    least = f", only that it is above {seconds(row['median_low_s'])}" if known(row["median_low_s"]) else ""
-    said = f"Too few of {n} attempted runs {done} to say by when half do" if n > 1 else f"The only attempted run never {done}"
-    return f"{said}{least}; {lost}."
+    if n == 1:
+        return f"The only attempted run never {done}; {lost}."
+    least = f"; the median is above {seconds(row['median_low_s'])}" if known(row["median_low_s"]) else ""
+    return f"Less than half of {n} attempted runs {done}{least}; {lost}."
 
 
 def _interval(row: pd.Series[Any], name: str) -> str:
-    return reach(row[f"{name}_low_s"], row[f"{name}_high_s"], n=int(row["n"]))
+    return reach(row[f"{name}_low_s"], row[f"{name}_high_s"], n=int(row["n"]), machines=_of_machines(row))
+
+
+def _of_machines(row: pd.Series[Any]) -> int | None:
+    """How many machines the runs came from, where they name them."""
+    return None if row["unnamed"] else int(row["machines"])
 
 
 def _known(row: pd.Series[Any]) -> str:
     width = row["bounds_s"]
-    return f"In one run that instant is known within {seconds(width)} (median width)." if known(width) else ""
+    return f"In one run this instant is known within {seconds(width)} (median width)." if known(width) else ""
 
 
 def _effective_n(row: pd.Series[Any], of: str = "") -> str:
@@ -173,11 +181,12 @@ def _effective_n(row: pd.Series[Any], of: str = "") -> str:
     text = f"{n} runs came from {counted(machines, 'machine')}"
     if known(row["effective_n"]):
         text += (
-            f"{f', and for {of} they' if of else ' and'} say as much as **{decimals(row['effective_n'], 1)}** independent ones "
+            f"{f', and for {of} they' if of else ' and'} tell as much as **{decimals(row['effective_n'], 1)}** "
+            "independent ones "
             f"(design effect {decimals(row['design_effect'], 1)}; {percent(row['icc'])} of the variance lies between machines)"
         )
     else:
-        text += "; how far runs on one machine resemble each other cannot be told"
+        text += "; they cannot show how far runs on one machine resemble each other"
     if row["largest_share"] > DOMINANT:
         text += (
             f". **One machine gave {percent(row['largest_share'])} of them**: the figures describe it more than the marketplace"

@@ -11,7 +11,7 @@ from vastbench.analysis.facts import EMULATED
 from vastbench.analysis.measures import FACTOR, measured
 from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.record.acceptance import Criterion, Measure, Question
-from vastbench.record.formats import MISSING, amount, counted, decimals, known, seconds
+from vastbench.record.formats import MISSING, amount, counted, decimals, known, no_interval, seconds
 from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ SHOWN = 0.05
 def acceptance_table(phases: pd.DataFrame, criteria: Sequence[Criterion]) -> str:
     """Each criterion as a row of a Markdown table, with its n, its interval and its verdict, and a sentence above."""
     rows = rows_of(acceptance(phases, criteria))
-    lines = ["| asked | limit | n | measured | 95 % interval | verdict |", "|---|---|---|---|---|---|"]
+    lines = ["| criterion | limit | n | measured | 95 % interval | verdict |", "|---|---|---|---|---|---|"]
     for row in rows:
         cells = [row["what"], limit_of(row), f"{row['n']}", amount_of(row, "value"), interval_of(row)]
         lines.append(f"| {' | '.join(map(escaped, cells))} | **{row['verdict']}** |")
@@ -51,11 +51,11 @@ def quantity(phases: pd.DataFrame, measure: Measure) -> str:
     if not row["n"]:
         return f"{what}: no attempted run shows it, so there is no number."
     between = interval_of(row)
-    sure = f"n = {row['n']}, which allow no 95 % interval" if between == MISSING else f"95 % interval {between}"
+    sure = no_interval(row["n"], row["machines"]) if between == MISSING else f"95 % interval {between}"
     tail = f"; in nine of ten {amount_of(row, 'tail')} at most" if known(row["tail"]) else ""
-    never = f". In {row['never']} it never came to its end" if row["never"] else ""
+    never = f" {counted(row['never'], 'run')} never came to its end." if row["never"] else ""
     half = f"in half of {counted(row['n'], 'run')} **{amount_of(row, 'value')}** at most"
-    return f"{what}: {half} ({sure}){tail}. Those that came: {range_of(row)}{never}."
+    return f"{what}: {half} ({sure}){tail}. The runs that came to its end took {range_of(row)}.{never}"
 
 
 Row = Mapping[str, Any]
@@ -70,7 +70,9 @@ def criteria_met(rows: Sequence[Row]) -> str:
     """How many of the rows of :func:`~vastbench.analysis.acceptance.acceptance` are met, in bold."""
     met = sum(row["verdict"] == MET for row in rows)
     tested = sum(row["verdict"] != NOT_TESTED for row in rows)
-    return f"**{met} of the {tested} criteria** that could be tested are met."
+    if not tested:
+        return "None of the criteria could be tested."
+    return f"**{met} of {counted(tested, 'criterion')}** that could be tested {'is' if met == 1 else 'are'} met."
 
 
 def limit_of(row: Row) -> str:
@@ -96,6 +98,14 @@ def interval_of(row: Row, low: str = "low", high: str = "high") -> str:
     if not known(row[low]):
         return MISSING
     return f"{amount_of(row, low)} to {amount_of(row, high)}" if known(row[high]) else f"above {amount_of(row, low)}"
+
+
+def interval_note(row: Row) -> str:
+    """The interval of a median, and of how many runs; why there is none."""
+    between = interval_of(row)
+    if between == MISSING:
+        return no_interval(row["n"], row["machines"])
+    return f"95 % interval {between}, n = {n_of(row)}"
 
 
 def range_of(row: Row) -> str:
@@ -133,15 +143,15 @@ def caveats(phases: pd.DataFrame, question: Question) -> str:
 
 def until_answer(phases: pd.DataFrame, span: str, done: str) -> str:
     """In bold, within how long half of the drills that began the phase ``span`` were ``done``, and how many never were."""
-    found = durations(phases, span)
+    found = durations(phases, span, waited=True)
     if not len(found):
         return f"**No attempted run shows how long it takes until {done}.**"
     never, half = int((~found.ended).sum()), quantile_estimate(found, 0.5)
     begun = f"{counted(len(found), 'drill')}"
     if not known(half.value):
-        return f"**In less than half of {begun} {done}**: in {never} it never came so far."
+        return f"**In less than half of {begun} {done}**: {counted(never, 'drill')} never came so far."
     between = f" (95 % interval {seconds(half.low)} to {_bound(half.high)})" if known(half.low) else ""
-    rest = f" In {never} of {len(found)} it never came so far." if never else " In every one it came so far."
+    rest = f" {never} of {begun} never came so far." if never else f" {'Every drill' if len(found) > 1 else 'It'} came so far."
     return f"**In half of {begun} {done} within {seconds(half.value)}**{between}.{rest}"
 
 

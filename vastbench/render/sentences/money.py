@@ -36,17 +36,15 @@ def spent(phases: pd.DataFrame) -> str:
     """What a run and a success cost on average, and what the naive figure would say."""
     table = {row["meter"]: row for row in cost_summary(phases).to_dict("records")}
     by_meter, naive, n = table["all meters"], table["naive"], attempted(phases)["run"].nunique()
-    wall = f"{usd(naive['per_run_usd'])} (n = {naive['n']})"
+    wall = usd(naive["per_run_usd"]) + (f" (n = {naive['n']})" if naive["n"] != by_meter["n"] else "")
     if not by_meter["n"] and not naive["n"]:
         return "What a run cost is not known."
     if not by_meter["n"]:
         return f"What a run cost is not known by meter; wall clock × price would say {wall}."
     least = "" if by_meter["n"] == n else "at least "
+    of = f" of the {by_meter['n']} of {n} runs whose cost is known" if by_meter["n"] < n else f" of {counted(n, 'run')}"
     success = f", a success {least}{usd(by_meter['per_success_usd'])}" if known(by_meter["per_success_usd"]) else ""
-    return (
-        f"A run cost {usd(by_meter['per_run_usd'])} by meter (mean; known for {by_meter['n']} of {n}){success}; "
-        f"wall clock × price would say {wall}."
-    )
+    return f"A run cost {usd(by_meter['per_run_usd'])} by meter (mean{of}){success}; wall clock × price would say {wall}."
 
 
 def cost_meters(phases: pd.DataFrame) -> str:
@@ -59,7 +57,7 @@ def cost_meters(phases: pd.DataFrame) -> str:
     interval = within(*quantile_interval(runs["cost_usd"], 0.5), "USD", n=len(runs), digits=4)
     ratio = quotient(runs["naive_usd"].sum(), runs["cost_usd"].sum())
     return (
-        f"{spent(phases)} At the median it is **{usd(runs['cost_usd'].median())}** ({interval}); over the runs of which both "
+        f"{spent(phases)} The median is **{usd(runs['cost_usd'].median())}** ({interval}); over the runs of which both "
         f"are known, wall clock × price says **{times(ratio)}** as much."
     )
 
@@ -77,8 +75,9 @@ def provider_costs(comparison: pd.DataFrame, *, value: str = "usd_per_gpu_hour")
     below = int((listed_rows[value] < paid).sum())
     return (
         f"{text}; of {counted(len(listed_rows), 'listed price')}, dated {listed_rows['as_of'].min()} to "
-        f"{listed_rows['as_of'].max()}, {below} are lower. They go from {usd(low[value])} ({_offer(low)}) to "
-        f"{usd(high[value])} ({_offer(high)}); their median is {times(quotient(listed_rows[value].median(), paid))} ours."
+        f"{listed_rows['as_of'].max()}, {below} {'is' if below == 1 else 'are'} lower. They go from "
+        f"{usd(low[value])} ({_offer(low)}) to {usd(high[value])} ({_offer(high)}); "
+        f"their median is {times(quotient(listed_rows[value].median(), paid))} ours."
     )
 
 

@@ -31,27 +31,32 @@ def bottleneck_answer(phases: pd.DataFrame, what_if: pd.DataFrame) -> str:
         return nothing or "The runs that passed do not say where their time went, so there is no number."
     best = _halved(what_if, 1)[0]
     return (
-        f"**Make {best['phase']} faster first**: halving it would save {seconds(best['saved_s'])} of the median total "
-        f"({within(best['saved_low_s'], best['saved_high_s'], 's', n=int(best['n']))}). {source(phases)}"
+        f"**Make {best['phase']} faster first**: halving it would save {seconds(best['saved_s'])} of the median total of "
+        f"the passed runs ({within(best['saved_low_s'], best['saved_high_s'], 's', n=int(best['n']))}). {source(phases)}"
     )
 
 
-def useful(phases: pd.DataFrame) -> str:
-    """How long until a rented GPU could be used, failures counted as never, and what the polls prove of that instant."""
+def ready(phases: pd.DataFrame) -> str:
+    """How long until a rented GPU was ready, as it was waited; runs that failed count as never."""
     found = until_useful(phases).iloc[0]
     n, attempts = int(found["n"]), int(found["attempted"])
     if not n:
         return NO_SUCCESS
-    width = f"the polls and tries of a run prove that instant only within {seconds(found['bounds_s'])} (median width)"
     if not known(found["median_s"]):
-        return f"Less than half of {attempts} attempted runs had a useful GPU at all ({n}); {width}."
-    runs = f"Half of {attempts} attempted runs" if attempts > 1 else "The only attempted run"
-    interval = reach(found["median_low_s"], found["median_high_s"], n=attempts)
-    verb = "were" if attempts > 1 else "was"
-    return (
-        f"{runs} {verb} seen to have a useful GPU within **{seconds(found['median_s'])}** of the start ({interval}); {width}: "
-        f"it may be as early as {seconds(found['earliest_median_s'])}."
-    )
+        return f"Less than half of {attempts} attempted runs were ready at all: {n}."
+    runs = f"Half of {attempts} attempted runs were" if attempts > 1 else "The only attempted run was"
+    their = "their" if attempts > 1 else "its"
+    interval = reach(found["median_low_s"], found["median_high_s"], n=attempts, machines=int(found["machines"]))
+    return f"{runs} ready within **{seconds(found['median_s'])}** of {their} start ({interval})."
+
+
+def useful(phases: pd.DataFrame) -> str:
+    """How long until a rented GPU was ready, what that means, and how exactly the instant is known in one run."""
+    found = until_useful(phases).iloc[0]
+    if not found["n"]:
+        return NO_SUCCESS
+    width = f"known within {seconds(found['bounds_s'])} in one run" + (" (median width)" if found["n"] > 1 else "")
+    return f"{ready(phases)} Ready is when the first command had succeeded over SSH; that instant is {width}."
 
 
 def longest(phases: pd.DataFrame) -> str:
@@ -74,16 +79,14 @@ def phase_distributions(phases: pd.DataFrame) -> str:
     if not known(row["median_s"]):
         text = f"**{row['phase']}** has no median: {int(row['unfinished'])} of {_tries(row)} tries never reached its end"
     if known(row["p90_s"]):
-        text += (
-            f"; nine of ten end within {seconds(row['p90_s'])} ({reach(row['p90_low_s'], row['p90_high_s'], n=_tries(row))})"
-        )
+        text += f"; nine of ten end within {seconds(row['p90_s'])} ({_reach(row, 'p90')})"
     if row["n"] > 1:
         text += f"; those that ended took {decimals(row['min_s'], 1)} to {seconds(row['max_s'])}"
     cut, failed = int(row["cut_off"]), int(row["failed"])
     if cut:
-        text += f"; {counted(cut, 'run')} {'was' if cut == 1 else 'were'} cut off in it and can only have been longer"
+        text += f"; {counted(cut, 'run', 'was')} cut off in it and took longer than that"
     if failed:
-        text += f"; {counted(failed, 'run')} failed in it and {'counts' if failed == 1 else 'count'} as never"
+        text += f"; {counted(failed, 'run')} failed in it and {'counts' if failed == 1 else 'count'} as longer than all others"
     return f"{text}."
 
 
@@ -92,12 +95,17 @@ def _tries(row: pd.Series[Any]) -> int:
     return int(row["n"] + row["unfinished"])
 
 
+def _reach(row: pd.Series[Any], name: str) -> str:
+    """The interval of a phase's median or p90, or why there is none: few runs, or few machines."""
+    machines = int(row["machines"]) if row["unfinished"] == 0 else None
+    return reach(row[f"{name}_low_s"], row[f"{name}_high_s"], n=_tries(row), machines=machines)
+
+
 def _median(row: pd.Series[Any], *, strong: bool = False) -> str:
     """The median of a phase over all that reached it, with its interval; the value of a single one."""
     mark, tries = "**" if strong else "", _tries(row)
-    interval = within(row["median_low_s"], row["median_high_s"], "s", n=tries)
-    if known(row["median_low_s"]) and not known(row["median_high_s"]):
-        interval = f"n = {tries}; {reach(row['median_low_s'], row['median_high_s'], n=tries)}"
+    interval = _reach(row, "median")
+    interval = f"n = {tries}; {interval}" if known(row["median_low_s"]) else interval
     return f"{mark}{seconds(row['median_s'])}{mark} ({'median; ' if tries > 1 else ''}{interval})"
 
 
@@ -153,7 +161,7 @@ def runs_over_time(phases: pd.DataFrame) -> str:
         f"{seconds(half['total_s'].median())} ({within(*quantile_interval(half['total_s'], 0.5), 's', n=len(half))})"
         for half in halves
     )
-    return f"The median total of the earlier half of the runs that passed is **{first}**, of the later half **{second}**."
+    return f"The median total of the earlier half of the passed runs is **{first}**, of the later half **{second}**."
 
 
 def phase_shares(phases: pd.DataFrame) -> str:
@@ -164,7 +172,7 @@ def phase_shares(phases: pd.DataFrame) -> str:
     mean, apart = greatest(table, "mean_share"), greatest(table, "variance_share")
     text = f"**{mean['phase']}** makes **{percent(mean['mean_share'])}** of the mean total (n = {mean['n']})"
     if table["variance_share"].isna().all():
-        return f"{text}; {counted(int(mean['n']), 'run')} cannot tell what makes runs differ."
+        return f"{text}; {counted(int(mean['n']), 'run')} cannot show what makes runs differ."
     other = "" if apart["phase"] == mean["phase"] else f"{apart['phase']} "
     text += f", and {other}**{percent(apart['variance_share'])}** of its variance"
     if known(apart["variance_share_trimmed"]):
@@ -181,7 +189,7 @@ def what_if(table: pd.DataFrame) -> str:
         f"({within(row['saved_low_s'], row['saved_high_s'], 's', n=int(row['n']))})"
         for row in _halved(table, 2)
     ]
-    return f"Of the median total, {listed(parts)}."
+    return f"Of the median total of the passed runs, {listed(parts)}."
 
 
 def top_row(phases: pd.DataFrame) -> pd.Series[Any]:
