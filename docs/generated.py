@@ -40,6 +40,12 @@ def table(head, rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def _markdown(text):
+    """A line of a docstring, which is reStructuredText, as Markdown: its literals and its references."""
+    words = re.sub(r":\w+:`~?(?:[\w.]+\.)?([^`.]+)`|``(.+?)``", r"`\1\2`", " ".join(text.split()))
+    return "".join(part if part.startswith("`") else plain(part) for part in re.split(r"(`[^`]*`)", words))
+
+
 # Names
 
 
