@@ -36,21 +36,21 @@ def test_runs_that_did_not_end_would_have_been_longer():
     wait = SEED.phase(PhaseName.WAIT_RUNNING)
     cut = replace(wait, end=Moment.between(600.0, None, "poll"), outcome=Outcome.CENSORED)
     late = replace(SEED, id="late", outcome=Outcome.CENSORED, cause="deadline", phases=(*SEED.phases[:2], cut))
-    assert "Cut off: wait running in 1 run. Those times could only have been longer" in doubts(phases_table([SEED, late]))
+    assert "A deadline cut off wait running: 1 run. They took longer than they had waited" in doubts(phases_table([SEED, late]))
 
 
 def test_boots_that_failed_say_nothing_of_how_long_a_boot_takes():
     wait = replace(SEED.phase(PhaseName.WAIT_RUNNING), outcome=Outcome.FAILED)
     dead = replace(SEED, id="dead", outcome=Outcome.FAILED, cause="boot_failed", phases=(*SEED.phases[:2], wait))
     text = doubts(phases_table([SEED, dead]))
-    assert "Failed: wait running in 1 run." in text
+    assert "Failed in wait running: 1 run." in text
     assert "longer" not in text
     assert "too short" not in text
 
 
 def test_runs_on_one_machine_are_not_independent():
     many = [on_machine(f"run-{i}", 0 if i < 5 else i) for i in range(10)]
-    told = "10 runs with a useful GPU came from 6 machines, 50.0 % of them from one: they are not independent"
+    told = "10 runs that were ready came from 6 machines, 50.0 % of them from one: they are not independent"
     assert told in doubts(phases_table(many))
     assert "machine" not in doubts(phases_table([on_machine("a", 1), on_machine("b", 2)]))
 

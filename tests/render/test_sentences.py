@@ -68,28 +68,29 @@ def numbers(text: str) -> list[str]:
 
 
 def test_the_published_run_reads_as_it_was_measured():
-    text = sentences.study_verdict(phases_table([SEED]))
+    phases = phases_table([SEED])
+    text = f"{sentences.study_verdict(phases)} {sentences.longest(phases)} {sentences.spent(phases)}"
     assert "88.0 s" in text  # 1.26 + 1.59 + 72.77 + 12.36
     assert "72.8 s" in text
     assert "73.5 % of the mean total of 99.0 s" in text
     assert "0.0011 USD by meter" in text
-    assert "0.0046 USD (n = 1)" in text
-    assert "no 95 % interval at n = 1" in text
+    assert "wall clock × price would say 0.0046 USD" in text
+    assert "no 95 % interval: 1 run is too few" in text
     assert "0 of 1 (95 % interval 0.0–97.5 %)" in text  # Clopper and Pearson: 1 - 0.025 for n = 1
 
 
 def test_the_verdict_says_what_the_polls_prove():
     text = sentences.useful(phases_table([SEED]))
     wait = SEED.phase(PhaseName.WAIT_SSH)
-    assert f"within {wait.end.upper - wait.end.lower:.1f} s" in text
-    assert f"as early as {wait.end.lower:.1f} s" in text
+    assert f"known within {wait.end.upper - wait.end.lower:.1f} s in one run" in text
+    assert f"ready within **{wait.end.upper:.1f} s**" in text
 
 
 def test_the_median_of_seven_lies_between_the_smallest_and_the_largest():
     # Of a binomial with n = 7 and p = 1/2 the two ends are 2/128 likely, the two ends and their neighbours 16/128: the
     # interval of 95 % lies between those of 98.4 % and of 87.5 %.
     text = sentences.useful(phases_table(runs(7)))
-    assert "within **91.0 s** of the start" in text
+    assert "within **91.0 s** of their start" in text
     low, high = re.search(r"95 % interval ([\d.]+)–([\d.]+) s", text).groups()
     assert 88.0 < float(low) < 89.0
     assert 93.0 < float(high) < 94.0
@@ -98,15 +99,21 @@ def test_the_median_of_seven_lies_between_the_smallest_and_the_largest():
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_few_runs_have_no_interval(n):
     text = sentences.useful(phases_table(runs(n)))
-    assert f"no 95 % interval at n = {n}" in text
+    assert f"no 95 % interval: {n} run" in text
     assert "95 % interval 8" not in text
+
+
+def test_few_machines_are_why_many_runs_have_no_interval():
+    one = [replace(run, resources=run.resources | {"machine_id": i % 2}) for i, run in enumerate(runs(12))]
+    for sentence in (sentences.ready, sentences.boot_curves, sentences.phase_distributions):
+        assert "no 95 % interval: 12 runs on 2 machines are too few" in sentence(phases_table(one)), sentence
 
 
 def test_failures_are_counted_by_cause_with_an_exact_interval():
     bad = [failed("a", "boot_failed"), failed("b", "boot_failed"), failed("c", "no_offer")]
     text = sentences.failures_by_cause(phases_table([*runs(9), *bad]))
     assert text.startswith("**3 of 12** attempted runs did not pass (25.0 %; 95 % interval 5.5–57.2 %)")
-    assert "boot failed 2 and no offer 1" in text
+    assert "boot failed (2) and no offer (1)" in text
 
 
 def test_no_failure_is_not_no_risk():
@@ -117,7 +124,7 @@ def test_runs_that_we_stopped_are_not_failures():
     stopped = replace(failed("stopped", "interrupted"), outcome=Outcome.CENSORED)
     text = sentences.failures_by_cause(phases_table([*runs(2), stopped]))
     assert "All 2 attempted runs passed" in text
-    assert text.endswith("Not counted, stopped by us or refused to the account: 1 run.")
+    assert text.endswith("1 run is not counted: we stopped it, or the account was refused.")
 
 
 def test_a_success_pays_for_the_failures():
@@ -255,7 +262,9 @@ def test_only_waits_that_were_cut_off_can_have_been_longer():
     text = sentences.phase_distributions(phases_table([*runs(4), cut, dead, replace(dead, id="too")]))
     assert "took **75.8 s** (median; no 95 % interval" not in text
     assert "; those that ended took 72.8 to 75.8 s; 1 run was cut off in it" in text
-    assert "; 1 run was cut off in it and can only have been longer; 2 runs failed in it and count as never." in text
+    assert (
+        "; 1 run was cut off in it and took longer than that; 2 runs failed in it and count as longer than all others." in text
+    )
     few = sentences.phase_distributions(phases_table([*runs(2), cut, dead, replace(dead, id="too")]))
     assert few.startswith("**wait running** has no median: 3 of 5 tries never reached its end")
 
@@ -287,9 +296,9 @@ def test_every_number_of_certainty_is_finite(sentence, n):
 def test_half_of_the_runs_are_told_with_those_that_never_came():
     text = sentences.boot_curves(phases_table([*runs(7), waited_in_vain("a"), waited_in_vain("b")]))
     assert text.startswith("Half of 9 attempted runs had a running instance within")
-    assert "2 of 9 never did (95 % interval 2.8–60.0 %)" in text  # Clopper and Pearson
+    assert "2 of 9 never had a running instance (95 % interval 2.8–60.0 %)" in text  # Clopper and Pearson
     too_few = sentences.boot_curves(phases_table([*runs(2), *(waited_in_vain(f"{i}") for i in range(3))]))
-    assert too_few.startswith("Too few of 5 attempted runs had a running instance to say by when half do")
+    assert too_few.startswith("Less than half of 5 attempted runs had a running instance; ")
 
 
 def waited_in_vain(name: str) -> Run:

@@ -120,7 +120,7 @@ def test_the_detector_runs_over_the_runs_of_a_report(sample):
 def test_it_names_the_effective_n_and_the_rules_that_do_not_apply(model):
     useful = model["certainty"][0]
     text = plain(markdown_text(model))
-    assert f"say as much as {useful['effective_n']:.1f} independent ones" in text
+    assert f"tell as much as {useful['effective_n']:.1f} independent ones" in text
     assert f"design effect {useful['design_effect']:.1f}" in text
     assert model["artefacts"]["rules"] + len(model["artefacts"]["not_applicable"]) == len(RULES)
     assert "Not applied: rate above the link (no column bytes)" in text

@@ -76,7 +76,8 @@ def provider_costs(comparison: pd.DataFrame, *, value: str = "usd_per_gpu_hour")
     return (
         f"{text}; of {counted(len(listed_rows), 'listed price')}, dated {listed_rows['as_of'].min()} to "
         f"{listed_rows['as_of'].max()}, {below} {'is' if below == 1 else 'are'} lower. They go from "
-        f"{usd(low[value])} ({_offer(low)}) to {usd(high[value])} ({_offer(high)}); their median is {times(quotient(listed_rows[value].median(), paid))} ours."
+        f"{usd(low[value])} ({_offer(low)}) to {usd(high[value])} ({_offer(high)}); "
+        f"their median is {times(quotient(listed_rows[value].median(), paid))} ours."
     )
 
 
