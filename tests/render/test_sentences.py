@@ -244,13 +244,13 @@ def test_every_number_is_finite_over_mixed_runs():
 
 def test_the_last_run_answers_in_bold_and_says_which_runs_are_shown():
     text = sentences.last_answer(runs(2), of=5)
-    assert text.startswith("**The RTX 4090 was useful 89.0 s after the start")
+    assert text.startswith("**The RTX 4090 was ready 89.0 s after the start")
     assert "Shown are the last 2 of 5 runs of `data`. 2 of these 2 passed. This is run run-1, the last one." in text
     assert re.search(r"(?<!\\)\$", text) is None  # two of them would be mathematics
     mixed = [failed("a", "boot_failed"), *runs(2), failed("b", "ssh")]
     assert "Shown are 4 runs made now. 2 of these 4 passed." in sentences.last_answer(mixed)
     assert "Shown is 1 run made now. This" in sentences.last_answer([failed("a", "boot_failed")])
-    assert "**The RTX 4090 did not become useful" in sentences.last_answer([failed("a", "boot_failed")])
+    assert "**The RTX 4090 did not become ready" in sentences.last_answer([failed("a", "boot_failed")])
     assert sentences.last_answer([]) == sentences.NO_RUN
 
 

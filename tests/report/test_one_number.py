@@ -42,7 +42,7 @@ SAID = {
         r"runs that passed (?P<n>\d+) of 300",
         r"(?P<n>\d+) passed\b",
     ),
-    "runs that did not pass": (r"(?P<n>\d+) of 300 attempted runs did not pass", r"(?P<n>\d+) runs? never came so far"),
+    "runs that did not pass": (r"(?P<n>\d+) of 300 attempted runs did not pass", r"(?P<n>\d+) runs? never came to its end"),
     "cost per success": (
         r"cost per success, by meter (?P<n>[\d.]+) USD",
         r"a success (?P<n>[\d.]+) USD",

@@ -154,7 +154,8 @@ def failures(facts: Facts) -> Iterator[Finding]:
     """Each cause of runs that did not pass."""
     for _, row in facts.outcomes[facts.outcomes["outcome"] != Outcome.PASSED].iterrows():
         text = "{lost} of {attempted} runs {outcome} ({cause}): {rate}, with a 95 % interval of {low_rate} to {high_rate}."
-        words = {"outcome": "were cut off" if row["outcome"] == Outcome.CENSORED else "failed", "cause": row["cause"]}
+        cut_off = "was cut off" if row["runs"] == 1 else "were cut off"
+        words = {"outcome": cut_off if row["outcome"] == Outcome.CENSORED else "failed", "cause": row["cause"]}
         yield Finding("failures", Kind.ISSUE, text, _rates(row, lost=int(row["runs"]), rate=row["rate"]) | words)
 
 

@@ -50,7 +50,7 @@ def compare(
 ) -> None:
     """Say whether B is slower than A, faster, or equivalent within a margin, and how sure that is.
 
-    Compared is the time until the GPU was useful, unless --phase names something else. Exit code 0: equivalent; 12: B is
+    Compared is the time to ready, unless --phase names something else. Exit code 0: equivalent; 12: B is
     faster; 13: B is slower; 14: not enough runs to tell.
 
     For example: vastbench compare before.parquet after.parquet
@@ -115,7 +115,7 @@ def _show(found: Comparison, names: tuple[str, str]) -> None:
             f"  The chance that a run of A takes less time than one of B: {percent(first['a_first'])}"
             f"{_range(first['a_first_low'], first['a_first_high'], percent)}."
         )
-    print("  Medians are what was waited; the ratio is of the durations themselves, without what polling adds.")
+    print("  Medians are how long the user waited; the ratio is of the durations themselves, without what polling adds.")
     print(f"  {_test_sentence(first, len(found.effects))}")
     print(f"  {_success_sentence(found)}")
     if found.cautions:

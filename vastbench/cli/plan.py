@@ -93,7 +93,7 @@ def _show(made: Plan, place: str) -> None:
         print(_on_repeats(made))
     print(
         f"\nIt rests on {counted(made.source_runs, 'run')} on {counted(made.machines, 'machine')}: {place}. "
-        f"{counted(made.never, 'run')} never came so far; {what} is {seconds(made.estimate_s)} now, as it was waited. "
+        f"{counted(made.never, 'run')} never came to its end; {what} is {seconds(made.estimate_s)} in these runs. "
         f"A mean run takes {seconds(made.run_s)}"
         + ("" if math.isnan(made.run_usd) else f" and costs {dollars(made.run_usd)} by meter")
         + ", failures included."
