@@ -76,7 +76,7 @@ def test_the_published_run_reads_as_it_was_measured():
     assert "0.0011 USD by meter" in text
     assert "wall clock × price would say 0.0046 USD" in text
     assert "no 95 % interval: 1 run is too few" in text
-    assert "0 of 1 (95 % interval 0.0–97.5 %)" in text  # Clopper and Pearson: 1 - 0.025 for n = 1
+    assert "0 of 1 failed (95 % interval 0.0–97.5 %)" in text  # Clopper and Pearson: 1 - 0.025 for n = 1
 
 
 def test_the_verdict_says_what_the_polls_prove():
@@ -117,7 +117,7 @@ def test_failures_are_counted_by_cause_with_an_exact_interval():
 
 
 def test_no_failure_is_not_no_risk():
-    assert "0 of 13 (95 % interval 0.0–24.7 %)" in sentences.failures_by_cause(phases_table(runs(13)))
+    assert "0 of 13 failed (95 % interval 0.0–24.7 %)" in sentences.failures_by_cause(phases_table(runs(13)))
 
 
 def test_runs_that_we_stopped_are_not_failures():
@@ -133,13 +133,13 @@ def test_a_success_pays_for_the_failures():
     )
     one = replace(SEED, cost=Cost(gpu_usd=0.002, storage_usd=0.0, transfer_usd=0.0, naive_usd=0.004))
     text = sentences.cost_meters(phases_table([one, costly]))
-    assert "A run cost 0.0060 USD by meter (mean; known for 2 of 2), a success 0.0120 USD" in text
+    assert "A run cost 0.0060 USD by meter (mean of 2 runs), a success 0.0120 USD" in text
     assert "says **2.0 times** as much" in text
 
 
 def test_a_cost_known_for_some_runs_only_is_a_least():
     unknown = replace(failed("unknown", "deadline"), cost=Cost(naive_usd=0.02))
-    assert "known for 1 of 2), a success at least 0.0011 USD" in sentences.cost_meters(phases_table([SEED, unknown]))
+    assert "known for 1 of 2 runs), a success at least 0.0011 USD" in sentences.cost_meters(phases_table([SEED, unknown]))
 
 
 @pytest.mark.parametrize("sentence", OF_PHASES, ids=lambda f: f.__name__)
@@ -184,7 +184,7 @@ def test_the_bottleneck_is_what_saves_most_when_halved():
 def test_shares_name_the_phase_that_makes_runs_differ():
     text = sentences.phase_shares(phases_table(runs(9)))
     assert "and **100.0 %** of its variance" in text  # the runs differ in nothing but wait running
-    assert "cannot tell what makes runs differ" in sentences.phase_shares(phases_table(runs(2)))
+    assert "cannot show what makes runs differ" in sentences.phase_shares(phases_table(runs(2)))
 
 
 def test_one_run_is_placed_among_the_others():
@@ -195,7 +195,7 @@ def test_one_run_is_placed_among_the_others():
 def test_a_trend_is_told_by_halves():
     early = [replace(run, started_at=f"2026-01-02T00:0{i}:00+00:00") for i, run in enumerate(runs(4))]
     text = sentences.runs_over_time(phases_table(reversed(early)))
-    assert "earlier half of the runs that passed is **99.5 s" in text
+    assert "earlier half of the passed runs is **99.5 s" in text
     assert "later half **101.5 s" in text
 
 

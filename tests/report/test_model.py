@@ -100,7 +100,7 @@ def test_an_interval_that_nothing_bounds_says_above():
     row |= {"median_s": 80.0, "median_low_s": 70.0, "median_high_s": None, "p90_s": None, "p90_low_s": None, "p90_high_s": None}
     cells = dict(zip(table("certainty", [row]).head, table("certainty", [row]).rows[0], strict=False))
     assert table("certainty", [row]).rows[0][5] == "> 70.00"
-    assert cells["nine in ten by s"] == "–"
+    assert cells["p90 s"] == "–"
     assert cells["machines"] == "not named"
 
 

@@ -162,8 +162,8 @@ def failures(facts: Facts) -> Iterator[Finding]:
 def unfinished(facts: Facts) -> Iterator[Finding]:
     """Phases in which runs were cut off or failed, so that those that ended it are not all there is."""
     top = facts.summary[(facts.summary["parent"] == PhaseName.TOTAL) & (facts.summary["phase"] != PhaseName.UNATTRIBUTED)]
-    longer = "They took longer than they had waited: medians reckon with that, means and extremes leave them out."
-    never = "Medians count them as longer than all others."
+    longer = "Medians reckon with that; means and extremes leave such runs out."
+    never = "Medians count such runs as longer than all others."
     for column, how, so in (("cut_off", "A deadline cut off", longer), ("failed", "Failed in", never)):
         for _, row in top[top[column] > 0].iterrows():
             figures = {"phase": row["phase"], "runs": int(row[column])}
