@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -630,6 +631,7 @@ def test_an_unknown_figure_is_refused_with_the_known_ones():
 def test_on_a_narrow_sheet_every_text_stays_inside_at_its_full_size(chart):
     with style.sheet(3.7):
         ax = CHARTS[chart](FRAMES["300 runs"])
+        FigureCanvasAgg(ax.figure)
         shown = texts(ax)
     renderer = ax.figure.canvas.get_renderer()
     assert ax.figure.get_size_inches()[0] == 3.7
