@@ -107,7 +107,7 @@ def _draw_curve(ax: Axes, group: groups.Group, table: pd.DataFrame, n: int) -> N
     pale: dict[str, Any] = {"color": group.colour, "alpha": 0.15} if group.label else {"color": style.PALE}
     if n >= FEWEST_FOR_BOOTSTRAP:
         ax.fill_between(time, edges["band_low"], edges["band_high"], step="post", lw=0, label="95 % band", **pale)
-    ax.step(time, edges["ended_high"], where="post", color=group.colour, ls=group.line, lw=1.4, label="what was waited")
+    ax.step(time, edges["ended_high"], where="post", color=group.colour, ls=group.line, lw=1.4, label="time waited")
 
 
 def _draw_area(ax: Axes, group: groups.Group, seen: Durations) -> None:

@@ -2,6 +2,8 @@
 
 The shape's history (``SCHEMA``), newest first:
 
+5. ``certainty`` and the drill's ``measures`` hold what was waited, as ``phases`` does; ``time to ready`` is the new name of
+   ``time until useful``; measures and the fresh boot say of how many ``machines`` they are. ``verdict`` is shorter.
 4. ``drill``: what the runs of a drill found out (null for others), with its ``measures``, ``acceptance``, ``estimate``;
    ``next_steps``: the drills of which there is no run here. ``failover`` is null where a drill says more of it.
 3. ``pending``: how many notifications were not delivered yet when the report was made.
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     from vastbench.analysis.facts import Facts
 
-SCHEMA = 4
+SCHEMA = 5
 
 WELL_KNOWN = (
     ("AWS", "g5.xlarge"),
