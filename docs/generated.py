@@ -14,7 +14,7 @@ import typer
 
 import vastbench
 from vastbench import cli, errors
-from vastbench.analysis.columns import PHASE_COLUMNS, RUN_COLUMNS
+from vastbench.analysis.columns import NEVER, PHASE_COLUMNS, RUN_COLUMNS
 from vastbench.render.glossary import GLOSSARY
 
 PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
@@ -119,9 +119,12 @@ def notebooks():
 
 
 def _columns(columns):
-    fields = [field for field in type(next(iter(columns.values())))._fields if field != "place"]
-    rows = [[f"`{name}`", *(_markdown(str(getattr(column, field))) for field in fields)] for name, column in columns.items()]
-    return table(["column", *(field.replace("_", " ") for field in fields)], rows)
+    rows = []
+    for name, column in columns.items():
+        missing = "" if column.missing == NEVER else f". *Missing:* {_markdown(column.missing)}"
+        kind = ", ".join(part for part in (column.dtype, column.unit) if part)
+        rows.append([f"`{name}`", plain(kind), _markdown(column.meaning) + missing])
+    return table(["column", "type, unit", "what it holds"], rows)
 
 
 def run_columns():
