@@ -45,6 +45,9 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     of such a phase spans the bounds of its duration. What a run that did not pass spent outside finished phases is white and
     hatched, up to its end. Of more than 60 runs (30 on a narrow sheet) a column is the mean of those that passed of several
     runs, and the others are marks at the top.
+
+    >>> import vastbench
+    >>> ax = vastbench.runs_over_time(vastbench.load())
     """
     import numpy as np
     from matplotlib.collections import PolyCollection

@@ -46,8 +46,9 @@ def explore(draw: Callable[..., Any], **choices: Sequence[Any]) -> None:
 
     boxes = []
     for name, values in choices.items():
-        box = ipywidgets.Dropdown(description=name, options=[("–" if one is None else str(one), one) for one in values])
-        box.observe(lambda news, name=name: change(name, news["new"]), names="value")
+        labels = ["–" if one is None else str(one) for one in values]
+        box = ipywidgets.Dropdown(description=name, options=labels)
+        box.observe(lambda news, name=name, values=values: change(name, values[news["new"]]), names="index")
         boxes.append(box)
     display(ipywidgets.HBox(boxes))  # type: ignore[no-untyped-call]
     handle: Any = display(_drawn(draw, chosen), display_id=True)  # type: ignore[no-untyped-call]
