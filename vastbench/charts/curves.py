@@ -155,15 +155,9 @@ def _draw_plateau(ax: Axes, found: Durations, lowest: float) -> None:
 def _near(ax: Axes, height: float, text: str) -> None:
     """Write ``text`` beside the axes, or on a narrow sheet below the line at that height, where no curve is."""
     if style.narrow():
-        ax.text(
-            0.99,
-            height - 3,
-            text.replace("\n", " "),
-            transform=ax.get_yaxis_transform(),
-            ha="right",
-            va="top",
-            fontsize=style.TEXT_PT,
-        )
+        clear = {"facecolor": style.WHITE, "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "top", "bbox": clear}
+        ax.text(0.99, height - 3, text.replace("\n", " "), fontsize=style.TEXT_PT, **place)
     else:
         style.beside(ax, height, text)
 

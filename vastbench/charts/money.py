@@ -102,7 +102,7 @@ def _said(value: pd.Series[float], missing: int, success: float) -> list[str]:
     parts = [f"n = {len(value)}, {missing} unknown"] if missing else []
     if len(value):
         parts.append(("median " if len(value) > 1 else "") + style.usd(float(value.median())))
-    if success == success and len(value) > 1:
+    if success == success and len(value) > 1 and not (style.narrow() and missing):
         parts.append(f"per success {'at least ' if missing else ''}{style.usd(success)}")
     return parts
 

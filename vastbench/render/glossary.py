@@ -32,7 +32,8 @@ GLOSSARY = {
     "run": "One execution of a scenario; it passed, failed or was censored.",
     "scenario": "A named drill: integration, snapshot, failover, hibernation or model.",
     "study": "One scenario repeated under the same conditions.",
-    "time to ready": "From the start of a run to the answer of the first command that succeeded over SSH.",
+    "time to ready": "From the start of a run to its first successful command over SSH; in other drills than the "
+    "integration drill to the end of the phase that they are made for.",
     "unattributed": "Time of a run that no phase explains.",
 }
 """What each word means, in the order of the alphabet."""

@@ -189,7 +189,7 @@ def tiles(model: Mapping[str, Any]) -> list[Tile]:
         made += [Tile(f"{row['what']}, median", drills.amount_of(row, "value"), drills.interval_note(row)) for row in drawn[:2]]
     else:
         boot = model["failover"]["fresh_boot"]
-        note = f"{_median_interval(boot)}; from the start of a run to its first successful command over SSH"
+        note = f"{_median_interval(boot)}; from the start of a run to {plain(model['ready_at'])}"
         made.append(Tile("time to ready, median", worded("median_s", boot["median_s"]), note))
     (costs,) = (row for row in model["costs"] if row["meter"] == "all meters")
     least = "at least " if costs["n"] < counts["attempted"] and costs["per_success_usd"] is not None else ""
