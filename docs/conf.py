@@ -22,6 +22,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc"]
 exclude_patterns = ["schedules"]
 myst_heading_anchors = 3
 highlight_language = "none"
+smartquotes = False  # they would make one dash of the two before an option
 
 # Sphinx reads nothing outside its folder. Copies keep their dates, so that only what has changed is built again.
 shutil.rmtree(HERE / "notebooks", ignore_errors=True)
@@ -35,8 +36,10 @@ nb_merge_streams = True
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they would come from a CDN
 
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 80
 numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"

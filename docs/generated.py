@@ -14,7 +14,8 @@ import typer
 
 import vastbench
 from vastbench import cli, errors
-from vastbench.analysis.frames import PHASE_COLUMNS, RUN_COLUMNS
+from vastbench.analysis.columns import NEVER, PHASE_COLUMNS, RUN_COLUMNS
+from vastbench.render.glossary import GLOSSARY
 
 PLACE = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
@@ -30,13 +31,19 @@ def fill_in(app, page, source):  # noqa: ARG001 (Sphinx's signature)
 
 def plain(text):
     """Text for Markdown, with nothing in it that Markdown would take for its own."""
-    return re.sub(r"([\\`*_\[\]<>|$])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|$])", r"\\\1", re.sub(r"\s+", " ", text))
 
 
 def table(head, rows):
     """A table in Markdown; cells are Markdown already."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _markdown(text):
+    """A line of a docstring, which is reStructuredText, as Markdown: its literals and its references."""
+    words = re.sub(r":\w+:`~?(?:[\w.]+\.)?([^`.]+)`|``(.+?)``", r"`\1\2`", " ".join(text.split()))
+    return "".join(part if part.startswith("`") else plain(part) for part in re.split(r"(`[^`]*`)", words))
 
 
 # Names
@@ -49,41 +56,36 @@ def chart_names():
 
 def _room(name):
     found = getattr(vastbench, name)
-    module = found.__name__ if isinstance(found, ModuleType) else found.__module__
-    return module.split(".")[1]
+    return (found.__name__ if isinstance(found, ModuleType) else found.__module__).split(".")[1]
 
 
-def _names(*rooms):
-    return [name for name in vastbench.__all__ if _room(name) in rooms]
-
-
-def _first_line(name):
-    found = getattr(vastbench, name)
-    said = found.__call__ if isinstance(found, ModuleType) else found
-    return _markdown(inspect.getdoc(said).split("\n\n")[0])
-
-
-def _markdown(text):
-    """A line of a docstring, which is reStructuredText, as Markdown: its literals and its references."""
-    words = re.sub(r":\w+:`~?(?:[\w.]+\.)?([^`.]+)`|``(.+?)``", r"`\1\2`", " ".join(text.split()))
-    return "".join(part if part.startswith("`") else plain(part) for part in re.split(r"(`[^`]*`)", words))
+def _said(found):
+    return inspect.getdoc(found.__call__ if isinstance(found, ModuleType) and callable(found) else found)
 
 
 def _documented(names):
-    parts = [table(["name", "what it is"], [[f"[`{name}`](#vastbench.{name})", _first_line(name)] for name in names])]
+    rows = [[f"[`{name}`](#name-{name})", _markdown(_said(getattr(vastbench, name)).split("\n\n")[0])] for name in names]
+    parts = [table(["name", "what it is"], rows)]
     for name in names:
         found = getattr(vastbench, name)
-        if isinstance(found, ModuleType):
-            said = f".. py:function:: vastbench.{name}{inspect.signature(found)}\n\n   {inspect.getdoc(found.__call__)}"
-        elif inspect.isclass(found):
+        if inspect.isclass(found):
             said = f".. autoclass:: vastbench.{name}\n   :members:"
-        else:
+        elif not isinstance(found, ModuleType):
             said = f".. autofunction:: vastbench.{name}"
-        parts.append(f"## {name}\n\n```{{eval-rst}}\n{said}\n```\n")
+        elif callable(found):
+            said = f".. autofunction:: vastbench.{name}.__call__"
+        else:
+            said = f".. automodule:: {found.__name__}\n   :members:"
+        parts.append(f"(name-{name})=\n## {name}\n\n```{{eval-rst}}\n{said}\n```\n")
     return "\n".join(parts)
 
 
-DATA = ("io", "analysis")
+MAKERS = ("bench", "emulator", "errors", "notebooks", "record", "store")
+"""Rooms of what makes runs, and of what a run is."""
+
+
+def _makes(name):
+    return _room(name) in MAKERS or name.startswith("notebook_")
 
 
 def names_of_charts():
@@ -92,13 +94,13 @@ def names_of_charts():
 
 
 def names_of_data():
-    """The reference of what reads and computes."""
-    return _documented(_names(*DATA))
+    """The reference of what reads, asks and computes: all but charts and what makes runs."""
+    return _documented([name for name in vastbench.__all__ if _room(name) != "charts" and not _makes(name)])
 
 
 def names_of_runs():
-    """The reference of all other names: what makes runs, and what a run is."""
-    return _documented([name for name in vastbench.__all__ if _room(name) not in {*DATA, "charts"}])
+    """The reference of what makes runs, and of what a run is."""
+    return _documented([name for name in vastbench.__all__ if _makes(name)])
 
 
 # Notebooks
@@ -117,9 +119,12 @@ def notebooks():
 
 
 def _columns(columns):
-    fields = [field for field in type(next(iter(columns.values())))._fields if field != "place"]
-    rows = [[f"`{name}`", *(_markdown(str(getattr(column, field))) for field in fields)] for name, column in columns.items()]
-    return table(["column", *(field.replace("_", " ") for field in fields)], rows)
+    rows = []
+    for name, column in columns.items():
+        missing = "" if column.missing == NEVER else f". *Missing:* {_markdown(column.missing)}"
+        kind = ", ".join(part for part in (column.dtype, column.unit) if part)
+        rows.append([f"`{name}`", plain(kind), _markdown(column.meaning) + missing])
+    return table(["column", "type, unit", "what it holds"], rows)
 
 
 def run_columns():
@@ -130,6 +135,15 @@ def run_columns():
 def phase_columns():
     """What a row says of its phase."""
     return _columns(PHASE_COLUMNS)
+
+
+# Words
+
+
+def glossary():
+    """The words that stand behind a report, too."""
+    lines = [f"{word}\n  {plain(meaning)}\n" for word, meaning in GLOSSARY.items()]
+    return "```{glossary}\n" + "\n".join(lines) + "```\n"
 
 
 # Commands
@@ -156,8 +170,18 @@ def _command(name, command, above=None):
 
 
 def error_tree():
-    """The tree of errors, as its module shows it."""
-    return "```text\n" + inspect.cleandoc(errors.__doc__).split("::\n\n")[1].split("\n\nThree")[0] + "\n```\n"
+    """Every error below the one that it is a kind of, with its meaning."""
+    return "\n".join([*_below(errors.VastbenchError), *_below(errors.Interrupted)]) + "\n"
+
+
+def _below(error, depth=0):
+    yield f"{'  ' * depth}- `{error.__name__}`: {_meaning(error)}"
+    for kind in error.__subclasses__():
+        yield from _below(kind, depth + 1)
+
+
+def _meaning(error):
+    return _markdown(inspect.getdoc(error).split("\n\n")[0])
 
 
 def exit_codes():
@@ -169,7 +193,7 @@ def exit_codes():
         if "exit_code" in vars(error):
             found.setdefault(error.exit_code, []).append(error)
     rows = [
-        [str(code), ", ".join(f"`{error.__name__}`" for error in them), _markdown(inspect.getdoc(them[0]).split("\n\n")[0])]
+        [str(code), ", ".join(f"`{error.__name__}`" for error in them), _meaning(them[0])]
         for code, them in sorted(found.items())
     ]
     return table(["code", "error", "means"], rows)
@@ -187,5 +211,6 @@ PARTS = {
         commands,
         error_tree,
         exit_codes,
+        glossary,
     )
 }

@@ -27,7 +27,7 @@ def test_no_run_raises_no_doubt():
 
 def test_one_run_is_few_and_known_within_its_polls():
     text = doubts(phases_table([SEED]))
-    assert "Only 1 run passed: below 6 a median has no 95 % interval." in text
+    assert "Only 1 run passed: a median of fewer than 6 has no 95 % interval." in text
     assert "known only within" in text
     assert "4.3 % of the mean total (4.2 s, n = 1)" in text  # 4.21 of 98.98 s
 
@@ -36,21 +36,24 @@ def test_runs_that_did_not_end_would_have_been_longer():
     wait = SEED.phase(PhaseName.WAIT_RUNNING)
     cut = replace(wait, end=Moment.between(600.0, None, "poll"), outcome=Outcome.CENSORED)
     late = replace(SEED, id="late", outcome=Outcome.CENSORED, cause="deadline", phases=(*SEED.phases[:2], cut))
-    assert "Cut off: wait running in 1 run. Those times could only have been longer" in doubts(phases_table([SEED, late]))
+    assert (
+        "A deadline cut off wait running: 1 run. Medians reckon with that; means and extremes leave such runs out."
+        in doubts(phases_table([SEED, late]))
+    )
 
 
 def test_boots_that_failed_say_nothing_of_how_long_a_boot_takes():
     wait = replace(SEED.phase(PhaseName.WAIT_RUNNING), outcome=Outcome.FAILED)
     dead = replace(SEED, id="dead", outcome=Outcome.FAILED, cause="boot_failed", phases=(*SEED.phases[:2], wait))
     text = doubts(phases_table([SEED, dead]))
-    assert "Failed: wait running in 1 run." in text
-    assert "longer" not in text
+    assert "Failed in wait running: 1 run." in text
+    assert "reckon" not in text
     assert "too short" not in text
 
 
 def test_runs_on_one_machine_are_not_independent():
     many = [on_machine(f"run-{i}", 0 if i < 5 else i) for i in range(10)]
-    told = "10 runs with a useful GPU came from 6 machines, 50.0 % of them from one: they are not independent"
+    told = "10 runs that were ready came from 6 machines, 50.0 % of them from one: they are not independent"
     assert told in doubts(phases_table(many))
     assert "machine" not in doubts(phases_table([on_machine("a", 1), on_machine("b", 2)]))
 
@@ -62,7 +65,7 @@ def test_what_is_taken_together_is_named():
 
 def test_stopped_runs_are_counted_nowhere():
     stopped = replace(SEED, id="stopped", outcome=Outcome.CENSORED, cause="interrupted")
-    assert "1 run: stopped by us" in doubts(phases_table([SEED, stopped]))
+    assert "Not counted: 1 run that we stopped" in doubts(phases_table([SEED, stopped]))
 
 
 def test_notebooks_and_reports_raise_the_same_doubts():

@@ -68,28 +68,29 @@ def numbers(text: str) -> list[str]:
 
 
 def test_the_published_run_reads_as_it_was_measured():
-    text = sentences.study_verdict(phases_table([SEED]))
+    phases = phases_table([SEED])
+    text = f"{sentences.study_verdict(phases)} {sentences.longest(phases)} {sentences.spent(phases)}"
     assert "88.0 s" in text  # 1.26 + 1.59 + 72.77 + 12.36
     assert "72.8 s" in text
     assert "73.5 % of the mean total of 99.0 s" in text
     assert "0.0011 USD by meter" in text
-    assert "0.0046 USD (n = 1)" in text
-    assert "no 95 % interval at n = 1" in text
-    assert "0 of 1 (95 % interval 0.0–97.5 %)" in text  # Clopper and Pearson: 1 - 0.025 for n = 1
+    assert "wall clock × price would say 0.0046 USD" in text
+    assert "no 95 % interval: 1 run is too few" in text
+    assert "0 of 1 failed (95 % interval 0.0–97.5 %)" in text  # Clopper and Pearson: 1 - 0.025 for n = 1
 
 
 def test_the_verdict_says_what_the_polls_prove():
     text = sentences.useful(phases_table([SEED]))
     wait = SEED.phase(PhaseName.WAIT_SSH)
-    assert f"within {wait.end.upper - wait.end.lower:.1f} s" in text
-    assert f"as early as {wait.end.lower:.1f} s" in text
+    assert f"known within {wait.end.upper - wait.end.lower:.1f} s in one run" in text
+    assert f"ready within **{wait.end.upper:.1f} s**" in text
 
 
 def test_the_median_of_seven_lies_between_the_smallest_and_the_largest():
     # Of a binomial with n = 7 and p = 1/2 the two ends are 2/128 likely, the two ends and their neighbours 16/128: the
     # interval of 95 % lies between those of 98.4 % and of 87.5 %.
     text = sentences.useful(phases_table(runs(7)))
-    assert "within **91.0 s** of the start" in text
+    assert "within **91.0 s** of their start" in text
     low, high = re.search(r"95 % interval ([\d.]+)–([\d.]+) s", text).groups()
     assert 88.0 < float(low) < 89.0
     assert 93.0 < float(high) < 94.0
@@ -98,26 +99,32 @@ def test_the_median_of_seven_lies_between_the_smallest_and_the_largest():
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_few_runs_have_no_interval(n):
     text = sentences.useful(phases_table(runs(n)))
-    assert f"no 95 % interval at n = {n}" in text
+    assert f"no 95 % interval: {n} run" in text
     assert "95 % interval 8" not in text
+
+
+def test_few_machines_are_why_many_runs_have_no_interval():
+    one = [replace(run, resources=run.resources | {"machine_id": i % 2}) for i, run in enumerate(runs(12))]
+    for sentence in (sentences.ready, sentences.boot_curves, sentences.phase_distributions):
+        assert "no 95 % interval: 12 runs on 2 machines are too few" in sentence(phases_table(one)), sentence
 
 
 def test_failures_are_counted_by_cause_with_an_exact_interval():
     bad = [failed("a", "boot_failed"), failed("b", "boot_failed"), failed("c", "no_offer")]
     text = sentences.failures_by_cause(phases_table([*runs(9), *bad]))
     assert text.startswith("**3 of 12** attempted runs did not pass (25.0 %; 95 % interval 5.5–57.2 %)")
-    assert "boot failed 2 and no offer 1" in text
+    assert "boot failed (2) and no offer (1)" in text
 
 
 def test_no_failure_is_not_no_risk():
-    assert "0 of 13 (95 % interval 0.0–24.7 %)" in sentences.failures_by_cause(phases_table(runs(13)))
+    assert "0 of 13 failed (95 % interval 0.0–24.7 %)" in sentences.failures_by_cause(phases_table(runs(13)))
 
 
 def test_runs_that_we_stopped_are_not_failures():
     stopped = replace(failed("stopped", "interrupted"), outcome=Outcome.CENSORED)
     text = sentences.failures_by_cause(phases_table([*runs(2), stopped]))
     assert "All 2 attempted runs passed" in text
-    assert text.endswith("Not counted, stopped by us or refused to the account: 1 run.")
+    assert text.endswith("1 run is not counted: we stopped it, or the account was refused.")
 
 
 def test_a_success_pays_for_the_failures():
@@ -126,13 +133,13 @@ def test_a_success_pays_for_the_failures():
     )
     one = replace(SEED, cost=Cost(gpu_usd=0.002, storage_usd=0.0, transfer_usd=0.0, naive_usd=0.004))
     text = sentences.cost_meters(phases_table([one, costly]))
-    assert "A run cost 0.0060 USD by meter (mean; known for 2 of 2), a success 0.0120 USD" in text
+    assert "A run cost 0.0060 USD by meter (mean of 2 runs), a success 0.0120 USD" in text
     assert "says **2.0 times** as much" in text
 
 
 def test_a_cost_known_for_some_runs_only_is_a_least():
     unknown = replace(failed("unknown", "deadline"), cost=Cost(naive_usd=0.02))
-    assert "known for 1 of 2), a success at least 0.0011 USD" in sentences.cost_meters(phases_table([SEED, unknown]))
+    assert "known for 1 of 2 runs), a success at least 0.0011 USD" in sentences.cost_meters(phases_table([SEED, unknown]))
 
 
 @pytest.mark.parametrize("sentence", OF_PHASES, ids=lambda f: f.__name__)
@@ -177,7 +184,7 @@ def test_the_bottleneck_is_what_saves_most_when_halved():
 def test_shares_name_the_phase_that_makes_runs_differ():
     text = sentences.phase_shares(phases_table(runs(9)))
     assert "and **100.0 %** of its variance" in text  # the runs differ in nothing but wait running
-    assert "cannot tell what makes runs differ" in sentences.phase_shares(phases_table(runs(2)))
+    assert "cannot show what makes runs differ" in sentences.phase_shares(phases_table(runs(2)))
 
 
 def test_one_run_is_placed_among_the_others():
@@ -188,7 +195,7 @@ def test_one_run_is_placed_among_the_others():
 def test_a_trend_is_told_by_halves():
     early = [replace(run, started_at=f"2026-01-02T00:0{i}:00+00:00") for i, run in enumerate(runs(4))]
     text = sentences.runs_over_time(phases_table(reversed(early)))
-    assert "earlier half of the runs that passed is **99.5 s" in text
+    assert "earlier half of the passed runs is **99.5 s" in text
     assert "later half **101.5 s" in text
 
 
@@ -237,13 +244,13 @@ def test_every_number_is_finite_over_mixed_runs():
 
 def test_the_last_run_answers_in_bold_and_says_which_runs_are_shown():
     text = sentences.last_answer(runs(2), of=5)
-    assert text.startswith("**The RTX 4090 was useful 89.0 s after the start")
+    assert text.startswith("**The RTX 4090 was ready 89.0 s after the start")
     assert "Shown are the last 2 of 5 runs of `data`. 2 of these 2 passed. This is run run-1, the last one." in text
     assert re.search(r"(?<!\\)\$", text) is None  # two of them would be mathematics
     mixed = [failed("a", "boot_failed"), *runs(2), failed("b", "ssh")]
     assert "Shown are 4 runs made now. 2 of these 4 passed." in sentences.last_answer(mixed)
     assert "Shown is 1 run made now. This" in sentences.last_answer([failed("a", "boot_failed")])
-    assert "**The RTX 4090 did not become useful" in sentences.last_answer([failed("a", "boot_failed")])
+    assert "**The RTX 4090 did not become ready" in sentences.last_answer([failed("a", "boot_failed")])
     assert sentences.last_answer([]) == sentences.NO_RUN
 
 
@@ -255,7 +262,9 @@ def test_only_waits_that_were_cut_off_can_have_been_longer():
     text = sentences.phase_distributions(phases_table([*runs(4), cut, dead, replace(dead, id="too")]))
     assert "took **75.8 s** (median; no 95 % interval" not in text
     assert "; those that ended took 72.8 to 75.8 s; 1 run was cut off in it" in text
-    assert "; 1 run was cut off in it and can only have been longer; 2 runs failed in it and count as never." in text
+    assert (
+        "; 1 run was cut off in it and took longer than that; 2 runs failed in it and count as longer than all others." in text
+    )
     few = sentences.phase_distributions(phases_table([*runs(2), cut, dead, replace(dead, id="too")]))
     assert few.startswith("**wait running** has no median: 3 of 5 tries never reached its end")
 
@@ -287,9 +296,9 @@ def test_every_number_of_certainty_is_finite(sentence, n):
 def test_half_of_the_runs_are_told_with_those_that_never_came():
     text = sentences.boot_curves(phases_table([*runs(7), waited_in_vain("a"), waited_in_vain("b")]))
     assert text.startswith("Half of 9 attempted runs had a running instance within")
-    assert "2 of 9 never did (95 % interval 2.8–60.0 %)" in text  # Clopper and Pearson
+    assert "2 of 9 never had a running instance (95 % interval 2.8–60.0 %)" in text  # Clopper and Pearson
     too_few = sentences.boot_curves(phases_table([*runs(2), *(waited_in_vain(f"{i}") for i in range(3))]))
-    assert too_few.startswith("Too few of 5 attempted runs had a running instance to say by when half do")
+    assert too_few.startswith("Less than half of 5 attempted runs had a running instance; ")
 
 
 def waited_in_vain(name: str) -> Run:

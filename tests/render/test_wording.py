@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mistune import create_markdown
 
-from vastbench.record.formats import listed, percent, seconds, times, usd, within
+from vastbench.record.formats import counted, listed, no_interval, percent, seconds, times, usd, within
 from vastbench.render.frames import format_frame
+from vastbench.render.glossary import GLOSSARY, used_in
 from vastbench.render.wording import escaped, plain
 
 
@@ -35,7 +36,7 @@ def test_nothing_is_less_than_no_percent():
 
 def test_an_interval_needs_two_bounds():
     assert within(70.12, 75.2, "s", n=12) == "n = 12; 95 % interval 70.1–75.2 s"
-    assert within(70.12, math.nan, "s", n=3) == "no 95 % interval at n = 3"
+    assert within(70.12, math.nan, "s", n=3) == "no 95 % interval: 3 runs are too few"
 
 
 def test_parts_are_listed():
@@ -77,3 +78,23 @@ def test_a_table_is_rounded_by_the_units_in_its_columns():
     assert shown.loc["–"].tolist() == ["–", "–", "–", "–", "–", "–", "0", "–"]
     assert list(format_frame(frame, "n", "factor").columns) == ["factor"]
     assert format_frame(frame[:0]).empty
+
+
+def test_one_helper_puts_words_into_the_plural():
+    assert [counted(n, "lease", "is open") for n in (0, 1, 2)] == ["0 leases are open", "1 lease is open", "2 leases are open"]
+    assert [counted(n, "study") for n in (1, 2)] == ["1 study", "2 studies"]
+    assert [counted(n, "criterion") for n in (1, 5)] == ["1 criterion", "5 criteria"]
+    assert [counted(n, "run", "was cut off") for n in (1, 3)] == ["1 run was cut off", "3 runs were cut off"]
+
+
+def test_a_missing_interval_says_whether_runs_or_machines_are_too_few():
+    assert no_interval(1) == "no 95 % interval: 1 run is too few"
+    assert no_interval(102, 4) == "no 95 % interval: 102 runs on 4 machines are too few"
+    assert no_interval(5, 5) == "no 95 % interval: 5 runs are too few"
+
+
+def test_the_glossary_is_in_order_and_names_the_words_that_a_text_uses():
+    assert [*GLOSSARY] == sorted(GLOSSARY, key=str.lower)
+    assert [*used_in("The effective n of these polls.")] == ["effective n", "poll"]
+    assert used_in("") == {}
+    assert all(meaning.endswith(".") and len(meaning) < 220 for meaning in GLOSSARY.values())

@@ -1,5 +1,7 @@
 """A report takes its place only when it is whole, says what is wrong, and lets no foreign word out of its cage."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -213,7 +215,8 @@ def foreign_report(tmp_path_factory):
 def test_foreign_words_stay_words_in_page_and_text(foreign_report):
     page = foreign_report.read_text()
     assert "alert(1)" in page
-    assert "<script" not in page
+    assert page.count("<script") == 1
+    assert "<script>alert" not in page
     assert "evil.example" not in str(links(page))
     assert page.count("</title>") == 1
     for picture in (foreign_report.parent / "figures").glob("*.svg"):
@@ -242,11 +245,48 @@ def test_the_page_asks_for_nothing_from_outside(seed_report):
         if tag == "a" or name == "href":
             assert address.startswith(("#", "data:,")) or (seed_report.parent / address).is_file(), address
         else:
-            assert address.startswith("data:image/png;base64,")
+            assert address.startswith("data:image/svg+xml;base64,")
     images = re.findall(r'<img [^>]*alt="([^"]*)"', page)
-    assert len(images) == 10
+    assert len(images) == 9  # no run failed: of that there is a sentence and no chart
+    assert page.count("<source media=") == 9
     assert all(re.search(r"\d", words) for words in images)
     assert page.count("<h1") == 1
+
+
+def test_the_only_script_that_may_run_is_the_one_that_sorts_tables(seed_report):
+    page = seed_report.read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in page
+    assert "script-src" not in (seed_report.parent / "notebooks/look.html").read_text()
+
+
+def test_the_first_screen_is_a_verdict_four_tiles_and_one_chart(seed_report):
+    first, _, rest = seed_report.read_text().partition("<nav")
+    assert first.count('class="verdict"') == 1
+    assert first.count("<div><dt>") == 4
+    assert first.count("<img") == 1
+    assert "<figcaption" not in first
+    assert "time to ready" in first
+    assert "first successful command over SSH" in first
+    assert "On the first screen:" in rest
+
+
+def test_each_chart_is_there_for_wide_and_narrow_screens_by_day_and_by_night(seed_report):
+    drawn = {path.stem: path.read_text() for path in (seed_report.parent / "figures").glob("*.svg")}
+    wide = {name for name in drawn if not name.endswith("-narrow")}
+    assert {f"{name}-narrow" for name in wide} == {*drawn} - wide
+    for name, text in drawn.items():
+        assert "prefers-color-scheme: dark" in text
+        assert f'width="{576 if name in wide else 266.4:g}pt"' in text
+        assert "fill: #ffffff" not in text.partition('id="axes_1"')[0].partition("</style>")[2]  # no background
+
+
+def test_a_page_ends_with_the_words_that_it_uses(seed_report):
+    words = seed_report.read_text().partition('<section id="words">')[2]
+    assert "<dt>time to ready</dt>" in words
+    assert "<dt>RPO</dt>" not in words
+    assert '<section id="words">' not in (seed_report.parent / "notebooks/look.html").read_text()
 
 
 @pytest.mark.usefixtures("without_charts")

@@ -64,7 +64,7 @@ def test_the_page_shows_what_was_asked_and_the_other_drills(drill, tmp_path):
     name, _, model = drill
     page = index_page(model | {"figures": []}, tmp_path)
     assert QUESTIONS[name].title in page
-    assert "What was asked of it" in page
+    assert "<h3>Criteria</h3>" in page
     assert ("What would shorten it" in page) == (name == "failover")
     assert "Not measured yet" not in page
     lacking = {row["scenario"] for row in model["next_steps"]["lacking"]}

@@ -100,7 +100,7 @@ def test_an_interval_that_nothing_bounds_says_above():
     row |= {"median_s": 80.0, "median_low_s": 70.0, "median_high_s": None, "p90_s": None, "p90_low_s": None, "p90_high_s": None}
     cells = dict(zip(table("certainty", [row]).head, table("certainty", [row]).rows[0], strict=False))
     assert table("certainty", [row]).rows[0][5] == "> 70.00"
-    assert cells["nine in ten by s"] == "–"
+    assert cells["p90 s"] == "–"
     assert cells["machines"] == "not named"
 
 
@@ -120,7 +120,7 @@ def test_the_detector_runs_over_the_runs_of_a_report(sample):
 def test_it_names_the_effective_n_and_the_rules_that_do_not_apply(model):
     useful = model["certainty"][0]
     text = plain(markdown_text(model))
-    assert f"say as much as {useful['effective_n']:.1f} independent ones" in text
+    assert f"tell as much as {useful['effective_n']:.1f} independent ones" in text
     assert f"design effect {useful['design_effect']:.1f}" in text
     assert model["artefacts"]["rules"] + len(model["artefacts"]["not_applicable"]) == len(RULES)
     assert "Not applied: rate above the link (no column bytes)" in text
@@ -313,7 +313,7 @@ def test_notifications_that_are_pending_are_named_and_none_are_not(pending, said
 def test_without_runs_there_is_no_number_at_all():
     model = model_of(phases_table([]), study="idle", asked=12)
     figures = {name: value for name, value in leaves(model) if type(value) in (int, float) and value}
-    assert figures == {"schema": 4, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 4}
+    assert figures == {"schema": 5, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 4}
     assert model["conclusion"] == "incomplete"
     assert model["findings"] == []
     assert "There is no run" in markdown_text(model)

@@ -90,7 +90,9 @@ def _row(name: str, seen: Durations, bounded: Durations) -> dict[str, float | in
         "never_rate": never / n,
         "never_low_rate": low,
         "never_high_rate": high,
-        "bounds_s": float(np.median(bounded.upper[bounded.ended] - bounded.lower[bounded.ended])) if n > never else math.nan,
+        "bounds_s": float(np.median(bounded.upper[bounded.ended] - bounded.lower[bounded.ended]))
+        if bounded.ended.any()
+        else math.nan,
         "unnamed": int(seen.ended.sum() if seen.machine is None else np.isnan(seen.machine[seen.ended]).sum()),
         "machines": of_ended.machines,
         "largest_share": of_ended.largest_share,

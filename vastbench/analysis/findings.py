@@ -154,15 +154,16 @@ def failures(facts: Facts) -> Iterator[Finding]:
     """Each cause of runs that did not pass."""
     for _, row in facts.outcomes[facts.outcomes["outcome"] != Outcome.PASSED].iterrows():
         text = "{lost} of {attempted} runs {outcome} ({cause}): {rate}, with a 95 % interval of {low_rate} to {high_rate}."
-        words = {"outcome": "were cut off" if row["outcome"] == Outcome.CENSORED else "failed", "cause": row["cause"]}
+        cut_off = "was cut off" if row["runs"] == 1 else "were cut off"
+        words = {"outcome": cut_off if row["outcome"] == Outcome.CENSORED else "failed", "cause": row["cause"]}
         yield Finding("failures", Kind.ISSUE, text, _rates(row, lost=int(row["runs"]), rate=row["rate"]) | words)
 
 
 def unfinished(facts: Facts) -> Iterator[Finding]:
     """Phases in which runs were cut off or failed, so that those that ended it are not all there is."""
     top = facts.summary[(facts.summary["parent"] == PhaseName.TOTAL) & (facts.summary["phase"] != PhaseName.UNATTRIBUTED)]
-    longer = "They took longer than they had waited: medians reckon with that, means and extremes leave them out."
-    never = "Medians count them as longer than all others."
+    longer = "Medians reckon with that; means and extremes leave such runs out."
+    never = "Medians count such runs as longer than all others."
     for column, how, so in (("cut_off", "A deadline cut off", longer), ("failed", "Failed in", never)):
         for _, row in top[top[column] > 0].iterrows():
             figures = {"phase": row["phase"], "runs": int(row[column])}

@@ -69,7 +69,9 @@ def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> p
             "tail": nine.value if math.isfinite(nine.low) else math.nan,
             "least": came.min() if len(came) else math.nan,
             "most": came.max() if len(came) else math.nan,
-            "within": float(np.median(bounded.upper[bounded.ended] - bounded.lower[bounded.ended])) if len(came) else math.nan,
+            "within": float(np.median(bounded.upper[bounded.ended] - bounded.lower[bounded.ended]))
+            if bounded.ended.any()
+            else math.nan,
         }
         counts: dict[str, Any] = {"what": one.what, "unit": one.unit, "n": len(found), "never": int((~found.ended).sum())}
         counts["machines"] = len(np.unique(numbered(found.machine, len(found))))

@@ -50,7 +50,7 @@ def summary(data: pd.DataFrame | str | Path | None = None, *, by: str = "", **wh
     --------
     >>> table = vastbench.summary("default-300").set_index("phase")
     >>> table.loc["wait running", ["n", "median_s", "median_low_s", "median_high_s"]].astype(float).round(1).tolist()
-    [276.0, 72.3, 68.1, 75.9]
+    [276.0, 84.4, 79.2, 88.6]
     >>> vastbench.summary("default-300", by="region")["region"].unique()[:2].tolist()
     ['Vietnam, VN', 'Spain, ES']
     """

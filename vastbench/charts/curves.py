@@ -107,7 +107,7 @@ def _draw_curve(ax: Axes, group: groups.Group, table: pd.DataFrame, n: int) -> N
     pale: dict[str, Any] = {"color": group.colour, "alpha": 0.15} if group.label else {"color": style.PALE}
     if n >= FEWEST_FOR_BOOTSTRAP:
         ax.fill_between(time, edges["band_low"], edges["band_high"], step="post", lw=0, label="95 % band", **pale)
-    ax.step(time, edges["ended_high"], where="post", color=group.colour, ls=group.line, lw=1.4, label="what was waited")
+    ax.step(time, edges["ended_high"], where="post", color=group.colour, ls=group.line, lw=1.4, label="time waited")
 
 
 def _draw_area(ax: Axes, group: groups.Group, seen: Durations) -> None:
@@ -155,15 +155,9 @@ def _draw_plateau(ax: Axes, found: Durations, lowest: float) -> None:
 def _near(ax: Axes, height: float, text: str) -> None:
     """Write ``text`` beside the axes, or on a narrow sheet below the line at that height, where no curve is."""
     if style.narrow():
-        ax.text(
-            0.99,
-            height - 3,
-            text.replace("\n", " "),
-            transform=ax.get_yaxis_transform(),
-            ha="right",
-            va="top",
-            fontsize=style.TEXT_PT,
-        )
+        clear = {"facecolor": style.WHITE, "edgecolor": "none", "alpha": 0.8, "pad": 1}
+        place: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "top", "bbox": clear}
+        ax.text(0.99, height - 3, text.replace("\n", " "), fontsize=style.TEXT_PT, **place)
     else:
         style.beside(ax, height, text)
 

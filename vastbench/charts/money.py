@@ -66,14 +66,13 @@ def _draw_meters(them: list[groups.Group], ax: Axes | None) -> Axes:
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     failed = runs["run_outcome"] != Outcome.PASSED
     marks = ["line: bounds of the GPU meter"]
-    if (known < left).any():
-        marks.append("less than the axis shows: at its edge")
     if len(runs) > 1:
         marks += ["tick: median", "no success" if failed.all() else "dotted: per success"]
     if failed.any():
         marks.append("▽ not passed")
+    edge = "; smaller amounts lie at the left edge" if (known < left).any() else ""
     above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
-    return style.finish(ax, title, x=f"USD per run; {', '.join(marks)}", above=above)
+    return style.finish(ax, title, x=f"USD per run; {', '.join(marks)}{edge}", above=above)
 
 
 def _draw_meter(ax: Axes, runs: pd.DataFrame, meter: str, success: float, place: tuple[float, float, float, str]) -> list[str]:
@@ -103,7 +102,7 @@ def _said(value: pd.Series[float], missing: int, success: float) -> list[str]:
     parts = [f"n = {len(value)}, {missing} unknown"] if missing else []
     if len(value):
         parts.append(("median " if len(value) > 1 else "") + style.usd(float(value.median())))
-    if success == success and len(value) > 1:
+    if success == success and len(value) > 1 and not (style.narrow() and missing):
         parts.append(f"per success {'at least ' if missing else ''}{style.usd(success)}")
     return parts
 

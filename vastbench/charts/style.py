@@ -112,7 +112,7 @@ def finish(ax: Axes, title: str, *, x: str = "", y: str = "", above: int = 0) ->
     """
     part = scale(ax)
     _title(ax, title, part, above)
-    line = 45 if narrow() else int(LONG * room(ax) / WIDTH_IN / part)
+    line = 42 if narrow() else int(LONG * room(ax) / WIDTH_IN / part)
     ax.set_xlabel(x if len(x) < line else _broken(x, line), fontsize=part * (TEXT_PT + 1))
     ax.set_ylabel(y, fontsize=part * (TEXT_PT + 1))
     ax.tick_params(labelsize=part * TEXT_PT)

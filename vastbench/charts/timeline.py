@@ -25,7 +25,7 @@ MOMENTS = (
 )
 """What is waited for, and the phase that ends with it."""
 READINGS = ("no_sent", "no_received", "yes_sent", "yes_received")
-ANSWERS = ((style.PALE, ""), (style.PURPLE, "////"), (style.BLUE, ""), (style.ORANGE, "...."))
+ANSWERS = ((style.PALE, ""), (style.SKY, "////"), (style.NAVY, ""), (style.GREY, "...."))
 """Colour and hatch of the answers, in the order in which they first came; more share the last."""
 SHORT = 0.11
 """Under an answer that lasted for less than this part of the axis there is no room for its name."""
@@ -120,7 +120,7 @@ def _draw_spells(ax: Axes, spells: list[Spell], end: float) -> None:
 def _draw_moment(ax: Axes, row: int, moment: Moment) -> None:
     """A bar over the bounds, the reading at its end, and both in words beside it."""
     guest = moment.source == "guest"
-    ax.barh(row, moment.upper - moment.lower, left=moment.lower, height=0.4, color=style.ORANGE, edgecolor=style.BLACK, lw=0.5)
+    ax.barh(row, moment.upper - moment.lower, left=moment.lower, height=0.4, color=style.BLUE, edgecolor=style.BLACK, lw=0.5)
     ax.plot([moment.upper], [row], "D" if guest else "o", ms=5, mfc=style.BLACK, mec=style.WHITE, mew=0.8, zorder=5)
     width = moment.upper - moment.lower
     known = f", {short(width)} s wide" if width > EXACT_S else ", exact"

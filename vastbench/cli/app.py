@@ -33,7 +33,7 @@ def of_study(name: str) -> str:
 
 
 app = typer.Typer(
-    help="How long until a rented GPU is useful, what it costs, where the time goes, and how sure we are.\n\n"
+    help="How long until a rented GPU is ready, what it costs, where the time goes, and how sure we are.\n\n"
     "Without --live everything runs on a built-in emulator of Vast.ai and costs nothing. "
     "Start with: vastbench run, then: vastbench show last.",
     no_args_is_help=True,

@@ -40,7 +40,7 @@ def compare(
 ) -> None:
     """Say whether B is slower than A, faster, or equivalent within a margin, and how sure that is.
 
-    Compared is the time until the GPU was useful, unless --phase names something else. Exit code 0: equivalent; 12: B is
+    Compared is the time to ready, unless --phase names something else. Exit code 0: equivalent; 12: B is
     faster; 13: B is slower; 14: not enough runs to tell.
 
     For example: vastbench compare before.parquet after.parquet

@@ -35,7 +35,7 @@ def scenarios() -> None:
             more = (f", {known[name]} (by default {value:g})" for name, value in options_of.items())
             print(f"  --variant {variant}{''.join(more)}")
         for name, parent in one.timeline.items():
-            print(f"  {'  ' * bool(parent)}{name}{'  ← useful' if name == one.ready else ''}")
+            print(f"  {'  ' * bool(parent)}{name}{'  ← ready' if name == one.ready else ''}")
 
 
 @app.command()

@@ -25,7 +25,7 @@ def comparison_blocks(found: Comparison) -> list[Block]:
             f"The chance that a run of A takes less time than one of B: {percent(first['a_first'])}"
             f"{_range(first['a_first_low'], first['a_first_high'], percent)}."
         )
-    said += ["Medians are what was waited; the ratio is of the durations themselves, without what polling adds."]
+    said += ["Medians are how long the user waited; the ratio is of the durations themselves, without what polling adds."]
     said += [_test_sentence(first, len(found.effects)), _success_sentence(found)]
     blocks: list[Block] = [groups, "\n  ".join(said)]
     if found.cautions:

@@ -23,8 +23,8 @@ GLOSSARY = {
     "moment": "An instant that is known only within bounds.",
     "naive": "Wall clock times the price per hour: the commonly reported cost, which counts hours that are not charged.",
     "p90": "Nine in ten runs took at most as long.",
-    "phase": "One step of a run, from a start moment to an end moment. Its seconds are what was waited: until the poll or the "
-    "answer that showed its end.",
+    "phase": "One step of a run, from a start moment to an end moment. Its seconds are how long the user waited: until the "
+    "poll or the answer that showed its end.",
     "poll": "One request for the status of an instance.",
     "profile": "The delays and failures that the emulator draws from.",
     "RPO": "Recovery point: acknowledged records that are missing afterwards, in records and seconds.",
@@ -32,7 +32,8 @@ GLOSSARY = {
     "run": "One execution of a scenario; it passed, failed or was censored.",
     "scenario": "A named drill: integration, snapshot, failover, hibernation or model.",
     "study": "One scenario repeated under the same conditions.",
-    "time to ready": "From the start of a run to the first command that succeeded over SSH, as it was waited.",
+    "time to ready": "From the start of a run to its first successful command over SSH; in other drills than the "
+    "integration drill to the end of the phase that they are made for.",
     "unattributed": "Time of a run that no phase explains.",
 }
 """What each word means, in the order of the alphabet."""

@@ -76,7 +76,7 @@ def for_stderr() -> Iterator[Listener]:
 def notebook(prefix: str = "") -> Listener:
     """One display that always shows the latest phase and how long it has gone on; the saved notebook keeps one line.
 
-    ``prefix`` stands before it, as in ``run 2 of 3: ``. The clock counts minutes and seconds of real time.
+    ``prefix`` stands before it, such as ``"run 2 of 3: "``. The clock counts minutes and seconds of real time.
 
     Examples
     --------

@@ -90,13 +90,13 @@ def study_headline(study: Study) -> str:
 
 
 def study_phases(study: Study) -> list[tuple[str, int, str, str]]:
-    """What a study's table shows of each phase: name, depth, median in seconds of those that passed, and how many they are."""
+    """What a study's table shows of each phase: name, depth, the median in seconds of the runs that reached it, and their n."""
     from vastbench.analysis.frames import phases_table
     from vastbench.analysis.summary import phase_summary
 
     summary = phase_summary(phases_table(study.made))
     depths = summary["parent"].notna() & (summary["parent"] != PhaseName.TOTAL)
-    columns = (summary["phase"], depths, summary["median_s"], summary["n"])
+    columns = (summary["phase"], depths, summary["median_s"], summary["n"] + summary["unfinished"])
     return [(name, int(deep), decimals(median), str(n)) for name, deep, median, n in zip(*columns, strict=True)]
 
 
@@ -148,7 +148,7 @@ def stopping_text(study: Study) -> str:
 
 
 def verdict(run: Run) -> str:
-    """The answer of one run in a sentence or two: how long until useful, where the time went, what it cost.
+    """The answer of one run in a sentence or two: how long until ready, where the time went, what it cost.
 
     Examples
     --------
@@ -159,14 +159,14 @@ def verdict(run: Run) -> str:
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:
         after = f"{run.outcome} ({clean(run.cause)}) after {decimals(run.total_s)} s"
-        return f"The {gpu} did not become useful: {after}. {clean(run.detail)}"
+        return f"The {gpu} did not become ready: {after}. {clean(run.detail)}"
     top = next((row for row in run.rows() if row.bottleneck), None)
     most = ""
     if top:
         share = "" if top.share is None else f", {percent(top.share)} of the {decimals(run.total_s)} s in all"
         most = f"Most of the time went into {top.name}: {decimals(top.seconds)} s{share}. "
     return (
-        f"The {gpu} was useful {seconds(ready.end.upper)} after the start (known to lie between {decimals(ready.end.lower, 1)} "
+        f"The {gpu} was ready {seconds(ready.end.upper)} after the start (known to lie between {decimals(ready.end.lower, 1)} "
         f"and {seconds(ready.end.upper)}). {most}"
         f"It cost {usd(run.cost.total_usd)} by meter; wall clock times price would say {usd(run.cost.naive_usd)}."
     )

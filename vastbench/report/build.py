@@ -206,8 +206,8 @@ KINDS = {
     MARK: "this report as data",
     "vastbench.log": "what was done, and how long it took",
     "runs.parquet": "every run and phase, one row each",
-    ".png": "a chart, for screens",
-    ".svg": "a chart, for print",
+    ".png": "a chart as a picture",
+    ".svg": "a chart of any size; -narrow for phones",
     ".ipynb": "an executed notebook",
     ".html": "a notebook as a page",
 }

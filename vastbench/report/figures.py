@@ -137,8 +137,8 @@ def _svg(figure: Figure, salt: str) -> str:
 
 
 def _shorter(tag: str) -> str:
-    """A tag with its coordinates to a hundredth of a point, and one family of fonts."""
-    tag = re.sub(r"(\.\d\d)\d+", r"\1", tag).replace(" \n", " ")
+    """A tag with its coordinates to a tenth of a point, and one family of fonts."""
+    tag = re.sub(r"(\.\d)\d+", r"\1", tag).replace(" \n", " ")
     return re.sub(r"'DejaVu Sans',[^;\"]*", "'DejaVu Sans', Verdana, sans-serif", tag)
 
 

@@ -2,6 +2,9 @@
 
 The shape's history (``SCHEMA``), newest first:
 
+5. ``certainty`` and the drill's ``measures`` hold what was waited, as ``phases`` does; ``time to ready`` is the new name of
+   ``time until useful``, and ``ready_at`` says up to what it goes; measures and the fresh boot say of how many ``machines``
+   they are. ``verdict`` is shorter.
 4. ``drill``: what the runs of a drill found out (null for others), with its ``measures``, ``acceptance``, ``estimate``;
    ``next_steps``: the drills of which there is no run here. ``failover`` is null where a drill says more of it.
 3. ``pending``: how many notifications were not delivered yet when the report was made.
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 
     from vastbench.analysis.facts import Facts
 
-SCHEMA = 4
+SCHEMA = 5
 
 WELL_KNOWN = (
     ("AWS", "g5.xlarge"),
@@ -106,6 +109,7 @@ def report_model(
             "resampled": "whole runs (whole machines where they repeat), 2000 times",
         },
         "phases": _phases(facts),
+        "ready_at": sentences.ready_at(facts.phases),
         "certainty": records(facts.certainty),
         "machines": sentences.clusters(facts.phases, phase=USEFUL),
         "artefacts": _artefacts(facts),

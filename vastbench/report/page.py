@@ -1,8 +1,8 @@
 """The report's pages and its Markdown text, made of the model by templates.
 
 Every value that is put into a template is escaped for its language, unless it is a sentence of our own, which is Markdown and
-has its foreign words escaped already (:mod:`vastbench.render.sentences`). The pages load nothing from anywhere: styles and
-images are inside, and a policy in their heads forbids the rest.
+has its foreign words escaped already (:mod:`vastbench.render.sentences`). The pages load nothing from anywhere: styles,
+images and the script that sorts tables are inside, and a policy in their heads forbids the rest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import html
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +43,7 @@ def index_page(model: Mapping[str, Any], folder: Path) -> str:
     """The report as one HTML page; its images are read from ``folder`` and put inside."""
     pages = _pages()
     pictures = [figure | {name: _data_uri(path) for name, path in drawings(folder, figure)} for figure in model["figures"]]
-    script = (files("vastbench.report") / "templates" / "sort.js").read_text(encoding="utf-8")
+    script = pages.get_template("sort.js").render()
     words = used_in(markdown_text(model))
     return pages.get_template("index.html.j2").render(model=model, pictures=pictures, script=script, words=words)
 
@@ -190,7 +189,7 @@ def tiles(model: Mapping[str, Any]) -> list[Tile]:
         made += [Tile(f"{row['what']}, median", drills.amount_of(row, "value"), drills.interval_note(row)) for row in drawn[:2]]
     else:
         boot = model["failover"]["fresh_boot"]
-        note = f"{_median_interval(boot)}; from the start of a run to its first successful command over SSH"
+        note = f"{_median_interval(boot)}; from the start of a run to {plain(model['ready_at'])}"
         made.append(Tile("time to ready, median", worded("median_s", boot["median_s"]), note))
     (costs,) = (row for row in model["costs"] if row["meter"] == "all meters")
     least = "at least " if costs["n"] < counts["attempted"] and costs["per_success_usd"] is not None else ""

@@ -51,7 +51,10 @@ def data(phases: pd.DataFrame) -> str:
 def failures_by_cause(phases: pd.DataFrame) -> str:
     """How many of the attempted runs did not pass, and why."""
     stopped = phases["run"].nunique() - attempted(phases)["run"].nunique()
-    left_out = f" {counted(stopped, 'run', 'is')} not counted: we stopped them, or the account was refused." if stopped else ""
+    them = "it" if stopped == 1 else "them"
+    left_out = (
+        f" {counted(stopped, 'run', 'is')} not counted: we stopped {them}, or the account was refused." if stopped else ""
+    )
     table = outcomes(phases)
     if table.empty:
         return f"No run was attempted.{left_out}"
@@ -62,9 +65,9 @@ def failures_by_cause(phases: pd.DataFrame) -> str:
         passed_all = "The one attempted run passed" if n == 1 else f"All {n} attempted runs passed"
         return f"{passed_all}: 0 of {n} failed ({interval}).{left_out}"
     rest = table[table["outcome"] != Outcome.PASSED]
-    named = [f"{r.runs} {_cause(r.cause or r.outcome)}" for r in rest.head(CAUSES_NAMED).itertuples()]
+    named = [f"{_cause(r.cause or r.outcome)} ({r.runs})" for r in rest.head(CAUSES_NAMED).itertuples()]
     more = int(rest["runs"].iloc[CAUSES_NAMED:].sum())
-    causes = listed([*named, f"{more} other causes"] if more else named)
+    causes = listed([*named, f"other causes ({more})"] if more else named)
     return f"**{bad} of {n}** attempted runs did not pass ({percent(bad / n)}; {interval}): {causes}.{left_out}"
 
 

@@ -93,7 +93,7 @@ def poll_timeline(run: Run) -> str:
     seen = {name: phase.end for name, phase in ends.items() if phase and phase.end.seen}
     if not seen:
         return f"In run {escaped(run.id)} no event was seen, so there is no number."
-    words = {PhaseName.WAIT_RUNNING: "it ran", PhaseName.WAIT_SSH: "it was useful"}
+    words = {PhaseName.WAIT_RUNNING: "it ran", PhaseName.WAIT_SSH: "it was ready"}
     parts = [
         f"{words[name]} from an instant between **{decimals(end.lower, 1)} and {seconds(end.upper)}** on "
         f"({seconds(end.upper - end.lower)} wide)"
@@ -140,7 +140,7 @@ def _row(phases: pd.DataFrame, quantity: str) -> pd.Series[Any] | None:
 def _half(row: pd.Series[Any]) -> str:
     """By when half of the runs had it, and how many waited in vain."""
     name, n, vain = row["quantity"], int(row["n"]), int(row["n"] - row["ended"])
-    done, since = DONE.get(name, f"had ended {name}"), SINCE.get(name, "its begin")
+    done, since = DONE.get(name, f"had ended {name}"), SINCE.get(name, "its beginning")
     if n == 1:
         done, since = done.replace("were", "was"), since.replace("their", "its")
     rate = f"95 % interval {percents(row['never_low_rate'], row['never_high_rate'])}"

@@ -42,7 +42,7 @@ def spent(phases: pd.DataFrame) -> str:
     if not by_meter["n"]:
         return f"What a run cost is not known by meter; wall clock × price would say {wall}."
     least = "" if by_meter["n"] == n else "at least "
-    of = f" of the {by_meter['n']} of {n} runs whose cost is known" if by_meter["n"] < n else f" of {counted(n, 'run')}"
+    of = f"; known for {by_meter['n']} of {n} runs" if by_meter["n"] < n else f" of {counted(n, 'run')}"
     success = f", a success {least}{usd(by_meter['per_success_usd'])}" if known(by_meter["per_success_usd"]) else ""
     return f"A run cost {usd(by_meter['per_run_usd'])} by meter (mean{of}){success}; wall clock × price would say {wall}."
 

@@ -56,7 +56,15 @@ def useful(phases: pd.DataFrame) -> str:
     if not found["n"]:
         return NO_SUCCESS
     width = f"known within {seconds(found['bounds_s'])} in one run" + (" (median width)" if found["n"] > 1 else "")
-    return f"{ready(phases)} Ready is when the first command had succeeded over SSH; that instant is {width}."
+    return f"{ready(phases)} A run is ready at {ready_at(phases)}; that instant is {width}."
+
+
+def ready_at(phases: pd.DataFrame) -> str:
+    """Up to what the time to ready of these runs goes: the phase that makes their scenario useful."""
+    names = sorted(phases["ready"].dropna().unique())
+    if names in ([], [PhaseName.WAIT_SSH]):
+        return "its first successful command over SSH"
+    return f"the end of its phase {' or '.join(map(escaped, names))}"
 
 
 def longest(phases: pd.DataFrame) -> str:
