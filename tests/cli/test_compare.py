@@ -147,7 +147,7 @@ def test_what_is_unfair_is_listed(call):
 
 def test_all_phases_make_a_table_with_adjusted_p_values(call):
     text = call("before", "slow", "--all-phases").stdout
-    rows = {line[:18].strip(): line for line in text.splitlines()[text.splitlines().index("") :]}
+    rows = {line.split("  ")[0]: line for line in text.splitlines()[text.splitlines().index("") :]}
     assert {"time to ready", "wait running", "wait SSH", "total"} <= rows.keys()
     assert "slower" in rows["wait SSH"]
     assert "adjusted by Holm for 4 tests <" in text
@@ -181,7 +181,7 @@ def test_programs_get_null_for_what_is_missing(call):
         (("before", "slow", "--phase", "the boot"), UsageError, "no quantity 'the boot'"),
         (("before", "slow", "--confidence", "0.4"), UsageError, "cannot both be"),
         (("before", "slow", "--margin", "ten"), UsageError, "no share"),
-        (("before", "slow", "--from", "default-300"), SettingsError, "are for --by"),
+        (("before", "slow", "--from", "default-300"), SettingsError, "are for by="),
         (("a", "b", "--by", "image", "--from", "x", "--store", "y"), UsageError, "both given"),
     ],
 )

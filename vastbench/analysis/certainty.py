@@ -69,7 +69,7 @@ def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> p
     >>> table = vastbench.certainty(vastbench.load("default-300"), ["wait running"])
     >>> table[["quantity", "n", "ended", "median_s", "median_low_s", "median_high_s", "effective_n"]].round(1)
            quantity    n  ended  median_s  median_low_s  median_high_s  effective_n
-    0  wait running  300    276      83.4          78.3           88.0         64.2
+    0  wait running  300    276      84.4          79.2           88.6         64.2
     """
     import pandas as pd
 

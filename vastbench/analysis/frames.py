@@ -317,8 +317,8 @@ def runs_from(phases: pd.DataFrame) -> list[Run]:
 
     Examples
     --------
-    >>> vastbench.runs_from(vastbench.load("default-300"))[:2]
-    [<Run 20261124T021304-be31bc: passed after 162.4 s>, <Run 20261124T021304-ea01d9: passed after 134.5 s>]
+    >>> vastbench.runs_from(vastbench.load("2026-01-02-rtx4090"))
+    [<Run seed-807359bf6926: passed after 99.0 s>]
     """
     return [_run(rows) for _, rows in phases.groupby("run", sort=False)]
 

@@ -102,7 +102,7 @@ def load_run(name: str | Path = "last", *, store: str | Path | None = None) -> R
     --------
     >>> run = vastbench.load_run("2026-01-02-rtx4090")
     >>> print(vastbench.verdict(run))  # doctest: +ELLIPSIS
-    The RTX 4090 was useful 88.0 s after the start (known to lie between 75.6 and 88.0 s). ...
+    The RTX 4090 was ready 88.0 s after the start (known to lie between 75.6 and 88.0 s). ...
     """
     bundled = shared("data/runs") / f"{name}.json"
     if Path(name).is_file() or bundled.is_file():

@@ -51,8 +51,9 @@ def summary(data: pd.DataFrame | str | Path | None = None, *, by: str = "", **wh
     >>> table = vastbench.summary("default-300").set_index("phase")
     >>> table.loc["wait running", ["n", "median_s", "median_low_s", "median_high_s"]].astype(float).round(1).tolist()
     [276.0, 84.4, 79.2, 88.6]
-    >>> vastbench.summary("default-300", by="region")["region"].unique()[:2].tolist()
-    ['Vietnam, VN', 'Spain, ES']
+    >>> vastbench.summary("snapshot-20", by="gpu")[["gpu", "phase"]].head(1)
+            gpu             phase
+    0  RTX 4090  register SSH key
     """
     import pandas as pd
 

@@ -35,14 +35,19 @@ def write(frame: pd.DataFrame, path: Path) -> None:
     openpyxl = _openpyxl()
     if len(frame) > MOST_ROWS:
         raise UsageError(f"The {len(frame)} rows do not fit into a sheet of {MOST_ROWS}.", hint="Export to Parquet or CSV.")
+    # All is looked at before anything is written: openpyxl cannot drop a sheet half-way.
+    tables = {
+        title: {name: _plain(table[name]) for name in table.columns}
+        for title, table in ((SHEET, frame), ("columns", columns()))
+    }
     book = openpyxl.Workbook(write_only=True)
-    for title, table in ((SHEET, frame), ("columns", columns())):
+    for title, cells in tables.items():
         sheet = book.create_sheet(title)
         sheet.freeze_panes = "A2"
-        for place, name in enumerate(table.columns, 1):
-            sheet.column_dimensions[openpyxl.utils.get_column_letter(place)].width = _width(table[name], str(name))
-        sheet.append([_cell(sheet, str(name), bold=True) for name in table.columns])
-        for row in zip(*(_plain(table[name]) for name in table.columns), strict=True):
+        for place, (name, values) in enumerate(cells.items(), 1):
+            sheet.column_dimensions[openpyxl.utils.get_column_letter(place)].width = _width(name, values)
+        sheet.append([_cell(sheet, name, bold=True) for name in cells])
+        for row in zip(*cells.values(), strict=True):
             sheet.append([_cell(sheet, value) for value in row])
     book.save(path)
 
@@ -65,7 +70,9 @@ def read(path: Path) -> pd.DataFrame:
             f"{str(path)!r} holds no table of runs: it is a packed file, and no readable Excel workbook: {error}.",
             hint="Export it again with vastbench, or unpack it first.",
         ) from None
-    return pd.DataFrame(body, columns=head, dtype=object)
+    # A row ends with its last cell that is not empty.
+    whole = [row + [None] * (len(head) - len(row)) for row in body]
+    return pd.DataFrame(whole, columns=head, dtype=object)
 
 
 def _openpyxl() -> Any:
@@ -77,10 +84,23 @@ def _openpyxl() -> Any:
 
 
 def _plain(values: pd.Series) -> list[Any]:
-    """The values as what cells hold, None for a missing one."""
+    """The values as what cells hold: None for a missing one, and text for what Excel has no exact number for."""
     there = values.notna()
     dates = getattr(values.dtype, "tz", None) is not None
-    return [(one.isoformat() if dates else one) if known else None for one, known in zip(values.tolist(), there, strict=True)]
+    return [
+        _value(one.isoformat() if dates else one) if known else None for one, known in zip(values.tolist(), there, strict=True)
+    ]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bool) or (isinstance(value, (int, float)) and abs(value) < EXACT):
+        return value
+    text = _UNWRITABLE.sub(lambda found: f"_x{ord(found[0]):04X}_", value if isinstance(value, str) else repr(value))
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(
+            f"A cell of {len(text)} characters, {text[:40]!r} …, does not fit into Excel.", hint="Export to Parquet or CSV."
+        )
+    return text
 
 
 def _cell(sheet: Any, value: Any, *, bold: bool = False) -> Any:
@@ -89,17 +109,12 @@ def _cell(sheet: Any, value: Any, *, bold: bool = False) -> Any:
 
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, (int, float)) and abs(value) < EXACT:
+    if not isinstance(value, str):
         cell = WriteOnlyCell(sheet, repr(value))
         cell.data_type = "n"  # openpyxl's own writing of a number keeps 16 of its 17 digits
         return cell
-    text = _UNWRITABLE.sub(lambda found: f"_x{ord(found[0]):04X}_", repr(value) if isinstance(value, (int, float)) else value)
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(
-            f"A cell of {len(text)} characters, {text[:40]!r} …, does not fit into Excel.", hint="Export to Parquet or CSV."
-        )
-    cell = WriteOnlyCell(sheet, text)
-    # Or a text that begins with = is a formula, and remains one when somebody edits the cell.
+    cell = WriteOnlyCell(sheet, value)
+    # Or a text that begins with = is a formula, and becomes one when somebody edits the cell.
     cell.data_type, cell.quotePrefix = "s", True
     if bold:
         cell.font = Font(bold=True)
@@ -112,6 +127,5 @@ def _text(value: Any) -> str | None:
     return repr(value) if isinstance(value, float) else str(value)
 
 
-def _width(values: pd.Series, name: str) -> int:
-    longest = max((len(str(value)) for value in values.head(100)), default=0)
-    return min(WIDEST, max(len(name), longest) + 2)
+def _width(name: str, values: list[Any]) -> int:
+    return min(WIDEST, max(len(str(one)) for one in (name, *values[:100])) + 2)

@@ -174,8 +174,9 @@ def _to_parquet(frame: pd.DataFrame, path: Path) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def _to_csv(frame: pd.DataFrame, path: Path) -> None:
-    frame.to_csv(path, index=False)
+def _to_csv(frame: pd.DataFrame, path: Path | StringIO) -> None:
+    # Only what ends a line makes the writer quote a cell in which it stands.
+    frame.to_csv(path, index=False, lineterminator="\r\n")
 
 
 JSON = ".json"
@@ -280,7 +281,7 @@ def _from_file(path: Path) -> pd.DataFrame:
 def _from_excel(path: Path) -> pd.DataFrame:
     """The sheet as CSV, so that one place decides what a cell means."""
     text = StringIO()
-    excel.read(path).to_csv(text, index=False)
+    _to_csv(excel.read(path), text)
     text.seek(0)
     return _from_csv(path, text)
 

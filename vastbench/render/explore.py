@@ -30,7 +30,7 @@ def explore(draw: Callable[..., Any], **choices: Sequence[Any]) -> None:
     >>> def draw(phase):
     ...     return vastbench.summary().set_index("phase")["median_s"][phase].round(1)
     >>> vastbench.explore(draw, phase=["total", "wait SSH"])
-    106...
+    105.4
     """
     from IPython.display import display
 

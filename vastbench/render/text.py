@@ -153,7 +153,7 @@ def verdict(run: Run) -> str:
     Examples
     --------
     >>> print(vastbench.verdict(vastbench.load_run("2026-01-02-rtx4090")))  # doctest: +ELLIPSIS
-    The RTX 4090 was useful 88.0 s after the start (known to lie between 75.6 and 88.0 s). ...
+    The RTX 4090 was ready 88.0 s after the start (known to lie between 75.6 and 88.0 s). ...
     """
     ready = run.phase(run.ready)
     gpu = clean(run.resources.get("gpu_name") or "GPU")

@@ -75,9 +75,11 @@ def report(
 
     Examples
     --------
-    >>> made = vastbench.report("2026-01-02-rtx4090", "report", notebooks=[])
-    >>> made.index.name, made.model["counts"]["passed"]
-    ('index.html', 1)
+    >>> made = vastbench.report("default-300", "report", where="cause=boot_failed", notebooks=[])
+    >>> made.index.name, made.model["counts"]["attempted"]
+    ('index.html', 6)
+    >>> made.shortfall().message
+    'None of the 6 runs passed.'
     """
     source = _source(data, which)
     index = build_report(replace(source, phases=narrowed(source.phases, which)), Path(out), notebooks=notebooks, echo=echo)
