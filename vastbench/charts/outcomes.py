@@ -105,8 +105,8 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         )
     else:
         ax.legend(*words, loc="upper left", bbox_to_anchor=(1.0, 1.03), **looks)
-    above = 1 + -(-len(labels) // columns) if style.narrow() else 0
-    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases), above=above)
+    lines = 1 + -(-len(labels) // columns) if style.narrow() else 0
+    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases), above=lines)
 
 
 def _bounds(
