@@ -147,7 +147,7 @@ def test_what_is_unfair_is_listed(call):
 
 def test_all_phases_make_a_table_with_adjusted_p_values(call):
     text = call("before", "slow", "--all-phases").stdout
-    rows = {line.split("  ")[0]: line for line in text.splitlines()[text.splitlines().index("") :]}
+    rows = {line.split("  ")[0].strip(): line for line in text.splitlines()[text.splitlines().index("") :]}
     assert {"time to ready", "wait running", "wait SSH", "total"} <= rows.keys()
     assert "slower" in rows["wait SSH"]
     assert "adjusted by Holm for 4 tests <" in text

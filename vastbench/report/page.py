@@ -193,7 +193,8 @@ def tiles(model: Mapping[str, Any]) -> list[Tile]:
         made.append(Tile("time to ready, median", worded("median_s", boot["median_s"]), note))
     (costs,) = (row for row in model["costs"] if row["meter"] == "all meters")
     least = "at least " if costs["n"] < counts["attempted"] and costs["per_success_usd"] is not None else ""
-    per_run = f"failures are paid, too; per run {worded('per_run_usd', costs['per_run_usd'])}"
+    paid = "failures are paid, too; " if failed["runs"] else ""
+    per_run = f"{paid}per run {worded('per_run_usd', costs['per_run_usd'])}"
     made.append(Tile("cost per success, by meter", least + worded("per_success_usd", costs["per_success_usd"]), per_run))
     longest = [one["figures"] for one in model["findings"] if one["rule"] == "longest"]
     made += [

@@ -65,9 +65,11 @@ def failures_by_cause(phases: pd.DataFrame) -> str:
         passed_all = "The one attempted run passed" if n == 1 else f"All {n} attempted runs passed"
         return f"{passed_all}: 0 of {n} failed ({interval}).{left_out}"
     rest = table[table["outcome"] != Outcome.PASSED]
-    named = [f"{_cause(r.cause or r.outcome)} ({r.runs})" for r in rest.head(CAUSES_NAMED).itertuples()]
+    named = [f"{_cause(r.cause or r.outcome)}{f' ({r.runs})' if n > 1 else ''}" for r in rest.head(CAUSES_NAMED).itertuples()]
     more = int(rest["runs"].iloc[CAUSES_NAMED:].sum())
     causes = listed([*named, f"other causes ({more})"] if more else named)
+    if n == 1:
+        return f"**The only attempted run did not pass** ({interval}): {causes}.{left_out}"
     return f"**{bad} of {n}** attempted runs did not pass ({percent(bad / n)}; {interval}): {causes}.{left_out}"
 
 

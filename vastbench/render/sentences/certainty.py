@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vastbench.record.run import Run
 
 DONE = {USEFUL: "were ready", PhaseName.WAIT_RUNNING: "had a running instance"}
+NEVER = {USEFUL: "were never ready", PhaseName.WAIT_RUNNING: "never had a running instance"}
 SINCE = {USEFUL: "their start", PhaseName.WAIT_RUNNING: "the contract"}
 """What happened at the end of a quantity, and since when it is counted."""
 
@@ -56,6 +57,8 @@ def clusters(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> st
     row = _row(phases, phase)
     if row is None:
         return f"No attempted run reached {phase}, so there is no number."
+    if not row["ended"]:
+        return f"No attempted run {DONE.get(phase, f'ended {phase}').replace('were', 'was')}."
     few = f"{counted(int(row['ended']), 'run')} with a {phase} cannot show how far runs on one machine resemble each other."
     return _effective_n(row, "" if phase == USEFUL else phase) or few
 
@@ -144,13 +147,15 @@ def _half(row: pd.Series[Any]) -> str:
     if n == 1:
         done, since = done.replace("were", "was"), since.replace("their", "its")
     rate = f"95 % interval {percents(row['never_low_rate'], row['never_high_rate'])}"
-    lost = f"{vain} of {n} never {done} ({rate})" if n > 1 else f"one run says little of how many never do ({rate})"
+    vainly = NEVER.get(name, f"never ended {name}")
+    vainly = vainly.replace("were", "was") if vain == 1 else vainly
+    lost = f"{vain} of {n} {vainly} ({rate})" if n > 1 else f"one run says little of how many never do ({rate})"
     runs = f"half of {n} attempted runs" if n > 1 else "the only attempted run"
     if known(row["median_s"]):
         when = f"within {seconds(row['median_s'])} of {since}"
         return f"{runs.capitalize()} {done} {when} ({_interval(row, 'median')}); {lost}."
     if n == 1:
-        return f"The only attempted run never {done}; {lost}."
+        return f"The only attempted run {vainly}; {lost}."
     least = f"; the median is above {seconds(row['median_low_s'])}" if known(row["median_low_s"]) else ""
     return f"Less than half of {n} attempted runs {done}{least}; {lost}."
 

@@ -163,7 +163,7 @@ def runs_over_time(phases: pd.DataFrame) -> str:
     """Whether later runs took longer than earlier ones: the median total of either half."""
     runs = runs_table(passed(phases)).dropna(subset="total_s").sort_values("started_at", kind="stable")
     if len(runs) < 2:
-        return f"{counted(len(runs), 'run')} passed: nothing can be said of a trend."
+        return f"{'One' if len(runs) else 'No'} run passed, so there is no trend."
     halves = runs.iloc[: len(runs) // 2], runs.iloc[len(runs) // 2 :]
     first, second = (
         f"{seconds(half['total_s'].median())} ({within(*quantile_interval(half['total_s'], 0.5), 's', n=len(half))})"
