@@ -26,7 +26,7 @@ def every():
     return pd.concat([*map(vastbench.load, names), vastbench.phases_table([bare])], ignore_index=True)
 
 
-def test_a_column_is_missing_only_where_the_dictionary_says_what_that_means(every):
+def test_a_column_is_missing_only_where_the_dictionary_allows_it(every):
     missing = {name for name in COLUMNS if every[name].isna().any()}
     assert missing == {name for name, column in COLUMNS.items() if column.missing != NEVER}
 
