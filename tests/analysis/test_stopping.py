@@ -281,6 +281,8 @@ def test_a_rule_is_met_when_its_interval_is_narrow_enough():
 def test_a_rule_survives_being_written_down():
     rule = StoppingRule(0.2, quantile=0.9, quantity="wait running")
     assert StoppingRule.from_dict(rule.to_dict()) == rule
+    stored = StoppingRule(0.1).to_dict() | {"quantity": "time until useful"}  # its name in stores of before
+    assert StoppingRule.from_dict(stored) == StoppingRule(0.1)
 
 
 @pytest.mark.parametrize(

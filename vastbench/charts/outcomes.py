@@ -94,15 +94,15 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     count = len(parts.columns)
     reading_order = [*reversed(range(count)), *range(count, len(labels))]
     words = [handles[i] for i in reading_order], [labels[i] for i in reading_order]
-    columns = 2 if max(map(len, labels)) < SHORT else 1
+    across = 2 if max(map(len, labels)) < SHORT else 1
     looks: dict[str, Any] = {"fontsize": style.TEXT_PT, "frameon": False}
     if style.narrow():
         ax.legend(
-            *words, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, columnspacing=1.0, labelspacing=0.2, **looks
+            *words, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=across, columnspacing=1.0, labelspacing=0.2, **looks
         )
     else:
         ax.legend(*words, loc="upper left", bbox_to_anchor=(1.0, 1.03), **looks)
-    above = 1 + -(-len(labels) // columns) if style.narrow() else 0
+    above = 1 + -(-len(labels) // across) if style.narrow() else 0
     return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases), above=above)
 
 
