@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # from the top of the house to its ground: each room may import what is named, all of it below, and `errors`
     "cli": {
         "report",
+        "answers",
         "bench",
         "scenarios",
         "notebooks",
@@ -38,15 +39,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "io",
         "webhooks",
         "analysis",
-        "artefacts",
         "store",
         "vast",
         "ssh",
     }
     | {"record", "emulator", "interrupts", "settings", "clock"},
-    "vastbench": {"bench", "notebooks", "render", "charts", "io", "analysis", "store", "record"},
-    "report": {"scenarios", "notebooks", "render", "charts", "io", "analysis", "artefacts", "survival", "record"}
-    | {"settings", "bundled"},
+    "pytest_plugin": {"emulator"},
+    "vastbench": {"answers", "bench", "scenarios", "notebooks", "render", "charts", "io", "analysis", "store", "record"},
+    "report": {"answers", "scenarios", "notebooks", "render", "charts", "io", "analysis", "artefacts", "survival"}
+    | {"store", "record", "settings", "bundled"},
+    "answers": {"scenarios", "io", "analysis", "artefacts", "survival", "store", "record", "settings", "bundled"},
     "bench": {"scenarios", "rental", "webhooks", "analysis", "store", "vast", "record", "emulator", "owner", "interrupts"}
     | {"settings", "clock"},
     "scenarios": {"snapshots", "rental", "vast", "ssh", "record", "interrupts", "clock"},

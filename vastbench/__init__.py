@@ -11,7 +11,11 @@ The few names an analyst types in a notebook::
         study = vastbench.run_study(bench, bench.open_study(repeats=12), listener=vastbench.notebook_study_progress())
     study                                 # counts and medians
     phases = vastbench.load()             # a tidy pandas frame: of a file, a store, a study's name, or the sample
-    vastbench.runs_table(phases)          # one row per run
+    vastbench.columns()                   # what each of its columns holds
+    vastbench.summary(phases)             # how long each phase takes
+    vastbench.boot_curves(phases)         # a chart; every chart takes a frame and returns matplotlib Axes
+    vastbench.compare("Vietnam", "Spain", by="region", data=phases)
+    vastbench.report(phases, "out/report")
     with vastbench.emulator() as vast: print(vast.url)
 
 Everything is imported when it is first used.
@@ -24,10 +28,27 @@ from typing import TYPE_CHECKING, Any
 from vastbench.record.shown import before_showing
 
 if TYPE_CHECKING:
+    from vastbench.analysis import measures as measures
+    from vastbench.analysis import providers as providers
     from vastbench.analysis.attempts import pool as pool
+    from vastbench.analysis.bottleneck import shares as shares
+    from vastbench.analysis.bottleneck import what_if as what_if
+    from vastbench.analysis.certainty import certainty as certainty
+    from vastbench.analysis.columns import columns as columns
+    from vastbench.analysis.cost import cost_summary as cost_summary
+    from vastbench.analysis.frames import only as only
     from vastbench.analysis.frames import phases_table as phases_table
     from vastbench.analysis.frames import runs_from as runs_from
     from vastbench.analysis.frames import runs_table as runs_table
+    from vastbench.analysis.summary import outcomes as outcomes
+    from vastbench.analysis.typical import median_run as median_run
+    from vastbench.answers.check import check as check
+    from vastbench.answers.compare import compare as compare
+    from vastbench.answers.estimate import estimate as estimate
+    from vastbench.answers.plan import plan as plan
+    from vastbench.answers.stored import load_run as load_run
+    from vastbench.answers.stored import studies as studies
+    from vastbench.answers.summary import summary as summary
     from vastbench.bench.bench import Bench as Bench
     from vastbench.bench.workers import run_study as run_study
     from vastbench.charts import boot_curves as boot_curves
@@ -41,15 +62,23 @@ if TYPE_CHECKING:
     from vastbench.charts import provider_costs as provider_costs
     from vastbench.charts import runs_over_time as runs_over_time
     from vastbench.errors import VastbenchError as VastbenchError
+    from vastbench.io.prices import check as doubtful_prices
+    from vastbench.io.prices import prices as price_list
+    from vastbench.io.tables import export as export
     from vastbench.io.tables import load as load
     from vastbench.notebooks.running import run_notebook as run_notebook
     from vastbench.record.conditions import Conditions as Conditions
     from vastbench.record.run import Run as Run
     from vastbench.record.study import Study as Study
     from vastbench.record.study import require_passed as require_passed
+    from vastbench.render import sentences as sentences
+    from vastbench.render.explore import explore as explore
+    from vastbench.render.findings import doubts as doubts
+    from vastbench.render.frames import format_frame as format_frame
     from vastbench.render.progress import notebook as notebook_progress
     from vastbench.render.progress import notebook_study as notebook_study_progress
     from vastbench.render.text import verdict as verdict
+    from vastbench.scenarios.questions import question as question
     from vastbench.store import Store as Store
 
 # It says how runs and studies show themselves.
@@ -57,33 +86,64 @@ before_showing(lambda: import_module("vastbench.render"))
 
 _PLACES = {
     "Bench": ("vastbench.bench.bench", "Bench"),
+    "boot_curves": ("vastbench.charts", "boot_curves"),
+    "certainty": ("vastbench.analysis.certainty", "certainty"),
+    "check": ("vastbench.answers.check", "check"),
+    "columns": ("vastbench.analysis.columns", "columns"),
+    "compare": ("vastbench.answers.compare", "compare"),
     "Conditions": ("vastbench.record.conditions", "Conditions"),
-    "Run": ("vastbench.record.run", "Run"),
-    "Store": ("vastbench.store", "Store"),
-    "Study": ("vastbench.record.study", "Study"),
-    "VastbenchError": ("vastbench.errors", "VastbenchError"),
+    "cost_meters": ("vastbench.charts", "cost_meters"),
+    "cost_summary": ("vastbench.analysis.cost", "cost_summary"),
+    "doubtful_prices": ("vastbench.io.prices", "check"),
+    "doubts": ("vastbench.render.findings", "doubts"),
+    "estimate": ("vastbench.answers.estimate", "estimate"),
+    "explore": ("vastbench.render.explore", "explore"),
+    "export": ("vastbench.io.tables", "export"),
+    "failures_by_cause": ("vastbench.charts", "failures_by_cause"),
+    "format_frame": ("vastbench.render.frames", "format_frame"),
+    "load": ("vastbench.io.tables", "load"),
+    "load_run": ("vastbench.answers.stored", "load_run"),
+    "median_run": ("vastbench.analysis.typical", "median_run"),
+    "naive_beside_honest": ("vastbench.charts", "naive_beside_honest"),
     "notebook_progress": ("vastbench.render.progress", "notebook"),
     "notebook_study_progress": ("vastbench.render.progress", "notebook_study"),
-    "require_passed": ("vastbench.record.study", "require_passed"),
-    "run_study": ("vastbench.bench.workers", "run_study"),
-    "run_notebook": ("vastbench.notebooks.running", "run_notebook"),
-    "verdict": ("vastbench.render.text", "verdict"),
-    "load": ("vastbench.io.tables", "load"),
-    "boot_curves": ("vastbench.charts", "boot_curves"),
-    "cost_meters": ("vastbench.charts", "cost_meters"),
-    "failures_by_cause": ("vastbench.charts", "failures_by_cause"),
-    "naive_beside_honest": ("vastbench.charts", "naive_beside_honest"),
+    "only": ("vastbench.analysis.frames", "only"),
+    "outcomes": ("vastbench.analysis.summary", "outcomes"),
     "phase_distributions": ("vastbench.charts", "phase_distributions"),
     "phase_shares": ("vastbench.charts", "phase_shares"),
     "phase_waterfall": ("vastbench.charts", "phase_waterfall"),
-    "pool": ("vastbench.analysis.attempts", "pool"),
-    "poll_timeline": ("vastbench.charts", "poll_timeline"),
-    "provider_costs": ("vastbench.charts", "provider_costs"),
-    "runs_over_time": ("vastbench.charts", "runs_over_time"),
     "phases_table": ("vastbench.analysis.frames", "phases_table"),
+    "plan": ("vastbench.answers.plan", "plan"),
+    "poll_timeline": ("vastbench.charts", "poll_timeline"),
+    "pool": ("vastbench.analysis.attempts", "pool"),
+    "price_list": ("vastbench.io.prices", "prices"),
+    "provider_costs": ("vastbench.charts", "provider_costs"),
+    "question": ("vastbench.scenarios.questions", "question"),
+    "require_passed": ("vastbench.record.study", "require_passed"),
+    "Run": ("vastbench.record.run", "Run"),
+    "run_notebook": ("vastbench.notebooks.running", "run_notebook"),
+    "run_study": ("vastbench.bench.workers", "run_study"),
     "runs_from": ("vastbench.analysis.frames", "runs_from"),
+    "runs_over_time": ("vastbench.charts", "runs_over_time"),
     "runs_table": ("vastbench.analysis.frames", "runs_table"),
+    "shares": ("vastbench.analysis.bottleneck", "shares"),
+    "Store": ("vastbench.store", "Store"),
+    "studies": ("vastbench.answers.stored", "studies"),
+    "Study": ("vastbench.record.study", "Study"),
+    "summary": ("vastbench.answers.summary", "summary"),
+    "VastbenchError": ("vastbench.errors", "VastbenchError"),
+    "verdict": ("vastbench.render.text", "verdict"),
+    "what_if": ("vastbench.analysis.bottleneck", "what_if"),
 }
+
+_MODULES = {
+    "emulator": "vastbench.emulator",
+    "measures": "vastbench.analysis.measures",
+    "providers": "vastbench.analysis.providers",
+    "report": "vastbench.report",
+    "sentences": "vastbench.render.sentences",
+}
+"""Modules that are public names; two of them are also called."""
 
 __all__ = [
     "Bench",
@@ -93,27 +153,53 @@ __all__ = [
     "Study",
     "VastbenchError",
     "boot_curves",
+    "certainty",
+    "check",
+    "columns",
+    "compare",
     "cost_meters",
+    "cost_summary",
+    "doubtful_prices",
+    "doubts",
     "emulator",
+    "estimate",
+    "explore",
+    "export",
     "failures_by_cause",
+    "format_frame",
     "load",
+    "load_run",
+    "measures",
+    "median_run",
     "naive_beside_honest",
     "notebook_progress",
     "notebook_study_progress",
+    "only",
+    "outcomes",
     "phase_distributions",
     "phase_shares",
     "phase_waterfall",
     "phases_table",
+    "plan",
     "poll_timeline",
     "pool",
+    "price_list",
     "provider_costs",
+    "providers",
+    "question",
+    "report",
     "require_passed",
     "run_notebook",
     "run_study",
     "runs_from",
     "runs_over_time",
     "runs_table",
+    "sentences",
+    "shares",
+    "studies",
+    "summary",
     "verdict",
+    "what_if",
 ]
 
 
@@ -124,8 +210,8 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
-    if name == "emulator":
-        return import_module("vastbench.emulator")
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name == "__version__":
         return version("vastbench")
     if name not in _PLACES:

@@ -72,6 +72,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 ARGUMENTS = {
+    "--from": "data",
+    "--by": "by",
+    "--boots": "boots",
+    "--study": "study",
     "--budget": "budget_usd",
     "--store": "store",
     "--api-key-file": "api_key_file",
@@ -111,7 +115,15 @@ class VastbenchError(Exception):
     """The root of every error that vastbench raises on purpose.
 
     ``exit_code`` is the exit status of the command line; ``hint`` is the next step for the reader; ``cause`` is the short
-    name under which a failed run files it.
+    name under which a failed run files it. What there is below it: ``vastbench.errors``.
+
+    Examples
+    --------
+    >>> try:
+    ...     vastbench.load("nowhere.parquet")
+    ... except vastbench.VastbenchError as error:
+    ...     print(type(error).__name__, error.exit_code, error.message)
+    NotFound 2 There is no 'nowhere.parquet': no file, study or data set has that name.
     """
 
     exit_code = 1

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from tests.analysis.made import TOP_LEVEL
-from vastbench.analysis.frames import COLUMNS, RUN_COLUMNS, column, conformed, phases_table, runs_from, runs_table
+from vastbench.analysis.columns import COLUMNS, RUN_COLUMNS
+from vastbench.analysis.frames import column, conformed, phases_table, runs_from, runs_table
 from vastbench.bundled import shared
 from vastbench.errors import SchemaError
 from vastbench.io.files import read_run

@@ -96,7 +96,7 @@ def test_minutes_requests_and_dollars_follow_from_the_runs(independent):
 
 
 def test_runs_begin_apart_however_many_workers_there_are(independent):
-    found = plan(independent, 0.3, workers=64, apart_s=6.0)
+    found = plan(independent, 0.3, workers=64)
     assert found.fixed.minutes == pytest.approx((found.fixed.runs * 6 + found.run_s) / 60)
 
 
@@ -119,20 +119,47 @@ def test_more_runs_than_anybody_makes_are_no_number(independent):
     assert MOST == 5_000
 
 
+def drawn_until_on(frame, width, campaigns=40, most=400):
+    """The runs of ``frame``, on their machines, in another order each time and again and again: when the rule is met."""
+    from vastbench.analysis.stopping import observations
+
+    seen, rng, needed = observations(frame), np.random.default_rng(9), []
+    for _ in range(campaigns):
+        order = rng.integers(0, len(seen), most)
+        low, high, machine = seen.lower[order], seen.upper[order], seen.machine[order]
+        narrow = (
+            n for n in range(9, most, 3) if relative_width(*quantile_sequence(low[:n], high[:n], machine=machine[:n])) <= width
+        )
+        needed.append(next(narrow, most))
+    return np.quantile(needed, [0.5, 0.9])
+
+
+def ordered_by_machine(frame, machines):
+    """The same runs, the quickest on one machine and the slowest on another: the machines make all the difference."""
+    order = frame[frame["phase"] == "wait running"].sort_values("seconds")["run"].tolist()
+    place = {run: place * machines // len(order) for place, run in enumerate(order)}
+    return frame.assign(machine=frame["run"].map(place).astype("Int64"))
+
+
 def test_repeats_on_machines_count_by_the_design_effect():
     assert plan(source(), 0.3).fixed_on_these is None  # no machine was rented twice
     alike = plan(source(machine=lambda i: i % 20), 0.3)
     assert alike.icc == pytest.approx(0, abs=0.1)
-    assert alike.fixed_on_these == pytest.approx(alike.fixed.runs, rel=0.4)
-    assert alike.stopping_on_these > alike.fixed_on_these
-    # Machines that make all the difference: sorted runs, ten on each.
-    frame = source(machine=lambda i: i % 20)
-    order = frame[frame["phase"] == "wait running"].sort_values("seconds")["run"].tolist()
-    sorted_frame = frame.assign(machine=frame["run"].map({run: place // 10 for place, run in enumerate(order)}).astype("Int64"))
-    apart = plan(sorted_frame, 0.15)
+    assert alike.fixed_on_these.runs == pytest.approx(alike.fixed.runs, rel=0.4)
+    assert alike.stopping_on_these.runs > alike.fixed_on_these.runs
+    apart = plan(ordered_by_machine(source(), 20), 0.15)
     assert apart.icc > 0.9
     assert apart.fixed.runs > apart.machines
-    assert apart.fixed_on_these is None
+    assert apart.fixed_on_these.runs is apart.stopping_on_these.runs is None
+
+
+@pytest.mark.parametrize("machines", [20, 60])
+def test_a_plan_says_when_a_study_on_the_same_machines_ends(machines):
+    sample = source(machine=lambda i: i % machines, sigma=0.4)
+    half, most = drawn_until_on(sample, 0.35)
+    found = plan(sample, 0.35).stopping_on_these
+    assert found.runs == pytest.approx(half, rel=0.3)
+    assert most * 0.7 < found.runs_high < most * 1.5
 
 
 def test_the_same_seed_draws_the_same_plan(independent):

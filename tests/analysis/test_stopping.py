@@ -18,7 +18,6 @@ from vastbench.analysis.stopping import (
     effective_n_at,
     interval,
     joined,
-    met,
     observations,
     quantile_sequence,
     ranks,
@@ -268,14 +267,11 @@ def test_repeats_on_a_machine_do_not_break_it(share):
         assert wrong_at_any_look(forgetful, every=3) > 0.2
 
 
-def test_a_rule_is_met_when_its_interval_is_narrow_enough():
+def test_what_a_rule_looks_at_is_the_width_and_one_machine_gives_none():
     seconds = np.linspace(95, 105, 60)
-    seen = Durations(seconds, seconds, np.arange(60))
-    low, high = interval(StoppingRule(0.1), seen)
-    width = (high - low) / ((high + low) / 2)
-    assert met(StoppingRule(width + 1e-9), seen)
-    assert not met(StoppingRule(width - 1e-9), seen)
-    assert not met(StoppingRule(0.99), Durations(seconds, seconds, np.zeros(60)))
+    low, high = interval(StoppingRule(0.1), Durations(seconds, seconds, np.arange(60)))
+    assert relative_width(low, high) == pytest.approx((high - low) / ((high + low) / 2))
+    assert relative_width(*interval(StoppingRule(0.1), Durations(seconds, seconds, np.zeros(60)))) == math.inf
 
 
 def test_a_rule_survives_being_written_down():

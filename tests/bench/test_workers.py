@@ -24,14 +24,14 @@ from tests.profiles import certain
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import StoppingMonitor
 from vastbench.analysis.summary import outcomes
-from vastbench.bench.workers import APART_S, Workers, run_study
+from vastbench.bench.workers import Workers, run_study
 from vastbench.emulator import Emulator
 from vastbench.errors import AccountRefused, Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.io.tables import load
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.stopping import StoppingRule
-from vastbench.record.study import EndedBy, Study, StudyProgress, require_passed
+from vastbench.record.study import APART_S, EndedBy, Study, StudyProgress, require_passed
 from vastbench.render.text import stopping_text
 from vastbench.store import Store
 
@@ -372,6 +372,7 @@ def test_a_study_ends_when_it_is_precise_and_resumes_for_a_stricter_rule(tmp_pat
     strict = measured(tmp_path, StoppingRule(0.001), repeats=14)
     assert len(strict.made) == 14
     assert strict.ended_by is EndedBy.REPEATS
+    assert stopping_text(strict).endswith("How many it takes: vastbench plan --from precise --target-width 0.001")
     assert {run.id for run in study.runs} < {run.id for run in strict.runs}
 
 

@@ -16,7 +16,7 @@ from vastbench.bundled import shared
 from vastbench.cli import app
 from vastbench.errors import ArtefactsFound, NotFound, SettingsError, VastbenchError
 from vastbench.io.files import read_run
-from vastbench.io.tables import export_runs, load
+from vastbench.io.tables import export, load
 from vastbench.io.timings import LARGEST_MB, of_runs, read
 from vastbench.store import Store
 
@@ -125,7 +125,7 @@ def test_the_published_run_has_the_same_findings_from_every_format(tmp_path):
     with Store(tmp_path / "runs.sqlite") as store:
         store.save_run(run)
         stored = store.run(run.id)
-    export_runs([run], tmp_path / "a.json")
+    export([run], tmp_path / "a.json")
     expected = [found.evidence for found in artefacts(read(SEED))]
     assert len(expected) == 3
     assert [found.evidence for found in artefacts(of_runs([stored]))] == expected

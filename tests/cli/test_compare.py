@@ -14,7 +14,7 @@ from vastbench.analysis.comparison import compare
 from vastbench.analysis.frames import phases_table
 from vastbench.cli import app
 from vastbench.errors import NotFound, SettingsError, UsageError
-from vastbench.io.tables import export, export_runs, load
+from vastbench.io.tables import export, load
 from vastbench.record.phases import PhaseName
 from vastbench.store import Store
 
@@ -55,7 +55,7 @@ def home(tmp_path_factory):
                 store.save_run(run)
     for name, group in groups.items():
         export(phases_table(group), folder / f"{name}.parquet")
-        export_runs(group, folder / f"{name}.json")
+        export(group, folder / f"{name}.json")
     return folder
 
 
@@ -113,7 +113,7 @@ def test_runs_that_differ_by_nothing_are_equivalent_and_pass_the_gate(call):
 def test_the_same_runs_by_many_names(call, home, words):
     both = runs("before", 100) + runs("slow", 150, version="0.2", image="two:2")
     export(phases_table(both), home / "both.parquet")
-    export_runs(both, home / "both.json")
+    export(both, home / "both.json")
     shown = json.loads(call(*words, "--json").stdout)
     expected = compare(load(home / "before.parquet"), load(home / "slow.parquet")).effects.iloc[0]
     assert (shown["verdict"], shown["exit_code"]) == ("slower", 13)
@@ -181,7 +181,7 @@ def test_programs_get_null_for_what_is_missing(call):
         (("before", "slow", "--phase", "the boot"), UsageError, "no quantity 'the boot'"),
         (("before", "slow", "--confidence", "0.4"), UsageError, "cannot both be"),
         (("before", "slow", "--margin", "ten"), UsageError, "no share"),
-        (("before", "slow", "--from", "default-300"), SettingsError, "are for --by"),
+        (("before", "slow", "--from", "default-300"), SettingsError, "are for by="),
         (("a", "b", "--by", "image", "--from", "x", "--store", "y"), UsageError, "both given"),
     ],
 )

@@ -44,7 +44,7 @@ def test_it_is_of_failovers_and_of_nothing_else():
 def test_raced_drills_alone_need_boots_of_single_machines(drills):
     refused = estimate("--from", drills / "raced.parquet")
     assert refused.exit_code != 0
-    assert "--boots" in str(refused.exception)
+    assert "--boots" in refused.exception.in_full
     done = estimate("--from", drills / "raced.parquet", "--boots", "default-300")
     assert done.exit_code == 0
     assert "Against the drills (hedged, 3 machines): " in done.stdout

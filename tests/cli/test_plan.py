@@ -7,7 +7,6 @@ import pytest
 
 from tests.processes import clean_environment, command
 from vastbench.analysis.plan import plan
-from vastbench.bench.workers import APART_S
 from vastbench.io.tables import load
 
 
@@ -22,10 +21,15 @@ def call(tmp_path):
 
 
 def test_without_runs_of_ones_own_it_plans_from_the_sample_and_says_so(call, tmp_path):
-    done = call("--target-width", "20%")
+    done = call("--target-width", "30%")
     assert done.returncode == 0, done.stderr
-    expected = plan(load(), 0.2, apart_s=APART_S)
-    for words, need in (("a number chosen beforehand", expected.fixed), ("stopping by itself", expected.stopping)):
+    expected = plan(load(), 0.3)
+    for words, need in (
+        ("a number chosen beforehand, each on another machine", expected.fixed),
+        ("stopping by itself, each on another machine", expected.stopping),
+        ("a number chosen beforehand, on the same 22 machines", expected.fixed_on_these),
+        ("stopping by itself, on the same 22 machines", expected.stopping_on_these),
+    ):
         row = next(line for line in done.stdout.splitlines() if line.startswith(words))
         assert f"{need.runs} – {need.runs_high}" in row
         assert f"{need.minutes:.0f} – {need.minutes_high:.0f}" in row
@@ -43,7 +47,7 @@ def test_it_answers_programs_and_hands_over_what_was_asked(call):
     wanted = {"width": 0.3, "quantile": 0.25, "quantity": "wait running", "confidence": 0.95}
     assert (shown["rule"], shown["workers"]) == (wanted, 8)
     known = {"quantile": 0.25, "quantity": "wait running", "workers": 8, "usd_per_hour": 1.0, "seed": 5}
-    assert shown["stopping"]["usd"] == plan(load(), 0.3, apart_s=APART_S, **known).stopping.usd
+    assert shown["stopping"]["usd"] == plan(load(), 0.3, **known).stopping.usd
     text = call("--target-width", "0.3", "--from", "default-300", *words).stdout
     assert "--stop-width 0.3 --stop-quantile 0.25 --stop-of 'wait running'" in text
 

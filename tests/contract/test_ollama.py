@@ -1,6 +1,7 @@
-"""The official client of Ollama, unchanged, against an emulated machine, through OpenSSH's tunnel."""
+"""The official client of Ollama, unchanged, against an emulated machine: through OpenSSH's client, and by our own tunnel."""
 
 import asyncio
+from contextlib import contextmanager
 
 import pytest
 
@@ -10,6 +11,8 @@ from tests.emulator.test_llm import REAL, needs_model
 from tests.emulator.test_machine import BEST
 from tests.emulator.test_ollama import IMAGE, SERVE
 from tests.models import MOST, NAME, small_model
+from tests.snapshots.conftest import connected as connected_to
+from tests.sshd import needs_sshd, sshd
 from vastbench.emulator import llm
 from vastbench.emulator.ollama_program import PORT
 
@@ -18,8 +21,20 @@ __all__ = ["small_model"]
 ollama = pytest.importorskip("ollama", reason="Ollama's official client is not installed; make test installs it")
 
 
-@pytest.fixture
-def talk(tmp_path):
+@contextmanager
+def directly(near, tmp_path):
+    yield near.port
+
+
+@contextmanager
+def through_openssh(near, tmp_path):
+    """Our own tunnel through OpenSSH's server, to where OpenSSH's client listens for the machine."""
+    with sshd(tmp_path) as (_, port, key), connected_to(port, key) as session, session.tunnel(near.port) as own:
+        yield own
+
+
+@pytest.fixture(params=[directly, pytest.param(through_openssh, marks=needs_sshd)], ids=["emulator's sshd", "openssh's sshd"])
+def talk(tmp_path, request):
     """Runs a conversation of the official client with the Ollama of a machine."""
 
     def talk(conversation):
@@ -30,8 +45,9 @@ def talk(tmp_path):
                 await said(ssh, SERVE)
 
                 def act():
-                    with openssh.forwarded(Address("127.0.0.1", machine.proxy_port), PORT) as near:
-                        client = ollama.Client(host=f"http://{near.host}:{near.port}", trust_env=False)
+                    at = Address("127.0.0.1", machine.proxy_port)
+                    with openssh.forwarded(at, PORT) as near, request.param(near, tmp_path) as port:
+                        client = ollama.Client(host=f"http://127.0.0.1:{port}", trust_env=False)
                         with client._client:
                             conversation(client)
 

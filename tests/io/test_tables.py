@@ -7,16 +7,20 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
+from vastbench.analysis.columns import columns
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SchemaError, SettingsError, StoreError, UsageError
 from vastbench.io.files import read_run, read_runs
-from vastbench.io.tables import SCHEMA_KEY, export, export_runs, load
+from vastbench.io.tables import SCHEMA_KEY, export, load
 from vastbench.record.document import run_to_dict
 from vastbench.record.phases import Outcome
 from vastbench.store import Store
@@ -64,8 +68,9 @@ def test_store_parquet_csv_and_json_give_the_same_table(tmp_path):
             store.save_run(run)
     export(expected, tmp_path / "runs.parquet")
     export(expected, tmp_path / "runs.csv")
-    export_runs([RUN, OTHER], tmp_path / "runs.json")
-    for name in ("runs.sqlite", "runs.parquet", "runs.csv", "runs.json"):
+    export([RUN, OTHER], tmp_path / "runs.json")
+    export(expected, tmp_path / "runs.xlsx")
+    for name in ("runs.sqlite", "runs.parquet", "runs.csv", "runs.json", "runs.xlsx"):
         pd.testing.assert_frame_equal(load(tmp_path / name), expected)
 
 
@@ -81,6 +86,85 @@ def test_csv_keeps_words_that_look_like_something_else(tmp_path):
     pd.testing.assert_frame_equal(load(tmp_path / "runs.csv"), odd)
 
 
+BAITS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@x",
+    "NA",
+    "nan",
+    "None",
+    " ",
+    "007",
+    "1e400",
+    "_x0041_",
+    "_x005F_",
+    "a\r\nb",
+    "\x07",
+    "日本",
+    "−½",
+]
+WORDS = st.sampled_from(BAITS) | st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12
+)
+MAYBE = st.none() | WORDS
+COUNTS = st.none() | st.integers(0, 10**18)
+SIZES = st.none() | st.floats(1e-30, 1e18)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "xlsx"])
+@settings(
+    max_examples=15,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(words=st.tuples(MAYBE, MAYBE, WORDS), counts=st.tuples(COUNTS, COUNTS), size=SIZES)
+def test_whatever_a_table_holds_comes_back_from_every_format(tmp_path, suffix, words, counts, size):
+    got = {"gpu_name": words[0], "region": words[1], "offer_id": counts[0], "machine_id": counts[1], "usd_per_hour": size}
+    odd = phases_table([replace(RUN, detail=words[2], resources=got), replace(OTHER, total_s=None, phases=())])
+    export(odd, tmp_path / f"runs.{suffix}")
+    pd.testing.assert_frame_equal(load(tmp_path / f"runs.{suffix}"), odd, check_exact=True)
+
+
+def test_a_cell_that_begins_like_a_formula_is_text_in_excel(tmp_path):
+    bait = "=HYPERLINK(1)"
+    export(phases_table([replace(RUN, detail=bait, resources={"gpu_name": "=1+1"})]), tmp_path / "runs.xlsx")
+    cells = [cell for sheet in openpyxl.load_workbook(tmp_path / "runs.xlsx") for row in sheet.iter_rows() for cell in row]
+    assert {cell.data_type for cell in cells} <= {"s", "n", "b", "inlineStr"}
+    assert all(cell.quotePrefix for cell in cells if str(cell.value).startswith("="))
+    assert sum(cell.value == bait for cell in cells) > 5
+
+
+def test_an_excel_file_says_what_its_columns_hold(tmp_path):
+    export(phases_table([RUN]), tmp_path / "runs.xlsx")
+    sheet = pd.read_excel(tmp_path / "runs.xlsx", "columns", keep_default_na=False)
+    pd.testing.assert_frame_equal(sheet.astype("str"), columns())
+
+
+def test_what_excel_cannot_hold_is_refused_by_name(tmp_path, monkeypatch):
+    long = phases_table([replace(RUN, detail="x" * 40_000)])
+    with pytest.raises(UsageError, match=r"A cell of 40000 characters, 'xxxx.*Parquet or CSV"):
+        export(long, tmp_path / "runs.xlsx")
+    monkeypatch.setattr("vastbench.io.excel.MOST_ROWS", 3)
+    with pytest.raises(UsageError, match=r"12 rows do not fit into a sheet of 3"):
+        export(phases_table([RUN]), tmp_path / "runs.xlsx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_openpyxl_excel_says_how_to_have_it(tmp_path, monkeypatch):
+    export(phases_table([RUN]), tmp_path / "runs.xlsx")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    for refused in (lambda: export(phases_table([RUN]), tmp_path / "b.xlsx"), lambda: load(tmp_path / "runs.xlsx")):
+        with pytest.raises(SettingsError, match=r"need openpyxl\. Install it: pip install 'vastbench\[excel\]'"):
+            refused()
+
+
+def test_a_file_of_another_kind_is_refused_by_its_name(tmp_path):
+    with pytest.raises(SettingsError, match=r"'runs\.feather' is no \.parquet, \.csv, \.xlsx or \.json file"):
+        export(phases_table([RUN]), tmp_path / "runs.feather")
+
+
 def test_a_csv_that_went_through_pandas_is_the_same_table(tmp_path):
     expected = phases_table([RUN, OTHER, replace(RUN, id="no machine", resources={})])
     export(expected, tmp_path / "runs.csv")
@@ -88,11 +172,11 @@ def test_a_csv_that_went_through_pandas_is_the_same_table(tmp_path):
     pd.testing.assert_frame_equal(load(tmp_path / "again.csv"), expected)
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv", "json", "sqlite"])
+@pytest.mark.parametrize("form", ["parquet", "csv", "json", "xlsx", "sqlite"])
 @pytest.mark.parametrize("name", ["runs", "runs.txt", "runs.parquet", "runs.csv", "runs.json", "runs.sqlite", "runs.sqlite.1"])
 def test_a_file_is_read_by_what_it_holds_whatever_its_name(tmp_path, form, name):
     if form == "json":
-        export_runs([RUN], tmp_path / f"made.{form}")
+        export([RUN], tmp_path / f"made.{form}")
     elif form == "sqlite":
         saved(tmp_path / f"made.{form}", RUN)
     else:
@@ -185,7 +269,7 @@ def test_who_names_what_is_not_there_learns_what_is(default_store):
 
 
 def test_json_loses_nothing(tmp_path):
-    export_runs([RUN, OTHER], tmp_path / "runs.json")
+    export([RUN, OTHER], tmp_path / "runs.json")
     assert read_runs(tmp_path / "runs.json") == [RUN, OTHER]
 
 
@@ -196,7 +280,7 @@ def test_a_run_in_two_places_is_there_once(tmp_path):
 
 
 def test_a_run_twice_in_one_file_is_there_once(tmp_path):
-    export_runs([RUN, OTHER, RUN], tmp_path / "runs.json")
+    export([RUN, OTHER, RUN], tmp_path / "runs.json")
     pd.testing.assert_frame_equal(load(tmp_path / "runs.json"), phases_table([RUN, OTHER]))
 
 
@@ -279,7 +363,7 @@ def test_one_gpu_can_be_asked_for_and_a_missing_one_is_named(tmp_path):
 
 def test_a_place_without_a_run_is_an_error_unless_another_has_one(tmp_path):
     export(phases_table([]), tmp_path / "none.parquet")
-    export_runs([], tmp_path / "none.json")
+    export([], tmp_path / "none.json")
     Store(tmp_path / "none.sqlite").close()
     for name in ("none.parquet", "none.json", "none.sqlite"):
         with pytest.raises(NotFound, match=f"There is no run in .*{name}. Make one: vastbench run"):

@@ -1,5 +1,6 @@
 """The committed notebooks: readable parameters, outputs that reproduce, and data of every kind run through."""
 
+import ast
 import json
 import os
 import re
@@ -15,8 +16,10 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from ipywidgets import Dropdown
 from matplotlib import pyplot as plt
 
+import vastbench
 from tests.formulas import formulas, shown_as_formulas
 from tests.hostile.test_escaping import hostile_run
 from vastbench.analysis.frames import phases_table
@@ -32,7 +35,8 @@ from vastbench.store import Store
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
 RENTING = [path for path in OURS if path.stem.startswith("01")]
 ANALYSING = [path for path in OURS if path not in RENTING]
-DRILLS = [path for path in OURS if path.stem[:2] >= "06"]
+DRILLS = [path for path in OURS if "06" <= path.stem[:2] <= "09"]
+COMPARING = next(path for path in OURS if path.stem.startswith("10"))
 ASKING = [path for path in OURS if path.stem[:2] in {"02", "03", "04", "05"}]
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 FAILED = replace(
@@ -42,7 +46,8 @@ KILLED = replace(SEED, id="killed", outcome=Outcome.CENSORED, cause="killed", ph
 STORIES = {"one run": [SEED], "no success": [FAILED, replace(FAILED, id="too")], "one killed": [KILLED]}
 
 each_of = pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
-of_any_scenario = pytest.mark.parametrize("path", [path for path in OURS if path not in DRILLS], ids=lambda path: path.stem)
+OF_ANY_SCENARIO = [path for path in OURS if path not in (*DRILLS, COMPARING)]
+of_any_scenario = pytest.mark.parametrize("path", OF_ANY_SCENARIO, ids=lambda path: path.stem)
 
 
 def sources(path: Path) -> list[str]:
@@ -101,6 +106,12 @@ def test_outputs_are_committed_without_times_and_versions(path):
     assert {key for cell in made["cells"] for key in cell["metadata"]} <= {"tags"}
     outputs = [output for cell in code for output in cell["outputs"]]
     assert not any(output["output_type"] == "error" or output.get("name") == "stderr" for output in outputs)
+
+
+@pytest.mark.parametrize("path", RENTING, ids=lambda path: path.stem)
+def test_a_notebook_that_rents_is_committed_without_outputs(path):
+    code = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert [(cell["execution_count"], cell["outputs"]) for cell in code] == [(None, [])] * len(code)
 
 
 @pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
@@ -223,7 +234,7 @@ def test_a_notebook_that_rents_fails_after_its_tables_when_no_run_passed(tmp_pat
     run_notebook(RENTING[0], asked | {"require_passed": False}, tmp_path / "lenient")
 
 
-@pytest.mark.parametrize("path", [path for path in ANALYSING if path not in DRILLS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in ANALYSING if path in OF_ANY_SCENARIO], ids=lambda path: path.stem)
 def test_a_study_of_ones_own_is_found_in_the_default_store(path, tmp_path, monkeypatch):
     monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
     with Store(tmp_path / "runs.sqlite") as store:
@@ -232,6 +243,83 @@ def test_a_study_of_ones_own_is_found_in_the_default_store(path, tmp_path, monke
     for parameters in ({"study": "first"}, {"data": "first"}):
         texts = told(path, monkeypatch, **parameters)
         assert any(re.search(r"\b13\b", text) for text in texts), texts
+
+
+@each_of
+def test_a_notebook_imports_nothing_of_ours_but_public_names(path):
+    for node in (node for source in sources(path) for node in ast.walk(ast.parse(source))):
+        if isinstance(node, ast.Import):
+            assert not any(one.name.startswith("vastbench.") for one in node.names), ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "vastbench":
+            assert node.module == "vastbench", ast.unparse(node)
+            assert {one.name for one in node.names} <= set(vastbench.__all__), ast.unparse(node)
+
+
+@each_of
+def test_a_cell_has_at_most_ten_lines_and_words_before_it(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert cells[0].cell_type == "markdown"
+    for cell in cells:
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        assert cell.cell_type != "code" or "parameters" in cell.metadata.get("tags", []) or len(lines) <= 10, cell.source
+
+
+def test_two_studies_are_compared_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
+    with Store(tmp_path / "runs.sqlite") as store:
+        for study, other in (("before", SEED), ("after", FAILED)):
+            for number in range(8):
+                store.save_run(replace(other, id=f"{study}-{number:02}", study=study))
+    texts = told(COMPARING, monkeypatch, a="before", b="after", by="")
+    assert any("A: before: " in text and "8 of 8 runs got there" in text for text in texts)
+    assert any("Passed: 8 of 8 in A, 0 of 8 in B" in text for text in texts)
+    assert not any(re.search(r"\bnan\b", text) for text in texts)
+
+
+def test_values_of_a_column_are_compared_whatever_their_words(tmp_path, monkeypatch):
+    runs = [replace(hostile_run(r"$x$ \(y\) $z$"), id=f"a{n}", conditions={"image": "$a$ <b>one</b>"}) for n in range(3)]
+    runs += [replace(hostile_run(r"$x$ \(y\) $z$"), id=f"b{n}", conditions={"image": r"two \(b\)"}) for n in range(3)]
+    export(phases_table(runs), tmp_path / "runs.parquet")
+    found = results(COMPARING, monkeypatch, data=str(tmp_path / "runs.parquet"), by="image", a="one", b="two")
+    shown = [DisplayFormatter().format(result)[0] for result in found]
+    assert [part for data in shown for part in shown_as_formulas(data)] == []
+    assert any("B: image two" in data.get("text/plain", "") for data in shown)
+    assert not any("<b>" in data.get("text/html", "") for data in shown)
+
+
+@pytest.fixture
+def _shell():
+    """Only in a shell of its own is anything displayed."""
+    InteractiveShell.instance()
+    yield
+    InteractiveShell.clear_instance()
+
+
+@pytest.mark.usefixtures("_shell")
+def test_a_choice_draws_anew_where_somebody_has_the_notebook_open(monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "mine.ipynb")
+    drawn, boxes = [], []
+    monkeypatch.setattr("ipywidgets.Dropdown", lambda **given: boxes.append(Dropdown(**given)) or boxes[-1])
+    with capture_output() as live:
+        vastbench.explore(lambda **chosen: drawn.append(chosen.copy()), by=[None, "gpu"], phase=["total", "wait SSH"])
+    assert "application/vnd.jupyter.widget-view+json" in live.outputs[0].data
+    by, phase = boxes
+    assert by.options == ("–", "gpu")
+    by.index = 1
+    phase.index = 1
+    assert drawn == [
+        {"by": None, "phase": "total"},
+        {"by": "gpu", "phase": "total"},
+        {"by": "gpu", "phase": "wait SSH"},
+    ]
+
+
+@pytest.mark.usefixtures("_shell")
+def test_where_nobody_can_choose_the_first_choices_are_shown(monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    with capture_output() as shown:
+        vastbench.explore(lambda **chosen: chosen, by=[None, "gpu"], phase=["total", "wait SSH"])
+    assert [one.data["text/plain"] for one in shown.outputs] == ["{'by': None, 'phase': 'total'}"]
 
 
 def test_stored_runs_are_looked_at_without_renting(tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ import stat
 import subprocess
 from pathlib import Path
 
+import papermill
+import papermill.cli
 import pytest
 import typer
 import yaml
@@ -74,6 +76,9 @@ def dag_commands(live: bool = False) -> list[str]:
     names: dict[str, str] = {}
     exec(compile(ast.Module(wanted, []), "airflow_dag.py", "exec"), names)
     return [re.sub(r"\{\{.*?\}\}", "2026-01-01", names[name]) for name in ("STUDY", "REPORT")]
+
+
+PAPERMILL_LIVE = re.compile(r"^#(PARAMETERS=.*)$", re.MULTILINE)
 
 
 @pytest.fixture
@@ -168,6 +173,23 @@ def test_a_second_launch_under_cron_ends_at_the_lock(checkout):
         assert run_all("crontab", checkout) == 75
         other.communicate(b"\n")
     assert called(checkout) == []
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["emulator", "live"])
+@pytest.mark.parametrize("code", [0, 1, 130])
+def test_the_papermill_sample_runs_our_notebook_with_our_engine(code, live, checkout):
+    program = checkout / "vastbench/.venv/bin/papermill"
+    program.write_text('#!/bin/sh\necho "$@" >> "$HOME/calls"\nexit "$STUDY_CODE"\n')
+    program.chmod(stat.S_IRWXU)
+    script = PAPERMILL_LIVE.sub(r"\1", text_of("papermill.sh")) if live else text_of("papermill.sh")
+    assert run(["/bin/sh", "-c", script], checkout, study=code) == code
+    (words,) = called(checkout)
+    command = papermill.cli.papermill.make_context("papermill", words).params
+    parameters = dict(command["parameters"])
+    assert command["engine"] == "vastbench"
+    assert parameters.keys() <= papermill.inspect_notebook(DOCS.parent / command["notebook_path"]).keys()
+    assert ("live" in parameters) == live
+    assert Path(command["output_path"]).parent == Path("out/nightly")
 
 
 def test_the_timer_starts_every_night_and_the_unit_has_time_to_clean_up():

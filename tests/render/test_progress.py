@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import os
 import pty
 import subprocess
@@ -36,6 +37,12 @@ def test_the_counts_say_how_far_a_study_is_and_what_it_cost():
 @pytest.mark.parametrize(("left_s", "words"), [(45, "about 45 s left"), (600, "about 10 min left"), (7200, "about 2.0 h left")])
 def test_the_time_left_has_the_unit_that_suits_it(left_s, words):
     assert counts(progress(left_s=left_s)).endswith(words)
+
+
+def test_a_study_that_ends_by_itself_says_how_near_it_is():
+    near = counts(progress(left_s=45, widths=(0.384, 0.15)))
+    assert near.endswith("· interval 38.4 % wide, ends at 15 % · at most about 45 s left")
+    assert "interval – wide, ends at 15 %" in counts(progress(widths=(math.inf, 0.15)))
 
 
 def test_a_complete_study_has_no_time_left():

@@ -125,10 +125,12 @@ class Crowd:
 def test_beside_many_instances_of_others_a_run_asks_for_its_own(tmp_path):
     crowd = Crowd()
     with market(tmp_path, fault=crowd) as (run, left, leases):
-        assert run().cause == ""
+        made = run()
+        assert made.cause == ""
         assert left() == []
         assert leases()[-1].verdict == "destroyed"
-    assert crowd.whole <= 4
+    # For proofs, and every 30 s for a follower that its label does not find: on a busy machine more of these pass.
+    assert crowd.whole <= 4 + made.total_s / 30
 
 
 def test_a_label_changed_by_hand_beside_many_others_keeps_the_lease_open(tmp_path):

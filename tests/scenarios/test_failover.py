@@ -3,9 +3,11 @@
 import asyncio
 import re
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
+from tests.clocks import HandClock
 from tests.fleet import bench, reachable
 from tests.profiles import certain
 from vastbench.emulator import Emulator
@@ -40,6 +42,30 @@ def drill(tmp_path):
             return run, list(opened.emulator.events)
 
     return made
+
+
+@pytest.mark.parametrize("takes_s", [2.0, 9.0, 14.0])
+def test_no_record_is_older_than_the_interval_before_a_snapshot_holds_it(monkeypatch, takes_s):
+    clock, closed, whole = HandClock(), [], []
+
+    class Files:
+        def close_file(self):
+            closed.append(clock.now())
+            return len(closed)
+
+    def take(*_):
+        clock.sleep(takes_s)
+        whole.append(clock.now())
+        if len(whole) == 6:
+            saver._over.set()
+
+    monkeypatch.setattr(failover, "take", take)
+    saver = failover.Saver(SimpleNamespace(session=None), Files(), None, clock, interval_s=30.0)
+    saver.save()
+    saver.run()
+    ages = [done - begun for begun, done in zip(closed, whole[1:], strict=False)]
+    assert len(ages) == 5
+    assert ages == pytest.approx([30.0] * 5)
 
 
 SEEDS = {Loss.WITHDRAWN: 1, Loss.EXITED: 5, Loss.OFFLINE: 4}

@@ -20,10 +20,19 @@ POOLED = "pooled"
 
 
 def pool(phases: pd.DataFrame) -> pd.DataFrame:
-    """The same runs, to be taken for one sample although they differ in scenario, source, clock scale or variant.
+    """The runs of ``phases``, to be taken for one sample although they differ in scenario, source, clock scale or variant.
 
     Summaries, findings, comparisons and reports refuse such runs otherwise, because their figures would describe none of them.
     The mark is an attribute of the frame: selecting rows keeps it, joining it with other frames may not.
+
+    Examples
+    --------
+    >>> mixed = vastbench.load("default-300", "2026-01-02-rtx4090")
+    >>> vastbench.summary(mixed)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    vastbench.errors.UsageError: The runs differ in source and scale, and so are not one sample: ...
+    >>> len(vastbench.summary(vastbench.pool(mixed)))
+    20
     """
     pooled = phases.copy()
     pooled.attrs[POOLED] = True

@@ -71,6 +71,13 @@ def shares(phases: pd.DataFrame) -> pd.DataFrame:
     runs can decide the variance; ``spearman``, the rank correlation of the phase with the total, missing where either does
     not vary or below n = 3. A negative variance share is a phase that is short when the total is long. Runs in which
     phases passed at the same time do not count, as their seconds add up to more than their total. No such run: no row.
+
+    Examples
+    --------
+    >>> vastbench.shares(vastbench.load("default-300"))[["phase", "mean_s", "mean_share"]].round(2).loc[3:4]
+              phase  mean_s  mean_share
+    3  wait running   84.45        0.80
+    4      wait SSH   11.81        0.11
     """
     import pandas as pd
 
@@ -93,7 +100,7 @@ def shares(phases: pd.DataFrame) -> pd.DataFrame:
 
 
 def what_if(phases: pd.DataFrame, *, resamples: int = 2000, seed: int = 1) -> pd.DataFrame:
-    """What the median total would be if a phase took no time, or half of it, all else staying as it was.
+    """What the median total of ``phases`` would be if a phase took no time, or half of it, all else staying as it was.
 
     Two rows per phase of :func:`shares`, ``factor`` 0 and 0.5. Each run's total is computed anew with the phase times the
     factor; ``median_total_s`` is the median of these, and ``saved_s`` the median total as it is minus that. The phase's own
@@ -104,6 +111,14 @@ def what_if(phases: pd.DataFrame, *, resamples: int = 2000, seed: int = 1) -> pd
     Of more than 1,000 runs a sample of that size, the same for the same seed, is drawn from. For independent runs the interval
     is then narrowed by √(1000 ÷ n), to what it would be for n (Bickel, Götze and van Zwet 1997); where machines repeat it is
     left as it is, which is a little too wide.
+
+    Examples
+    --------
+    >>> saved = vastbench.what_if(vastbench.load("default-300"), resamples=200)
+    >>> saved[saved["phase"] == "wait running"][["factor", "saved_s", "saved_low_s", "saved_high_s"]].round(1)
+       factor  saved_s  saved_low_s  saved_high_s
+    6     0.0     83.2         80.3          88.0
+    7     0.5     41.4         39.9          44.1
     """
     import numpy as np
     import pandas as pd

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import attempted
+from vastbench.analysis.attempts import attempted, pool
 from vastbench.analysis.fairness import cautions
 from vastbench.analysis.stopping import observations
 from vastbench.analysis.survival.clusters import effective_n, numbered, repeated
@@ -29,6 +29,8 @@ from vastbench.analysis.survival.ranks import Spread, chance, difference, holm, 
 from vastbench.errors import UsageError
 from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.plain import plain
+from vastbench.record.shown import Answer
 from vastbench.record.stopping import USEFUL
 
 if TYPE_CHECKING:
@@ -97,9 +99,9 @@ class Success:
         return self.low > 0
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """B against A.
+@dataclass(frozen=True, slots=True, repr=False)
+class Comparison(Answer):
+    """B against A; it shows itself.
 
     ``effects`` has a row per quantity (``EFFECT_COLUMNS``): ``n_a`` and ``n_b`` attempted runs that reached it, ``ended_a`` and
     ``ended_b`` of them with success, on ``machines_a`` and ``machines_b`` (one that is not known counts by itself); the medians
@@ -108,6 +110,7 @@ class Comparison:
     the probability that a run of A takes less time than one of B, with its interval; the ``test``, its p-value, the least that
     it can be with as many runs, and the p-value adjusted for the number of rows; the ``verdict``, and ``why``. NaN is missing.
     The first row is what the ``verdict`` as a whole is about. ``cautions``: what makes the comparison unfair, in sentences.
+    ``names``: what A and B are called; empty for nothing. ``a`` and ``b``: their tidy frames, ``runs`` both together.
     """
 
     effects: pd.DataFrame
@@ -115,11 +118,36 @@ class Comparison:
     cautions: tuple[str, ...]
     margin: float
     confidence: float
+    a: pd.DataFrame
+    b: pd.DataFrame
+    names: tuple[str, str] = ("", "")
 
     @property
     def verdict(self) -> Verdict:
         """The verdict on the first quantity."""
         return Verdict(self.effects["verdict"].iloc[0])
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """The tidy frames of both in one, ``A`` or ``B`` in its column ``group``: for charts, which take ``by="group"``."""
+        import pandas as pd
+
+        both = pd.concat([self.a.assign(group="A"), self.b.assign(group="B")], ignore_index=True)
+        return pool(both)  # they may differ in kind, and are drawn apart
+
+    def to_dict(self) -> dict[str, object]:
+        """The comparison for programs, ready for JSON: a figure that is missing, and an end that is open, are None."""
+        said = {
+            "a": self.names[0],
+            "b": self.names[1],
+            "verdict": str(self.verdict),
+            "margin": self.margin,
+            "confidence": self.confidence,
+            "effects": self.effects.to_dict("records"),
+            "success": asdict(self.success),
+            "cautions": list(self.cautions),
+        }
+        return dict(plain(said))
 
 
 def compare(
@@ -153,7 +181,7 @@ def compare(
     table = effects(seen, margin=margin, confidence=confidence)
     for column, frame in (("median_a_s", a), ("median_b_s", b)):
         table[column] = [quantile_estimate(observations(frame, name, waited=True), 0.5).value for name in seen]
-    return Comparison(table, success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence)
+    return Comparison(table, success(a, b, confidence), tuple(cautions(a, b, by=by)), margin, confidence, a, b)
 
 
 def effects(

@@ -30,13 +30,23 @@ COST_COLUMNS = {
 
 
 def cost_summary(phases: pd.DataFrame) -> pd.DataFrame:
-    """What the attempted runs of a tidy frame cost by meter, per run and per success, in USD; one row per ``METERS``.
+    """What the attempted runs of ``phases`` cost by meter, per run and per success, in USD; one row per ``METERS``.
 
     Columns: ``n`` attempted runs of which the meter is known; ``total_usd`` of them, where the row ``all meters`` is the sum
     of the three meters' rows; ``per_run_usd`` and ``median_usd``, mean and median over these n; ``per_success_usd`` =
     total_usd ÷ number of runs that passed, so that it holds what the failures cost. What is missing is NaN: without any known
     value, and per success when none passed. Where n is less than the attempted runs, totals and costs per success
-    are the least that it can have been.
+    are the least that it can have been. Raises UsageError for runs of several kinds that were not pooled.
+
+    Examples
+    --------
+    >>> vastbench.cost_summary(vastbench.load("default-300"))[["meter", "n", "per_run_usd", "per_success_usd"]].round(5)
+            meter    n  per_run_usd  per_success_usd
+    0         gpu  300      0.00129          0.00144
+    1     storage  300      0.00020          0.00022
+    2    transfer  300      0.00000          0.00000
+    3  all meters  300      0.00149          0.00166
+    4       naive  300      0.00925          0.01027
     """
     import pandas as pd
 

@@ -10,8 +10,8 @@ from vastbench.analysis.artefacts.detector import artefacts, timings_of
 from vastbench.analysis.attempts import of_one_kind
 from vastbench.analysis.bottleneck import shares, what_if
 from vastbench.analysis.certainty import certainty
+from vastbench.analysis.columns import RUN_COLUMNS
 from vastbench.analysis.cost import cost_summary
-from vastbench.analysis.frames import RUN_COLUMNS
 from vastbench.analysis.summary import attempted, outcomes, phase_summary
 from vastbench.record.phases import Outcome, PhaseName
 

@@ -19,6 +19,8 @@ from vastbench.analysis.stopping import observations
 from vastbench.errors import UsageError
 from vastbench.record.conditions import COLD, STANDBY
 from vastbench.record.phases import PhaseName
+from vastbench.record.plain import plain
+from vastbench.record.shown import Answer
 from vastbench.record.stopping import USEFUL
 
 if TYPE_CHECKING:
@@ -335,6 +337,30 @@ class Check:
     def plausible(self) -> bool:
         """Whether nothing speaks against the estimate at the 5 % level; True of few drills says little."""
         return self.p >= 0.05
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Forecast(Answer):
+    """How long failovers take, what is lost and what they cost; it shows itself.
+
+    ``parts``: the table of :func:`table`, in seconds. ``plans``: that of :func:`what_ifs`, seconds and USD, the plan that was
+    asked for first. ``checks``: the estimate held against the drills, by the way in which they were made. ``source``: in
+    words, where the drills come from.
+    """
+
+    parts: pd.DataFrame
+    plans: pd.DataFrame
+    checks: Mapping[str, Check]
+    source: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """The forecast, ready for JSON: missing and infinite values are None."""
+        checks = {
+            name: {"n": one.n, "inside": one.inside, "low_s": one.low, "high_s": one.high, "p": one.p}
+            for name, one in self.checks.items()
+        }
+        tables = {"parts": self.parts.to_dict("records"), "plans": self.plans.to_dict("records")}
+        return dict(plain({"source": self.source, **tables, "checks": checks}))
 
 
 def measured(drills: pd.DataFrame, first: str, last: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Runs as pandas frames, units in the column names.
 
 The one tidy frame is :func:`phases_table`: one row per run × phase, with what is known of the run repeated in every row, so
-that one file holds everything. ``RUN_COLUMNS`` and ``PHASE_COLUMNS`` are its schema and its documentation. Two kinds of rows
+that one file holds everything. Its schema and its documentation are in :mod:`vastbench.analysis.columns`. Two kinds of rows
 are added to the phases of each run: ``total``, the parent of the top-level phases, which every run has, and
 ``unattributed``, what the phases leave of the total. Seconds are clock seconds: emulated ones where ``scale`` is not 1.
 
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.columns import COLUMNS, PHASE_COLUMNS, RUN_COLUMNS
 from vastbench.errors import NotFound, SchemaError, did_you_mean, nothing_selected
 from vastbench.record.conditions import COLD
 from vastbench.record.cost import Cost
@@ -28,83 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-SCHEMA = 4
-"""The version of the tidy frame's columns; files carry it.
-
-4: ``variant``, ``hedge``, ``stagger_s``, ``figures``. 3: ``ready``. 2: ``queued_s``, ``client_version``."""
-
 PART = 1000
 """Runs that become columns at a time."""
-
-READABLE = (2, 3, 4)
-"""The schemas that :func:`conformed` takes."""
-
-
-class Column(NamedTuple):
-    """A column's pandas dtype, what it holds, and the place in a run that it is of; none for what is computed."""
-
-    dtype: str
-    meaning: str
-    place: str = ""
-
-
-WHEN = "datetime64[us, UTC]"
-
-RUN_COLUMNS = {
-    "run": Column("str", "the run's id", "id"),
-    "study": Column("str", "the study that it belongs to, empty for none", "study"),
-    "scenario": Column("str", "the drill", "scenario"),
-    "ready": Column("str", "the phase at whose end the run was useful", "ready"),
-    "variant": Column("str", "the way of a drill that can be made in several; missing for others", "conditions.variant"),
-    "hedge": Column("Int64", "machines raced for the one that was used; missing without a race", "conditions.hedge"),
-    "stagger_s": Column("float64", "seconds from one of these to the next", "conditions.stagger_s"),
-    "source": Column("str", "emulator, live or import", "source"),
-    "profile": Column("str", "the emulator's behaviour, missing for live and imported runs", "conditions.profile"),
-    "run_outcome": Column("str", "how the run ended: passed, failed or censored", "outcome"),
-    "cause": Column("str", "why it did not pass, empty when it did", "cause"),
-    "detail": Column("str", "one line of evidence for the cause", "detail"),
-    "started_at": Column(WHEN, "when it began", "started_at"),
-    "gpu": Column("str", "the GPU's name on the marketplace", "resources.gpu_name"),
-    "num_gpus": Column("Int64", "GPUs in the instance", "resources.num_gpus"),
-    "gpu_memory_gb": Column("float64", "memory of one GPU in GB (1024 MB)", "resources.gpu_ram_mb"),
-    "image": Column("str", "the container image", "conditions.image"),
-    "disk_gb": Column("float64", "disk asked for", "conditions.disk_gb"),
-    "region": Column("str", "where the machine stands, in the marketplace's words", "resources.region"),
-    "offer": Column("Int64", "the offer that was rented", "resources.offer_id"),
-    "machine": Column("Int64", "the machine behind it", "resources.machine_id"),
-    "instance": Column("Int64", "the instance that it became", "resources.instance_id"),
-    "attempts": Column("int64", "tries inside the run, without the first of each further machine"),
-    "usd_per_hour": Column("float64", "the whole hourly price of all machines, GPU and disk", "resources.usd_per_hour"),
-    "gpu_usd": Column("float64", "GPU meter: price × seconds running", "cost.gpu_usd"),
-    "gpu_lower_usd": Column("float64", "the least that it can be, from the bounds of the moments", "cost.gpu_lower_usd"),
-    "gpu_upper_usd": Column("float64", "the most that it can be", "cost.gpu_upper_usd"),
-    "storage_usd": Column("float64", "storage meter: price × seconds from creation to destruction", "cost.storage_usd"),
-    "transfer_usd": Column("float64", "bytes meter: the test file both ways", "cost.transfer_usd"),
-    "cost_usd": Column("float64", "the known meters together"),
-    "naive_usd": Column("float64", "wall clock × hourly price, as is commonly reported", "cost.naive_usd"),
-    "scale": Column("float64", "emulated seconds per real second; 1 for real time", "instrument.clock_speed"),
-    "poll_period_s": Column("float64", "seconds between two polls of the status", "instrument.poll_period_s"),
-    "client_version": Column("str", "the vastbench that measured; missing for imported runs", "instrument.client_version"),
-}
-
-PHASE_COLUMNS = {
-    "phase": Column("str", "the phase's name, `unattributed` or `total`"),
-    "parent": Column("str", "the phase that it is a part of; missing for `total`"),
-    "attempt": Column("int64", "which try of the run; 0 for `unattributed` and `total`"),
-    "final": Column("bool", "no later try of the run has this phase: only these rows are a sample of the phase"),
-    "outcome": Column("str", "how the phase ended: passed, failed or censored"),
-    "seconds": Column("float64", "what the user waited; missing when the end was not seen"),
-    "lower_s": Column("float64", "the least that the true duration can be"),
-    "upper_s": Column("float64", "the most that it can be; missing when the end was not seen"),
-    "start_lower_s": Column("float64", "the start's lower bound, seconds since the run's start"),
-    "start_s": Column("float64", "when the start was known, seconds since the run's start"),
-    "end_lower_s": Column("float64", "the end's lower bound, seconds since the run's start"),
-    "end_upper_s": Column("float64", "when the end was known, seconds since the run's start"),
-    "queued_s": Column("float64", "what of the wait was a queue of our own; left out of `seconds`"),
-    "figures": Column("str", "in row `total`, the numbers that the run's checks hold, as JSON; missing elsewhere"),
-}
-
-COLUMNS = RUN_COLUMNS | PHASE_COLUMNS
 
 _PLACES = {name: column.place.rpartition(".")[::2] for name, column in RUN_COLUMNS.items()}
 """The document of a run (its cost counts as one; empty for the run itself) and the name in it, of each column."""
@@ -163,7 +89,16 @@ READINGS = (
 
 
 def phases_table(runs: Iterable[Run]) -> pd.DataFrame:
-    """The tidy frame of ``runs``, phases in order of their end; its columns are ``COLUMNS``."""
+    """The tidy frame of ``runs``, phases in order of their end; :func:`vastbench.columns` says what its columns hold.
+
+    Examples
+    --------
+    >>> vastbench.phases_table([vastbench.load_run("2026-01-02-rtx4090")])[["phase", "seconds", "lower_s"]].head(3)
+                 phase  seconds  lower_s
+    0    search offers     1.26     1.26
+    1  create instance     1.59     1.59
+    2         allocate    21.00    10.35
+    """
     remaining = iter(runs)
     some = iter(lambda: list(islice(remaining, PART)), [])
     return table_of((part, [_readings(run, phase) for run in part for phase in run.phases]) for part in some)
@@ -316,10 +251,16 @@ SELECTED = {"study": ("of a study", "Studies"), "gpu": ("on", "GPUs")}
 """How a run is said to have a value of a column that runs are often selected by, and what its values are called."""
 
 
-def only(phases: pd.DataFrame, name: str, value: str | float | None, place: str) -> pd.DataFrame:
+def only(phases: pd.DataFrame, name: str, value: str | float | None, place: str = "the data") -> pd.DataFrame:
     """The runs of ``phases`` that have this ``value`` of the column ``name``, which is written like it; for None, all.
 
     Raises NotFound for a column of no run, and when no run is left; it says which values there are in ``place``.
+
+    Examples
+    --------
+    >>> here = vastbench.only(vastbench.load("default-300"), "region", "Spain, ES")
+    >>> here["run"].nunique()
+    47
     """
     if name not in RUN_COLUMNS:
         close = did_you_mean(name, RUN_COLUMNS)
@@ -345,6 +286,13 @@ def runs_table(phases: pd.DataFrame) -> pd.DataFrame:
     last try, missing when that did not end), ``retries_s`` (top-level phases of earlier tries), ``unattributed_s`` and
     ``total_s``. For a run with an ``unattributed_s`` these add up to ``total_s``, and
     to more where phases passed at the same time.
+
+    Examples
+    --------
+    >>> vastbench.runs_table(vastbench.load())[["run_outcome", "wait_running_s", "wait_SSH_s", "total_s"]].head(2).round(1)
+      run_outcome  wait_running_s  wait_SSH_s  total_s
+    0      passed           120.6        34.1    162.4
+    1      passed           106.1        18.8    134.5
     """
     runs = phases.loc[phases["phase"] == PhaseName.TOTAL, list(RUN_COLUMNS)].set_index("run")
     return runs.join(seconds_table(phases)).reset_index()
@@ -365,7 +313,13 @@ def seconds_table(phases: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs_from(phases: pd.DataFrame) -> list[Run]:
-    """The runs of a tidy frame, as far as it tells: without checks, endpoints and the instrument's counters."""
+    """The runs of a tidy frame ``phases``, as far as it tells: without checks, endpoints and the instrument's counters.
+
+    Examples
+    --------
+    >>> vastbench.runs_from(vastbench.load("2026-01-02-rtx4090"))
+    [<Run seed-807359bf6926: passed after 99.0 s>]
+    """
     return [_run(rows) for _, rows in phases.groupby("run", sort=False)]
 
 

@@ -1,4 +1,14 @@
-"""What drills found out: each quantity with its n and its interval, and a line through runs of several sizes."""
+"""What drills found out: each quantity with its n and its interval, and a line through runs of several sizes.
+
+Which quantities these are, :func:`vastbench.question` says.
+
+>>> asked = vastbench.question("hibernation")
+>>> found = vastbench.measures.measured(vastbench.load("hibernation-20"), asked.measures)
+>>> found[["what", "unit", "n", "value", "low", "high"]].round(1).head(2)
+                         what unit   n  value    low   high
+0  time until nothing is paid    s  19  283.3  280.9  287.4
+1    noticing that it is idle    s  19  274.9  273.5  278.9
+"""
 
 from __future__ import annotations
 

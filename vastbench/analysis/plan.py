@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
 from vastbench.analysis.frames import runs_table
-from vastbench.analysis.stopping import observations, ranks, relative_width
+from vastbench.analysis.stopping import observations, quantile_sequence, ranks, relative_width
 from vastbench.analysis.survival.clusters import design, numbered
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE, quantile_levels
@@ -22,7 +22,9 @@ from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.errors import UsageError
 from vastbench.record.formats import percent
 from vastbench.record.phases import PhaseName
+from vastbench.record.shown import Answer
 from vastbench.record.stopping import USEFUL, StoppingRule
+from vastbench.record.study import APART_S
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,27 +59,28 @@ class Need:
     usd_high: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How much it takes to know a quantile as well as ``rule`` asks.
+@dataclass(frozen=True, slots=True, repr=False)
+class Plan(Answer):
+    """How much it takes to know a quantile as well as ``rule`` asks; it shows itself.
 
     ``fixed``: with a number of runs that is chosen beforehand and looked at once. ``stopping``: looked at after every run,
-    until the rule is met. Both take every run to be on a machine of its own; ``fixed_on_these`` and ``stopping_on_these`` are
-    the runs that half of the campaigns need on no more machines than the source's, None above 5,000 and where no machine was
-    rented twice. ``unreachable``: why no number of runs will do, empty otherwise.
+    until the rule is met. Both take every run to be on a machine of its own; ``fixed_on_these`` and ``stopping_on_these`` take
+    the runs to be on the source's machines, each as often as there, and are None where no machine was rented twice.
+    ``unreachable``: why no number of runs will do, empty otherwise.
 
     What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
     the quantile, as it was waited; ``icc`` and ``design_effect`` of the source
-    (:class:`~vastbench.analysis.survival.clusters.Design`); seconds and dollars of a mean run, failures included;
-    ``floor``, the relative width that the bounds of the polls leave however many runs are made. Missing values are NaN.
+    (:class:`~vastbench.analysis.survival.clusters.Design`); seconds and dollars of a mean run, failures included; ``floor``,
+    the relative width that the bounds of the polls leave however many runs are made. Missing values are NaN. ``source``: in
+    words, where these runs come from.
     """
 
     rule: StoppingRule
     workers: int
     fixed: Need
     stopping: Need
-    fixed_on_these: int | None
-    stopping_on_these: int | None
+    fixed_on_these: Need | None
+    stopping_on_these: Need | None
     unreachable: str
     source_runs: int
     machines: int
@@ -88,6 +91,7 @@ class Plan:
     design_effect: float
     run_s: float
     run_usd: float
+    source: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """The plan, ready for JSON: missing values are None."""
@@ -102,7 +106,6 @@ def plan(
     quantile: float = 0.5,
     quantity: str = USEFUL,
     workers: int = 4,
-    apart_s: float = 6.0,
     usd_per_hour: float | None = None,
     confidence: float = CONFIDENCE,
     campaigns: int = 400,
@@ -110,8 +113,9 @@ def plan(
 ) -> Plan:
     """What it takes until a quantile's interval is at most ``width`` wide, as a share of its middle, drawn from ``phases``.
 
-    ``quantity``: see :class:`~vastbench.record.stopping.StoppingRule`. ``workers`` runs at once, begun ``apart_s`` seconds
-    apart; ``usd_per_hour`` instead of the runs' own prices. One ``seed`` draws the same ``campaigns``.
+    ``quantity``: see :class:`~vastbench.record.stopping.StoppingRule`. ``workers`` runs at once, begun
+    :data:`~vastbench.record.study.APART_S` seconds apart; ``usd_per_hour`` instead of the runs' own prices. One ``seed`` draws
+    the same ``campaigns``.
     Raises UsageError for fewer than 6 runs that came to an end, and for a width, quantile, quantity, number of workers or price
     that cannot be.
     """
@@ -140,17 +144,21 @@ def plan(
     def cost(n: int | None) -> tuple[float | None, int | None, float | None]:
         if n is None:
             return None, None, None
-        minutes = (max(n * run_s / workers, n * apart_s) + run_s) / 60
+        minutes = (max(n * run_s / workers, n * APART_S) + run_s) / 60
         return minutes, None if math.isnan(per_run) else math.ceil(n * per_run), None if math.isnan(run_usd) else n * run_usd
 
     fixed, stopping = ((None, None),) * 2 if unreachable else _needed(seen, rule, campaigns, seed)
+    again, stopping_again = None, None
+    if not math.isnan(made.icc) and not unreachable:
+        half, most = (_with_repeats(n, made.machines, made.icc, confidence) for n in fixed)
+        again, stopping_again = need(half, most), need(*_stopping_again(seen, rule, campaigns, seed))
     return Plan(
         rule=rule,
         workers=workers,
         fixed=need(*fixed),
         stopping=need(*stopping),
-        fixed_on_these=_with_repeats(fixed[0], made.machines, made.icc, confidence),
-        stopping_on_these=_with_repeats(stopping[0], made.machines, made.icc, confidence),
+        fixed_on_these=again,
+        stopping_on_these=stopping_again,
         unreachable=unreachable,
         source_runs=len(seen),
         machines=len(np.unique(numbered(seen.machine, len(seen)))),
@@ -236,11 +244,37 @@ def _needed(
         if 0.9 in narrow_at and (stopped <= MOST).mean() >= 0.9:
             break
         n = max(n + 1, math.ceil(n * 1.02))
-    often_needed = [int(np.quantile(stopped, part, method="inverted_cdf")) for part in (0.5, 0.9)]
-    return (
-        (narrow_at.get(0.5), narrow_at.get(0.9)),
-        (often_needed[0] if often_needed[0] <= MOST else None, often_needed[1] if often_needed[1] <= MOST else None),
-    )
+    return (narrow_at.get(0.5), narrow_at.get(0.9)), _in_half_and_most(stopped)
+
+
+def _stopping_again(seen: Durations, rule: StoppingRule, campaigns: int, seed: int) -> tuple[int | None, int | None]:
+    """The runs after which half and nine tenths of the campaigns on the source's own machines stop by themselves.
+
+    Every campaign has all machines, each drawn as often as the source rented it, and looks as the study will: with the
+    effective n of what it has. Only a part of ``campaigns`` is drawn, as each of these looks is at one campaign alone.
+    """
+    import numpy as np
+
+    draw = _Campaigns(seen, max(20, campaigns // 10), seed, same=True)
+    stopped = np.full(len(draw.lower), MOST + 1)
+    n = LEAST
+    while n <= MOST and (stopped > MOST).mean() > 0.1:
+        draw.first(n)
+        for one in np.flatnonzero(stopped > MOST):
+            bounds = quantile_sequence(
+                draw.lower[one, :n], draw.upper[one, :n], rule.quantile, rule.confidence, machine=draw.machine[one, :n]
+            )
+            if relative_width(*bounds) <= rule.width:
+                stopped[one] = n
+        n = max(n + 1, math.ceil(n * 1.05))
+    return _in_half_and_most(stopped)
+
+
+def _in_half_and_most(stopped: np.ndarray) -> tuple[int | None, int | None]:
+    import numpy as np
+
+    half, most = (int(np.quantile(stopped, part, method="inverted_cdf")) for part in (0.5, 0.9))
+    return half if half <= MOST else None, most if most <= MOST else None
 
 
 def _narrow(low: np.ndarray, high: np.ndarray, width: float) -> np.ndarray:
@@ -254,9 +288,12 @@ def _narrow(low: np.ndarray, high: np.ndarray, width: float) -> np.ndarray:
 
 
 class _Campaigns:
-    """Drawn campaigns, one per row, that grow as far as they are looked at."""
+    """Drawn campaigns, one per row, that grow as far as they are looked at: bounds in seconds, and the machine of each run.
 
-    def __init__(self, seen: Durations, campaigns: int, seed: int) -> None:
+    ``same``: all campaigns are on the source's machines; otherwise each draws its own from them.
+    """
+
+    def __init__(self, seen: Durations, campaigns: int, seed: int, *, same: bool = False) -> None:
         import numpy as np
 
         self._rng = np.random.default_rng(seed)
@@ -266,25 +303,28 @@ class _Campaigns:
         self._size = np.bincount(label)
         self._begin = np.cumsum(self._size) - self._size
         machines = len(self._size)
-        self._drawn = self._rng.integers(0, machines, (campaigns, machines))
+        self._drawn = None if same else self._rng.integers(0, machines, (campaigns, machines))
         logs = np.log(np.maximum(seen.upper[seen.ended], 1e-3))
         spread = min(logs.std(ddof=1), float(np.subtract(*np.quantile(logs, [0.75, 0.25]))) / 1.34)
         self._noise = 0.9 * spread * len(logs) ** -0.2
-        self._lower, self._upper = np.zeros((campaigns, 0)), np.zeros((campaigns, 0))
+        self.lower, self.upper = np.zeros((campaigns, 0)), np.zeros((campaigns, 0))
+        self.machine = np.zeros((campaigns, 0), dtype=int)
 
     def first(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """The bounds of the first ``n`` runs of every campaign."""
         import numpy as np
 
-        have = self._lower.shape[1]
+        have = self.lower.shape[1]
         if n > have:
-            more = max(n - have, have // 2, 64)
-            campaigns, machines = self._drawn.shape
-            places = self._rng.integers(0, machines, (campaigns, more))
-            machine = np.take_along_axis(self._drawn, places, axis=1)
-            within = (self._rng.random((campaigns, more)) * self._size[machine]).astype(int)
+            more = (len(self.lower), max(n - have, have // 2, 64))
+            if self._drawn is None:
+                machine = self._rng.choice(len(self._size), more, p=self._size / self._size.sum())
+            else:
+                machine = np.take_along_axis(self._drawn, self._rng.integers(0, self._drawn.shape[1], more), axis=1)
+            within = (self._rng.random(more) * self._size[machine]).astype(int)
             run = self._order[self._begin[machine] + within]
-            factor = np.exp(self._noise * self._rng.standard_normal((campaigns, more)))
-            self._lower = np.hstack([self._lower, self._seen.lower[run] * factor])
-            self._upper = np.hstack([self._upper, self._seen.upper[run] * factor])
-        return self._lower[:, :n], self._upper[:, :n]
+            factor = np.exp(self._noise * self._rng.standard_normal(more))
+            self.lower = np.hstack([self.lower, self._seen.lower[run] * factor])
+            self.upper = np.hstack([self.upper, self._seen.upper[run] * factor])
+            self.machine = np.hstack([self.machine, machine])
+        return self.lower[:, :n], self.upper[:, :n]

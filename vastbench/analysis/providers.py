@@ -3,6 +3,12 @@
 List prices are not results: every row keeps its region, tier, date and source, and says which GPU it is for. Rows of the table
 without a region (:func:`without_region`) are left out of comparisons, as the same instance may cost half as much again
 elsewhere.
+
+>>> compared = vastbench.providers.compare(vastbench.price_list(), vastbench.load("default-300"))
+>>> compared[["provider", "gpu", "usd_per_hour"]].head(2).round(3)
+             provider       gpu  usd_per_hour
+0  Vast.ai (emulated)  RTX 4090         0.230
+1                 AWS      A10G         1.006
 """
 
 from __future__ import annotations

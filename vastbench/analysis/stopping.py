@@ -158,16 +158,11 @@ def interval(rule: StoppingRule, seen: Durations) -> tuple[float, float]:
     return quantile_sequence(seen.lower, seen.upper, rule.quantile, rule.confidence, machine=seen.machine)
 
 
-def met(rule: StoppingRule, seen: Durations) -> bool:
-    """Whether the interval is as narrow as the rule asks."""
-    return relative_width(*interval(rule, seen)) <= rule.width
-
-
 class StoppingMonitor:
     """What a stopping rule sees of a study under way: runs in the order of their beginning, up to the first that has not ended.
 
-    Runs that end early would otherwise be seen before those that take long, and the quantile would look small. ``precise``:
-    whether the rule was met at any look.
+    Runs that end early would otherwise be seen before those that take long, and the quantile would look small. ``width``: of
+    the interval at the last look, as a share of its middle, infinite without one. ``precise``: whether the rule was met at any.
     """
 
     def __init__(self, rule: StoppingRule | None, made: Sequence[Run]) -> None:
@@ -176,7 +171,8 @@ class StoppingMonitor:
         self._seen = self._say(made)
         self._last = len(made)
         self._ahead: dict[int, Durations | None] = {}
-        self.precise = self._met()
+        self.width, self.precise = math.inf, False
+        self._look()
 
     def add(self, number: int, run: Run) -> None:
         """Take in a run that has ended, the ``number``-th that was begun."""
@@ -186,10 +182,12 @@ class StoppingMonitor:
             found = self._ahead.pop(self._last)
             if self._seen is not None and found is not None:
                 self._seen = joined(self._seen, found)
-                self.precise = self.precise or self._met()
+                self._look()
 
-    def _met(self) -> bool:
-        return self._rule is not None and self._seen is not None and met(self._rule, self._seen)
+    def _look(self) -> None:
+        if self._rule is not None and self._seen is not None:
+            self.width = relative_width(*interval(self._rule, self._seen))
+            self.precise = self.precise or self.width <= self._rule.width
 
     def _say(self, runs: Sequence[Run]) -> Durations | None:
         if self._rule is None:

@@ -62,11 +62,19 @@ USED = ["run", "phase", "parent", "final", "cause", "outcome", "seconds", "lower
 
 
 def outcomes(phases: pd.DataFrame) -> pd.DataFrame:
-    """How the attempted runs ended: one row per outcome and cause, passed first, then the most frequent.
+    """How the attempted runs of ``phases`` ended: one row per outcome and cause, passed first, then the most frequent.
 
     Columns: ``outcome``, ``cause`` (empty for passed), ``runs``, ``attempted`` (of how many), ``rate`` = runs ÷ attempted, and
     its exact interval ``rate_low`` to ``rate_high``. The row of passed runs is there also when none passed; without any
-    attempted run there is no row.
+    attempted run there is no row. Raises UsageError for runs of several kinds that were not pooled.
+
+    Examples
+    --------
+    >>> vastbench.outcomes(vastbench.load("default-300"))[["outcome", "cause", "runs", "rate"]]
+        outcome        cause  runs  rate
+    0    passed                270  0.90
+    1  censored     deadline    24  0.08
+    2    failed  boot_failed     6  0.02
     """
     import pandas as pd
 

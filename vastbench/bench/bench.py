@@ -48,14 +48,48 @@ log = logging.getLogger(__name__)
 
 
 class Bench:
-    """One marketplace, one store, one clock, and the runs made with them.
+    """One marketplace, one store, one clock, and the runs made with them. Use it in a with-block.
 
-    Use it in a with-block. ``speed`` is emulated seconds per real second. ``budget_usd`` is what all runs of this bench
-    together may cost at their worst, beside what open leases of others may; live it is required. ``max_instances``: how many
-    instances may exist at once, those of other processes with the same store included. ``study`` names the study that this
-    bench makes runs of (see :func:`~vastbench.bench.workers.run_study`): then the budget covers what earlier launches spent,
-    too, the runs that a killed one left are stored as killed, and ``seed`` is the seed of its first launch
-    (:func:`~vastbench.bench.launches.launch_seed` has those of the others).
+    Parameters
+    ----------
+    live
+        Rent on the marketplace at VAST_URL, spending money; by default on an emulator that ends with the bench.
+    budget_usd
+        What all runs of this bench together may cost at their worst, in USD, beside what open leases of others may; live it is
+        required.
+    profile
+        The emulator's behaviour: a name in data/profiles or a TOML file.
+    seed
+        The same one repeats the same emulated draws. Of a ``study`` it is the seed of its first launch
+        (:func:`~vastbench.bench.launches.launch_seed` has those of the others).
+    speed
+        Emulated seconds per real second.
+    store
+        Where runs and leases are kept: a file or a database URL; by default VASTBENCH_STORE or the data directory.
+    api_key_file
+        A file that holds the API key; by default the environment has it.
+    truth
+        A file for the emulator's log of the truth.
+    study
+        The study that this bench makes runs of (:func:`vastbench.run_study`): then the budget covers what earlier launches
+        spent, too, and the runs that a killed one left are stored as killed.
+    max_instances
+        How many instances may exist at once, those of other processes with the same store included.
+
+    Raises
+    ------
+    BudgetRefused
+        Live without a budget, or what a run can cost does not fit into it.
+    SettingsError
+        A setting, file or profile that is missing or malformed.
+    StoreError
+        The store cannot be opened.
+
+    Examples
+    --------
+    >>> with vastbench.Bench(profile="cached", seed=1, speed=20, store="runs.sqlite") as bench:
+    ...     bench.run(vastbench.Conditions(gpu_name="RTX 4090"))
+    <Run ...>
     """
 
     def __init__(

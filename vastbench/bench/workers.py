@@ -33,17 +33,13 @@ from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.run import NOT_COUNTED, OF_THE_ACCOUNT, Run
-from vastbench.record.study import EndedBy, Study, StudyListener, StudyProgress, WorkerStatus, check_plan
+from vastbench.record.study import APART_S, EndedBy, Study, StudyListener, StudyProgress, WorkerStatus, check_plan
 from vastbench.scenarios import find_scenario
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
 
 log = logging.getLogger(__name__)
-
-APART_S = 6.0
-"""Clock seconds between the beginnings of two runs: the marketplace allows ten searches a minute and a create every 4.5 s, and
-a run that queued for its turn would show the queue in its total."""
 
 EMPTY_MARKETS = 3
 """After so many runs in a row that found no offer, the market is taken to have none."""
@@ -54,13 +50,39 @@ def run_study(
 ) -> Study:
     """Make the repeats that ``study`` lacks, up to ``workers`` at once, and return it as it then stands in the store.
 
-    ``study`` is what ``bench.open_study`` gave. A complete study is returned as it is. No further run is begun once the
-    study's stopping rule is met, after ``minutes`` of real time, after a run that was refused for the budget or the account,
-    or after three in a row that found no offer; what is under way still ends. The rule that ended it is stored. Raises
+    A complete study is returned as it is. No further run is begun once the study's stopping rule is met, after ``minutes``,
+    after a run that was refused for the budget or the account, or after three in a row that found no offer; what is under way
+    still ends. The rule that ended it is stored.
+
+    Parameters
+    ----------
+    bench
+        An open bench of this study.
+    study
+        What ``bench.open_study`` gave.
+    workers
+        How many runs at once, 1 to 64.
+    listener
+        Hears of every phase that begins and of every run that ends, as :func:`vastbench.notebook_study_progress`.
+    minutes
+        Real minutes after which no run is begun.
+
+    Raises
+    ------
     UsageError
-    for an unfit number of workers or minutes, LeaseNotClosed when an instance may still exist, StoreError when the store
-    refuses, and the interruption that stopped it: then runs under way are ended early, their instances destroyed, and they are
-    stored as interrupted.
+        An unfit number of workers or minutes.
+    LeaseNotClosed
+        An instance may still exist.
+    StoreError
+        The store refuses.
+    Interrupted
+        It was stopped: runs under way are ended early, their instances destroyed, and they are stored as interrupted.
+
+    Examples
+    --------
+    >>> with vastbench.Bench(profile="cached", seed=1, speed=20, store="runs.sqlite", study="first") as bench:
+    ...     vastbench.run_study(bench, bench.open_study(repeats=2), workers=2)
+    <Study first: 2 of 2 runs made, ... passed>
     """
     check_plan(study.name, study.repeats, workers)
     if minutes is not None and not minutes > 0:
@@ -218,6 +240,7 @@ class Workers:
             }
             self.ended_by = self.ended_by or next((rule for rule, met in rules.items() if met), None)
             self._enough |= self.ended_by is not None or self._empty_markets >= EMPTY_MARKETS
+            rule = self._study.stopping
             pace_s = (time.monotonic() - self._started) / self._ended
             self._now = replace(
                 self._now,
@@ -225,6 +248,7 @@ class Workers:
                 passed=self._now.passed + (run.outcome is Outcome.PASSED),
                 spent_usd=self._now.spent_usd + (run.cost.total_usd or 0.0),
                 left_s=max(0, self._study.repeats - made) * pace_s,
+                widths=None if rule is None else (self._settled.width, rule.width),
                 workers=(*self._now.workers[:place], None, *self._now.workers[place + 1 :]),
             )
             self._say(replace(self._now, ended=run))

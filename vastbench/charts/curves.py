@@ -176,6 +176,9 @@ def naive_beside_honest(
     bound, is past: the truth is inside. The lines are simulated from the same bounds
     (:func:`~vastbench.analysis.naive.naive_readings`, by ``seed``): readings at the first poll after the end, ``periods_s``
     apart. Only tries that ended are drawn, as such a poller reports no others.
+
+    >>> import vastbench
+    >>> ax = vastbench.naive_beside_honest(vastbench.load())
     """
     import numpy as np
 

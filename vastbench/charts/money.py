@@ -113,6 +113,10 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
     ``comparison`` is a frame of :func:`~vastbench.analysis.providers.compare`, or those of its rows that are to be drawn;
     ``value`` is one of ``NAMES``. Our runs are the blue bar, with a line from the cheapest to the dearest of them. Rows
     without that figure are counted in the title. Raises ValueError for another ``value``.
+
+    >>> import vastbench
+    >>> compared = vastbench.providers.compare(vastbench.price_list(), vastbench.load())
+    >>> ax = vastbench.provider_costs(vastbench.providers.same_gpu(compared))
     """
     if value not in NAMES:
         raise ValueError(f"provider_costs draws {', '.join(NAMES)}, not {value!r}")

@@ -47,6 +47,9 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     of such a phase spans the bounds of its duration. What a run that did not pass spent outside finished phases is white and
     hatched, up to its end. Of more than 60 runs (30 on a narrow sheet) a column is the mean of those that passed of several
     runs, and the others are marks at the top.
+
+    >>> import vastbench
+    >>> ax = vastbench.runs_over_time(vastbench.load())
     """
     import numpy as np
     from matplotlib.collections import PolyCollection
@@ -102,8 +105,8 @@ def runs_over_time(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
         )
     else:
         ax.legend(*words, loc="upper left", bbox_to_anchor=(1.0, 1.03), **looks)
-    above = 1 + -(-len(labels) // across) if style.narrow() else 0
-    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases), above=above)
+    lines = 1 + -(-len(labels) // across) if style.narrow() else 0
+    return style.finish(ax, title, x=f"run, in order of start; {_dates(runs)}{note}", y=style.seconds(phases), above=lines)
 
 
 def _bounds(

@@ -24,6 +24,9 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ``phases`` is the tidy frame (:func:`~vastbench.analysis.frames.phases_table`) of one run. The whisker at the end of a bar
     spans the instants at which the phase may truly have ended. A phase that did not end is hatched up to where it was last
     seen. Raises ValueError when the frame holds more than one run.
+
+    >>> import vastbench
+    >>> ax = vastbench.phase_waterfall(vastbench.median_run(vastbench.load()))
     """
     from matplotlib.patheffects import withStroke
 

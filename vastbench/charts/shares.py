@@ -27,6 +27,9 @@ def phase_shares(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     allow. A diamond is the share of the variance without the slowest runs (beyond p95), because a few
     runs can decide it. Where n allows no share of the variance, none is drawn and the axis says so. Phases with less than 2 %
     of either are one row, so that the bars still add up to 100 %.
+
+    >>> import vastbench
+    >>> ax = vastbench.phase_shares(vastbench.load())
     """
     table = shares(phases)
     n = int(table["n"].max()) if len(table) else 0

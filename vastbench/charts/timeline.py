@@ -45,6 +45,9 @@ def poll_timeline(run: Run, ax: Axes | None = None) -> Axes:
     A tick is a poll; of a spell of equal answers a record keeps the first, the last and their number, and those between are
     drawn evenly spaced. A bar spans the bounds of a moment, the point at its end is what was read; a diamond is a moment by the
     instance's own clock, where that was read and can be trusted. All in clock seconds since the run's start.
+
+    >>> import vastbench
+    >>> ax = vastbench.poll_timeline(vastbench.load_run("2026-01-02-rtx4090"))
     """
     title = f"Run {style.plain(run.id)}: what was asked, and what that proves"
     spells, moments = list(_spells(run)), _moments(run)

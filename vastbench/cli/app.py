@@ -7,7 +7,6 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from vastbench.errors import clean
 from vastbench.record.plain import dumps
 
 
@@ -76,12 +75,14 @@ def open_store(place: str | None, *, made: bool = True) -> Any:
     return opener(place or default_store())
 
 
-def nothing_stored_yet(place: str | None) -> bool:
-    """Whether no store was named, and the one in the data directory is not made yet: an empty list then, and no mistake."""
-    from vastbench.settings import default_store
+def in_store(place: str | None) -> str:
+    """`` in PLACE`` for a sentence about nothing there, or that it is not made yet."""
+    from vastbench.answers.selection import existing, nothing_stored_yet
 
-    default = place or default_store()
-    return isinstance(default, Path) and not default.exists()
+    if nothing_stored_yet(place):
+        return " yet"
+    with existing(place) as opened:
+        return f" in {opened.place}"
 
 
 def open_market(live: bool, api_key_file: Path | None, profile: str, seed: int | None) -> Any:
@@ -109,14 +110,9 @@ def open_market(live: bool, api_key_file: Path | None, profile: str, seed: int |
 
 def print_table(head: list[str], rows: list[list[str]], *, numbers: int = 0) -> None:
     """Plain aligned columns, foreign words made harmless; the last ``numbers`` of them to the right."""
-    rows = [[clean(cell) for cell in line] for line in rows]
-    widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
-    for line in [head, *rows]:
-        cells = [
-            cell.rjust(width) if i >= len(head) - numbers else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(cells).rstrip())
+    from vastbench.render.blocks import Table
+
+    print(Table(head, rows, numbers).text())
 
 
 def print_json(value: Any) -> None:

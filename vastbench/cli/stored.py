@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -16,7 +15,7 @@ from vastbench.cli.app import (
     StoreOption,
     Where,
     app,
-    nothing_stored_yet,
+    in_store,
     open_store,
     print_json,
     print_table,
@@ -27,7 +26,6 @@ from vastbench.record.formats import MISSING, counted, decimals, dollars
 
 if TYPE_CHECKING:
     from vastbench.record.run import Run
-    from vastbench.record.study import Study
 
 
 @app.command()
@@ -38,18 +36,18 @@ def runs(
     as_json: JsonOption = False,
 ) -> None:
     """List the stored runs, newest first."""
+    from vastbench.answers.selection import nothing_stored_yet
     from vastbench.record.phases import PhaseName
 
     found: list[Run] = []
-    where = ""
     if not nothing_stored_yet(store):
         with open_store(store, made=False) as opened:
-            found, where = opened.runs(limit=limit, study=study), f" in {opened.place}"
+            found = opened.runs(limit=limit, study=study)
     if as_json:
         print_json([run_to_dict(one) for one in found])
         return
     if not found:
-        print(f"No runs{where or ' yet'}. Make one: vastbench run")
+        print(f"No runs{in_store(store)}. Make one: vastbench run")
         return
     rows = [
         [
@@ -72,29 +70,27 @@ def runs(
 @app.command()
 def studies(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the studies of the store, newest first: how many runs were made and passed, when, under which conditions."""
-    from vastbench.render.text import conditions_text
+    from vastbench.answers.stored import ASKED, stored_studies
+    from vastbench.answers.stored import studies as table_of_studies
 
-    found: list[Study] = []
-    where = ""
-    if not nothing_stored_yet(store):
-        with open_store(store, made=False) as opened:
-            found, where = opened.studies(), f" in {opened.place}"
     if as_json:
-        print_json([one.to_dict() for one in found])
-    elif not found:
-        print(f"No studies{where or ' yet'}. Make one: vastbench study --name first")
-    else:
-        rows = [
-            [
-                one.name,
-                f"{len(one.made)} of {one.wanted}",
-                str(one.passed),
-                f"{one.started_at[:16]}Z",
-                conditions_text(one) or MISSING,
-            ]
-            for one in found
+        print_json([one.to_dict() for one in stored_studies(store)])
+        return
+    found = table_of_studies(store).to_dict("records")
+    if not found:
+        print(f"No studies{in_store(store)}. Make one: vastbench study --name first")
+        return
+    rows = [
+        [
+            one["study"],
+            f"{one['runs']} of {one['wanted']}",
+            str(one["passed"]),
+            f"{one['started_at']:%Y-%m-%dT%H:%M}Z",
+            ", ".join(one[name] for name in ASKED if one[name]) or MISSING,
         ]
-        print_table(["study", "runs", "passed", "begun", "conditions"], rows)
+        for one in found
+    ]
+    print_table(["study", "runs", "passed", "begun", "conditions"], rows)
 
 
 @app.command()
@@ -110,7 +106,7 @@ def show(
     """Show one run: its phase tree with seconds, bounds and shares, the bottleneck marked. Or a study: counts and medians."""
     if form not in {"tree", "json", "seed"}:
         raise SettingsError(f"There is no format {form!r}.", hint="Choose tree, json or seed.")
-    from vastbench.cli.selection import stored
+    from vastbench.answers.stored import stored
     from vastbench.record.study import Study
     from vastbench.render.text import run_text
 
@@ -156,35 +152,49 @@ def import_run(
 @app.command()
 def export(
     out: Annotated[
-        Path, typer.Argument(metavar="FILE", help="runs.parquet or runs.csv: the tidy table; runs.json: whole records.")
+        Path,
+        typer.Argument(metavar="FILE", help="runs.parquet, runs.csv or runs.xlsx: the tidy table; runs.json: whole records."),
     ],
     study: OfStudy = None,
     store: StoreOption = None,
 ) -> None:
-    """Write stored runs to a file: Parquet or CSV (one row per run and phase) or JSON (everything, for import)."""
-    if (suffix := out.suffix.lower()) not in {".parquet", ".csv", ".json"}:
-        raise SettingsError(f"{out.name!r} is no .parquet, .csv or .json.", hint="For example: vastbench export runs.parquet")
+    """Write stored runs to a file: Parquet, CSV or Excel (one row per run and phase) or JSON (everything, for import)."""
     from vastbench.analysis.frames import table_of
-    from vastbench.io.tables import export as write_table
-    from vastbench.io.tables import export_runs
+    from vastbench.io.tables import check_format
+    from vastbench.io.tables import export as write
 
+    check_format(out)
     with open_store(store, made=False) as opened:
         place = opened.place
-        if suffix == ".json":
-            found = opened.runs(study=study)[::-1]
-            count = len(found)
-        else:
-            table = table_of(opened.each_part(study=study))
-            count = int(table["run"].nunique())
-            if study is not None and not count:
-                opened.runs(study=study)  # raises, and says what there is
+        found: Any = (
+            opened.runs(study=study)[::-1] if out.suffix.lower() == ".json" else table_of(opened.each_part(study=study))
+        )
+        count = len(found) if isinstance(found, list) else int(found["run"].nunique())
+        if study is not None and not count:
+            opened.runs(study=study)  # raises, and says what there is
     if not count:
         raise nothing_selected(place)
-    if suffix == ".json":
-        export_runs(found, out)
-    else:
-        write_table(table, out)
+    write(found, out)
     print(f"Exported {counted(count, 'run')} to {clean(out)}")
+
+
+@app.command()
+def columns(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only columns with this in their names.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what each column of the tidy table holds: its unit, its meaning, and what it means that a value is missing."""
+    from vastbench.analysis.columns import columns as dictionary
+
+    found = dictionary(name)
+    if as_json:
+        print_json(found.to_dict("records"))
+        return
+    for of, those in found.groupby("of", sort=False):
+        print(f"Of a {of}:")
+        for row in those.to_dict("records"):
+            unit = f", {row['unit']}" if row["unit"] else ""
+            print(f"  {row['column']} ({row['dtype']}{unit}): {row['meaning']}. Missing: {row['missing']}.")
 
 
 @app.command()
@@ -195,7 +205,9 @@ def report(
     study: OfStudy = None,
     data: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--data", metavar="FILE", help="Files (Parquet, CSV, JSON), stores, studies, or data sets of ours."),
+        typer.Option(
+            "--data", metavar="FILE", help="Files (Parquet, CSV, Excel, JSON), stores, studies, or data sets of ours."
+        ),
     ] = None,
     where: Where = None,
     pool: Pool = False,
@@ -205,29 +217,21 @@ def report(
 
     Exit code 0: some runs passed and none is missing; 10: none passed; 11: runs are missing; 9: a notebook failed.
     """
-    from vastbench.analysis.frames import table_of
-    from vastbench.cli.selection import narrowed
-    from vastbench.render.wording import plain
-    from vastbench.report.build import build_report, of_places, of_table, read_model, shortfall
-    from vastbench.store.outbox import pending_in
+    from vastbench.report.asked import report as made_of
 
-    if data and store:
-        raise SettingsError("--data and --store were both given.", hint="Name files, or one store.")
-    if data:
-        source = of_places(data, study)
-    else:
-        with open_store(store, made=False) as opened:
-            asked = opened.wanted(study) if study else None
-            source = of_table(table_of(opened.each_part(study=study)), study, asked)
-            source = replace(source, pending=pending_in(opened))
-    source = replace(source, phases=narrowed(source.phases, where, pooled=pool))
     try:
-        index = build_report(source, out, echo=lambda line: print(line, file=sys.stderr))
+        made = made_of(
+            data or None,
+            out,
+            echo=lambda line: print(line, file=sys.stderr),
+            study=study,
+            where=where,
+            pool=pool,
+            store=store,
+        )
     except Interrupted as stopped:
         stopped.hint = "Nothing was replaced; the same command begins anew."
         raise
-    model = read_model(index)
-    print(plain(model["verdict"]))
-    print(f"Report: {clean(index)}")
-    if error := shortfall(model, store):
+    print(made)
+    if error := made.shortfall(store):
         raise error

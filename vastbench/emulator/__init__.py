@@ -1,9 +1,25 @@
-"""A stand-in Vast.ai on loopback. It imports nothing from the client's rooms.
+"""A stand-in Vast.ai on loopback, for any client. It imports nothing from the client's rooms.
 
-::
+Parameters
+----------
+profile
+    How it behaves: a name in data/profiles or a TOML file.
+seed
+    The same one repeats the same draws.
+speed
+    Emulated seconds per real second.
+port
+    Where it listens; 0 for any free one.
+truth
+    A file for its log of the truth.
+faults
+    How often each of its faults happens, by name, as a part of 1.
 
-    with vastbench.emulator(profile="seed") as vast:
-        ...  # vast.url, vast.api_key
+Examples
+--------
+>>> with vastbench.emulator(profile="seed") as vast:
+...     vast.url, bool(vast.api_key)  # what VAST_URL and VAST_API_KEY are for
+('http://127.0.0.1:...', True)
 """
 
 import sys

@@ -54,10 +54,22 @@ _NUMBER = re.compile(r"\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII)
 
 
 def prices(path: str | Path | None = None) -> pd.DataFrame:
-    """The price table: the columns of ``COLUMNS``; ``as_of`` is a timestamp, the index ``row`` is the line in the file.
+    """List prices of GPU instances, each with its date and its source; the index ``row`` is the line in the file.
+
+    Columns: ``provider``, ``instance_type``, ``region``, ``gpu_name``, ``gpu_count``, ``gpu_memory_gb`` of one GPU, ``vcpus``,
+    ``memory_gb``, ``price_usd_per_hour`` of the whole instance before tax, disk and traffic, ``pricing`` (on-demand, spot or
+    marketplace), ``as_of`` (a timestamp) and ``source``.
 
     ``path`` is another CSV file of the same columns; None is the table that comes with vastbench. Raises NotFound for a file
     that is not there, SettingsError, with line and value, for one that is malformed or cut off.
+
+    Examples
+    --------
+    >>> vastbench.price_list()[["provider", "instance_type", "price_usd_per_hour"]].head(2)
+        provider     instance_type  price_usd_per_hour
+    row
+    2      Akash  A100 marketplace                1.08
+    3      Akash  H100 marketplace                1.25
     """
     import pandas as pd
 
@@ -75,6 +87,13 @@ def check(prices: pd.DataFrame, *, today: date) -> pd.DataFrame:
     """What to doubt in a price table: one row per finding, with ``row`` (the line in the file), ``rule`` and ``detail``.
 
     The rules are the keys of ``RULES``, in whose order the findings come. An empty frame means that no rule found anything.
+    ``prices`` is a table of :func:`vastbench.price_list`, ``today`` the day from which a price's age counts.
+
+    Examples
+    --------
+    >>> from datetime import date
+    >>> vastbench.doubtful_prices(vastbench.price_list(), today=date(2026, 11, 1))["rule"].value_counts().to_dict()
+    {'missing region': 176, 'stale date': 40, 'far from peers': 7, 'one GPU priced like many': 2}
     """
     import pandas as pd
 

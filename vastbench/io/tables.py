@@ -1,18 +1,22 @@
-"""Where tables come from and go to: stores, Parquet, CSV and JSON files, the data that comes with vastbench."""
+"""Where tables come from and go to: stores, Parquet, CSV, Excel and JSON files, the data that comes with vastbench."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import POOLED, pool
-from vastbench.analysis.frames import COLUMNS, READABLE, SCHEMA, conformed, only, phases_table, table_of
+from vastbench.analysis.columns import COLUMNS, READABLE, SCHEMA
+from vastbench.analysis.frames import conformed, only, phases_table, runs_from, table_of
 from vastbench.bundled import shared
 from vastbench.errors import SHOWN, NotFound, SchemaError, SettingsError, UsageError, clean
+from vastbench.io import excel
 from vastbench.io.files import read_runs
 from vastbench.record.document import run_to_dict
+from vastbench.record.formats import listed
 from vastbench.record.plain import dumps
 
 if TYPE_CHECKING:
@@ -38,15 +42,48 @@ def load(
     where: Mapping[str, str | float] | str | None = None,
     store: str | Path | None = None,
 ) -> pd.DataFrame:
-    """The tidy frame (:data:`~vastbench.analysis.frames.COLUMNS`) of everything in ``places``, no run twice.
+    """The tidy frame (:data:`~vastbench.analysis.columns.COLUMNS`) of everything in ``places``, no run twice.
 
-    A place is a file, a database URL or a name. What a file holds decides how it is read: a table as Parquet or CSV, runs as
-    JSON, a store. A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in
-    ``store``; only where there is none, the data set of that name that comes with vastbench. ``study`` keeps the runs of one
-    study, ``gpu`` those that got this GPU, ``where`` those with these values of columns of a run, such as ``{"scale": 20}`` or
-    ``"scale=20"``. No place, or None, is the study in that store, or the sample data set. Raises NotFound for a place that is
-    not there and when no run is left, saying which ones there are; SchemaError for a table of another version, SettingsError
-    for a file that cannot be read, StoreError for a store that cannot. Nothing is ever made.
+    Nothing is ever made.
+
+    Parameters
+    ----------
+    *places
+        Files, database URLs or names. What a file holds decides how it is read: a table as Parquet, CSV or Excel, runs as JSON,
+        a store. A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in
+        ``store``; only where there is none, the data set of that name that comes with vastbench. No place, or None, is the
+        ``study`` in that store, or the sample data set.
+    study
+        Only the runs of this study.
+    gpu
+        Only the runs that got this GPU, as in ``"RTX 4090"``.
+    where
+        Only the runs with these values of columns of a run: ``{"scale": 20}`` or ``"scale=20,region=Spain, ES"``.
+    store
+        Where a study is looked for: a file or a database URL.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per run and phase, what is known of the run repeated in each; seconds, USD and GB, the unit in the column's
+        name. :func:`vastbench.columns` says what each column holds.
+
+    Raises
+    ------
+    NotFound
+        A place is not there, or no run is left; the message says which ones there are.
+    SchemaError
+        A table of another version.
+    SettingsError
+        A file that cannot be read.
+    StoreError
+        A store that cannot be read.
+
+    Examples
+    --------
+    >>> phases = vastbench.load("default-300", where={"region": "Vietnam, VN"})
+    >>> phases["run"].nunique(), phases["phase"].nunique()
+    (111, 20)
     """
     import pandas as pd
 
@@ -81,26 +118,71 @@ def wanted(where: Mapping[str, str | float] | str | None) -> dict[str, str | flo
     return {column.strip(): value.strip() for column, _, value in pairs}
 
 
-def export(frame: pd.DataFrame, path: Path) -> None:
-    """Write a tidy frame: as CSV to a file of that name, else as Parquet, which carries its schema's version.
+def export(data: pd.DataFrame | Sequence[Run], path: str | Path) -> None:
+    """Write runs to a file; the end of its name says in which format. :func:`vastbench.load` reads all of them.
 
-    Raises UsageError when that cannot be done.
+    Parameters
+    ----------
+    data
+        A tidy frame (:func:`vastbench.load`), or runs.
+    path
+        ``.parquet``, ``.csv`` and ``.xlsx`` hold the tidy frame; ``.json`` holds whole records: of runs everything, of a frame
+        what it tells of them. Excel needs the extra ``excel``. A file that is there is replaced, at once and whole.
+
+    Raises
+    ------
+    SettingsError
+        A name of another end, or Excel without openpyxl.
+    UsageError
+        The file cannot be written, or Excel cannot hold the table.
+
+    Examples
+    --------
+    >>> phases = vastbench.load("2026-01-02-rtx4090")
+    >>> vastbench.export(phases, "runs.csv")
+    >>> vastbench.load("runs.csv").equals(phases)
+    True
     """
-    if path.suffix.lower() == ".csv":
-        return _write(path, lambda target: frame.to_csv(target, index=False))
+    import pandas as pd
+
+    path = Path(path)
+    check_format(path)
+    if path.suffix.lower() == JSON:
+        runs = runs_from(data) if isinstance(data, pd.DataFrame) else data
+        text = dumps([run_to_dict(run) for run in runs], indent=1)
+        return _write(path, lambda target: target.write_text(text + "\n", encoding="utf-8"))
+    frame = data if isinstance(data, pd.DataFrame) else phases_table(data)
+    return _write(path, lambda target: TABLES[path.suffix.lower()](frame, target))
+
+
+def check_format(path: Path) -> None:
+    """Raise SettingsError for the name of a file in which nothing can be exported."""
+    known = [*TABLES, JSON]
+    if path.suffix.lower() not in known:
+        raise SettingsError(
+            f"{path.name!r} is no {listed(known, 'or')} file.", hint="For example: vastbench export runs.parquet"
+        )
+
+
+def _to_parquet(frame: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
     pooled = {POOLED_KEY: b"on purpose"} if frame.attrs.get(POOLED) else {}
     table = table.replace_schema_metadata((table.schema.metadata or {}) | {SCHEMA_KEY: str(SCHEMA).encode()} | pooled)
-    return _write(path, lambda target: pq.write_table(table, target, compression="zstd"))
+    pq.write_table(table, path, compression="zstd")
 
 
-def export_runs(runs: list[Run], path: Path) -> None:
-    """Write runs as a JSON list of their records, losing nothing. Raises UsageError when that cannot be done."""
-    text = dumps([run_to_dict(run) for run in runs], indent=1)
-    _write(path, lambda target: target.write_text(text + "\n", encoding="utf-8"))
+def _to_csv(frame: pd.DataFrame, path: Path | StringIO) -> None:
+    # Only what ends a line makes the writer quote a cell in which it stands.
+    frame.to_csv(path, index=False, lineterminator="\r\n")
+
+
+JSON = ".json"
+
+TABLES: dict[str, Callable[[pd.DataFrame, Path], None]] = {".parquet": _to_parquet, ".csv": _to_csv, ".xlsx": excel.write}
+"""How a tidy frame is written, by the end of the file's name."""
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
@@ -191,22 +273,32 @@ def _from_file(path: Path) -> pd.DataFrame:
         return _from_parquet(path)
     if text.startswith((b"{", b"[")):
         return _from_json(path)
+    if head.startswith(b"PK\x03\x04"):
+        return _from_excel(path)
     return _from_csv(path)
 
 
-def _from_csv(path: Path) -> pd.DataFrame:
+def _from_excel(path: Path) -> pd.DataFrame:
+    """The sheet as CSV, so that one place decides what a cell means."""
+    text = StringIO()
+    _to_csv(excel.read(path), text)
+    text.seek(0)
+    return _from_csv(path, text)
+
+
+def _from_csv(path: Path, text: StringIO | None = None) -> pd.DataFrame:
     """A table as :func:`export` writes it, or pandas from our frame: no cell is both empty and missing."""
     import pandas as pd
 
     # Numbers with fractions and dates are read as text, which `conformed` turns into the very values that were written.
     dtypes = {name: column.dtype if column.dtype in ("bool", "int64", "Int64") else "str" for name, column in COLUMNS.items()}
     try:
-        frame = pd.read_csv(path, encoding="utf-8-sig", dtype=dtypes, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(text or path, encoding="utf-8-sig", dtype=dtypes, keep_default_na=False, na_values=[""])
     except (OSError, ValueError, OverflowError) as error:
         reason = clean(str(error).splitlines()[0][:200].rstrip("."))
         raise SettingsError(
             f"{str(path)!r} holds no table of runs: {reason}.",
-            hint="Give what `vastbench export` wrote (Parquet, CSV, JSON), or a store; unpack a packed file first.",
+            hint="Give what `vastbench export` wrote (Parquet, CSV, Excel, JSON), or a store; unpack a packed file first.",
         ) from None
     words = [name for name in NEVER_MISSING if name in frame.columns]
     frame[words] = frame[words].fillna("")

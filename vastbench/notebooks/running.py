@@ -33,10 +33,44 @@ def run_notebook(
 ) -> RunResult:
     """Execute the notebook at ``path`` (or one of ours, by name) into ``out_dir`` with ``parameters``.
 
-    What the notebook prints goes to ``echo`` as well. Text values are converted to the type that the notebook's parameters
-    cell declares. Raises NotFound for no such notebook, UsageError for an unknown parameter or a value of the wrong type,
-    NotebookFailed when a cell raises or its kernel dies (the executed notebook is kept and named), LeaseNotClosed when a kernel
-    that died left leases open, Interrupted for SIGINT and SIGTERM (after the notebook had its time to clean up).
+    Parameters
+    ----------
+    path
+        A notebook, or the name of one of ours, such as ``02-phase-timings``.
+    parameters
+        Values by name. Text is converted to the type that the notebook's parameters cell declares.
+    out_dir
+        The folder of the executed notebook; it is made.
+    echo
+        What the notebook prints goes here as well.
+
+    Returns
+    -------
+    RunResult
+        The ``path`` of the executed notebook, and its ``parameters`` as it got them.
+
+    Raises
+    ------
+    NotFound
+        No such notebook.
+    UsageError
+        An unknown parameter, or a value of the wrong type.
+    NotebookFailed
+        A cell raised or the kernel died; the executed notebook is kept and named.
+    LeaseNotClosed
+        A kernel that died left leases open.
+    Interrupted
+        SIGINT or SIGTERM, after the notebook had its time to clean up.
+
+    Examples
+    --------
+    >>> import nbformat
+    >>> from nbformat import v4 as nb
+    >>> cells = [nb.new_code_cell("repeats: int = 1", metadata={"tags": ["parameters"]}), nb.new_code_cell("repeats + 1")]
+    >>> of = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    >>> nbformat.write(nb.new_notebook(cells=cells, metadata=of), "mine.ipynb")
+    >>> vastbench.run_notebook("mine.ipynb", {"repeats": "3"}, "out").parameters
+    {'repeats': 3}
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError

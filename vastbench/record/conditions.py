@@ -53,7 +53,7 @@ class Conditions:
 
     ``gpu_name`` may be written with underscores; "any", like None, is any GPU.
 
-    >>> Conditions(gpu_name="RTX_4090").gpu_name
+    >>> vastbench.Conditions(gpu_name="RTX_4090").gpu_name
     'RTX 4090'
     """
 
@@ -68,7 +68,7 @@ class Conditions:
     attempts: int = asked(3, "--attempts", "creates at most, while they are refused: offer gone, calls too fast", 1, 20)
     files: int | None = of_drills("--files", "files in the workspace of a drill that has one", 20, 1_000_000)
     size_mb: float | None = of_drills("--size", "MB in the workspace of a drill that has one", 0.1, 1_000_000)
-    interval_s: float | None = of_drills("--interval", "seconds from one snapshot of a drill to the next", 5, 86_400)
+    interval_s: float | None = of_drills("--interval", "seconds of work that a loss may take with it, at most", 5, 86_400)
     variant: str | None = of_drills("--variant", "the way of a drill that can be made in several; see vastbench scenarios")
     hedge: int | None = of_drills("--hedge", "machines that are rented at once, of which the first that comes is used", 2, 10)
     stagger_s: float | None = of_drills("--stagger", "seconds until the next of them is rented, if none has come", 0, 3600)

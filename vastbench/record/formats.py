@@ -128,6 +128,6 @@ def reach(low: float, high: float, *, n: int, machines: int | None = None) -> st
     return within(low, high, "s", n=n, machines=machines).removeprefix(f"n = {n}; ")
 
 
-def listed(parts: list[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+def listed(parts: list[str], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``; with another word before the ``last`` one."""
+    return f" {last} ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -56,6 +56,16 @@ class Run(Shown):
     showed. ``validation``: the checks and their results. ``instrument``: poll period, polls, 429s, latencies, clock speed,
     client version, host. ``guest``: what the instance's own clock said of its start, and whether that can be trusted; empty
     when it was not read.
+
+    It shows itself: ``print`` it, or end a cell with it.
+
+    Examples
+    --------
+    >>> run = vastbench.load_run("2026-01-02-rtx4090")
+    >>> run
+    <Run seed-807359bf6926: passed after 99.0 s>
+    >>> run.seconds("wait running"), run.phase("wait running").lower
+    (72.77, 62.15)
     """
 
     id: str

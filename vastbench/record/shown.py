@@ -36,3 +36,13 @@ class Shown:
             for importer in _BEFORE:
                 importer()
         return _SHOWN_BY[type(self)]
+
+
+class Answer(Shown):
+    """A record that is shown whole wherever it is looked at: it comes alone, never in lists."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """The record as text."""
+        return str(self)

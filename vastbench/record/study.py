@@ -20,6 +20,10 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 
 MOST_REPEATS, MOST_WORKERS = 100_000, 64
 
+APART_S = 6.0
+"""Clock seconds between the beginnings of two runs: the marketplace allows ten searches a minute and a create every 4.5 s, and
+a run that queued for its turn would show the queue in its total."""
+
 
 class EndedBy(StrEnum):
     """The rule that ended a study, or its last launch."""
@@ -39,6 +43,14 @@ class Study(Shown):
     :class:`~vastbench.record.conditions.Conditions`), ``source`` (``emulator`` or ``live``) and the emulator's ``profile``.
     ``stopping``: the rule on which it may end before its repeats are made. ``ended_by``: the rule that ended its last launch;
     None while it goes on, and when no rule did.
+
+    It shows itself: ``print`` it, or end a cell with it.
+
+    Examples
+    --------
+    >>> runs = vastbench.runs_from(vastbench.load("failover-40"))
+    >>> vastbench.Study("mine", "failover", 50, {"source": "emulator"}, "2026-11-29T00:00:00+00:00", tuple(runs))
+    <Study mine: 40 of 50 runs made, 35 passed>
     """
 
     name: str
@@ -126,7 +138,14 @@ class Study(Shown):
 def require_passed(runs: Sequence[Run]) -> None:
     """Raise StudyFailed when none of ``runs`` passed, as no figure could rest on them.
 
-    It says how they ended, why, and what to do next.
+    It says how they ended, why, and what to do next. For the last cell of a notebook that a schedule runs.
+
+    Examples
+    --------
+    >>> vastbench.require_passed([vastbench.load_run("2026-01-02-rtx4090")])
+    >>> vastbench.require_passed([])
+    Traceback (most recent call last):
+    vastbench.errors.StudyFailed: No run was made, so none passed. Ask for at least one.
     """
     if any(run.outcome is Outcome.PASSED for run in runs):
         return
@@ -174,7 +193,8 @@ class StudyProgress:
 
     ``made``, ``passed`` and ``spent_usd`` (by meter) count earlier launches too. ``left_s``: real seconds until the end at
     the pace of this launch, None before its first run has ended. ``speed``: clock seconds per real second.
-    ``workers``: what each is doing, None for nothing. ``ended``: the run that has just ended, if that is the news.
+    ``workers``: what each is doing, None for nothing. ``ended``: the run that has just ended, if that is the news. ``widths``:
+    how wide the interval is that the study is to know, and how wide it may be, as shares of its middle; None without a rule.
     """
 
     study: str
@@ -186,6 +206,7 @@ class StudyProgress:
     speed: float
     workers: tuple[WorkerStatus | None, ...]
     ended: Run | None = None
+    widths: tuple[float, float] | None = None
 
     @property
     def failed(self) -> int:

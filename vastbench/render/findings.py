@@ -6,6 +6,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
+from vastbench.analysis.comparison import Comparison
 from vastbench.analysis.facts import Facts
 from vastbench.analysis.findings import DOUBTS, Finding, Kind, findings
 from vastbench.record.formats import MISSING, counted, decimals, known, percent, seconds, times, usd
@@ -16,8 +17,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def doubts(phases: pd.DataFrame) -> str:
-    """What could be wrong with the figures of the tidy frame ``phases``, with numbers, as a Markdown list."""
+def doubts(phases: pd.DataFrame | Comparison) -> str:
+    """What could be wrong with the figures of the tidy frame ``phases``, with numbers, as a Markdown list.
+
+    Of a comparison (:func:`vastbench.compare`), what makes it unfair. Raises UsageError for runs of several kinds that were not
+    pooled.
+
+    Examples
+    --------
+    >>> print(vastbench.doubts(vastbench.load("default-300")).splitlines()[0])
+    - EMULATED: 300 of 300 runs, at 10 × real time. They show the method and the emulator's model.
+    """
+    if isinstance(phases, Comparison):
+        unfair = "\n".join(f"- {escaped(one)}" for one in phases.cautions)
+        return unfair or "Nothing that the data know of makes the comparison unfair."
     if attempted(phases).empty:
         return NO_RUN if phases.empty else failures_by_cause(phases)
     found = [one for one in findings(Facts(phases), DOUBTS) if one.kind is Kind.DOUBT]

@@ -20,6 +20,14 @@ def format_frame(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
 
     Seconds get 2 decimals, prices per hour 4 and other USD 6, as a run's transfer costs millionths; shares and rates
     become percent; other numbers that are not whole keep 2 decimals; what is missing is –.
+
+    Examples
+    --------
+    >>> vastbench.format_frame(vastbench.outcomes(vastbench.load("default-300")), "outcome", "runs", "rate", "rate_low")
+             runs    rate rate_low
+    passed    270  90.0 %   86.0 %
+    censored   24   8.0 %    5.2 %
+    failed      6   2.0 %    0.7 %
     """
     import pandas as pd
 

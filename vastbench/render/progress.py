@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from vastbench.errors import clean
-from vastbench.record.formats import decimals, dollars
+from vastbench.record.formats import decimals, dollars, given, percent
 from vastbench.record.phases import Phase
 from vastbench.record.recorder import Listener
 from vastbench.record.study import StudyListener, StudyProgress
@@ -76,7 +76,12 @@ def for_stderr() -> Iterator[Listener]:
 def notebook(prefix: str = "") -> Listener:
     """One display that always shows the latest phase and how long it has gone on; the saved notebook keeps one line.
 
-    ``prefix`` stands before it, as in ``run 2 of 3: ``. The clock counts minutes and seconds of real time.
+    ``prefix`` stands before it, such as ``"run 2 of 3: "``. The clock counts minutes and seconds of real time.
+
+    Examples
+    --------
+    >>> tell = vastbench.notebook_progress("run 1 of 3: ")  # for bench.run(conditions, tell)
+    {'text/plain': 'run 1 of 3: starting'}
     """
     show = _notebook_line(f"{prefix}starting")
     begun: dict[str, float] = {}  # phases of several machines go on at the same time
@@ -111,7 +116,13 @@ def notebook(prefix: str = "") -> Listener:
 
 
 def notebook_study() -> StudyListener:
-    """One display that always shows a study's counts; the saved notebook keeps one line."""
+    """One display that always shows a study's counts; the saved notebook keeps one line.
+
+    Examples
+    --------
+    >>> tell = vastbench.notebook_study_progress()  # for run_study(bench, study, listener=tell)
+    {'text/plain': 'starting'}
+    """
     show = _notebook_line("starting")
     return lambda progress: show(counts(progress))
 
@@ -129,15 +140,19 @@ def _notebook_line(text: str) -> Callable[[str], None]:
 
 
 def counts(progress: StudyProgress) -> str:
-    """A study's one line: runs made, passed and failed, spent, and the real time left at this pace."""
+    """A study's one line: runs made, passed and failed, spent, how near its rule is, and the real time left at this pace."""
     parts = [
         f"{progress.study}: {progress.made} of {progress.repeats} runs made",
         f"{progress.passed} passed",
         f"{progress.failed} failed",
         f"{dollars(progress.spent_usd)} spent",
     ]
+    if progress.widths is not None:
+        now, wanted = progress.widths
+        parts.append(f"interval {percent(now)} wide, ends at {given(wanted)}")
     if progress.left_s is not None and progress.made < progress.repeats:
-        parts.append(f"about {_duration(progress.left_s)} left")
+        at_most = "" if progress.widths is None else "at most "
+        parts.append(f"{at_most}about {_duration(progress.left_s)} left")
     return " · ".join(parts)
 
 

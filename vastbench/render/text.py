@@ -138,14 +138,23 @@ def stopping_text(study: Study) -> str:
         found = f"lies between {decimals(low, 1)} and {seconds(high)}, {percent(width)} wide, from {of}"
     what = "median" if rule.quantile == 0.5 else f"{rule.quantile:g}-quantile"
     ended = f"Ended by its {study.ended_by}" if study.ended_by else "Not ended"
+    more = ""
+    if math.isfinite(width) and width > rule.width:
+        more = f"\nHow many it takes: vastbench plan --from {study.name} --target-width {rule.width:g}"
     return (
         f"{ended}: the {what} of {rule.quantity} {found}; to be at most {percent(rule.width)}. "
-        f"({given(rule.confidence)} confidence, also when looked at after every run.)"
+        f"({given(rule.confidence)} confidence, also when looked at after every run.){more}"
     )
 
 
 def verdict(run: Run) -> str:
-    """The answer of one run in a sentence or two: how long until ready, where the time went, what it cost."""
+    """The answer of one run in a sentence or two: how long until ready, where the time went, what it cost.
+
+    Examples
+    --------
+    >>> print(vastbench.verdict(vastbench.load_run("2026-01-02-rtx4090")))  # doctest: +ELLIPSIS
+    The RTX 4090 was ready 88.0 s after the start (known to lie between 75.6 and 88.0 s). ...
+    """
     ready = run.phase(run.ready)
     gpu = clean(run.resources.get("gpu_name") or "GPU")
     if run.outcome is not Outcome.PASSED or ready is None or not ready.end.seen:

@@ -24,8 +24,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.artefacts.detector import RULES, not_applicable, timings_of
+from vastbench.analysis.columns import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.findings import Finding, findings
-from vastbench.analysis.frames import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.frames import runs_from
 from vastbench.analysis.providers import compare, same_gpu, seed_ratios, without_region
 from vastbench.analysis.summary import attempted, passed

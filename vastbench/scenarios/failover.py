@@ -90,28 +90,33 @@ class Saved:
 
 
 class Saver(threading.Thread):
-    """Takes a snapshot of the work every ``interval_s``, each on top of the one before, while its block runs."""
+    """Keeps the work while its block runs, each snapshot on top of the one before.
+
+    The next begins early enough to be whole when the last record of the one before is ``interval_s`` old, if it takes as long.
+    """
 
     def __init__(self, machine: Machine, writer: Writer, place: Place, clock: Clock, interval_s: float) -> None:
         """Take the machine and its writer; nothing is saved yet."""
         super().__init__(name="vastbench-saver", daemon=True)
         self._machine, self._writer, self._place = machine, writer, place
         self._clock, self._interval_s = clock, interval_s
-        self._over = threading.Event()
+        self._over, self._due = threading.Event(), 0.0
         self.saved: list[Saved] = []
 
     def save(self) -> Saved:
         """Take a snapshot now. Raises what taking one does, and ConnectionLost when the machine is lost."""
-        last = self._writer.close_file()
+        begun, last = self._clock.now(), self._writer.close_file()
         parent = self.saved[-1].snapshot if self.saved else None
-        self.saved.append(Saved(take(self._machine.session, FOLDER, self._place, parent), last))
+        try:
+            self.saved.append(Saved(take(self._machine.session, FOLDER, self._place, parent), last))
+        finally:
+            took = self._clock.now() - begun
+            self._due = begun + max(self._interval_s - took, self._interval_s / 2)
         return self.saved[-1]
 
     def run(self) -> None:
         """The thread's work; a snapshot that fails is not made, and what it would have held is lost if the machine is."""
-        due = self._clock.now() + self._interval_s
-        while not self._clock.wait(self._over, due - self._clock.now()):
-            due += self._interval_s
+        while not self._clock.wait(self._over, self._due - self._clock.now()):
             try:
                 self.save()
             except VastbenchError:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vastbench.errors import DeadlineExceeded, SshError
+from vastbench.errors import DeadlineExceeded, Interrupted, SshError
 from vastbench.rental.login import probes_of
 from vastbench.rental.provisioner import Machine
 from vastbench.scenarios.heartbeat import Beat, Detector, Loss, Poll
@@ -60,6 +60,8 @@ class Pulse:
         except (SshError, DeadlineExceeded) as error:
             counts = [probe.refusals_by_symptom for probe in probes_of(error)]
             sent.symptom = next((max(one, key=one.__getitem__) for one in counts if one), "no answer")
+        except Interrupted:  # the drill is being stopped, which its own thread hears, too
+            sent.symptom = "no answer"
         sent.ended = self.clock.now()
 
     def news(self, timeout_s: float) -> Iterator[Beat]:

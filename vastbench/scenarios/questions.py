@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vastbench.errors import NotFound
 from vastbench.record.acceptance import Measure, Question
 from vastbench.record.phases import PhaseName, of_machine, returning
 from vastbench.scenarios import failover, hibernation, model, snapshot
@@ -146,3 +147,37 @@ QUESTIONS = {
     model.MODEL.name: MODEL,
 }
 """What the drills ask, by the scenario's name."""
+
+
+def question(scenario: str) -> Question:
+    """What a drill asks, and which quantities of its runs answer it.
+
+    Parameters
+    ----------
+    scenario
+        The drill's name: ``snapshot``, ``failover``, ``hibernation`` or ``model``.
+
+    Returns
+    -------
+    Question
+        ``measures``: the quantities, each with its unit and the phases or figures that it is made of; ``answer``, the first of
+        them; ``done``: what has happened at its end, in words; ``criteria``: what is asked of the runs. For
+        ``vastbench.measures`` and ``vastbench.sentences``.
+
+    Raises
+    ------
+    NotFound
+        No drill of that name asks anything.
+
+    Examples
+    --------
+    >>> asked = vastbench.question("failover")
+    >>> asked.answer.what
+    'recovery (RTO)'
+    >>> vastbench.measures.measured(vastbench.load("failover-40"), asked.measures[:1])[["what", "unit", "n"]]
+                 what unit   n
+    0  recovery (RTO)    s  35
+    """
+    if scenario not in QUESTIONS:
+        raise NotFound(f"The drill {scenario!r} asks nothing.", hint=f"Choose one of {', '.join(QUESTIONS)}.")
+    return QUESTIONS[scenario]

@@ -52,6 +52,13 @@ class Store(Transactions):
 
     Raises StoreError when it cannot be opened; so does every method when the database refuses. What a run or a lease
     depends on is written again for a while when the refusal passes: a lost connection, a server that starts again, a lock.
+
+    Examples
+    --------
+    >>> with vastbench.Store("mine.sqlite") as store:
+    ...     store.save_run(vastbench.load_run("2026-01-02-rtx4090"))
+    ...     store.run("last")
+    <Run seed-807359bf6926: passed after 99.0 s>
     """
 
     @classmethod

@@ -10,6 +10,8 @@ where its columns are missing; :func:`not_applicable` says which.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.artefacts.claims import hosts, passes, rates, sums
@@ -17,11 +19,12 @@ from vastbench.analysis.artefacts.readings import lattices, spreads, timeouts, z
 from vastbench.analysis.artefacts.rule import Artefact, Rule
 from vastbench.record.numbers import measurable
 from vastbench.record.phases import PhaseName
+from vastbench.record.shown import Answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RULES", "Artefact", "Rule", "artefacts", "not_applicable", "timings_of"]
+__all__ = ["RULES", "Artefact", "Checked", "Examined", "Rule", "artefacts", "examined", "not_applicable", "timings_of"]
 
 RULES = (
     Rule("lattice", "values on a lattice of a poll or a clock", lattices),
@@ -56,12 +59,68 @@ def not_applicable(timings: pd.DataFrame) -> dict[str, str]:
     return {name: " and ".join(map(_missing, needs)) for name, needs in lacking.items() if needs}
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One table of timings, what the rules ``found`` in it, and the ``silent`` rules, each with what it misses."""
+
+    name: str
+    timings: pd.DataFrame
+    found: tuple[Artefact, ...]
+    silent: Mapping[str, str]
+
+    @property
+    def applied(self) -> list[str]:
+        """The rules that looked at it."""
+        return [rule.name for rule in RULES if rule.name not in self.silent]
+
+    def to_dict(self) -> dict[str, object]:
+        """For programs: rows with run, phase and seconds (null where missing)."""
+        columns = ["run", "phase", "seconds"]
+        return {
+            "source": self.name,
+            "rows": len(self.timings),
+            "runs": int(self.timings["run"].nunique()),
+            "findings": [
+                {
+                    "rule": one.rule,
+                    "text": one.text,
+                    "consequence": one.consequence,
+                    "evidence": one.evidence,
+                    "rows": self.timings.loc[list(one.rows), columns].to_dict("records"),
+                }
+                for one in self.found
+            ],
+            "not_applicable": self.silent,
+            "columns_not_read": self.timings.attrs.get("ignored", []),
+        }
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Checked(Answer):
+    """What the rules find in tables of timings; it shows itself."""
+
+    tables: tuple[Examined, ...]
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """One row per artefact: ``table``, ``rule``, ``text``, ``consequence`` and how many ``rows`` show it."""
+        import pandas as pd
+
+        rows = [(one.name, at.rule, at.text, at.consequence, len(at.rows)) for one in self.tables for at in one.found]
+        return pd.DataFrame(rows, columns=["table", "rule", "text", "consequence", "rows"])
+
+
+def examined(name: str, timings: pd.DataFrame) -> Examined:
+    """Apply every rule to a table that is called ``name``."""
+    return Examined(name, timings, tuple(artefacts(timings)), not_applicable(timings))
+
+
 def _missing(need: str) -> str:
     return "no stated total" if need == "total" else f"no column {need.replace('|', ' or ')}"
 
 
 def timings_of(phases: pd.DataFrame) -> pd.DataFrame:
-    """The timings of a tidy frame (:data:`~vastbench.analysis.frames.COLUMNS`): one row per row, index kept.
+    """The timings of a tidy frame (:data:`~vastbench.analysis.columns.COLUMNS`): one row per row, index kept.
 
     What ``unattributed`` says of an imported run is our arithmetic and not its record's, so that row is left out.
     """

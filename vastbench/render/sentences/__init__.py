@@ -3,6 +3,9 @@
 Each function takes a tidy frame (:mod:`vastbench.analysis.frames`) unless it says otherwise, and gives one short paragraph:
 the finding, its unit, its n and its 95 % interval where n allows one. Without data it says so and gives no number. The
 functions named like a chart of :mod:`vastbench.charts` give the sentence that belongs under it. Foreign strings are escaped.
+
+>>> vastbench.sentences.useful(vastbench.load("default-300"))
+'... of 300 attempted runs ...'
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""Is B slower than A, by names of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+from vastbench.analysis import comparison
+from vastbench.analysis.comparison import MARGIN, Comparison
+from vastbench.analysis.frames import timeline
+from vastbench.analysis.survival.intervals import CONFIDENCE
+from vastbench.answers.selection import Chosen, Which, chosen, named, narrowed
+from vastbench.errors import SettingsError, UsageError
+from vastbench.record.phases import PhaseName
+from vastbench.record.stopping import USEFUL
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ALL = "all phases"
+"""In place of the name of a phase: each that runs of both groups reached."""
+
+
+def compare(
+    a: pd.DataFrame | str | Path | float,
+    b: pd.DataFrame | str | Path | float,
+    *,
+    by: str = "",
+    data: pd.DataFrame | str | Path | None = None,
+    phase: str | Sequence[str] = USEFUL,
+    margin: float = MARGIN,
+    confidence: float = CONFIDENCE,
+    **which: Unpack[Which],
+) -> Comparison:
+    """Say whether the runs ``b`` are slower than the runs ``a``, faster, or the same within a margin, and how sure that is.
+
+    Parameters
+    ----------
+    a, b
+        Two groups of runs: tidy frames (:func:`vastbench.load`), or names of files, data sets, stores, studies or runs, several
+        by commas. With ``by``, two values of that column; a part of one that no other value has is enough.
+    by
+        A column of a run in which the two groups differ: ``region``, ``image``, ``gpu``, ``source``, ``client_version`` … Of
+        frames it says by what they were chosen, which is then no caution.
+    data
+        With ``by``: where the runs are, a frame or a name; by default the store.
+    phase
+        What to compare: ``time to ready``, a phase, or several; ``all phases`` for each that both groups reached. The first
+        one has the verdict.
+    margin
+        What difference does not matter, as a part of 1: with 0.1 ratios from 1 ÷ 1.1 to 1.1 are the same.
+    confidence
+        Of the intervals, as a part of 1.
+    **which
+        ``study``, ``where``, ``store`` as of :func:`vastbench.load`; ``pool=True`` takes runs of several kinds for one sample.
+
+    Returns
+    -------
+    Comparison
+        It shows itself. ``verdict``, the table ``effects`` (seconds and ratios, one row per quantity), ``success`` (how often
+        runs pass, beside the speed), ``cautions`` (what makes the comparison unfair), and the tidy frames ``a``, ``b`` and
+        ``runs``, both together, for charts: ``vastbench.boot_curves(found.runs, by="group")``.
+
+    Raises
+    ------
+    NotFound
+        No such file, study, run, column or value; the message says which there are.
+    UsageError
+        A run that is in both groups, a quantity that does not exist, runs of several kinds that were not pooled.
+
+    Examples
+    --------
+    >>> found = vastbench.compare("Vietnam", "Spain", by="region", data="default-300")
+    >>> found.verdict
+    <Verdict.NOT_ENOUGH: 'not enough runs'>
+    >>> found.effects[["n_a", "n_b", "ratio", "ratio_low", "ratio_high"]].round(2)
+       n_a  n_b  ratio  ratio_low  ratio_high
+    0  111   47   1.09       0.81        1.25
+    """
+    store = which.get("store")
+    if by and isinstance(a, (str, int, float)) and isinstance(b, (str, int, float)):
+        groups = chosen(a, b, by, data, which)
+    elif data is not None or which.get("study"):
+        raise SettingsError(
+            "--from and --study are for --by.", hint="Name two files or studies as A and B, or the column with --by."
+        )
+    else:
+        groups = _group(a, store, which), _group(b, store, which)
+    first, second = (group.phases for group in groups)
+    wanted = [phase] if isinstance(phase, str) else list(phase)
+    found = comparison.compare(first, second, _quantities(wanted, first, second), margin=margin, confidence=confidence, by=by)
+    return replace(found, names=(groups[0].place, groups[1].place))
+
+
+def _group(runs: pd.DataFrame | str | Path | float, store: str | Path | None, which: Which) -> Chosen:
+    """The runs of a frame, called by their study if that is one, or of a name."""
+    if isinstance(runs, (str, Path)):
+        return Chosen(narrowed(named(runs, store), which), str(runs))
+    if isinstance(runs, (int, float)):
+        raise UsageError(f"{runs!r} names no runs.", hint="Give a frame or a name, or say by which column it is a value.")
+    studies = set(runs["study"]) if "study" in runs else set()
+    return Chosen(narrowed(runs, which), str(studies.pop()) if len(studies) == 1 else "")
+
+
+def _quantities(asked: Sequence[str], a: pd.DataFrame, b: pd.DataFrame) -> list[str]:
+    """What was asked for, in that order, and for ``ALL`` each phase that runs of both groups reached."""
+    named = list(dict.fromkeys(name for name in asked if name != ALL)) or [USEFUL]
+    if ALL not in asked:
+        return named
+    reached = set(a["phase"]) & set(b["phase"]) - {PhaseName.UNATTRIBUTED}
+    return named + [name for name in timeline(a) if name in reached and name not in named]
