@@ -277,6 +277,8 @@ def test_what_a_rule_looks_at_is_the_width_and_one_machine_gives_none():
 def test_a_rule_survives_being_written_down():
     rule = StoppingRule(0.2, quantile=0.9, quantity="wait running")
     assert StoppingRule.from_dict(rule.to_dict()) == rule
+    stored = StoppingRule(0.1).to_dict() | {"quantity": "time until useful"}  # its name in stores of before
+    assert StoppingRule.from_dict(stored) == StoppingRule(0.1)
 
 
 @pytest.mark.parametrize(

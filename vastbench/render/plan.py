@@ -25,7 +25,7 @@ def plan_blocks(made: Plan) -> list[Block]:
     asked = f"To know {what} to {wide} at {given(rule.confidence)} confidence:"
     rests_on = (
         f"It rests on {counted(made.source_runs, 'run')} on {counted(made.machines, 'machine')}: {made.source}. "
-        f"{counted(made.never, 'run')} never came so far; {what} is {seconds(made.estimate_s)} now, as it was waited. "
+        f"{counted(made.never, 'run')} never came to its end; {what} is {seconds(made.estimate_s)} in these runs. "
         f"A mean run takes {seconds(made.run_s)}"
         + ("" if math.isnan(made.run_usd) else f" and costs {dollars(made.run_usd)} by meter")
         + ", failures included."
