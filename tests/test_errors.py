@@ -6,6 +6,7 @@ from dataclasses import fields
 import pytest
 from typer.testing import CliRunner
 
+import vastbench
 from vastbench.bench.bench import Bench
 from vastbench.cli.app import app
 from vastbench.errors import ARGUMENTS, BudgetRefused, UsageError, did_you_mean, in_python
@@ -16,8 +17,9 @@ from vastbench.record.recorder import summary_of
 def test_every_option_of_a_run_is_called_in_python_as_its_field_is():
     asked = {one.metadata["option"]: one.name for one in fields(Conditions)}
     assert asked.items() <= ARGUMENTS.items()
-    of_bench = set(inspect.signature(Bench).parameters) | set(inspect.signature(Bench.open_study).parameters)
-    assert {name for option, name in ARGUMENTS.items() if option not in asked} <= of_bench
+    functions = (Bench, Bench.open_study, vastbench.compare, vastbench.estimate)
+    taken = {name for function in functions for name in inspect.signature(function).parameters}
+    assert {name for option, name in ARGUMENTS.items() if option not in asked} <= taken
 
 
 def test_what_is_raised_in_python_names_the_argument():

@@ -403,7 +403,7 @@ def test_of_more_than_sixty_runs_a_column_is_the_mean_of_several():
     assert "mean of" not in charts.runs_over_time(phases_table(runs[:60])).get_xlabel()
 
 
-def test_a_mean_of_several_runs_is_of_those_that_passed_and_the_others_are_marks():
+def test_a_mean_of_several_runs_is_of_passed_ones_the_others_are_marks():
     ax = charts.runs_over_time(FRAMES["300 runs"])
     totals = runs_table(FRAMES["300 runs"]).sort_values("started_at", ignore_index=True)
     good = totals["total_s"].where(totals["run_outcome"] == "passed")

@@ -278,7 +278,7 @@ def test_a_study_is_listed_shown_and_found_by_its_name(call, tmp_path):
 
 def test_a_csv_is_a_table_wherever_runs_are_named(call, tmp_path):
     call("import", SEED)
-    assert "Exported 1 runs to runs.csv" in call("export", "runs.csv").stdout
+    assert "Exported 1 run to runs.csv" in call("export", "runs.csv").stdout
     same = call("compare", "runs.csv", "default-300")
     assert same.returncode == 14, same.stderr
     expect(call("compare", "runs.csv", "runs.csv"), 2, "1 run is in both")
@@ -289,7 +289,7 @@ def test_a_csv_is_a_table_wherever_runs_are_named(call, tmp_path):
     for words in (("compare", "notes.csv", "runs.csv"), ("plan", "--target-width", "15%", "--from", "notes.csv")):
         expect(call(*words), 2, "'notes.csv': The table lacks 46 columns")
     expect(call("runs", "--store", "runs.csv"), 3, "The file runs.csv is not a store")
-    expect(call("export", "runs.xlsx"), 2, "no .parquet, .csv or .json")
+    expect(call("export", "runs.ods"), 2, "runs.ods")
 
 
 def test_malformed_run_files_lose_nothing(call, tmp_path):

@@ -49,8 +49,19 @@ def test_texts_are_read_as_jupyterlab_reads_them(mime, text, typeset):
     assert bool(formulas(mime, text)) is typeset
 
 
-def test_no_object_that_displays_itself_shows_a_formula():
-    displayed = {"Run": hostile_run(WORD, failed=True), "Study": study(WORD)}
+def test_no_object_that_displays_itself_shows_a_formula(tmp_path):
+    runs = vastbench.load("default-300").assign(gpu=WORD, image=WORD)
+    vietnam = runs["region"] == "Vietnam, VN"
+    (tmp_path / f"{WORD[:5]}.csv").write_text(f"run,phase,seconds\none,{WORD},5\n")
+    displayed = {
+        "Run": hostile_run(WORD, failed=True),
+        "Study": study(WORD),
+        "Comparison": vastbench.compare(runs[vietnam].assign(study=WORD), runs[~vietnam].assign(study=WORD + "b")),
+        "Plan": vastbench.plan(0.3, runs.assign(study=WORD)),
+        "Forecast": vastbench.estimate(vastbench.load("failover-40").assign(gpu=WORD, study=WORD)),
+        "Checked": vastbench.check(tmp_path / f"{WORD[:5]}.csv"),
+        "Report": vastbench.report(runs[:60].assign(study=WORD), tmp_path / "report", notebooks=[]),
+    }
     nodes = [node for path in Path(vastbench.__file__).parent.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     displaying = {one.name for one in classes if re.search(r"def (_repr_|_ipython_display_)", ast.unparse(one))}
