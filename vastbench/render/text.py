@@ -10,6 +10,7 @@ from vastbench.errors import clean
 from vastbench.record.formats import MISSING, bounds, counted, decimals, dollars, given, percent, seconds, usd
 from vastbench.record.phases import Outcome, PhaseName, Row
 from vastbench.record.run import Run
+from vastbench.record.study import EndedBy
 
 if TYPE_CHECKING:
     from vastbench.record.study import Study
@@ -139,7 +140,9 @@ def stopping_text(study: Study) -> str:
     what = "median" if rule.quantile == 0.5 else f"{rule.quantile:g}-quantile"
     ended = f"Ended by its {study.ended_by}" if study.ended_by else "Not ended"
     more = ""
-    if math.isfinite(width) and width > rule.width:
+    if study.ended_by is EndedBy.PRECISION and width > rule.width:
+        more = "\nIt was as narrow before the last runs, which were under way then, had ended."
+    elif math.isfinite(width) and width > rule.width:
         more = f"\nHow many it takes: vastbench plan --from {study.name} --target-width {rule.width:g}"
     return (
         f"{ended}: the {what} of {rule.quantity} {found}; to be at most {percent(rule.width)}. "
