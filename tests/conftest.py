@@ -27,13 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _levels_of_loggers() -> Iterator[None]:
-    """The command line quietens libraries for its whole process; a test that runs it in this one must not quieten the next."""
-    loggers = [logging.getLogger(name) for name in ("asyncssh", "paramiko", "stamina", "vastbench.ssh.paramiko")]
-    levels = [one.level for one in loggers]
-    yield
-    for one, level in zip(loggers, levels, strict=True):
-        one.setLevel(level)
+def _levels_of_loggers() -> None:
+    """The command line quietens libraries for its whole process; whoever runs it in this one must not quieten the next test.
+
+    Fixtures of a module run it before this one begins: that is undone first.
+    """
+    for name in ("asyncssh", "paramiko", "stamina", "vastbench.ssh.paramiko"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True, scope="session")

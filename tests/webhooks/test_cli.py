@@ -165,7 +165,7 @@ def test_a_report_hears_what_is_pending_and_needs_no_tables(call, place, monkeyp
         assert isinstance(done.exception, Heard)
         return done.exception.args[0]
 
-    monkeypatch.setattr("vastbench.report.build.build_report", build)
+    monkeypatch.setattr("vastbench.report.asked.build_report", build)
     with Store(place) as store:
         Outbox(store).add(NOWHERE, SECRET, allow_private=True)
         assert pending() == 0

@@ -50,7 +50,7 @@ class Study(Shown):
     --------
     >>> runs = vastbench.runs_from(vastbench.load("failover-40"))
     >>> vastbench.Study("mine", "failover", 50, {"source": "emulator"}, "2026-11-29T00:00:00+00:00", tuple(runs))
-    <Study mine: 40 of 50 runs made, 35 passed>
+    <Study mine: 40 of 50 runs made, 33 passed>
     """
 
     name: str

@@ -176,7 +176,7 @@ def question(scenario: str) -> Question:
     'recovery (RTO)'
     >>> vastbench.measures.measured(vastbench.load("failover-40"), asked.measures[:1])[["what", "unit", "n"]]
                  what unit   n
-    0  recovery (RTO)    s  35
+    0  recovery (RTO)    s  33
     """
     if scenario not in QUESTIONS:
         raise NotFound(f"The drill {scenario!r} asks nothing.", hint=f"Choose one of {', '.join(QUESTIONS)}.")
