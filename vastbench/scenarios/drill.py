@@ -309,7 +309,9 @@ class Drill:
         total, origin = self.recorder.finish(), self.recorder.started
         outcome, cause = (Outcome.PASSED, "") if error is None else (outcome_of(error), cause_of(error))
         detail = "" if error is None else summary_of(error, with_hint=True)
-        machines = [self._of_machine(rental, total) for rental in self._rentals]
+        # Those that are rented at once begin in any order.
+        in_order = sorted(self._rentals, key=lambda one: self.scenario.machines.index(one.recorder.machine))
+        machines = [self._of_machine(rental, total) for rental in in_order]
         first = machines[0] if machines else Documents("")
         others = {"machines": [asdict(one) for one in machines[1:]]} if machines[1:] else {}
         return Run(
