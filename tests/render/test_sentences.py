@@ -332,12 +332,3 @@ def test_a_timeline_says_what_its_looks_prove():
     assert float(lag[1]) < 2.0 < float(lag[2])  # the seed profile's reporting lag is 2 s
     nothing = sentences.poll_timeline(replace(SEED, phases=()))
     assert nothing.endswith("no event was seen, so there is no number.")
-
-
-def test_what_the_detector_finds_is_listed_with_its_consequence():
-    text = sentences.artefacts(pd.DataFrame({"run": ["a|b"], "phase": ["boot"], "seconds": [-1.0]}))
-    assert text.startswith("- **zero for missing** (1 row): ")
-    assert "too short" in text
-    quiet = pd.DataFrame({"run": list("abc"), "phase": "boot", "seconds": [1.234, 5.678, 3.021]})
-    assert sentences.artefacts(quiet).startswith("Nothing: none of the")
-    assert sentences.artefacts(quiet[:0]).startswith("There is no timing")

@@ -16,7 +16,6 @@ from vastbench.io.prices import prices
 from vastbench.io.timings import read
 from vastbench.record.shown import _SHOWN_BY
 from vastbench.render.frames import format_frame
-from vastbench.render.sentences import artefacts
 from vastbench.render.wording import escaped
 
 WORD = r"$x$ \(y\) \[z\] $$q$$ \begin{equation}a\end{equation} \$5 and \$6"
@@ -100,11 +99,3 @@ def test_frames_show_no_formula_in_cells_or_headings(make, tmp_path):
     with pd.option_context("display.html.use_mathjax", True):
         frame = make(tmp_path)
         assert formulas("text/html", frame.rename(columns=lambda name: f"$x$ {name}")._repr_html_()) == []
-
-
-def test_a_report_of_timings_shows_no_formula(tmp_path):
-    rows = "".join(f"r{number},$a$ {WORD},{10 * (number % 7 + 1)}\n" for number in range(20))
-    (tmp_path / "timings.csv").write_text(f"run,phase,seconds\n{rows}")
-    said = artefacts(read(tmp_path / "timings.csv"))
-    assert "36;</span>a" in said
-    assert formulas("text/markdown", said) == []

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from vastbench.analysis.summary import attempted, passed
 from vastbench.render.sentences.basis import NO_RUN, NO_SUCCESS, data, failures_by_cause, source
 from vastbench.render.sentences.certainty import (
-    artefacts,
     boot_curves,
     certainty_answer,
     clusters,
@@ -58,7 +57,6 @@ __all__ = [
     "PER",
     "acceptance_table",
     "against_drills",
-    "artefacts",
     "beside",
     "boot_curves",
     "bottleneck_answer",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.artefacts import detector
 from vastbench.analysis.certainty import certainty
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
 from vastbench.analysis.survival.clusters import DOMINANT
@@ -103,19 +102,6 @@ def poll_timeline(run: Run) -> str:
         for name, end in seen.items()
     ]
     return f"The polls of run {escaped(run.id)} (n = 1) prove that, counted from its start, {listed(parts)}.{_guest(run)}"
-
-
-def artefacts(timings: pd.DataFrame) -> str:
-    """What the artefact detector finds in ``timings``, as a Markdown list with consequences."""
-    if timings.empty:
-        return "There is no timing, so there is nothing to find."
-    found = detector.artefacts(timings)
-    if not found:
-        rules = len(detector.RULES) - len(detector.not_applicable(timings))
-        return f"Nothing: none of the {counted(rules, 'rule')} that apply finds anything."
-    return "\n".join(
-        f"- **{one.rule}** ({counted(len(one.rows), 'row')}): {escaped(one.text)} {escaped(one.consequence)}" for one in found
-    )
 
 
 def _guest(run: Run) -> str:

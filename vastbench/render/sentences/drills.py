@@ -151,7 +151,7 @@ def until_answer(phases: pd.DataFrame, span: str, done: str) -> str:
     if not known(half.value):
         return f"**In less than half of {begun} {done}**: {counted(never, 'drill')} never came so far."
     between = f" (95 % interval {seconds(half.low)} to {_bound(half.high)})" if known(half.low) else ""
-    rest = f" {never} of {begun} never came so far." if never else f" {'Every drill' if len(found) > 1 else 'It'} came so far."
+    rest = f" {never} of {begun} never came so far." if never else f" {'All of them' if len(found) > 1 else 'It'} came so far."
     return f"**In half of {begun} {done} within {seconds(half.value)}**{between}.{rest}"
 
 
