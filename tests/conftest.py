@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import logging
 import secrets
 import signal
@@ -24,6 +25,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """A test may take three minutes. In pyproject.toml this would stop nbval where pytest-timeout is not installed."""
     if config.option.timeout is None:
         config.option.timeout, config.option.timeout_method = 180, "thread"
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: the garbage collector need not look through a million objects again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,12 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 VASTBENCH = str(BIN / "vastbench")
 
+LATER = ("alembic.command", "pandas", "scipy.stats", "vastbench.emulator.engine", "vastbench.render")
+"""What commands import when they need it: here it is there before they begin."""
+
 _Forking = multiprocessing.get_context("forkserver")
 _Forking.set_forkserver_preload(
-    ["tests.processes", "vastbench.cli", "vastbench.bench.bench", "vastbench.emulator.app", "papermill"]
+    ["tests.processes", "vastbench.cli", "vastbench.bench.bench", "vastbench.emulator.app", "papermill", *LATER]
 )
 
 

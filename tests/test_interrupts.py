@@ -13,6 +13,7 @@ import pytest
 
 from tests.analysis.made import TOP_LEVEL
 from tests.fleet import bench
+from tests.hostile.between import between
 from tests.processes import VASTBENCH, clean_environment, emulator_process
 from tests.profiles import certain
 from vastbench.bundled import shared
@@ -43,13 +44,23 @@ def signalled(tmp_path_factory):
     Store(home / "empty.sqlite").close()
 
     def one(environment, phase, number):
+        sent = threading.Event()
+
+        def held(call):
+            """No answer to the last call of a run before the signal: the run could be over by then."""
+            if call.method == "DELETE" and call.path.startswith("/api/v0/ssh/"):
+                sent.wait(60)
+            return call.send()
+
         store = home / f"{phase}-{number}.sqlite".replace(" ", "-")
         shutil.copy(home / "empty.sqlite", store)
         command = [VASTBENCH, "run", "--live", "--budget", "9", "--yes", "--store", str(store)]
         said = []
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        ) as process:
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        with (
+            between(environment["VAST_URL"], held) as url,
+            subprocess.Popen(command, env=environment | {"VAST_URL": url}, **pipes) as process,
+        ):
             kill = threading.Timer(90, process.kill)
             kill.start()
             assert process.stderr is not None
@@ -57,6 +68,7 @@ def signalled(tmp_path_factory):
                 said.append(line)
                 if line.strip() == f"{phase} …":
                     process.send_signal(number)
+                    sent.set()
             code = process.wait()
             kill.cancel()
         with Store(store) as opened:

@@ -147,7 +147,7 @@ class Watching(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.2):  # a look goes through every process of the machine
             try:
                 for child in [self._process, *self._process.children(recursive=True)]:
                     self.commands[child.pid] = "\0".join(child.cmdline()) or self.commands.get(child.pid, "")

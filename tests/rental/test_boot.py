@@ -115,8 +115,9 @@ def test_the_comparison_is_made_for_every_kind_of_moment(measured):
 def test_the_comparison_would_see_a_moment_outside_its_bounds(measured):
     runs, events = measured
     run = next(run for run in runs if run.outcome is Outcome.PASSED)
+    compared = {name.removeprefix("guest ") for name in measured_moments(run)} & true_moments(events, run).keys()
     shifted = [event | {"s": event["s"] + 1000, "not_before_s": event["not_before_s"] + 1000} for event in events]
-    assert len(misses(run, shifted)) >= 10
+    assert len(misses(run, shifted)) >= len(compared) >= 6  # more where the instance's own account is believed
 
 
 def test_the_bounds_are_narrower_than_what_was_waited(measured):

@@ -57,8 +57,7 @@ def of_one_kind(phases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _differ(values: pd.Series) -> bool:
-    known = values.dropna()  # a run that died has told no scale
-    return bool(len(known) and (known != known.iloc[0]).any())
+    return values.nunique() > 1  # a run that died has told no scale
 
 
 def attempted(phases: pd.DataFrame) -> pd.DataFrame:

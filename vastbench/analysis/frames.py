@@ -165,8 +165,9 @@ def _unattributed(found: pd.DataFrame, totals: np.ndarray) -> np.ndarray:
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     """``frame`` with the dtypes of the schema. Raises SchemaError for a column that cannot have its own."""
+    others = {name: COLUMNS[str(name)].dtype for name, found in frame.dtypes.items() if str(found) != COLUMNS[str(name)].dtype}
     try:
-        return frame.astype({name: COLUMNS[str(name)].dtype for name in frame.columns})
+        return frame.astype(others)
     except (TypeError, ValueError, OverflowError) as error:
         raise SchemaError(f"A column does not hold its type: {error}.", hint="Export the table with vastbench.") from None
 
@@ -235,16 +236,19 @@ def _check_times(found: pd.DataFrame) -> None:
 
     ``unattributed`` is a difference, and may be negative where phases overlap.
     """
-    measured = found["phase"] != PhaseName.UNATTRIBUTED
-    for name in (name for name, column in COLUMNS.items() if column.dtype == "float64"):
-        values, timed = found[name], name in PHASE_COLUMNS
-        wrong = values[(values.abs() > LARGEST) | (timed & measured & (values < -ROUNDING_S))]
-        if not wrong.empty:
-            what = "duration" if timed else "figure of a run"
-            raise SchemaError(
-                f"The column {name!r} holds {wrong.iloc[0]}, which is not a valid {what}.",
-                hint="Export the table with vastbench.",
-            )
+    import numpy as np
+
+    names = [name for name, column in COLUMNS.items() if column.dtype == "float64"]
+    values = found[names].to_numpy(dtype=float)
+    times = np.isin(names, list(PHASE_COLUMNS)) & (found["phase"] != PhaseName.UNATTRIBUTED).to_numpy(dtype=bool)[:, np.newaxis]
+    wrong = (np.abs(values) > LARGEST) | (times & (values < -ROUNDING_S))
+    if wrong.any():
+        column = int(wrong.any(axis=0).argmax())
+        what = "duration" if names[column] in PHASE_COLUMNS else "figure of a run"
+        raise SchemaError(
+            f"The column {names[column]!r} holds {values[wrong[:, column].argmax(), column]}, which is not a valid {what}.",
+            hint="Export the table with vastbench.",
+        )
 
 
 SELECTED = {"study": ("of a study", "Studies"), "gpu": ("on", "GPUs")}

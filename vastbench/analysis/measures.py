@@ -18,10 +18,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import attempted, passed
+from vastbench.analysis.attempts import attempted, of_one_kind, passed
 from vastbench.analysis.bottleneck import FEWEST_FOR_BOOTSTRAP
 from vastbench.analysis.durations import durations_of
-from vastbench.analysis.spans import with_span
+from vastbench.analysis.spans import span, with_span
 from vastbench.analysis.survival.clusters import cluster_bootstrap, numbered
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE
@@ -41,6 +41,10 @@ FACTOR = {"ms": 1e3, "min": 1 / 60, "MB": 1e-6, "MB/s": 1e-6, "Mbit/s": 8e-6, "s
 SIZES = 3
 """Through fewer sizes no line is laid."""
 
+USED = ["run", "phase", "parent", "final", "cause", "outcome", "run_outcome", "seconds", "machine", "figures", "queued_s"]
+USED += ["lower_s", "upper_s", "start_s", "start_lower_s", "end_lower_s", "end_upper_s"]
+"""The columns of the tidy frame that :func:`measured` needs: moving the others takes longest."""
+
 APART = 1.25
 """A size is another one from so many times the smaller on."""
 
@@ -57,9 +61,9 @@ def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> p
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
+    counted = attempted(of_one_kind(phases)[USED])
     for one in measures:
-        found, factor = of_runs(phases, one, waited=True), FACTOR.get(one.unit, 1.0)
-        bounded = of_runs(phases, one)
+        (found, bounded), factor = _waited_and_known(counted, one), FACTOR.get(one.unit, 1.0)
         half, nine = quantile_estimates(found, (0.5, 0.9))
         came = found.upper[found.ended]
         known = {
@@ -79,18 +83,16 @@ def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> p
     return pd.DataFrame(rows)
 
 
-def of_runs(phases: pd.DataFrame, one: Measure | Criterion, *, waited: bool = False) -> Durations:
-    """The quantity in each attempted run that shows it, in seconds, bytes or whatever its figure is of.
-
-    ``waited``: see :func:`~vastbench.analysis.durations.durations_of`.
-    """
-    rows = attempted(phases)
+def _waited_and_known(phases: pd.DataFrame, one: Measure | Criterion) -> tuple[Durations, Durations]:
+    """The quantity in each run that shows it, in seconds, bytes or whatever its figure is of: as it was read, and in bounds."""
     if one.place:
-        return _figures(rows, one.place, one.per)
-    if isinstance(one, Measure) and one.parts:
-        return _together(rows, one.parts)
-    spanned = with_span(rows, one.what, one.first, one.last)
-    return durations_of(spanned[(spanned["phase"] == one.what) & spanned["final"]], waited=waited)
+        found = _figures(phases, one.place, one.per)
+    elif isinstance(one, Measure) and one.parts:
+        found = _together(phases, one.parts)
+    else:
+        rows = span(phases, one.what, one.first, one.last)
+        return durations_of(rows, waited=True), durations_of(rows)
+    return found, found
 
 
 def _together(phases: pd.DataFrame, parts: Sequence[str]) -> Durations:

@@ -19,6 +19,12 @@ def with_span(phases: pd.DataFrame, name: str, first: str, last: str) -> pd.Data
     """
     import pandas as pd
 
+    others = phases[phases["phase"] != name]  # the same span twice is one
+    return pd.concat([others, span(phases, name, first, last)], ignore_index=True)
+
+
+def span(phases: pd.DataFrame, name: str, first: str, last: str) -> pd.DataFrame:
+    """The rows that :func:`with_span` adds to ``phases``, one for each run that began ``first``."""
     rows = phases[phases["final"]]
     start = rows[rows["phase"] == first].set_index("run")
     begun = phases[phases["phase"] == first].groupby("run")[["start_lower_s", "start_s"]].min()
@@ -37,5 +43,4 @@ def with_span(phases: pd.DataFrame, name: str, first: str, last: str) -> pd.Data
     made["seconds"] = made["end_upper_s"] - made["start_s"]
     made["lower_s"] = (made["end_lower_s"] - made["start_s"]).clip(lower=0.0)
     made["upper_s"] = made["end_upper_s"] - made["start_lower_s"]
-    others = phases[phases["phase"] != name]  # the same span twice is one
-    return pd.concat([others, made.reset_index()[list(phases.columns)]], ignore_index=True)
+    return made.reset_index()[list(phases.columns)]

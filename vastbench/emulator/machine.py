@@ -227,16 +227,17 @@ class Machine:
 
         Raises SandboxError when the machine is not running.
         """
-        if self._server is None:
-            raise SandboxError(f"instance {self.spec.id} is not running")
-        if silent:
-            self._server.answering.clear()
-        before, after = self._server.open(self._doors)
-        for door in self._doors:
-            self._log(f"sshd: listening on port {door.port.number}")
-        at_s = after * self._pace.speed / 1e9
-        port = self.direct_port or self.proxy_port
-        self._truth.write("ssh_open", self.spec.id, at_s=at_s, not_before_ns=before, port=port)
+        async with self._changing:
+            if self._server is None:
+                raise SandboxError(f"instance {self.spec.id} is not running")
+            if silent:
+                self._server.answering.clear()
+            before, after = await self._server.open(self._doors)
+            for door in self._doors:
+                self._log(f"sshd: listening on port {door.port.number}")
+            at_s = after * self._pace.speed / 1e9
+            port = self.direct_port or self.proxy_port
+            self._truth.write("ssh_open", self.spec.id, at_s=at_s, not_before_ns=before, port=port)
 
     def answer_ssh(self) -> None:
         """Let SSH answer on the open ports from now on."""

@@ -99,20 +99,23 @@ class SshServer:
         """Answer, unless told otherwise."""
         self.answering.set()
 
-    def open(self, doors: Iterable[Door]) -> tuple[int, int]:
+    async def open(self, doors: Iterable[Door]) -> tuple[int, int]:
         """Let every door accept; the monotonic nanoseconds before the first and after the last of them did."""
         doors = list(doors)
+        swapped = self.trouble.other_host_key is not None
+        # Made before: whoever connects first would wait for it, and take SSH for not yet ready.
+        options = [await self._options(door.delays, self.host_key, hangs_up=swapped) for door in doors]
         for door in doors:
             door.port.prepare()
         before = time.monotonic_ns()
-        listening = [(door.port.listen(), door) for door in doors]
-        for door in doors:
+        listening = [(door.port.listen(), door, own) for door, own in zip(doors, options, strict=True)]
+        for _, door, own in listening[:]:
             if (inside := self.sandbox.inside.get(door.port.number)) is not None:
                 inside.listen()
-                listening.append((inside, door))
+                listening.append((inside, door, own))
         after = time.monotonic_ns()
-        for listener, door in listening:
-            self.start(self._accept(listener, door.delays))
+        for listener, door, own in listening:
+            self.start(self._accept(listener, door.delays, own))
         return before, after
 
     def close(self, doors: Iterable[Door]) -> None:
@@ -147,9 +150,8 @@ class SshServer:
             task.add_done_callback(lambda task: sock.close() if task.cancelled() else None)
         task.add_done_callback(self._tasks.discard)
 
-    async def _accept(self, listener: socket.socket, delays: SshDelays) -> None:
+    async def _accept(self, listener: socket.socket, delays: SshDelays, options: asyncssh.SSHServerConnectionOptions) -> None:
         other = self.trouble.other_host_key
-        options = await self._options(delays, self.host_key, hangs_up=other is not None)
         for count in itertools.count(1):
             try:
                 connection = await _accepted(listener)

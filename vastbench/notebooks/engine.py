@@ -26,6 +26,12 @@ log = logging.getLogger(__name__)
 SHUTDOWN_WAIT_S = 2 * (CONFIRM_DEADLINE_S + 60)
 """Real seconds that a stopped kernel may take to unwind. jupyter_client sends SIGTERM after half of it, SIGKILL at its end."""
 
+QUIET = (
+    "--IPKernelApp.log_level=CRITICAL",
+    "--IPKernelApp.logging_config={'loggers': {'tornado': {'level': 'CRITICAL'}}}",
+)
+"""A kernel that ends while a message comes in says so, with a traceback, to whoever runs the notebook."""
+
 
 class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
     """papermill's own engine, made safe for notebooks that rent machines."""
@@ -56,7 +62,7 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
                 manager.shutdown_wait_time = SHUTDOWN_WAIT_S
 
         kwargs.setdefault("kernel_manager_class", Manager)
-        kwargs.setdefault("extra_arguments", ["--IPKernelApp.log_level=CRITICAL"])
+        kwargs.setdefault("extra_arguments", list(QUIET))
         kwargs.setdefault("interrupt_on_timeout", True)
         try:
             with raising(KeyboardInterrupt(), *STOPPING, first=be_patient):
