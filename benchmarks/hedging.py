@@ -100,7 +100,7 @@ def measured(options: argparse.Namespace, plans: Sequence[Plan]) -> dict[Plan, l
 
 def computed(plan: Plan, seed: int) -> tuple[np.ndarray, float]:
     """Seconds until a machine is had, and the mean dollars of the incident beyond one machine's."""
-    nothing = Sample(np.zeros(1), np.zeros(1), np.zeros(1, dtype=bool))
+    nothing = Sample(np.zeros(1), np.zeros(1), np.zeros(1, dtype=bool), np.zeros(1))
     boots = vastbench.load("default-300")
     samples = dict.fromkeys(("notice", "restore", "resume"), nothing) | {"machine": tries_of(boots)}
     parts = Parts(samples, float(boots["usd_per_hour"].median()))

@@ -21,16 +21,17 @@ from vastbench.analysis.failover import (
 )
 from vastbench.errors import UsageError
 
-NAMES = {name: (name, name) for name in PARTS}
+NAMES = {name: (name, name) for name in PARTS} | {"unpaid": ("machine", "boot")}
 ONCE = Plan(tries=1)
 RANDOM = np.random.default_rng(7)
 
 
-def sample(seconds, failed=(), machine=None):
+def sample(seconds, failed=(), machine=None, unpaid=None):
     seconds = np.asarray(seconds, dtype=float)
     lost = np.zeros(len(seconds), dtype=bool)
     lost[list(failed)] = True
-    return Sample(seconds, np.arange(len(seconds)) if machine is None else np.asarray(machine), lost)
+    machine = np.arange(len(seconds)) if machine is None else np.asarray(machine)
+    return Sample(seconds, machine, lost, np.zeros(len(seconds)) if unpaid is None else np.asarray(unpaid, dtype=float))
 
 
 def parts(**changes):
@@ -71,6 +72,25 @@ def test_hedging_shortens_the_tail_most_and_is_paid_for():
     late = estimate(parts(machine=machines), Plan(hedge=2, stagger_s=120.0), draws=20_000, resamples=0)
     assert one.usd.mean() > late.usd.mean()  # most of the long waits are cut short, and few second ones are paid
     assert quantile(two.rto_s, 0.95) < quantile(late.rto_s, 0.95) < quantile(one.rto_s, 0.95)
+
+
+def test_no_gpu_is_paid_while_its_machine_boots():
+    alone = estimate(parts(machine=sample([100.0], unpaid=[90.0])), draws=10, resamples=0)
+    assert alone.usd == pytest.approx([(10 + 6) * 0.36 / 3600] * 10)
+    # The second begins 95 s late and is given back after five, which it booted for.
+    late = estimate(parts(machine=sample([100.0], unpaid=[90.0])), Plan(hedge=2, stagger_s=95.0), draws=10, resamples=0)
+    assert late.usd == pytest.approx(alone.usd)
+    both = estimate(parts(machine=sample([100.0], unpaid=[90.0])), Plan(hedge=2), draws=10, resamples=0)
+    assert both.usd == pytest.approx([(2 * 10 + 6) * 0.36 / 3600] * 10)
+
+
+def test_a_machine_that_ran_in_vain_is_paid_and_one_that_never_ran_is_not():
+    ran, never = (
+        estimate(parts(machine=sample([600.0], failed=[0], unpaid=[unpaid])), Plan(tries=2), draws=5, resamples=0)
+        for unpaid in (400.0, np.inf)
+    )
+    assert ran.usd == pytest.approx([(2 * 200 + 6) * 0.36 / 3600] * 5)
+    assert never.usd == pytest.approx([6 * 0.36 / 3600] * 5)
 
 
 def test_a_standby_is_there_at_once_and_paid_all_month():
@@ -139,10 +159,12 @@ def test_a_drill_whose_replacement_never_came_is_a_try_in_vain():
 def test_tries_in_vain_within_a_drill_are_tries_of_their_own():
     whole = [row("a", name, 1000 + 10 * n, 1005 + 10 * n) for n, name in enumerate(PARTS)]
     vain = row("a", "machine", 400, 700, final=False, outcome="censored") | {"end_upper_s": np.nan}
-    drills = frame([*whole, vain])
+    boots = [row("a", "boot", 1010, 1012), row("a", "boot", 405, 500, final=False)]
+    drills = frame([*whole, vain, *boots])
     found = parts_of(drills, names=NAMES).samples["machine"]
     assert found.seconds.tolist() == [610, 5]
     assert found.failed.tolist() == [True, False]
+    assert found.unpaid.tolist() == [100, 2]
     assert plan_of(drills, "machine") == Plan(tries=2)
     assert measured(drills, "notice", "resume").tolist() == [35]
 

@@ -18,7 +18,7 @@ from vastbench.analysis.spans import with_span
 from vastbench.analysis.stopping import observations
 from vastbench.errors import UsageError
 from vastbench.record.conditions import COLD, STANDBY
-from vastbench.record.phases import PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.plain import plain
 from vastbench.record.shown import Answer
 from vastbench.record.stopping import USEFUL
@@ -50,11 +50,13 @@ PARTS = ("notice", "machine", "restore", "resume")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Measured seconds, and on which machine each; ``failed``: that the try came to nothing after them."""
+    """Measured seconds, and on which machine each; ``failed``: that the try came to nothing after them; ``unpaid``: seconds
+    before the marketplace bills the machine's GPU, which it does not while one boots (infinite where it never came so far)."""
 
     seconds: np.ndarray
     machine: np.ndarray
     failed: np.ndarray
+    unpaid: np.ndarray
 
     def __len__(self) -> int:
         """How many there are."""
@@ -67,7 +69,7 @@ class Sample:
         _, group = np.unique(self.machine, return_inverse=True)
         groups = [np.flatnonzero(group == one) for one in range(group.max() + 1)]
         rows = np.concatenate([groups[one] for one in random.integers(len(groups), size=len(groups))])
-        return Sample(self.seconds[rows], self.machine[rows], self.failed[rows])
+        return Sample(self.seconds[rows], self.machine[rows], self.failed[rows], self.unpaid[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Drawn failovers: seconds of each part, of the whole (infinite where no machine came) and dollars of each."""
+    """Drawn failovers: seconds of each part, of the whole (infinite where no machine came) and dollars of each.
+
+    ``usd``: the hours of every machine that ran, used or not, by its price; not the disks of those that still boot.
+    """
 
     plan: Plan
     parts: Mapping[str, np.ndarray]
@@ -130,7 +135,7 @@ def parts_of(drills: pd.DataFrame, boots: pd.DataFrame | None = None, *, names: 
             hint="Name runs that do with --boots, such as default-300, or add drills without --variant hedged.",
         )
     samples = {part: _spans(rows, *names[part]) for part in PARTS if part != "machine"}
-    samples["machine"] = _each_try(rows, *names["machine"]) if boots is None else tries_of(boots)
+    samples["machine"] = _each_try(rows, *names["machine"], names["unpaid"][1]) if boots is None else tries_of(boots)
     for part, sample in samples.items():
         if not len(sample) or sample.failed.all():
             raise UsageError(
@@ -148,12 +153,17 @@ def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
     rows = rows[(rows["phase"] == SPAN) & (rows["seconds"].notna() | (rows["lower_s"] > 0))]
     machine = _machines(rows["machine"].to_numpy(dtype=float, na_value=np.nan))
     came = rows["seconds"].notna()
-    return Sample(rows["seconds"].fillna(rows["lower_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
+    seconds = rows["seconds"].fillna(rows["lower_s"]).to_numpy(dtype=float)
+    return Sample(seconds, machine, ~came.to_numpy(dtype=bool), np.zeros(len(rows)))
 
 
-def _each_try(phases: pd.DataFrame, first: str, last: str) -> Sample:
-    """Each try at a machine, from the start of ``first``: until the end of ``last``, or in vain until the next try."""
+def _each_try(phases: pd.DataFrame, first: str, last: str, unpaid: str) -> Sample:
+    """Each try at a machine, from the start of ``first``: until the end of ``last``, or in vain until the next try.
+
+    It is not paid before the end of the phase ``unpaid``.
+    """
     import numpy as np
+    import pandas as pd
 
     rows = phases[phases["phase"] == first].sort_values(["run", "start_s"], kind="stable")
     end = phases[(phases["phase"] == last) & phases["final"] & phases["end_upper_s"].notna()].set_index("run")["end_upper_s"]
@@ -161,8 +171,14 @@ def _each_try(phases: pd.DataFrame, first: str, last: str) -> Sample:
     following = rows.groupby("run")["start_s"].shift(-1)
     came = following.isna() & rows["run"].isin(end.index)
     until = following.fillna(rows["run"].map(end)).fillna(rows["run"].map(latest))
+    tries = pd.DataFrame({"run": rows["run"], "start": rows["start_s"], "until": until}).reset_index(drop=True)
+    ran = phases.loc[(phases["phase"] == unpaid) & phases["end_upper_s"].notna(), ["run", "end_upper_s"]]
+    found = tries.reset_index().merge(ran, on="run")
+    found = found[found["end_upper_s"].between(found["start"], found["until"])].set_index("index")
+    paid = (found["end_upper_s"] - found["start"]).groupby(level=0).min().reindex(tries.index).fillna(np.inf)
+    seconds = (tries["until"] - tries["start"]).to_numpy(dtype=float)
     machine = _machines(rows["machine"].to_numpy(dtype=float, na_value=np.nan))
-    return Sample((until - rows["start_s"]).to_numpy(dtype=float), machine, ~came.to_numpy(dtype=bool))
+    return Sample(seconds, machine, ~came.to_numpy(dtype=bool), paid.to_numpy(dtype=float))
 
 
 def plan_of(drills: pd.DataFrame, first: str) -> Plan:
@@ -200,7 +216,9 @@ def tries_of(boots: pd.DataFrame) -> Sample:
     runs = rows[rows["phase"] == PhaseName.TOTAL].sort_values(["started_at", "run"], kind="stable")
     came = np.isfinite(seen.upper)
     machine = np.full(len(seen), np.nan) if seen.machine is None else seen.machine
-    return Sample(np.where(came, seen.upper, runs["seconds"].to_numpy(dtype=float)), _machines(machine), ~came)
+    running = rows[(rows["phase"] == PhaseName.WAIT_RUNNING) & rows["final"] & (rows["outcome"] == Outcome.PASSED)]
+    paid = running.set_index("run")["end_upper_s"].reindex(runs["run"]).fillna(np.inf).to_numpy(dtype=float)
+    return Sample(np.where(came, seen.upper, runs["seconds"].to_numpy(dtype=float)), _machines(machine), ~came, paid)
 
 
 def _machines(numbers: np.ndarray) -> np.ndarray:
@@ -231,18 +249,16 @@ def _drawn(parts: Parts, plan: Plan, draws: int, random: np.random.Generator) ->
     import numpy as np
 
     drawn = {name: _choose(parts.samples[name], draws, random) for name in PARTS if name != "machine"}
-    usd = drawn["machine"] = np.zeros(draws)
+    paid_s = drawn["machine"] = np.zeros(draws)
     if not plan.standby:
-        begins = np.arange(plan.hedge)[:, None] * plan.stagger_s
-        ready = begins + np.array([_machine(parts.samples["machine"], plan.tries, draws, random) for _ in range(plan.hedge)])
-        drawn["machine"] = ready.min(axis=0)
-        # What a loser costs ends with the winner; the winner's own time until it works again is the incident's cost too.
-        waited = np.clip(np.where(np.isfinite(drawn["machine"]), drawn["machine"], 0.0) - begins, 0.0, None)
-        usd = waited.sum(axis=0) * parts.usd_per_hour / 3600
+        raced = [_tried(parts.samples["machine"], n * plan.stagger_s, plan.tries, draws, random) for n in range(plan.hedge)]
+        won = drawn["machine"] = np.min([tries[-1].ready for tries in raced], axis=0)
+        # Whoever has not won by then is given back.
+        paid_s = sum((np.clip(np.minimum(one.until, won) - one.paid, 0.0, None) for tries in raced for one in tries), paid_s)
     drawn = {name: drawn[name] for name in PARTS}
     rto = np.sum(list(drawn.values()), axis=0)
-    working = drawn["restore"] + drawn["resume"]
-    return Estimate(plan, drawn, rto, random.uniform(0.0, plan.interval_s, draws), usd + working * parts.usd_per_hour / 3600)
+    hours = (paid_s + drawn["restore"] + drawn["resume"]) / 3600  # the winner's own, until it works again
+    return Estimate(plan, drawn, rto, random.uniform(0.0, plan.interval_s, draws), hours * parts.usd_per_hour)
 
 
 def _choose(sample: Sample, draws: int, random: np.random.Generator) -> np.ndarray:
@@ -252,18 +268,32 @@ def _choose(sample: Sample, draws: int, random: np.random.Generator) -> np.ndarr
     return random.choice(good, draws) if len(good) else np.full(draws, np.inf)
 
 
-def _machine(sample: Sample, tries: int, draws: int, random: np.random.Generator) -> np.ndarray:
-    """Seconds until a machine is had: tries that come to nothing, and the one that does not; infinite where none does."""
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """Seconds at which drawn tries begin to be paid, at which they are over, and at which there is a machine by then."""
+
+    paid: np.ndarray
+    until: np.ndarray
+    ready: np.ndarray
+
+
+def _tried(sample: Sample, begins: float, tries: int, draws: int, random: np.random.Generator) -> list[_Try]:
+    """Tries that come to nothing, each followed by another, until one does not; what never begins is infinite."""
     import numpy as np
 
-    total, open_ = np.zeros(draws), np.ones(draws, dtype=bool)
+    made: list[_Try] = []
+    start, over = np.full(draws, begins), np.zeros(draws, dtype=bool)
+    ready = np.full(draws, np.inf)
     for _ in range(tries):
         rows = random.integers(len(sample), size=draws)
-        total += np.where(open_, sample.seconds[rows], 0.0)
-        open_ &= sample.failed[rows]
-        if not open_.any():
+        until = np.where(over, np.inf, start + sample.seconds[rows])
+        ready = np.where(over | sample.failed[rows], ready, until)
+        made.append(_Try(np.where(over, np.inf, start + sample.unpaid[rows]), until, ready))
+        over |= ~sample.failed[rows]
+        if over.all():
             break
-    return np.where(open_, np.inf, total)
+        start = until
+    return made
 
 
 def table(made: Estimate) -> pd.DataFrame:

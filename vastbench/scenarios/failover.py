@@ -328,10 +328,11 @@ def recovery_of(variant: str | None) -> dict[str, tuple[str, str]]:
 RECOVERY = {
     "notice": (NOTICE, NOTICE),
     "machine": (of_machine(REPLACEMENT, PhaseName.REGISTER_KEY), of_machine(REPLACEMENT, PhaseName.WAIT_SSH)),
+    "unpaid": (of_machine(REPLACEMENT, PhaseName.REGISTER_KEY), of_machine(REPLACEMENT, PhaseName.WAIT_RUNNING)),
     "restore": (RESTORE, RESTORE),
     "resume": (RESUME, RESUME),
 }
-"""The parts of a recovery, each with the phases with which it begins and ends."""
+"""The parts of a recovery, each with the phases with which it begins and ends; ``unpaid``: what is not billed of a machine."""
 
 FAILOVER = Scenario(
     "failover",
