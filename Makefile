@@ -29,8 +29,8 @@ QUICK = $(shell [ "$$(df --output=avail /dev/shm 2>&1 | tail -1)" -gt 4000000 ] 
 
 .PHONY: suite notebooks-and-lint
 suite:
-	place=$$(mktemp -d -p $(QUICK)) && trap 'rm -rf "$$place"' EXIT && TMPDIR=$$place \
-	    $(BIN)/pytest -p no:nbval --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	place=$$(mktemp -d -p $(QUICK)) && TMPDIR=$$place \
+	    $(BIN)/pytest -p no:nbval --numprocesses 4 --dist loadfile --no-loadscope-reorder && rm -rf "$$place"
 
 notebooks-and-lint: lint
 	VASTBENCH_STORE=$$(mktemp -d)/runs.sqlite $(BIN)/pytest --timeout 180 --nbval-lax --nbval-current-env notebooks/01-*.ipynb

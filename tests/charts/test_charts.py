@@ -661,3 +661,13 @@ def test_orange_is_what_did_not_pass_and_nothing_else():
         faces += [to_rgb(line.get_color()) for line in ax.lines]
         assert orange not in faces or "did not pass" in ax.get_title("left")
     assert orange in [to_rgb(bar.get_facecolor()) for bar in charts.failures_by_cause(FRAMES["12 runs"]).patches]
+
+
+def test_on_a_narrow_sheet_nothing_is_drawn_over_the_names_of_the_rows():
+    with style.sheet(3.7):
+        ax = charts.phase_distributions(FRAMES["300 runs"])
+    names = {text.get_position()[1] for text in ax.texts}
+    assert {name % 1 for name in names} == {0.5}  # between two rows
+    marks = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in ax.lines])
+    assert len(marks) > 1000
+    assert np.nanmax(np.abs(marks - marks.round())) < 0.4

@@ -62,10 +62,7 @@ def browser(tmp_path_factory):
         browser = Browser(folder)
         try:
             browser.call("Page.navigate", url=f"{address}?token={TOKEN}&reset")
-            until(
-                lambda: browser.run("typeof jupyterapp === 'object' && jupyterapp.restored.then(() => true)"),
-                "JupyterLab starts",
-            )
+            until(lambda: browser.run(STARTED), "JupyterLab starts")
             yield browser
         finally:
             browser.close()

@@ -103,8 +103,11 @@ def compose(chart: str, groups: list[Group], ax: Axes | None, draw: Callable[[li
 
 
 def lanes(groups: list[Group]) -> list[tuple[Group, float, float]]:
-    """Each group with its place within a row of height 1: what is added to the row, and the part of the height that it has."""
-    part = 1 / len(groups)
+    """Each group with its place within a row of height 1: what is added to the row, and the part of the height that it has.
+
+    On a narrow sheet a line of text stands between two rows.
+    """
+    part = (0.78 if style.narrow() else 1.0) / len(groups)
     return [(group, (place - (len(groups) - 1) / 2) * part * 0.9, part) for place, group in enumerate(groups)]
 
 

@@ -116,8 +116,12 @@ class _Sample(NamedTuple):
     medians: dict[str, float]
 
 
+DRAWN = ["run", "phase", "outcome", "start_s", "seconds", "lower_s", "upper_s"]
+"""The columns that a lane is drawn from: each lane takes its rows of them anew."""
+
+
 def _sample(phases: pd.DataFrame, runs: pd.DataFrame) -> _Sample:
-    last = runs.assign(inside=offsets(runs["run"]))[runs["final"]]
+    last = runs[DRAWN].assign(inside=offsets(runs["run"]))[runs["final"]]
     ended = last[(last["outcome"] == Outcome.PASSED) & last["seconds"].notna()]
     begun = last[(last["outcome"] != Outcome.PASSED)].assign(
         least=last["lower_s"].where(last["start_s"].notna(), last["seconds"])
