@@ -241,7 +241,7 @@ def test_runs_that_we_stopped_say_nothing():
 
 def test_two_intervals_make_one():
     """By hand: down from log 2 by B's lower and A's upper half, up by the others, as the sides of a right angle."""
-    a, b = Estimate(50, 50 / 1.2, 55, 20, 0, ""), Estimate(100, 100 / 1.2, 110, 20, 0, "")
+    a, b = Estimate(50, 50 / 1.2, 55, 20, 0, "", 20.0), Estimate(100, 100 / 1.2, 110, 20, 0, "", 20.0)
     ratio, low, high = ratio_interval(a, b)
     down, up = math.hypot(math.log(1.2), math.log(1.1)), math.hypot(math.log(1.1), math.log(1.2))
     assert (ratio, low, high) == pytest.approx((2, 2 * math.exp(-down), 2 * math.exp(up)))
@@ -251,15 +251,15 @@ def test_two_intervals_make_one():
 
 
 def test_an_open_end_stays_open():
-    a = Estimate(50, 40, 60, 20, 0, "")
-    ratio, low, high = ratio_interval(a, Estimate(100, 80, math.inf, 20, 8, ""))
+    a = Estimate(50, 40, 60, 20, 0, "", 20.0)
+    ratio, low, high = ratio_interval(a, Estimate(100, 80, math.inf, 20, 8, "", 20.0))
     assert (ratio, high) == (2, math.inf)
     assert 80 / 60 < low < 2
-    ratio, low, high = ratio_interval(a, Estimate(math.nan, 120, math.inf, 20, 14, ""))
+    ratio, low, high = ratio_interval(a, Estimate(math.nan, 120, math.inf, 20, 14, "", 20.0))
     assert math.isnan(ratio)
     assert (low, high) == (2, math.inf)
-    assert all(math.isnan(value) for value in ratio_interval(a, Estimate(math.nan, math.nan, math.nan, 0, 0, "")))
-    assert ratio_interval(Estimate(0.0, 0.0, 0.0, 9, 0, ""), a)[1:] == (0.0, math.inf)
+    assert all(math.isnan(value) for value in ratio_interval(a, Estimate(math.nan, math.nan, math.nan, 0, 0, "", 0.0)))
+    assert ratio_interval(Estimate(0.0, 0.0, 0.0, 9, 0, "", 9.0), a)[1:] == (0.0, math.inf)
 
 
 @pytest.mark.parametrize("times", [[], [5.0]])

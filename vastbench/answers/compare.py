@@ -84,9 +84,11 @@ def compare(
     >>> found = vastbench.compare("Vietnam", "Spain", by="region", data="default-300")
     >>> found.verdict
     <Verdict.NOT_ENOUGH: 'not enough runs'>
+    >>> found.success.verdict
+    <Verdict.NOT_ENOUGH: 'not enough runs'>
     >>> found.effects[["n_a", "n_b", "ratio", "ratio_low", "ratio_high"]].round(2)
        n_a  n_b  ratio  ratio_low  ratio_high
-    0  111   47   1.09       0.81        1.25
+    0  111   47   1.09       0.68         1.5
     """
     store = which.get("store")
     if by and isinstance(a, (str, int, float)) and isinstance(b, (str, int, float)):
