@@ -147,7 +147,7 @@ def test_too_few_machines_or_runs_on_each_allow_no_interval(machines, each, p):
     assert found.effective_n == 0
 
 
-def test_a_machine_on_which_most_failed_leaves_few_machines_without_an_interval():
+def test_a_machine_on_which_half_failed_leaves_few_without_an_interval():
     values = np.r_[np.linspace(60, 100, 20), np.full(10, INF)]
     found = quantile_estimate(Durations(values, values, np.arange(30) // 10), 0.5)
     assert math.isnan(found.low)
