@@ -29,18 +29,29 @@ FAST_S, FAST_SIGMA, SLOW_S, SLOW_SIGMA, SLOW_SHARE = 78.0, 0.27, 240.0, 0.60, 0.
 HOST_SHARE, RUNS_PER_MACHINE = 0.6, 3
 """Where machines repeat: the part of the log-variance that a machine's runs share, and how many runs it has on average."""
 
+FEW, RUNS_EACH = (3, 4, 5, 6, 8), (6, 50)
+"""So few machines, with as many runs on each."""
+
 DEADLINE_S = 600.0
 WIDTH = 0.3
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is drawn: runs per campaign, seconds between two looks, the share of runs that fail, whether machines repeat."""
+    """What is drawn: runs per campaign, seconds between two looks, the share of runs that fail, whether machines repeat, and
+    how many there are in turn (0: at random a third as many as runs).
+    """
 
     n: int
     step_s: float
     failures: float
     clustered: bool
+    machines: int = 0
+
+    @property
+    def words(self) -> str:
+        """The machines in words."""
+        return f"{self.machines} in turn" if self.machines else "repeat" if self.clustered else "differ"
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,8 @@ def truth_s(failures: float) -> float:
 def drawn(rng: np.random.Generator, setting: Setting, machine: np.ndarray | None = None) -> Durations:
     """One campaign as vastbench sees it: looks from a random phase on; half of the failures are seen, half time out."""
     n = setting.n
+    if machine is None and setting.machines:
+        machine = np.arange(n) % setting.machines
     if machine is None:
         machine = rng.integers(0, -(-n // RUNS_PER_MACHINE), n) if setting.clustered else np.arange(n)
     common = rng.standard_normal(int(machine.max()) + 1)[machine] if setting.clustered else None
@@ -97,7 +110,8 @@ def drawn(rng: np.random.Generator, setting: Setting, machine: np.ndarray | None
 
 def covered(setting: Setting, campaigns: int) -> Coverage:
     """The intervals of ``campaigns`` campaigns beside the truth. The setting itself is the seed."""
-    rng = np.random.default_rng([setting.n, int(setting.step_s), int(100 * setting.failures), setting.clustered])
+    seed = [setting.n, int(setting.step_s), int(100 * setting.failures), setting.clustered]
+    rng = np.random.default_rng([*seed, setting.machines] if setting.machines else seed)
     truth = truth_s(setting.failures)
     held, widths, naive = 0, [], []
     for _ in range(campaigns):
@@ -199,7 +213,7 @@ def table_of(results: Iterable[Coverage]) -> Table:
             str(setting.n),
             f"{setting.step_s:g} s",
             f"{setting.failures:.0%}",
-            "repeat" if setting.clustered else "differ",
+            setting.words,
             f"{one.held / one.given:.1%}" if one.given else "–",
             f"{low:.1%} – {high:.1%}" if one.given else "–",
             f"{one.without:.0%}",
@@ -218,6 +232,8 @@ def main() -> int:
     asked = parser.parse_args()
     campaigns, sizes = (100, (10, 50)) if asked.quick else (asked.campaigns, SIZES)
     settings = [Setting(*one) for one in product(sizes, STEPS_S, FAILURES, (False, True))]
+    few = product(FEW[:1], RUNS_EACH[1:], FAILURES[:1]) if asked.quick else product(FEW, RUNS_EACH, FAILURES[::2])
+    settings += [Setting(machines * each, 1.0, failures, True, machines) for machines, each, failures in few]
     kinds = ("all differ", "10", "30", "100", "30, some far more often", "20, ten runs in a row")
     rules = [(kind, 1.0, 0.1) for kind in kinds] + [("all differ", 10.0, 0.0), ("30", 10.0, 0.0), ("30", 1.0, 0.3)]
     looks = 60 if asked.quick else LOOKS

@@ -145,3 +145,10 @@ def test_the_benchmark_of_hedging_confirms_every_loser_destroyed():
     confirmed, losers = raced[6].split(" of ")
     assert confirmed == losers
     assert int(losers) > 0
+
+
+def test_the_benchmark_of_verdicts_finds_no_forbidden_cell():
+    command = [sys.executable, str(BENCHMARKS / "verdicts.py"), "--quick"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "64 cells, 0 forbidden." in done.stdout

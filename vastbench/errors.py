@@ -42,7 +42,7 @@
     Interrupted                    SIGINT or SIGTERM                                         exit 130
                                    (beside the tree: no ``except Exception`` on the way may swallow it)
 
-Three exit codes are verdicts, not errors, of ``vastbench compare A B``: 12 when B is faster, 13 when it is slower, and 14
+Three exit codes are verdicts, not errors, of ``vastbench compare A B``: 12 when B is better, 13 when it is worse, and 14
 when there are not enough runs to tell; 0 is equivalent.
 
 Every message says what happened and with which value; ``hint`` says what to do next. No message ever holds the API key or a

@@ -183,10 +183,15 @@ def test_what_is_certain_can_be_computed_again(sample, model):
     assert row["bounds_s"] == approximately((good["upper_s"] - good["lower_s"]).median())
     assert (row["machines"], row["unnamed"]) == (good["machine"].nunique(), good["machine"].isna().sum())
     assert row["largest_share"] == approximately(good["machine"].value_counts().iloc[0] / len(good))
-    sizes = good["machine"].value_counts()
-    effect = 1 + ((sizes**2).sum() / len(good) - 1) * row["icc"]
-    assert row["design_effect"] == approximately(effect)
-    assert row["effective_n"] == approximately(len(good) / effect)
+    # The variance of the share that ended by the median between machines, over that of as many independent runs.
+    hit = (wait["outcome"] == "passed") & (wait["seconds"] <= row["median_s"])
+    sizes, share = wait["machine"].value_counts(), hit.mean()
+    of_machines = (hit - share).groupby(wait["machine"]).sum()
+    variance = len(sizes) / (len(sizes) - 1) * (of_machines**2).sum()
+    known = stats.t.ppf(0.975, n - 1) / stats.t.ppf(0.975, n**2 / (sizes**2).sum() - 1)
+    effective = n / max(1, variance / (n * share * (1 - share))) * known**2
+    assert row["effective_n"] == approximately(effective)
+    assert row["design_effect"] == approximately(n / effective)
     upper = np.concatenate([good["upper_s"], np.full(k, np.inf)])
     lower = np.concatenate([good["lower_s"], np.full(k, np.inf)])
     assert np.median(lower) <= row["median_s"] <= np.median(upper)

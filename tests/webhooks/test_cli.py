@@ -132,15 +132,15 @@ def two_studies(place):
             store.save_run(run)
 
 
-def test_a_slower_group_is_told_as_a_regression_and_a_faster_one_is_not(call, tmp_path, two_studies):
+def test_a_worse_group_is_told_as_a_regression_and_a_better_one_is_not(call, tmp_path, two_studies):
     with receiving() as receiver:
         add_with_secret(call, tmp_path, receiver.url)
         found = [json.loads(call("compare", a, b, "--json")) for a, b in (("before", "slow"), ("slow", "before"))]
-    assert [one["verdict"] for one in found] == ["slower", "faster"]
+    assert [one["verdict"] for one in found] == ["worse", "better"]
     assert receiver.data("regression.found") == found[:1]
 
 
-def test_a_slower_group_is_found_all_the_same_without_tables_or_a_store(call, two_studies, place, tmp_path, monkeypatch):
+def test_a_worse_group_is_found_all_the_same_without_tables_or_a_store(call, two_studies, place, tmp_path, monkeypatch):
     assert "B is slower" in call("compare", "before", "slow")
     with Store(place) as store:
         drop_tables(store)

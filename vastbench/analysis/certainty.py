@@ -60,8 +60,9 @@ def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> p
     (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, which uses the effective n where machines repeat):
     missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
     ``bounds_s``, the median width of what is known of one run; ``unnamed``, how many of those that ended name no machine;
-    ``machines``, ``largest_share``, ``icc``, ``design_effect`` and ``effective_n`` of those that ended
-    (:class:`~vastbench.analysis.survival.clusters.Design`); ``method``, that of the median. Seconds; rates and shares 0–1.
+    ``machines``, ``largest_share`` and ``icc`` of those that ended (:class:`~vastbench.analysis.survival.clusters.Design`);
+    ``effective_n``, that of the median's interval, and ``design_effect`` = n ÷ effective_n, both missing where machines are too
+    few for one; ``method``, that of the median. Seconds; rates and shares 0–1.
     Raises UsageError for runs of several kinds that were not pooled.
 
     Examples
@@ -69,7 +70,7 @@ def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> p
     >>> table = vastbench.certainty(vastbench.load("default-300"), ["wait running"])
     >>> table[["quantity", "n", "ended", "median_s", "median_low_s", "median_high_s", "effective_n"]].round(1)
            quantity    n  ended  median_s  median_low_s  median_high_s  effective_n
-    0  wait running  300    276      84.4          79.2           88.6         64.2
+    0  wait running  300    276      84.4          79.2           88.6         74.2
     """
     import pandas as pd
 
@@ -97,12 +98,12 @@ def _row(name: str, seen: Durations, bounded: Durations) -> dict[str, float | in
         "machines": of_ended.machines,
         "largest_share": of_ended.largest_share,
         "icc": of_ended.icc,
-        "design_effect": of_ended.design_effect,
-        "effective_n": of_ended.effective_n,
     }
     for point, p in (("median", 0.5), ("p90", 0.9)):
         estimate = quantile_estimate(seen, p)
         value = math.nan if point == "p90" and math.isnan(estimate.low) else estimate.value
         row |= {f"{point}_s": value, f"{point}_low_s": estimate.low, f"{point}_high_s": estimate.high}
-        row.setdefault("method", estimate.method)
+        if point == "median":
+            effective = estimate.effective_n or math.nan
+            row |= {"method": estimate.method, "effective_n": effective, "design_effect": n / effective}
     return row

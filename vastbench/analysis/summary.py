@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from vastbench.analysis.attempts import attempted, of_one_kind, passed
 from vastbench.analysis.durations import durations_of
 from vastbench.analysis.frames import timeline
-from vastbench.analysis.survival.clusters import design
+from vastbench.analysis.survival.clusters import numbered
 from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.survival.quantiles import quantile_estimate, quantile_estimates
 from vastbench.record.phases import Outcome, PhaseName
@@ -103,8 +103,9 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     ``true_median_low_s`` to ``true_median_high_s`` is the 95 % interval of the median of the duration itself, without what
     polling adds to it: see :func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, for the other intervals too. Of
     those that ended: ``mean_s``, ``min_s``, ``max_s`` and ``bounds_s``, the median width of what is known of one duration:
-    ``upper_s`` − ``lower_s``; ``machines``, how many machines they came from, and ``effective_n``, how many independent tries
-    would say as much (:func:`~vastbench.analysis.survival.clusters.design`). ``method`` is how the true median was found.
+    ``upper_s`` − ``lower_s``; ``machines``, how many machines they came from. ``effective_n`` is how many independent tries
+    would say as much of the median, as its interval has it; missing where machines are too few for one. ``method`` is how the
+    true median was found.
     """
     import pandas as pd
 
@@ -124,7 +125,7 @@ def _described(tries: pd.DataFrame) -> dict[str, object]:
     waited = durations_of(tries, waited=True)
     median, p90 = quantile_estimates(waited, (0.5, 0.9))
     true = quantile_estimate(durations_of(tries), 0.5)
-    clusters = design(np.asarray(seconds, dtype=float), good["machine"].to_numpy(dtype=float, na_value=np.nan))
+    machines = numbered(good["machine"].to_numpy(dtype=float, na_value=np.nan), len(good))
     return {
         "n": len(seconds),
         "unfinished": int((tries["outcome"] != Outcome.PASSED).sum()),
@@ -142,7 +143,7 @@ def _described(tries: pd.DataFrame) -> dict[str, object]:
         "min_s": seconds.min(),
         "max_s": seconds.max(),
         "bounds_s": (good["upper_s"] - good["lower_s"]).median(),
-        "machines": clusters.machines,
-        "effective_n": clusters.effective_n,
+        "machines": int(machines.max(initial=-1)) + 1,
+        "effective_n": median.effective_n or math.nan,
         "method": true.method,
     }

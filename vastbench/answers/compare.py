@@ -1,4 +1,4 @@
-"""Is B slower than A, by names of runs."""
+"""Is B worse than A, by names of runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from vastbench.analysis import comparison
-from vastbench.analysis.comparison import MARGIN, Comparison
+from vastbench.analysis.comparison import Comparison
 from vastbench.analysis.frames import timeline
 from vastbench.analysis.survival.intervals import CONFIDENCE
+from vastbench.analysis.verdicts import MARGIN, SUCCESS_MARGIN, Criteria
 from vastbench.answers.selection import Chosen, Which, chosen, named, narrowed
 from vastbench.errors import SettingsError, UsageError
 from vastbench.record.phases import PhaseName
@@ -31,10 +32,13 @@ def compare(
     data: pd.DataFrame | str | Path | None = None,
     phase: str | Sequence[str] = USEFUL,
     margin: float = MARGIN,
+    success_margin: float = SUCCESS_MARGIN,
     confidence: float = CONFIDENCE,
     **which: Unpack[Which],
 ) -> Comparison:
-    """Say whether the runs ``b`` are slower than the runs ``a``, faster, or the same within a margin, and how sure that is.
+    """Say whether the runs ``b`` are worse than the runs ``a``, better, or the same within margins, and how sure that is.
+
+    Two things are judged, each with an interval: success, how often runs pass, and speed, how long ``phase`` takes.
 
     Parameters
     ----------
@@ -48,9 +52,12 @@ def compare(
         With ``by``: where the runs are, a frame or a name; by default the store.
     phase
         What to compare: ``time to ready``, a phase, or several; ``all phases`` for each that both groups reached. The first
-        one has the verdict.
+        one is primary and has the verdict. The others are secondary: their verdicts are adjusted for their number.
     margin
-        What difference does not matter, as a part of 1: with 0.1 ratios from 1 ÷ 1.1 to 1.1 are the same.
+        What difference in speed does not matter, as a part of 1: with 0.1 ratios from 1 ÷ 1.1 to 1.1 are the same.
+    success_margin
+        What difference in the rate of success does not matter: with 0.05 five runs of a hundred. A fall that is proved counts
+        all the same.
     confidence
         Of the intervals, as a part of 1.
     **which
@@ -59,25 +66,29 @@ def compare(
     Returns
     -------
     Comparison
-        It shows itself. ``verdict``, the table ``effects`` (seconds and ratios, one row per quantity), ``success`` (how often
-        runs pass, beside the speed), ``cautions`` (what makes the comparison unfair), and the tidy frames ``a``, ``b`` and
-        ``runs``, both together, for charts: ``vastbench.boot_curves(found.runs, by="group")``.
+        It shows itself. ``verdict`` follows from ``success.verdict`` and ``speed``: a loss that is proved in one of them is
+        *worse* whatever the other, and *equivalent* takes both. The table ``effects`` has the speed (seconds and ratios, one
+        row per quantity), ``success`` the rates, ``cautions`` what makes the comparison unfair; the tidy frames are ``a``,
+        ``b`` and ``runs``, both together, for charts: ``vastbench.boot_curves(found.runs, by="group")``.
 
     Raises
     ------
     NotFound
         No such file, study, run, column or value; the message says which there are.
     UsageError
-        A run that is in both groups, a quantity that does not exist, runs of several kinds that were not pooled.
+        A run that is in both groups, a quantity that does not exist, a margin or confidence that cannot be, runs of several
+        kinds that were not pooled.
 
     Examples
     --------
     >>> found = vastbench.compare("Vietnam", "Spain", by="region", data="default-300")
     >>> found.verdict
     <Verdict.NOT_ENOUGH: 'not enough runs'>
+    >>> found.success.verdict
+    <Verdict.NOT_ENOUGH: 'not enough runs'>
     >>> found.effects[["n_a", "n_b", "ratio", "ratio_low", "ratio_high"]].round(2)
        n_a  n_b  ratio  ratio_low  ratio_high
-    0  111   47   1.09       0.81        1.25
+    0  111   47   1.09       0.68         1.5
     """
     store = which.get("store")
     if by and isinstance(a, (str, int, float)) and isinstance(b, (str, int, float)):
@@ -90,7 +101,8 @@ def compare(
         groups = _group(a, store, which), _group(b, store, which)
     first, second = (group.phases for group in groups)
     wanted = [phase] if isinstance(phase, str) else list(phase)
-    found = comparison.compare(first, second, _quantities(wanted, first, second), margin=margin, confidence=confidence, by=by)
+    criteria = Criteria(margin, success_margin, confidence)
+    found = comparison.compare(first, second, _quantities(wanted, first, second), criteria, by=by)
     return replace(found, names=(groups[0].place, groups[1].place))
 
 

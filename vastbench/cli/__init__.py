@@ -3,7 +3,7 @@
 Only what every command needs is imported here; the rest is imported by the command that needs it, so that ``--help`` is quick.
 Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4 API, 5 no offer, 6 instance, 7 deadline,
 8 an instance may still exist, 9 a notebook's cell failed, 10 no run of a study passed, 11 a study lacks runs,
-12 B is faster and 13 slower (compare), 14 not enough runs to tell, 15 artefacts found,
+12 B is better and 13 worse (compare), 14 not enough runs to tell, 15 artefacts found,
 16 a webhook's receiver did not take the test, 130 interrupted.
 """
 

@@ -1,4 +1,4 @@
-"""The command that says whether one group of runs is slower than another, and ends with an exit code for a gate."""
+"""The command that says whether one group of runs is worse than another, and ends with an exit code for a gate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import typer
 from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, share
 from vastbench.record.stopping import USEFUL
 
-EXIT_CODES = {"equivalent": 0, "faster": 12, "slower": 13, "not enough runs": 14}
+EXIT_CODES = {"equivalent": 0, "better": 12, "worse": 13, "B never passed": 13, "not enough runs": 14, "A never passed": 14}
+"""By the verdict on the whole. A gate stops on 13: also where nothing of B works, which may have been so in A."""
 
 
 @app.command()
@@ -30,18 +31,23 @@ def compare(
     phase: Annotated[Optional[list[str]], typer.Option("--phase", help="What to compare, several times if need be.")] = None,  # noqa: UP045
     all_phases: Annotated[bool, typer.Option("--all-phases", help="Each phase as well.")] = False,
     margin: Annotated[
-        float, typer.Option("--margin", parser=share, metavar="SHARE", help="What difference does not matter.")
+        float, typer.Option("--margin", parser=share, metavar="SHARE", help="What difference in speed does not matter.")
     ] = "10%",  # type: ignore[assignment]
+    success_margin: Annotated[
+        float,
+        typer.Option("--success-margin", parser=share, metavar="SHARE", help="What difference in success does not matter."),
+    ] = "5%",  # type: ignore[assignment]
     confidence: Annotated[float, typer.Option("--confidence", parser=share, metavar="SHARE", help="How sure to be.")] = "95%",  # type: ignore[assignment]
     where: Where = None,
     pool: Pool = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say whether B is slower than A, faster, or equivalent within a margin, and how sure that is.
+    """Say whether B is worse than A, better, or equivalent within margins, and how sure that is.
 
-    Compared is the time to ready, unless --phase names something else. Exit code 0: equivalent; 12: B is
-    faster; 13: B is slower; 14: not enough runs to tell.
+    Compared are success, how often runs pass, and speed: the time to ready, unless --phase names something
+    else. Exit code 0: equivalent in both; 12: B is better in one and no worse in the other; 13: B is worse
+    in one, or never passed; 14: not enough runs to tell.
 
     For example: vastbench compare before.parquet after.parquet
 
@@ -58,23 +64,25 @@ def compare(
         data=source,
         phase=quantities,
         margin=margin,
+        success_margin=success_margin,
         confidence=confidence,
         study=study,
         where=where,
         pool=pool,
         store=store,
     )
-    said = found.to_dict() | {"exit_code": EXIT_CODES[found.verdict]}
+    code = EXIT_CODES[found.verdict]
+    said = found.to_dict() | {"exit_code": code}
     if as_json:
         print_json(said)
     else:
         print(found)
-    if found.verdict == "slower":
+    if code == 13:
         from vastbench.cli.webhooks import tell
         from vastbench.webhooks import Event
 
         tell(store, Event.REGRESSION_FOUND, said | {"a": _place(found.names[0]), "b": _place(found.names[1])})
-    raise typer.Exit(EXIT_CODES[found.verdict])
+    raise typer.Exit(code)
 
 
 def _place(name: str) -> str:

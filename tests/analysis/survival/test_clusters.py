@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from tests.analysis.published import SKEWED
-from vastbench.analysis.survival.clusters import cluster_bootstrap, design, drawn_machines, effective_n, numbered, repeated
+from vastbench.analysis.survival.clusters import (
+    alike,
+    cluster_bootstrap,
+    design,
+    drawn_machines,
+    effective_n,
+    effective_ns,
+    numbered,
+    repeated,
+)
 
 
 def clustered(sizes: list[int], between: float, within: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,6 +121,32 @@ def test_one_machine_with_half_of_the_runs_counts_for_what_it_is():
     hit, machine = np.tile([True, False], 50), np.where(np.arange(100) < 50, 0, np.arange(100) // 5)
     even = np.arange(100) % 11
     assert effective_n(hit, machine, 0.95).n < 0.6 * effective_n(hit, even, 0.95).n
+
+
+def test_where_all_pass_the_other_group_tells_how_machines_differ():
+    """Ten runs on each of ten machines; one of B's always fails: each machine counts once, less what t(18) is wider."""
+    machine = np.repeat(np.arange(10), 10)
+    all_pass, one_never = np.ones(100, dtype=bool), machine > 0
+    found = effective_ns([(all_pass, machine), (one_never, machine)], 0.95)
+    assert found == pytest.approx([10 * (1.98422 / 2.10092) ** 2] * 2, rel=1e-4)
+    assert effective_n(all_pass, machine, 0.95).n > 70
+
+
+def test_where_nothing_varies_each_machine_counts_once():
+    machine, all_pass = np.repeat(np.arange(40), 10), np.ones(400, dtype=bool)
+    assert max(effective_ns([(all_pass, machine), (~all_pass, machine)], 0.95)) <= 40
+
+
+def test_groups_without_repeats_count_in_full_and_one_machine_not_at_all():
+    hit = np.arange(20) < 10
+    assert effective_ns([(hit, None), (hit[:5], np.arange(5))], 0.95) == [20, 5]
+    assert effective_ns([(hit, np.zeros(20)), (hit, np.arange(20))], 0.95)[0] == 0
+    assert effective_ns([(hit[:0], None), (hit, np.arange(20) % 5)], 0.95)[0] == 0
+
+
+def test_machines_with_unequal_runs_are_as_good_as_fewer_equal_ones():
+    assert alike(np.repeat(np.arange(6), 4)) == 6
+    assert alike(np.array([0] * 9 + [1, 2, 3])) == pytest.approx(144 / 84)
 
 
 def test_the_bootstrap_of_a_mean_has_the_published_percentile_interval():

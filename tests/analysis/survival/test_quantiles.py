@@ -113,6 +113,46 @@ def test_intervals_of_runs_on_few_machines_hold_only_when_clustered():
     assert naive / 300 < 0.8
 
 
+def test_three_machines_have_an_interval_that_holds_in_every_draw():
+    """Student's t on the machines' medians: by their own variance one in eight had an interval, and half of these missed."""
+    rng, held = np.random.default_rng(15), 0
+    machine = np.arange(60) % 3
+    for _ in range(150):
+        values = np.exp(rng.normal(0, 0.3, 3)[machine] + rng.normal(0, 0.25, 60))
+        found = quantile_estimate(Durations(values, values, machine), 0.5)
+        held += found.low <= 1 <= found.high
+    assert 0.90 <= held / 150 <= 0.99
+    assert (found.effective_n, found.method) == (3, "Kaplan–Meier; t on the medians of machines")
+
+
+def test_the_interval_of_few_machines_is_that_of_their_medians():
+    """By hand: the machines' medians are 1, e and e²; s of the logarithms is 1, t(2) at 97.5 % is 4.30265."""
+    machine = np.repeat([1, 2, 3], 7)
+    values = np.exp(np.repeat([0.0, 1, 2], 7)) * np.tile([0.9, 0.95, 0.98, 1, 1.02, 1.05, 1.1], 3)
+    found = quantile_estimate(Durations(values, values, machine), 0.5)
+    reach = 4.30265 / math.sqrt(3)
+    assert (found.low, found.high) == pytest.approx((math.exp(1 - reach), math.exp(1 + reach)), rel=1e-5)
+    wide = quantile_estimate(Durations(values - 0.3, values + 0.3, machine), 0.5)
+    assert wide.low < found.low < found.high < wide.high
+
+
+@pytest.mark.parametrize(
+    ("machines", "each", "p"), [(1, 30, 0.5), (2, 30, 0.5), (3, 5, 0.5), (5, 5, 0.5), (5, 60, 0.9)], ids=str
+)
+def test_too_few_machines_or_runs_on_each_allow_no_interval(machines, each, p):
+    values = np.linspace(60, 100, machines * each)
+    found = quantile_estimate(Durations(values, values, np.arange(len(values)) % machines), p)
+    assert math.isfinite(found.value)
+    assert math.isnan(found.low)
+    assert found.effective_n == 0
+
+
+def test_a_machine_on_which_half_failed_leaves_few_without_an_interval():
+    values = np.r_[np.linspace(60, 100, 20), np.full(10, INF)]
+    found = quantile_estimate(Durations(values, values, np.arange(30) // 10), 0.5)
+    assert math.isnan(found.low)
+
+
 def test_a_grid_that_everyone_shares_leaves_its_whole_bin_open():
     """All polled at the same instants, all true values 78: the polls cannot tell where in (70, 80]."""
     found = quantile_estimate(Durations(np.full(50, 70.0), np.full(50, 80.0)), 0.5)

@@ -6,7 +6,7 @@ A machine that is not known is one of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,23 +57,29 @@ def design(values: np.ndarray, machine: np.ndarray | None) -> Design:
     if machines == n:
         return Design(n, machines, math.nan, 1.0 if n else math.nan, float(n), largest)
     positive = ended & (np.where(ended, values, 0.0) > 0)
-    icc = _correlation(np.log(values[positive]), labels[positive])
+    icc = _correlation((np.log(values[positive]), labels[positive])) if positive.any() else math.nan
     effect = 1 + (float((sizes**2).sum()) / n - 1) * icc
     return Design(n, machines, icc, effect, n / effect, largest)
 
 
-def _correlation(logs: np.ndarray, labels: np.ndarray) -> float:
+def _correlation(*samples: tuple[np.ndarray, np.ndarray]) -> float:
+    """The intra-class correlation that the values of all samples have in common, each about its own mean; by their labels."""
     import numpy as np
 
-    _, labels = np.unique(labels, return_inverse=True)
-    sizes = np.bincount(labels)
-    n, machines = len(logs), len(sizes)
-    if machines < 2 or machines == n:
+    between = within = size = 0.0
+    n = machines = 0
+    for values, named in samples:
+        _, labels = np.unique(named, return_inverse=True)
+        sizes = np.bincount(labels)
+        means = np.bincount(labels, values) / sizes
+        between += float(sizes @ (means - values.mean()) ** 2)
+        within += float(((values - means[labels]) ** 2).sum())
+        size += len(values) - float((sizes**2).sum()) / len(values)
+        n, machines = n + len(values), machines + len(sizes)
+    free = machines - len(samples)
+    if free < 1 or machines == n:
         return math.nan
-    means = np.bincount(labels, logs) / sizes
-    between = float(sizes @ (means - logs.mean()) ** 2) / (machines - 1)
-    within = float(((logs - means[labels]) ** 2).sum()) / (n - machines)
-    size = (n - float((sizes**2).sum()) / n) / (machines - 1)
+    between, within, size = between / free, within / (n - machines), size / free
     whole = between + (size - 1) * within
     return min(1.0, max(0.0, (between - within) / whole)) if whole > 0 else math.nan
 
@@ -115,15 +121,14 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
 
     n ÷ the design effect of that share (the variance between machines, by linearisation, over that of independent runs; never
     below 1), times (t(n − 1) ÷ t(m − 1))² at ``confidence``: few machines do not know their own variance well (Korn and
-    Graubard 1998). Machines with unequal numbers of runs count as m = n² ÷ Σ size² equal ones, as most of what is known comes
-    from few of them. At most n; 0 for a single machine with several values.
+    Graubard 1998), where m is the number of :func:`alike` ones. At most n; 0 for a single machine with several values.
     """
     import numpy as np
     from scipy.stats import t
 
     n = len(hit)
-    sizes = np.bincount(labels := numbered(machine, n))
-    machines = len(sizes)
+    labels = numbered(machine, n)
+    machines = int(labels.max(initial=-1)) + 1
     if machines == n:
         return EffectiveN(float(n), True)
     if machines < 2:
@@ -132,10 +137,45 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
     sums = np.bincount(labels, hit - share)
     plain = n * share * (1 - share)
     effect = max(1.0, machines / (machines - 1) * float(sums @ sums) / plain) if plain > 0 else 1.0
-    one_side, alike = (1 + confidence) / 2, n * n / float((sizes**2).sum())
+    one_side = (1 + confidence) / 2
     # Below one and a half equal machines the quantile of t is beyond all use, and soon beyond its own computation.
-    known = float(t.ppf(one_side, n - 1) / t.ppf(one_side, max(alike - 1, 0.5)))
+    known = float(t.ppf(one_side, n - 1) / t.ppf(one_side, max(alike(labels) - 1, 0.5)))
     return EffectiveN(n / effect * known**2, False)
+
+
+def alike(labels: np.ndarray) -> float:
+    """How many machines with equal numbers of runs tell as much as these, n² ÷ Σ size², as most is known from few of them."""
+    import numpy as np
+
+    sizes = np.bincount(labels)
+    return len(labels) ** 2 / float((sizes**2).sum())
+
+
+def effective_ns(samples: Sequence[tuple[np.ndarray, np.ndarray | None]], confidence: float) -> list[float]:
+    """:func:`effective_n` of the shares of hits in samples that are compared: of each its hits and the machine of each.
+
+    A sample in which all runs hit, or none, cannot show how far machines resemble themselves, so that the intra-class
+    correlation (Donner 1986) is that of all samples, each about its own share; 1 where none of them varies. The design effect
+    follows from it (Kish 1965), and the machines of all samples together know it (t at ``confidence``, Korn and Graubard 1998).
+    0 for a sample of no run or of a single machine with several.
+    """
+    from scipy.stats import t
+
+    known = [(hit.astype(float), numbered(machine, len(hit))) for hit, machine in samples if len(hit)]
+    if not any(repeated(labels) for _, labels in known):
+        return [float(len(hit)) for hit, _ in samples]
+    icc = _correlation(*known)
+    one_side, freedom = (1 + confidence) / 2, sum(alike(labels) - 1 for _, labels in known)
+
+    def one(hit: np.ndarray, machine: np.ndarray | None) -> float:
+        n, labels = len(hit), numbered(machine, len(hit))
+        if not n or (n > 1 and labels.max() == 0):
+            return 0.0
+        effect = 1 + (n / alike(labels) - 1) * (1.0 if math.isnan(icc) else icc)
+        ratio = float(t.ppf(one_side, max(n - 1, 0.5)) / t.ppf(one_side, max(freedom, 0.5)))
+        return n / effect * min(1.0, ratio) ** 2
+
+    return [one(*sample) for sample in samples]
 
 
 def drawn_machines(machines: int, width: int, resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.survival.bands import bands
-from vastbench.analysis.survival.clusters import effective_n
+from vastbench.analysis.survival.clusters import alike, effective_n, numbered, repeated
 from vastbench.analysis.survival.curves import (
     ROUNDING,
     curve,
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FEW_MACHINES = 6
+"""From so many machines of equal size on, their own variance says how far runs on one resemble each other. Of fewer it often
+looks small by chance, and the intervals that it then allows are too narrow."""
+
+RUNS_EACH = 6
+"""A median of fewer runs is missing on too many machines where a third of the runs fail."""
+
 MOST_STEPS = 1000
 """More steps of a curve cannot be seen."""
 
@@ -37,7 +44,8 @@ class Estimate:
     """A quantile in seconds, ``low`` to ``high`` its interval, of ``n`` durations of which ``censored`` did not end.
 
     ``value`` is NaN where too few ended to say: the quantile then is above ``low``. ``high`` is infinite where it may be beyond
-    all that ended; both are NaN where so few values allow no interval. ``method`` says how both were found.
+    all that ended; both are NaN where so few values or machines allow no interval. ``method`` says how both were found, and
+    ``effective_n`` of how many independent values the interval is, 0 where there is none for lack of machines.
     """
 
     value: float
@@ -46,6 +54,7 @@ class Estimate:
     n: int
     censored: int
     method: str
+    effective_n: float
 
 
 def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDENCE) -> Estimate:
@@ -55,7 +64,10 @@ def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDE
     (:func:`~vastbench.analysis.survival.intervals.quantile_levels`) of the middles of the bounds, which is right as long as the
     polls do not keep step with what they watch; where the bounds are wide it reaches over what Turnbull's estimate leaves open
     at the same levels, which holds even if they do. Where machines repeat, the interval is that of the effective n
-    (:func:`~vastbench.analysis.survival.clusters.effective_n`); a single machine allows no interval.
+    (:func:`~vastbench.analysis.survival.clusters.effective_n`). Fewer than ``FEW_MACHINES`` that are
+    :func:`~vastbench.analysis.survival.clusters.alike` do not know how much machines differ: then the interval of the median is
+    Student's t on the logarithms of the medians of each of them, as long as these are of ``RUNS_EACH`` values on average, and
+    other quantiles have none. Nor has anything of fewer than three machines.
     """
     return quantile_estimates(found, (p,), confidence=confidence)[0]
 
@@ -64,11 +76,18 @@ def quantile_estimates(found: Durations, levels: Iterable[float], *, confidence:
     """:func:`quantile_estimate` at each of ``levels``, 0–1, in less time than one after another."""
     n, censored = len(found), int((~found.ended).sum())
     if not n:
-        return [Estimate(math.nan, math.nan, math.nan, 0, 0, "none") for _ in levels]
+        return [Estimate(math.nan, math.nan, math.nan, 0, 0, "none", 0.0) for _ in levels]
     estimated, wide = curve(found.lower, found.upper), not negligible(found.lower, found.upper)
     times = middles(found.lower, found.upper)
     order, mass = product_limit(times, found.ended)
     last = latest(found.lower, found.upper)
+    labels = numbered(found.machine, n)
+    few = repeated(labels) and alike(labels) < FEW_MACHINES
+
+    def of_machines(p: float) -> Estimate:
+        value, method = estimated.middle(p), f"{estimated.method}; t on the medians of machines"
+        low, high = _of_machines(found, labels, value, confidence) if p == 0.5 else (math.nan, math.nan)
+        return Estimate(value, low, high, n, censored, method, 0.0 if math.isnan(low) else float(labels.max() + 1))
 
     def one(p: float) -> Estimate:
         value = estimated.middle(p)
@@ -76,16 +95,16 @@ def quantile_estimates(found: Durations, levels: Iterable[float], *, confidence:
         method = f"{estimated.method}; {'order statistics' if effective.independent else 'effective order statistics'}"
         between = quantile_levels(effective.n, p, confidence)
         if between is None:
-            return Estimate(value, math.nan, math.nan, n, censored, method)
+            return Estimate(value, math.nan, math.nan, n, censored, method, effective.n)
         low, high = (_interpolated(times[order], mass, level) for level in between)
         if wide:
             low, high = min(low, estimated.quantile(between[0])[0]), max(high, estimated.quantile(between[1])[1])
         if math.isnan(value):
-            return Estimate(value, min(low, last), math.inf, n, censored, method)
+            return Estimate(value, min(low, last), math.inf, n, censored, method, effective.n)
         # Bounds that differ much in width can have the middle of what is known outside the order statistics of the middles.
-        return Estimate(value, min(low, value), max(high, value), n, censored, method)
+        return Estimate(value, min(low, value), max(high, value), n, censored, method, effective.n)
 
-    return [one(p) for p in levels]
+    return [of_machines(p) if few else one(p) for p in levels]
 
 
 def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: int = 500, seed: int = 1) -> pd.DataFrame:
@@ -119,6 +138,28 @@ def plateau(found: Durations, confidence: float = CONFIDENCE) -> tuple[int, int,
     """
     n, never = len(found), int((~found.ended).sum())
     return never, n, *proportion_interval(never, n, confidence)
+
+
+def _of_machines(found: Durations, labels: np.ndarray, value: float, confidence: float) -> tuple[float, float]:
+    """The interval of the median ``value`` from that of each machine, whose logarithms are taken for normal; NaN where none is.
+
+    Where many fail, the median of all is not the middle of the machines' own: the interval reaches as far from both.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    machines = int(labels.max()) + 1
+    if machines < 3 or len(labels) < RUNS_EACH * machines or not value > 0:
+        return math.nan, math.nan
+    wide = not negligible(found.lower, found.upper)
+    curves = [curve(found.lower[labels == one], found.upper[labels == one]) for one in range(machines)]
+    medians = np.array([one.quantile(0.5) if wide else (one.middle(0.5),) * 2 for one in curves])
+    if not (np.isfinite(medians) & (medians > 0)).all():
+        return math.nan, math.nan
+    logs = np.log(medians)
+    (low, high), middle = logs.mean(axis=0), math.log(value)
+    half = float(t.ppf((1 + confidence) / 2, machines - 1) * logs.std(axis=0, ddof=1).max()) / math.sqrt(machines)
+    return math.exp(min(low, middle) - half), math.exp(max(high, middle) + half)
 
 
 def _interpolated(times: np.ndarray, mass: np.ndarray, level: float) -> float:

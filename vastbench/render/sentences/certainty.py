@@ -171,8 +171,9 @@ def _effective_n(row: pd.Series[Any], of: str = "") -> str:
         return f"The {n} runs came from as many machines: each says something of its own."
     text = f"{n} runs came from {counted(machines, 'machine')}"
     if known(row["effective_n"]):
+        those = ["and", f"for {of}" if of else "", "they" if row["n"] == n else f"all {int(row['n'])} attempted"]
         text += (
-            f"{f', and for {of} they' if of else ' and'} tell as much as **{decimals(row['effective_n'], 1)}** "
+            f"{',' if of else ''} {' '.join(filter(None, those))} tell as much as **{decimals(row['effective_n'], 1)}** "
             "independent ones "
             f"(design effect {decimals(row['design_effect'], 1)}; {percent(row['icc'])} of the variance lies between machines)"
         )
