@@ -6,7 +6,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, share
+from vastbench.cli.app import (
+    GroupBy,
+    JsonOption,
+    OfStudy,
+    Passed,
+    Pool,
+    StoreOption,
+    TimesColumn,
+    Unit,
+    Where,
+    app,
+    print_json,
+    share,
+)
 from vastbench.record.stopping import USEFUL
 
 EXIT_CODES = {"equivalent": 0, "faster": 12, "slower": 13, "not enough runs": 14}
@@ -35,6 +48,10 @@ def compare(
     confidence: Annotated[float, typer.Option("--confidence", parser=share, metavar="SHARE", help="How sure to be.")] = "95%",  # type: ignore[assignment]
     where: Where = None,
     pool: Pool = False,
+    passed: Passed = None,
+    unit: Unit = "",
+    column: TimesColumn = None,
+    group_by: GroupBy = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,6 +80,10 @@ def compare(
         where=where,
         pool=pool,
         store=store,
+        passed=passed or (),
+        unit=unit,
+        column=column or (),
+        group_by=group_by or (),
     )
     said = found.to_dict() | {"exit_code": EXIT_CODES[found.verdict]}
     if as_json:
