@@ -141,10 +141,11 @@ def test_what_a_tool_says_beside_its_times_is_read_too(tmp_path):
 
 def test_a_file_that_pyperf_made_is_read(tmp_path):
     place = tmp_path / "made.json"
-    made = "import pyperf; r = pyperf.Runner(values=3, warmups=0, processes=1, loops=1); r.bench_func('nothing', int)"
-    subprocess.run([sys.executable, "-c", made, "-o", place, "--quiet"], check=True, timeout=120)
+    few = ["--processes=1", "--values=3", "--warmups=0", "--loops=1"]
+    words = [sys.executable, "-m", "pyperf", "timeit", "int()", *few, "-o", place, "--quiet"]
+    subprocess.run(words, check=True, timeout=120, capture_output=True)
     table = read(place)
-    assert rows(table, "phase") == [("nothing",)] * 3
+    assert rows(table, "phase") == [("timeit",)] * 3
     assert table["seconds"].between(0, 1, inclusive="neither").all()
 
 
