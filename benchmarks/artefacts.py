@@ -96,10 +96,11 @@ def pooled(rng: np.random.Generator) -> pd.DataFrame:
 def rounded(rng: np.random.Generator) -> pd.DataFrame:
     """A clean table, or a pooled one, in tenths, whole or tens of seconds: values, bounds and totals alike."""
     table = clean(rng) if rng.random() < 0.5 else pooled(rng)
-    step = float(rng.choice([0.1, 1.0, 10.0]))
+    # A step as long as a poll period is read as that of the poll, and may be.
+    step = float(rng.choice([one for one in (0.1, 1.0, 10.0) if not table["poll_period_s"].eq(one).any()]))
     for name in ("seconds", "lower_s", "upper_s"):
         table[name] = (np.round(table[name] / step) * step).round(2)
-    return table[table["seconds"].isna() | (table["seconds"] > 0)].reset_index(drop=True)
+    return table
 
 
 def constant_rate(rng: np.random.Generator) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def long_table(place: Path, frame: pd.DataFrame, unit: str, first: int, how: Rea
     if roles.unit is not None and read:
         table, read, more = _by_unit(place, frame[roles.unit], table, read)
         notes += more
-    elif not read and not frame.empty:
+    elif not read and len(frame):
         read, ignored = _between(frame[roles.ignored], numbers, how, alone="phase" in table)
         if not read:
             raise _no_times(place, frame, roles)
@@ -249,7 +249,7 @@ def duration(column: Any) -> tuple[str, float] | None:
 
 def _no_times(place: Path, frame: pd.DataFrame, roles: _Roles) -> SettingsError:
     """The error for a table without a column of times: what there is, and how it could be read."""
-    there = ", ".join(str(column) for column in list(frame.columns)[:SHOWN])
+    there = ", ".join(str(column) for column in list(frame.columns)[:SHOWN]) or "none"
     number = next((column for column in roles.ignored if _number(frame[column])), None)
     if number is None:
         return refused(place, f"has no column of times; its columns are {there}", HINT)

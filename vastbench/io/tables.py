@@ -13,7 +13,7 @@ from vastbench.analysis.columns import COLUMNS
 from vastbench.analysis.frames import conformed, only, phases_table, runs_from, table_of
 from vastbench.analysis.tidied import tidied
 from vastbench.bundled import shared
-from vastbench.errors import SHOWN, NotFound, SettingsError, UsageError, clean
+from vastbench.errors import SHOWN, NotFound, SchemaError, SettingsError, UsageError, clean
 from vastbench.io import excel, parquet
 from vastbench.io.files import naming, read_runs
 from vastbench.io.timings import read as read_timings
@@ -286,8 +286,10 @@ def _foreign(path: Path, how: Reading, error: SettingsError) -> pd.DataFrame:
         whose = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:6]}"
         return tidied(timings.assign(run=whose + " " + timings["run"]))
     except SettingsError as other:
-        theirs = other.message.removeprefix(repr(str(path)))
-        raise type(error)(f"{error.message} As timings of another tool it{theirs}", hint=other.hint) from None
+        named = f"{str(path)!r} "
+        theirs = f" it {other.message.removeprefix(named)}" if other.message.startswith(named) else f": {other.message}"
+        hint = other.hint if isinstance(error, SchemaError) else f"{other.hint} {error.hint}"
+        raise type(error)(f"{error.message} As timings of another tool{theirs}", hint=hint) from None
 
 
 def _from_excel(path: Path) -> pd.DataFrame:

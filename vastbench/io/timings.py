@@ -47,8 +47,6 @@ LARGEST_MB = 100
 
 MOST_ROWS = 1_000_000
 
-_KINDS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet")
-
 
 def read(place: str | Path, how: Reading = Reading()) -> pd.DataFrame:  # noqa: B008 (frozen)
     """The timings in a file, or in a data set that comes with vastbench, as a long table.
@@ -58,25 +56,23 @@ def read(place: str | Path, how: Reading = Reading()) -> pd.DataFrame:  # noqa: 
     """
     shown_as_text()
     path = _found(Path(place))
-    suffix = path.suffix.lower()
-    if suffix not in _KINDS:
-        raise refused(path, f"is {suffix or 'of no kind that its name tells'}", "Give a CSV, JSON or Parquet file.")
-    if suffix == ".parquet":
-        return _from_parquet(path, how)
+    # What a file holds decides, as its name may not tell: many tools write lines of JSON into a .json or .log.
     try:
+        with path.open("rb") as file:
+            if file.read(4) == b"PAR1":
+                return _from_parquet(path, how)
         size = path.stat().st_size
         if size > LARGEST_MB * 1e6:
-            part = f"Take a part of it: head -n 100000 {shlex.quote(str(path))} > part{suffix}"
-            hint = "Export fewer runs." if suffix == ".json" else part
+            part = f"Take a part of it: head -n 100000 {shlex.quote(str(path))} > part{path.suffix}"
+            hint = "Export fewer runs." if path.suffix.lower() == ".json" else part
             raise refused(path, f"has {size / 1e6:.0f} MB; at most {LARGEST_MB} are read", hint)
         content = path.read_bytes()
     except OSError as error:
         raise refused(path, f"cannot be read: {error.strerror}", "Check the path.") from None
     if not content.strip():
         raise refused(path, "is empty", "Was it cut off while copying?")
-    # What a file holds decides, as its name may not tell: many tools write lines of JSON into a .json or .log.
-    json_like = content.removeprefix(_MARK).lstrip()[:1] in (b"{", b"[")
-    return _from_json(path, content, how) if json_like or suffix.startswith(".json") else _from_csv(path, content, how)
+    json_like = content.removeprefix(_MARK).lstrip()[:1] in (b"{", b"[") or path.suffix.lower().startswith(".json")
+    return _from_json(path, content, how) if json_like else _from_csv(path, content, how)
 
 
 _MARK = b"\xef\xbb\xbf"

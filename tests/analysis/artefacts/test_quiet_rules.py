@@ -166,6 +166,13 @@ class TestClaims:
         assert (values == 0).any()
         assert "zero for missing" not in rules(timings(values))
 
+    def test_a_zero_in_a_run_that_adds_up_is_a_short_time(self):
+        copies = [39.4, 0.0, 41.1, 0.0, 47.3, 0.0, 52.8, 44.7]
+        times = list(zip([round(boot, 1) for boot in BOOTS], copies, strict=False))
+        assert rules(tree(*[{"boot": boot, "copy": copy, "total": round(boot + copy, 1)} for boot, copy in times])) == []
+        bare = only(tree(*[{"boot": boot, "copy": copy} for boot, copy in times]), "zero for missing")
+        assert "if it is not a time below 0.05 s" in bare.consequence
+
     def test_a_number_that_stands_for_nothing_is_found(self):
         table = timings([*BOOTS, 9999.0])
         assert only(table, "zero for missing").rows == (10,)

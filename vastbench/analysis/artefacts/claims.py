@@ -32,6 +32,20 @@ def adds_up(timings: pd.DataFrame) -> bool:
     return not (_summed(timings).empty and _two_totals(timings).empty)
 
 
+def complete(timings: pd.DataFrame) -> set[str]:
+    """The runs whose phases add up to their stated total: nothing that was timed is missing in them."""
+    if not has(timings, "total"):
+        return set()
+    grouped = _summed(timings)
+    return set(grouped.index[~_off(grouped)])
+
+
+def _off(grouped: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs miss their total by more than the printed digits, and a small part, explain."""
+    rest = grouped["rest"].abs()
+    return (rest > APART * grouped["total"].abs()) & (rest > grouped["printed"] + 1e-9)
+
+
 def _top(timings: pd.DataFrame) -> pd.DataFrame:
     """The rows that add up to a total, and the totals, of runs that passed."""
     rows = timings[timings["kind"].ne(ANSWER)] if has(timings, "kind") else timings
@@ -52,11 +66,13 @@ def _summed(timings: pd.DataFrame) -> pd.DataFrame:
     last = last_tries(parts)
     lacking = last.loc[last["seconds"].isna(), "run"]
     parts = parts[~parts["run"].isin(lacking)]
-    grains = parts["phase"].map({phase: resolution(some["seconds"]) for phase, some in parts.groupby("phase")})
+    least = resolution([*parts["seconds"], *stated])  # few values of a phase do not show that all are in tens
+    of_phase = {phase: max(least, resolution(some["seconds"])) for phase, some in parts.groupby("phase")}
+    grains = parts["phase"].map(of_phase)
     of_runs = parts.assign(grain=grains.astype("float64") / 2).groupby("run", sort=False)
     grouped = of_runs.agg(sum=("seconds", "sum"), size=("seconds", "size"), printed=("grain", "sum"))
     grouped["total"] = stated.reindex(grouped.index)
-    grouped["printed"] += resolution(stated.dropna()) / 2
+    grouped["printed"] += max(least, resolution(stated)) / 2
     grouped = grouped[(grouped["size"] > 1) & grouped["total"].notna()]
     return grouped.assign(rest=grouped["total"] - grouped["sum"])
 
@@ -83,8 +99,7 @@ def sums(timings: pd.DataFrame) -> Iterator[Artefact]:
             "totals counts such a run several times.",
         )
     rows, grouped = _top(timings), _summed(timings)
-    rest = grouped["rest"].abs()
-    wrong = grouped[(rest > APART * grouped["total"].abs()) & (rest > grouped["printed"] + 1e-9)]
+    wrong = grouped[_off(grouped)]
     for sign, some in (("less", wrong[wrong["rest"] > 0]), ("more", wrong[wrong["rest"] < 0])):
         if not some.empty:
             yield _sum(rows, some, sign, len(grouped))
@@ -145,7 +160,7 @@ def bounds(timings: pd.DataFrame) -> Iterator[Artefact]:
     for name, rows in _bounded(timings).groupby("phase", sort=False):
         reversed_ = rows[rows["lower_s"] > rows["upper_s"]]
         cells = [rows[column] for column in ("seconds", "lower_s", "upper_s") if rows[column].notna().any()]
-        printed = max(map(resolution, cells))
+        printed = max(map(resolution, cells)) * (1 + 1e-6)
         low = rows["seconds"] < rows["lower_s"] - printed
         outside = rows[(low | (rows["seconds"] > rows["upper_s"] + printed)) & ~rows.index.isin(reversed_.index)]
         for some, what in ((reversed_, "have a lower bound above the upper one"), (outside, "lie outside of their own bounds")):

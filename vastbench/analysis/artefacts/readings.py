@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from vastbench.analysis.artefacts.claims import complete
 from vastbench.analysis.artefacts.lattice import LEAST, SURE, Lattice, lattice
 from vastbench.analysis.artefacts.rule import ANSWER, Artefact, has, per_phase, resolution, samples
 
@@ -69,6 +70,8 @@ DEADLINES = (
 """Deadlines that programs are given."""
 SENTINELS = (999.0, 9999.0, 99999.0, 999999.0, 2147483647.0)
 """Numbers that programs write for a missing one."""
+HUNDREDTH = 0.01
+"""Printed to no finer than this, a time may well be so short that 0 stands for it."""
 EXACT = 2000
 """A value of so many printed steps that two equal ones are no coincidence: 20.00 s."""
 
@@ -239,13 +242,20 @@ def _undeclared(seconds: pd.Series[float]) -> tuple[pd.Series[float], float, flo
     pile = seconds[seconds >= (1 - 1e-9) * deadline]
     if not PILE <= len(pile) < len(seconds) or top > (1 + SAME) * deadline or pile.min() > (1 + SAME / 5) * deadline:
         return None
-    if 4 * ((seconds >= (1 - SAME) * deadline).sum() - len(pile)) > len(pile):
-        return None
-    chance = _pile(seconds, len(pile))
+    grain = _grain(seconds)
+    if 4 * ((seconds >= deadline - max(SAME * deadline, grain) - 1e-9).sum() - len(pile)) > len(pile):
+        return None  # as many lie just below
+    chance = _pile(seconds, len(pile), grain)
     return (pile, deadline, chance) if chance < RARE else None
 
 
-def _pile(seconds: pd.Series[float], k: int) -> float:
+def _grain(seconds: pd.Series[float]) -> float:
+    """The step of the printed values, or of the lattice on which they lie."""
+    found = lattice(seconds.to_numpy(dtype=float))
+    return max(resolution(seconds), found.step_s if found and found.p < SURE else 0.0)
+
+
+def _pile(seconds: pd.Series[float], k: int, grain: float) -> float:
     """The chance that the ``k`` largest values lie so close, were the tail exponential there, as any smooth tail nearly is.
 
     Then the gaps between successive values, times their ranks, are exponential and independent of each other (Rényi 1953), and
@@ -256,14 +266,17 @@ def _pile(seconds: pd.Series[float], k: int) -> float:
 
     ordered = np.sort(seconds.to_numpy(dtype=float))[::-1]
     below = min(len(ordered) - k, max(5, k))
-    grain = max(resolution(seconds), found.step_s if (found := lattice(ordered)) and found.p < SURE else 0.0)
     gaps = (ordered[: k + below - 1] - ordered[1 : k + below] + grain) * np.arange(1, k + below)
     ratio = gaps[: k - 1].mean() / gaps[k - 1 :].mean()
     return float(f.cdf(ratio, 2 * (k - 1), 2 * below))
 
 
 def zeros(timings: pd.DataFrame) -> Iterator[Artefact]:
-    """Zeros among positive durations, negative durations, and one value again and again."""
+    """Zeros among positive durations, negative durations, and one value again and again.
+
+    A zero in a run that adds up to its total is a short time, whatever the others are.
+    """
+    whole = complete(timings)
     for name, rows in per_phase(timings):
         seconds = rows["seconds"]
         positive = seconds[seconds > 0]
@@ -276,16 +289,15 @@ def zeros(timings: pd.DataFrame) -> Iterator[Artefact]:
                 "No duration is negative: a mark for a missing value, or two clocks. Every mean and quantile with it is too "
                 "short.",
             )
-        zero = rows[seconds == 0]
-        # Beside values of a few printed steps a zero is a short time: a cache, or a part that had nothing to do.
-        if len(zero) and len(positive) and positive.min() >= 10 * resolution(positive):
+        zero = rows[(seconds == 0) & ~rows["run"].isin(whole)]
+        if len(zero) and len(positive) and _rounded_to_zero(positive) < RARE:
             yield Artefact(
                 "zero for missing",
                 tuple(zero.index),
                 {"n": len(rows), "zeros": len(zero), "median_positive_s": float(positive.median())},
                 f"{name}: {len(zero)} of {len(rows)} durations are exactly 0; the median of the others is "
                 f"{positive.median():.4g} s.",
-                f"A missing value was written as 0. It draws the mean down to {seconds.mean():.4g} s from "
+                f"A missing value was written as 0{_or_short(positive)}. It draws the mean down to {seconds.mean():.4g} s from "
                 f"{positive.mean():.4g} s and makes the fastest run one that was never timed.",
             )
         marks = rows[seconds.isin(SENTINELS)]
@@ -313,6 +325,25 @@ def zeros(timings: pd.DataFrame) -> Iterator[Artefact]:
                 "What is measured varies: this is a constant of the program, or one value copied. Its spread of 0 is no "
                 "precision.",
             )
+
+
+def _or_short(positive: pd.Series[float]) -> str:
+    grain = resolution(positive)
+    return f", if it is not a time below {grain / 2:g} s" if grain > HUNDREDTH else ""
+
+
+def _rounded_to_zero(positive: pd.Series[float]) -> float:
+    """The chance that the least of such values is printed as 0, were their lower tail the power of a time that it looks like.
+
+    Its exponent is Hill's (1975), of the ten least: times that come near 0, as of a cache or of nothing to do, have a small
+    one.
+    """
+    import numpy as np
+
+    grain = resolution(positive)
+    least = np.sort(positive.to_numpy(dtype=float))[:11]
+    spread = float(np.log((least[-1] + grain) / least[:-1]).mean()) if len(least) > 1 else 1.0
+    return float(min(1.0, grain / 2 / least[0]) ** (1 / spread))
 
 
 def _chance(p: float) -> str:
