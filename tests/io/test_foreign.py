@@ -66,6 +66,9 @@ TIMES = {"results": [{"command": "sleep 1", "mean": 1.0, "times": [1.01, 1.02], 
 ITEMS = {"version": "v1", "dataItems": [{"data": {"Perc50": 1250.0}, "unit": "ms", "labels": {"Metric": "pod_startup"}}]}
 
 
+BYTES = {"version": "1.0", "metadata": {"name": "heap", "unit": "byte"}, "benchmarks": [{"runs": [{"values": [9.0]}]}]}
+
+
 def written(folder, name, plain):
     path = folder / name
     path.write_text(plain if isinstance(plain, str) else json.dumps(plain), encoding="utf-8")
@@ -165,6 +168,21 @@ def test_a_file_that_pytest_benchmark_made_is_read(tmp_path):
     assert table["seconds"].between(0, 1, inclusive="neither").all()
 
 
+@pytest.mark.parametrize("name", READ)
+def test_a_file_cut_short_or_empty_is_read_as_far_or_refused_by_name(tmp_path, name):
+    whole = written(tmp_path, name, READ[name][0]).read_bytes()
+    for size in range(0, len(whole), max(1, len(whole) // 9)):
+        (tmp_path / name).write_bytes(whole[:size])
+        refused = None
+        try:
+            table = read(tmp_path / name)
+        except SettingsError as error:
+            refused = error
+        assert refused or len(table) <= len(READ[name][1])
+        assert refused is None or (name in refused.message and refused.hint)
+        assert size or "is empty" in refused.message
+
+
 # What is asked for by options
 
 
@@ -191,6 +209,8 @@ def test_columns_and_units_can_be_named(tmp_path, text, how, expected):
         ("a.csv", "id,start,end\n1,yesterday,now\n", "'yesterday' in the column 'start', line 2", "empty"),
         ("a.csv", "run,boot_s,boot_ms\n1,60,60123\n2,61,91040\n", "61.000 s and 91.040 s in line 3", "--column boot_s`"),
         ("a.csv", "run,phase,value,unit\n1,a,3,GB\n", "no row whose unit is one of time", "run,phase,seconds"),
+        ("a.json", BYTES, "no row whose unit is one of time; the column 'unit' holds 'byte'", "run,phase,seconds"),
+        ("a.json", ITEMS | {"dataItems": [ITEMS["dataItems"][0] | {"unit": "1/s"}]}, "holds '1/s'", "run,phase,seconds"),
         ("a.jsonl", '{"boot_s": 1.5}\n{"boo', "is not JSON in line 2", "cut off"),
         (
             "a.json",
