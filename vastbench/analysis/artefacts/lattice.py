@@ -110,7 +110,7 @@ def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
     printed = min(PRINTED_S, resolution(known))
     if (found := rounding(known)) and found.step_s >= min(1.0, 0.05 * typical):
         return found
-    finest = max(min(1.0, max(2 * printed, 0.05 * typical)), span / _PLACES)
+    finest = max(min(1.0, max(2 * printed, 0.05 * typical)), span / _PLACES, 1.5 * found.step_s if found else 0.0)
     if len(known) < LEAST or span < 2 * finest:
         return None
     start, order = float(known.min()), rng.permutation(len(known))

@@ -274,7 +274,7 @@ def _pile(seconds: pd.Series[float], k: int, grain: float) -> float:
 def zeros(timings: pd.DataFrame) -> Iterator[Artefact]:
     """Zeros among positive durations, negative durations, and one value again and again.
 
-    A zero in a run that adds up to its total is a short time, whatever the others are.
+    Where one zero lies in a run that adds up to its total, all of its phase are short times.
     """
     whole = complete(timings)
     for name, rows in per_phase(timings):
@@ -289,8 +289,8 @@ def zeros(timings: pd.DataFrame) -> Iterator[Artefact]:
                 "No duration is negative: a mark for a missing value, or two clocks. Every mean and quantile with it is too "
                 "short.",
             )
-        zero = rows[(seconds == 0) & ~rows["run"].isin(whole)]
-        if len(zero) and len(positive) and _rounded_to_zero(positive) < RARE:
+        zero = rows[seconds == 0]
+        if len(zero) and not zero["run"].isin(whole).any() and len(positive) and _rounded_to_zero(positive) < RARE:
             yield Artefact(
                 "zero for missing",
                 tuple(zero.index),
