@@ -15,7 +15,6 @@ from rich.table import Table
 
 from vastbench.analysis.artefacts.detector import RULES, artefacts, not_applicable
 from vastbench.analysis.artefacts.lattice import SURE, lattice
-from vastbench.analysis.artefacts.readings import DEADLINES
 from vastbench.analysis.survival.intervals import proportion_interval
 
 TABLES = 1000
@@ -131,10 +130,9 @@ def spoilt(rng: np.random.Generator) -> dict[str, pd.DataFrame]:
     waits = pd.DataFrame({"run": names, "phase": "wait running", "seconds": boots(rng, n).round(2)})
     totals = waits.assign(phase="total", seconds=waits["seconds"] * rng.uniform(1.02, 1.2))
     early = np.where(np.arange(n) < 2, 0.0, waits["seconds"])
-    deadline = max(one for one in DEADLINES if one <= waits["seconds"].quantile(0.7))
-    stopped = waits.assign(
-        seconds=waits["seconds"].clip(upper=deadline) + rng.uniform(0, 0.05, n) * (waits["seconds"] > deadline)
-    )
+    deadline = float(rng.choice([60.0, 90.0, 120.0, 300.0]))
+    needed = waits["seconds"] * deadline / float(waits["seconds"].median())  # half of them are stopped
+    stopped = waits.assign(seconds=needed.clip(upper=deadline) + rng.uniform(0, 0.05, n) * (needed > deadline))
     parts = waits.assign(phase="create instance", seconds=rng.uniform(0.5, 2, n).round(2))
     return {
         "lattice": waits.assign(seconds=on_a_lattice(rng, n, 10.35)),

@@ -25,48 +25,11 @@ PILE = 3
 """So many equal values at the top are a pile."""
 NEAR = 0.05
 """A step this close to the declared poll period is that of the poll."""
-DEADLINES = (
-    *(
-        1.0,
-        2.0,
-        3.0,
-        5.0,
-        10.0,
-        15.0,
-        20.0,
-        30.0,
-        45.0,
-        60.0,
-        90.0,
-        100.0,
-        120.0,
-        150.0,
-        180.0,
-        200.0,
-        240.0,
-        300.0,
-        360.0,
-        400.0,
-    ),
-    *(
-        480.0,
-        500.0,
-        600.0,
-        720.0,
-        900.0,
-        1000.0,
-        1200.0,
-        1500.0,
-        1800.0,
-        2400.0,
-        2700.0,
-        3600.0,
-        5400.0,
-        7200.0,
-        10800.0,
-        14400.0,
-    ),
+_GIVEN = (
+    "0.1 0.2 0.5 1 2 3 5 10 15 20 30 45 60 90 100 120 150 180 200 240 300 360 400 480 500 600 720 900 1000 1200 1500 1800 2400 "
+    "2700 3600 5400 7200 10800 14400"
 )
+DEADLINES = tuple(map(float, _GIVEN.split()))
 """Deadlines that programs are given."""
 SENTINELS = (999.0, 9999.0, 99999.0, 999999.0, 2147483647.0)
 """Numbers that programs write for a missing one."""
