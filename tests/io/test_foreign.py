@@ -257,7 +257,7 @@ def test_a_file_that_would_fill_the_memory_is_refused_unread(tmp_path, name):
 
 def test_a_file_of_too_many_rows_is_refused_before_it_is_a_table(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"boot_s\n" + b"1\n" * (MOST_ROWS + 1))
-    with pytest.raises(SettingsError, match="1,000,002 rows; at most 1,000,000"):
+    with pytest.raises(SettingsError, match="more than 1,000,000 rows"):
         read(tmp_path / "a.csv")
 
 

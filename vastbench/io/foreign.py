@@ -7,6 +7,7 @@ table (``run``, ``phase``, a time with its unit); all checks are :func:`~vastben
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,15 +36,15 @@ class Lacking(ValueError):
     """A file of a known format without single timings; says with which option the tool writes them."""
 
 
-def from_records(path: Path, records: Sequence[Record]) -> tuple[list[Row], Reader | None]:
-    """The rows of the records of a JSON file, and who read them; as they are where no reader knows them.
+def from_records(path: Path, records: Sequence[Record], most: int) -> tuple[list[Row], Reader | None]:
+    """The first ``most`` rows of the records of a JSON file, and who read them; as they are where no reader knows them.
 
     Raises SettingsError for a file of a known format that holds no single timings, or broken ones.
     """
     for reader in READERS:
         if all(reader.fits(record) for record in records):
             try:
-                return [row for record in records for row in reader.rows(record)], reader
+                return list(islice((row for record in records for row in reader.rows(record)), most)), reader
             except Lacking as lacking:
                 raise refused(path, f"is from {reader.name} and holds no single timings", str(lacking)) from None
             except (KeyError, TypeError, ValueError, AttributeError) as error:

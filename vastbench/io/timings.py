@@ -96,7 +96,7 @@ def _from_parquet(path: Path, how: Reading) -> pd.DataFrame:
 
 def _few(path: Path, rows: int) -> None:
     if rows > MOST_ROWS:
-        raise refused(path, f"has {rows:,} rows; at most {MOST_ROWS:,} are read", "Take a part of it, drawn at random.")
+        raise refused(path, f"has more than {MOST_ROWS:,} rows, and no more are read", "Take a part of it, drawn at random.")
 
 
 def of_runs(runs: Iterable[Run]) -> pd.DataFrame:
@@ -179,7 +179,7 @@ def _from_json(path: Path, content: bytes, how: Reading) -> pd.DataFrame:
             raise SettingsError(f"{str(path)!r}: {error.message}", hint=error.hint) from None
     if all(isinstance(record.get("timings"), dict) for record in records):
         return _of_seeds(path, records)
-    rows, reader = from_records(path, records)
+    rows, reader = from_records(path, records, MOST_ROWS + 1)
     _few(path, len(rows))
     nested = sorted({name for row in rows for name, value in row.items() if isinstance(value, (dict, list))})
     flat = [{name: value for name, value in row.items() if name not in nested} for row in rows] if nested else rows

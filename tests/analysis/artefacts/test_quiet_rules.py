@@ -173,6 +173,10 @@ class TestClaims:
         bare = only(tree(*[{"boot": boot, "copy": copy} for boot, copy in times]), "zero for missing")
         assert "if it is not a time below 0.05 s" in bare.consequence
 
+    def test_a_very_long_time_beside_them_hides_no_zeros(self):
+        values = [51.48, 53.37, 76.86, 79.78, 84.99, 91.23, 97.27, 650.87, 0.0, 0.0]
+        assert only(timings(values), "zero for missing").evidence["zeros"] == 2
+
     def test_a_number_that_stands_for_nothing_is_found(self):
         table = timings([*BOOTS, 9999.0])
         assert only(table, "zero for missing").rows == (10,)

@@ -298,13 +298,13 @@ def _or_short(positive: pd.Series[float]) -> str:
 def _rounded_to_zero(positive: pd.Series[float]) -> float:
     """The chance that the least of such values is printed as 0, were their lower tail the power of a time that it looks like.
 
-    Its exponent is Hill's (1975), of the ten least: times that come near 0, as of a cache or of nothing to do, have a small
-    one.
+    Its exponent is Hill's (1975), of the lower half or of the ten least: times that come near 0, as of a cache or of nothing
+    to do, have a small one.
     """
     import numpy as np
 
     grain = resolution(positive)
-    least = np.sort(positive.to_numpy(dtype=float))[:11]
+    least = np.sort(positive.to_numpy(dtype=float))[: min(11, (len(positive) + 1) // 2 + 1)]
     spread = float(np.log((least[-1] + grain) / least[:-1]).mean()) if len(least) > 1 else 1.0
     return float(min(1.0, grain / 2 / least[0]) ** (1 / spread))
 
