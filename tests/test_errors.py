@@ -10,6 +10,7 @@ import vastbench
 from vastbench.bench.bench import Bench
 from vastbench.cli.app import app
 from vastbench.errors import ARGUMENTS, BudgetRefused, UsageError, did_you_mean, in_python
+from vastbench.io.words import How
 from vastbench.record.conditions import Conditions
 from vastbench.record.recorder import summary_of
 
@@ -19,7 +20,7 @@ def test_every_option_of_a_run_is_called_in_python_as_its_field_is():
     assert asked.items() <= ARGUMENTS.items()
     functions = (Bench, Bench.open_study, vastbench.compare, vastbench.estimate)
     taken = {name for function in functions for name in inspect.signature(function).parameters}
-    assert {name for option, name in ARGUMENTS.items() if option not in asked} <= taken
+    assert {name for option, name in ARGUMENTS.items() if option not in asked} <= taken | set(How.__annotations__)
 
 
 def test_what_is_raised_in_python_names_the_argument():

@@ -74,6 +74,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 ARGUMENTS = {
     "--from": "data",
     "--by": "by",
+    "--passed": "passed",
+    "--unit": "unit",
+    "--column": "column",
+    "--group-by": "group_by",
     "--boots": "boots",
     "--study": "study",
     "--budget": "budget_usd",

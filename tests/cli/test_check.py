@@ -255,7 +255,7 @@ CELLS = st.one_of(
     st.text(max_size=5),
 )
 WORDS = """run phase seconds boot_s ssh_ms total_s kind final parent outcome machine bytes verified files content_hash timeout_s
-poll_period_s attempts retries_allowed link_gbps lower_s upper_s"""
+poll_period_s attempts retries_allowed link_gbps lower_s upper_s status ok valid exit_code unit value started_at ended_at"""
 NAMES = st.sampled_from([*WORDS.split(), ""])
 
 
@@ -348,6 +348,18 @@ def test_a_clean_file_gives_0_and_says_which_rules_were_not_applied(check, tmp_p
 def test_vastbenchs_own_sample_is_clean(said):
     text, error = said("default-300")
     assert error is None, text
+
+
+def test_what_a_file_does_not_say_can_be_said_by_options(said, tmp_path):
+    rows = "".join(f"{i},{value},DONE,{'ab'[i % 2]}\n" for i, value in enumerate([61.4, 64.1, 70.9, 71.5, 75.7, 79.2]))
+    path = written(tmp_path, "a.csv", "run,boot,status,gpu\n" + rows)
+    text, error = said(path, "--column", "boot", "--unit", "s")
+    assert "--passed DONE" in error.hint
+    text, error = said(path, "--column", "boot", "--unit", "min", "--passed", "DONE", "--group-by", "gpu", "--json")
+    assert error is None, text
+    (report,) = json.loads(text)
+    assert (report["rows"], report["columns_not_read"], report["notes"]) == (6, [], [])
+    assert report["not_applicable"]["lattice"] == "no phase with 5 values"
 
 
 def test_several_files_are_checked_each_by_itself_and_stored_runs_together(said, tmp_path):

@@ -20,7 +20,8 @@ from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SchemaError, SettingsError, StoreError, UsageError
 from vastbench.io.files import read_run, read_runs
-from vastbench.io.tables import SCHEMA_KEY, export, load
+from vastbench.io.parquet import SCHEMA_KEY
+from vastbench.io.tables import export, load
 from vastbench.record.document import run_to_dict
 from vastbench.record.phases import Outcome
 from vastbench.store import Store
@@ -192,7 +193,7 @@ def test_a_file_is_read_by_what_it_holds_whatever_its_name(tmp_path, form, name)
         (b" \n", "is empty"),
         (b"x", "lacks 46 columns, 'run' first"),
         (b"notes, of somebody\nwho, wrote, much\n", "lacks 46 columns"),
-        (b"run,phase,seconds\n1,boot,3\n", "lacks 43 columns.*vastbench check"),
+        (b"run,phase,seconds\n1,boot,soon\n", "lacks 43 columns.*As timings of another tool.*'soon'"),
         (b'{"a": 1', "not JSON"),
         (b'{"a": 1}\n{"a": 2}\n', "not JSON"),
         (bytes(range(256)) * 9, "no table of runs.*unpack"),

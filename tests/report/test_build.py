@@ -24,7 +24,8 @@ from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.errors import NotebookFailed, NotFound, SchemaError, StudyFailed, StudyIncomplete, UsageError
 from vastbench.io.files import read_run
-from vastbench.io.tables import SCHEMA_KEY, export
+from vastbench.io.parquet import SCHEMA_KEY
+from vastbench.io.tables import export
 from vastbench.record.phases import Outcome
 from vastbench.report.build import Source, build_report, of_places, of_study, read_model, shortfall
 from vastbench.report.place import building, publish

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from vastbench.analysis.artefacts.detector import Checked, examined, timings_of
 from vastbench.analysis.attempts import attempted
 from vastbench.answers.selection import existing
 from vastbench.errors import NotFound
-from vastbench.io.timings import long_table, of_runs, read
+from vastbench.io.long import long_table
+from vastbench.io.timings import of_runs, read
+from vastbench.io.words import How, Reading, reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from vastbench.record.run import Run
 
 
-def check(*places: pd.DataFrame | str | Path, store: str | Path | None = None) -> Checked:
+def check(*places: pd.DataFrame | str | Path, store: str | Path | None = None, **how: Unpack[How]) -> Checked:
     """Look for artefacts in timings: poll grids, deadlines as values, sums that are off, passes that could not fail.
 
     Parameters
@@ -29,6 +31,11 @@ def check(*places: pd.DataFrame | str | Path, store: str | Path | None = None) -
         Each is a table of its own; stored runs are taken together.
     store
         Where studies and runs are; by default VASTBENCH_STORE or the data directory.
+    **how
+        How foreign tables are read. ``passed``: words of a column such as ``status`` that mean passed, beside the usual ones;
+        every other unknown word then means failed, and without ``passed`` it is an error that lists the words. ``unit``: of
+        times whose column names none (s, ms, us, ns, min, h). ``column``: the columns of times, each a phase. ``group_by``:
+        columns whose values keep rows apart, such as ``provider``. Each may be one word or several.
 
     Returns
     -------
@@ -41,7 +48,7 @@ def check(*places: pd.DataFrame | str | Path, store: str | Path | None = None) -
     NotFound
         No such file, study, run or data set.
     SettingsError
-        A file that cannot be read or holds no timings; the message names line and column.
+        A file that cannot be read, holds no timings or words that are asked about; the message names line and column.
 
     Examples
     --------
@@ -54,15 +61,16 @@ def check(*places: pd.DataFrame | str | Path, store: str | Path | None = None) -
     >>> vastbench.check(boots).findings["rule"].tolist()
     ['lattice']
     """
+    asked = reading(**how)
     tables, runs = [], []
     for place in places:
         if not isinstance(place, (str, Path)):
-            tables.append(examined("the frame", _of_frame(place)))
+            tables.append(examined("the frame", _of_frame(place, asked)))
         elif study := _study(str(place), store):
             tables.append(examined(f"study {place}", of_runs(study)))
         else:
             try:
-                tables.append(examined(str(place), read(place)))
+                tables.append(examined(str(place), read(place, asked)))
             except NotFound as missing:
                 if Path(place).suffix:
                     raise
@@ -72,10 +80,10 @@ def check(*places: pd.DataFrame | str | Path, store: str | Path | None = None) -
     return Checked(tuple(tables))
 
 
-def _of_frame(frame: pd.DataFrame) -> pd.DataFrame:
+def _of_frame(frame: pd.DataFrame, how: Reading) -> pd.DataFrame:
     if {"run", "phase", "run_outcome"} <= set(frame.columns):
         return timings_of(attempted(frame))
-    return long_table(Path("the frame"), frame.astype(object), "row", 0)
+    return long_table(Path("the frame"), frame.astype(object), "row", 0, how)
 
 
 def _run(name: str, store: str | Path | None, missing: NotFound) -> Run:

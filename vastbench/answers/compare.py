@@ -14,6 +14,7 @@ from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.analysis.verdicts import MARGIN, SUCCESS_MARGIN, Criteria
 from vastbench.answers.selection import Chosen, Which, chosen, named, narrowed
 from vastbench.errors import SettingsError, UsageError
+from vastbench.io.words import how_of
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 
@@ -61,7 +62,8 @@ def compare(
     confidence
         Of the intervals, as a part of 1.
     **which
-        ``study``, ``where``, ``store`` as of :func:`vastbench.load`; ``pool=True`` takes runs of several kinds for one sample.
+        ``study``, ``where``, ``store`` as of :func:`vastbench.load`; ``pool=True`` takes runs of several kinds for one sample;
+        ``passed``, ``unit``, ``column``, ``group_by`` as of :func:`vastbench.check`, for files of other tools.
 
     Returns
     -------
@@ -109,7 +111,7 @@ def compare(
 def _group(runs: pd.DataFrame | str | Path | float, store: str | Path | None, which: Which) -> Chosen:
     """The runs of a frame, called by their study if that is one, or of a name."""
     if isinstance(runs, (str, Path)):
-        return Chosen(narrowed(named(runs, store), which), str(runs))
+        return Chosen(narrowed(named(runs, store, **how_of(which)), which), str(runs))
     if isinstance(runs, (int, float)):
         raise UsageError(f"{runs!r} names no runs.", hint="Give a frame or a name, or say by which column it is a value.")
     studies = set(runs["study"]) if "study" in runs else set()

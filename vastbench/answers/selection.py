@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from vastbench.analysis.attempts import pool
 from vastbench.analysis.columns import RUN_COLUMNS
 from vastbench.analysis.frames import in_words, only, phases_table, table_of
 from vastbench.errors import NotFound, SettingsError, UsageError, clean, did_you_mean, tally
 from vastbench.io.tables import SAMPLE, load, wanted
+from vastbench.io.words import How, how_of
 from vastbench.record.phases import PhaseName
 from vastbench.settings import default_store
 from vastbench.store import Store
@@ -22,9 +23,10 @@ FILES = frozenset({".parquet", ".csv", ".json", ".xlsx", ".sqlite", ".db"})
 """A name that ends so is that of a file, and of nothing in the store."""
 
 
-class Which(TypedDict, total=False):
+class Which(How, total=False):
     """Which runs of a place: those of one ``study``, those with the values of ``where`` (``"scale=20"``, ``{"scale": 20}`` or
-    several such texts), those of the ``store``; with ``pool`` as one sample on purpose, whatever their kinds."""
+    several such texts), those of the ``store``; with ``pool`` as one sample on purpose, whatever their kinds. And how
+    files that vastbench did not write are read."""
 
     study: str | None
     where: Mapping[str, str | float] | Sequence[str] | str | None
@@ -48,10 +50,10 @@ def runs_of(data: pd.DataFrame | str | Path | None, which: Which, *, sample: str
         phases, place = only(data, "study", study, "the frame"), "the frame"
     elif study or store:
         place = _named_store(store) if data is None else str(data)
-        phases = load(place, study=study)
+        phases = load(place, study=study, **how_of(which))
         place = f"{f'study {study} in ' if study else ''}{place}"
     else:
-        phases, place = load(data or sample), str(data or f"the sample {sample}")
+        phases, place = load(data or sample, **how_of(which)), str(data or f"the sample {sample}")
     phases = narrowed(phases, which)
     kinds = {clean(" ".join(filter(None, pair))) for pair in zip(phases["source"], phases["profile"].fillna(""), strict=True)}
     return Chosen(phases, f"{place} ({', '.join(sorted(kinds))})")
@@ -69,7 +71,7 @@ def narrowed(phases: pd.DataFrame, which: Which) -> pd.DataFrame:
     return pool(phases) if which.get("pool") else phases
 
 
-def named(name: str | Path, store: str | Path | None) -> pd.DataFrame:
+def named(name: str | Path, store: str | Path | None, **how: Unpack[How]) -> pd.DataFrame:
     """The tidy frame of what ``name`` means: files, data sets, stores, studies and runs of the store, several by commas.
 
     ``study:NAME`` and ``run:ID`` are a study and a run whatever else has that name. Raises NotFound for none of these.
@@ -81,7 +83,7 @@ def named(name: str | Path, store: str | Path | None) -> pd.DataFrame:
     parts = [words] if Path(words).exists() else [part.strip() for part in words.split(",") if part.strip()]
     if not parts:
         raise UsageError(f"{words!r} names no runs.", hint="Give a file, a data set, a study or a run.")
-    frames = [_one(part, store) for part in parts]
+    frames = [_one(part, store, how) for part in parts]
     frame = frames[0]
     for other in frames[1:]:
         frame = pd.concat([frame, other[~other["run"].isin(frame["run"])]], ignore_index=True)
@@ -117,12 +119,12 @@ def _named_store(store: str | Path | None) -> str:
         return str(opened.place)
 
 
-def _one(name: str, store: str | Path | None) -> pd.DataFrame:
+def _one(name: str, store: str | Path | None, how: How) -> pd.DataFrame:
     kind, _, rest = name.partition(":")
     kind = kind if kind in {"study", "run"} else ""
     if not kind:
         try:
-            return load(name, store=store)
+            return load(name, store=store, **how)
         except NotFound:
             if Path(name).suffix in FILES or "://" in name or Path(name).exists() or nothing_stored_yet(store):
                 raise

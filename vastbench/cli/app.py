@@ -62,6 +62,19 @@ Where = Annotated[
     typer.Option("--where", metavar="COLUMN=VALUE", help="Only runs with that value of a column of the table: scale=20."),
 ]
 Pool = Annotated[bool, typer.Option("--pool", help="Take runs of several scenarios, variants or scales for one sample.")]
+Passed = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--passed", metavar="WORD", help="A word of a status column that means passed; several times if need be."),
+]
+Unit = Annotated[str, typer.Option("--unit", metavar="UNIT", help="Of times whose column names none: s, ms, us, ns, min, h.")]
+TimesColumn = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--column", metavar="NAME", help="The column of times, where its name does not tell; several are phases."),
+]
+GroupBy = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--group-by", metavar="NAME", help="A column whose values are samples of their own."),
+]
 Truth = Annotated[Optional[Path], typer.Option("--truth", help="Write the emulator's log of the truth to this file.")]  # noqa: UP045
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before spending (with --live).")]
 

@@ -6,7 +6,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, share
+from vastbench.cli.app import (
+    GroupBy,
+    JsonOption,
+    OfStudy,
+    Passed,
+    Pool,
+    StoreOption,
+    TimesColumn,
+    Unit,
+    Where,
+    app,
+    print_json,
+    share,
+)
 from vastbench.record.stopping import USEFUL
 
 EXIT_CODES = {"equivalent": 0, "better": 12, "worse": 13, "B never passed": 13, "not enough runs": 14, "A never passed": 14}
@@ -40,6 +53,10 @@ def compare(
     confidence: Annotated[float, typer.Option("--confidence", parser=share, metavar="SHARE", help="How sure to be.")] = "95%",  # type: ignore[assignment]
     where: Where = None,
     pool: Pool = False,
+    passed: Passed = None,
+    unit: Unit = "",
+    column: TimesColumn = None,
+    group_by: GroupBy = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,6 +87,10 @@ def compare(
         where=where,
         pool=pool,
         store=store,
+        passed=passed or (),
+        unit=unit,
+        column=column or (),
+        group_by=group_by or (),
     )
     code = EXIT_CODES[found.verdict]
     said = found.to_dict() | {"exit_code": code}

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from vastbench.cli.app import (
+    GroupBy,
     JsonOption,
     OfStudy,
+    Passed,
     Pool,
     StoreOption,
+    TimesColumn,
+    Unit,
     Where,
     app,
     in_store,
@@ -211,6 +215,10 @@ def report(
     ] = None,
     where: Where = None,
     pool: Pool = False,
+    passed: Passed = None,
+    unit: Unit = "",
+    column: TimesColumn = None,
+    group_by: GroupBy = None,
     store: StoreOption = None,
 ) -> None:
     """Make a report of stored runs: a page, a text and data, with charts and executed notebooks. It rents nothing.
@@ -228,6 +236,10 @@ def report(
             where=where,
             pool=pool,
             store=store,
+            passed=passed or (),
+            unit=unit,
+            column=column or (),
+            group_by=group_by or (),
         )
     except Interrupted as stopped:
         stopped.hint = "Nothing was replaced; the same command begins anew."

@@ -1,13 +1,19 @@
 """Reading runs from JSON files: vastbench's own records and the seed's shape."""
 
-import json
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-from vastbench.errors import SettingsError
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vastbench.errors import SchemaError, SettingsError
 from vastbench.io.seed import run_from_seed
 from vastbench.record.document import run_from_dict
 from vastbench.record.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_run(path: Path) -> Run:
@@ -51,3 +57,11 @@ def _read(path: Path) -> Any:
         raise SettingsError(f"The file {str(path)!r} cannot be read: {error.strerror}.", hint="Check the path.") from None
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"The file {str(path)!r} is not JSON: {error}.", hint="Was it cut off while copying?") from None
+
+
+def naming(path: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """What ``read`` returns; a SchemaError that it raises names the file."""
+    try:
+        return read()
+    except SchemaError as error:
+        raise SchemaError(f"{str(path)!r}: {error.message}", hint=error.hint) from None

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
-from vastbench.analysis.attempts import POOLED, pool
-from vastbench.analysis.columns import COLUMNS, READABLE, SCHEMA
+from vastbench.analysis.columns import COLUMNS
 from vastbench.analysis.frames import conformed, only, phases_table, runs_from, table_of
+from vastbench.analysis.tidied import tidied
 from vastbench.bundled import shared
 from vastbench.errors import SHOWN, NotFound, SchemaError, SettingsError, UsageError, clean
-from vastbench.io import excel
-from vastbench.io.files import read_runs
+from vastbench.io import excel, parquet
+from vastbench.io.files import naming, read_runs
+from vastbench.io.timings import read as read_timings
+from vastbench.io.words import How, Reading, reading
 from vastbench.record.document import run_to_dict
 from vastbench.record.formats import listed
 from vastbench.record.plain import dumps
@@ -27,10 +30,6 @@ if TYPE_CHECKING:
 SAMPLE = "default-300"
 """The data set in ``data/studies`` that notebooks look at unless told otherwise."""
 
-SCHEMA_KEY = b"vastbench_schema"
-
-POOLED_KEY = b"vastbench_pooled"
-
 NEVER_MISSING = ("study", "cause", "detail")
 """Columns of words in which nothing means none: in a CSV file an empty cell could be either."""
 
@@ -41,6 +40,7 @@ def load(
     gpu: str | None = None,
     where: Mapping[str, str | float] | str | None = None,
     store: str | Path | None = None,
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """The tidy frame (:data:`~vastbench.analysis.columns.COLUMNS`) of everything in ``places``, no run twice.
 
@@ -50,9 +50,10 @@ def load(
     ----------
     *places
         Files, database URLs or names. What a file holds decides how it is read: a table as Parquet, CSV or Excel, runs as JSON,
-        a store. A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in
-        ``store``; only where there is none, the data set of that name that comes with vastbench. No place, or None, is the
-        ``study`` in that store, or the sample data set.
+        a store, or timings of another tool as :func:`vastbench.check` reads them, phase after phase, without prices and places.
+        A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in ``store``;
+        only where there is none, the data set of that name that comes with vastbench. No place, or None, is the ``study`` in
+        that store, or the sample data set.
     study
         Only the runs of this study.
     gpu
@@ -61,6 +62,8 @@ def load(
         Only the runs with these values of columns of a run: ``{"scale": 20}`` or ``"scale=20,region=Spain, ES"``.
     store
         Where a study is looked for: a file or a database URL.
+    **how
+        ``passed``, ``unit``, ``column`` and ``group_by`` as of :func:`vastbench.check`, for timings of other tools.
 
     Returns
     -------
@@ -87,7 +90,8 @@ def load(
     """
     import pandas as pd
 
-    frames = [_load(place, study, store) for place in places or (None,)]
+    asked = reading(**how)
+    frames = [_load(place, study, store, asked) for place in places or (None,)]
     frame = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     if len(frames) > 1:
         # A run may lie in several places; its rows are kept where they were read first.
@@ -164,16 +168,6 @@ def check_format(path: Path) -> None:
         )
 
 
-def _to_parquet(frame: pd.DataFrame, path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    pooled = {POOLED_KEY: b"on purpose"} if frame.attrs.get(POOLED) else {}
-    table = table.replace_schema_metadata((table.schema.metadata or {}) | {SCHEMA_KEY: str(SCHEMA).encode()} | pooled)
-    pq.write_table(table, path, compression="zstd")
-
-
 def _to_csv(frame: pd.DataFrame, path: Path | StringIO) -> None:
     # Only what ends a line makes the writer quote a cell in which it stands.
     frame.to_csv(path, index=False, lineterminator="\r\n")
@@ -181,7 +175,7 @@ def _to_csv(frame: pd.DataFrame, path: Path | StringIO) -> None:
 
 JSON = ".json"
 
-TABLES: dict[str, Callable[[pd.DataFrame, Path], None]] = {".parquet": _to_parquet, ".csv": _to_csv, ".xlsx": excel.write}
+TABLES: dict[str, Callable[[pd.DataFrame, Path], None]] = {".parquet": parquet.write, ".csv": _to_csv, ".xlsx": excel.write}
 """How a tidy frame is written, by the end of the file's name."""
 
 
@@ -199,17 +193,17 @@ def _write(path: Path, write: Callable[[Path], object]) -> None:
         raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}.", hint="Name another file.") from None
 
 
-def _load(place: str | Path | None, study: str | None, store: str | Path | None) -> pd.DataFrame:
+def _load(place: str | Path | None, study: str | None, store: str | Path | None, how: Reading) -> pd.DataFrame:
     if place is not None and "://" in str(place):
         return _from_store(place)
     if place is not None and Path(place).is_file():
-        return _from_file(Path(place))
+        return _from_file(Path(place), how)
     name = study if place is None else str(place)
     if name is not None and not (runs := _runs_of(name, store)).empty:
         return runs
     bundled = [shared("data") / f"studies/{place or SAMPLE}.parquet", shared("data") / f"runs/{place or SAMPLE}.json"]
     if found := next((path for path in bundled if path.is_file()), None):
-        return _from_file(found)
+        return _from_file(found, how)
     if Path(str(place)).exists():
         what = "a folder" if Path(str(place)).is_dir() else "no plain file"
         raise SettingsError(
@@ -255,7 +249,7 @@ def _there_is(store: str | Path | None) -> str:
         return f"{missing.message} {hint}"
 
 
-def _from_file(path: Path) -> pd.DataFrame:
+def _from_file(path: Path, how: Reading) -> pd.DataFrame:
     """The table that a file holds, whatever its name says."""
     from vastbench.store.database import is_sqlite
 
@@ -269,13 +263,33 @@ def _from_file(path: Path) -> pd.DataFrame:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         raise SettingsError(f"{str(path)!r} is empty.", hint="Was it cut off while copying?")
-    if head.startswith(b"PAR1"):
-        return _from_parquet(path)
-    if text.startswith((b"{", b"[")):
-        return _from_json(path)
     if head.startswith(b"PK\x03\x04"):
         return _from_excel(path)
-    return _from_csv(path)
+    reader = parquet.read if head.startswith(b"PAR1") else _from_json if text.startswith((b"{", b"[")) else _from_csv
+    try:
+        return reader(path)
+    except SettingsError as error:
+        if any(mark in head for mark in OWN) or (reader is parquet.read and parquet.is_own(path)):
+            raise
+        return _foreign(path, how, error)
+
+
+OWN = (b"run_outcome", b'"format"', b"test_name", b'"timings"')
+"""What the beginning of a file of vastbench's own has: such a one is broken, and no file of another tool."""
+
+
+def _foreign(path: Path, how: Reading, error: SettingsError) -> pd.DataFrame:
+    """The timings of another tool; else ``error``, why the file is none of ours, and why it is none of theirs."""
+    try:
+        timings = read_timings(path, how)
+        # Run 1 of one file is not run 1 of another, also where both files have one name.
+        whose = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:6]}"
+        return tidied(timings.assign(run=whose + " " + timings["run"]))
+    except SettingsError as other:
+        named = f"{str(path)!r} "
+        theirs = f" it {other.message.removeprefix(named)}" if other.message.startswith(named) else f": {other.message}"
+        hint = other.hint if isinstance(error, SchemaError) else f"{other.hint} {error.hint}"
+        raise type(error)(f"{error.message} As timings of another tool{theirs}", hint=hint) from None
 
 
 def _from_excel(path: Path) -> pd.DataFrame:
@@ -302,7 +316,7 @@ def _from_csv(path: Path, text: StringIO | None = None) -> pd.DataFrame:
         ) from None
     words = [name for name in NEVER_MISSING if name in frame.columns]
     frame[words] = frame[words].fillna("")
-    return _naming(path, lambda: conformed(frame))
+    return naming(path, lambda: conformed(frame))
 
 
 def _from_json(path: Path) -> pd.DataFrame:
@@ -310,41 +324,4 @@ def _from_json(path: Path) -> pd.DataFrame:
     runs: dict[str, Run] = {}
     for run in read_runs(path):
         runs.setdefault(run.id, run)
-    return _naming(path, lambda: phases_table(runs.values()))
-
-
-def _naming(path: Path, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """What ``read`` returns; a SchemaError that it raises names the file."""
-    try:
-        return read()
-    except SchemaError as error:
-        raise SchemaError(f"{str(path)!r}: {error.message}", hint=error.hint) from None
-
-
-def _from_parquet(path: Path) -> pd.DataFrame:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise SettingsError(f"{str(path)!r} is not a readable Parquet file: {reason}.", hint="Export it again.") from None
-    version = (table.schema.metadata or {}).get(SCHEMA_KEY, b"").decode(errors="replace")
-    if version not in map(str, READABLE):
-        raise SchemaError(
-            f"{str(path)!r} has schema {version or 'unknown'}; this vastbench reads schemas up to {SCHEMA}.",
-            hint="Export it again with this vastbench, or read it with the one that wrote it.",
-        )
-    nested = [field.name for field in table.schema if pa.types.is_nested(field.type)]
-    if nested:
-        # Into a column of text pandas would take a list as its text.
-        raise SchemaError(f"{str(path)!r}: the column {nested[0]!r} holds lists or records.", hint="Export it with vastbench.")
-    try:
-        # The schema says how columns are to be read; what pandas noted beside them is not needed and may be broken.
-        frame = table.replace_schema_metadata(None).to_pandas()
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise SchemaError(f"{str(path)!r} is not a table of runs: {reason}.", hint="Export it again with vastbench.") from None
-    frame = _naming(path, lambda: conformed(frame))
-    return pool(frame) if POOLED_KEY in (table.schema.metadata or {}) else frame
+    return naming(path, lambda: phases_table(runs.values()))

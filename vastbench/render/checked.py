@@ -19,12 +19,13 @@ def _table(one: Examined) -> list[Block]:
     blocks += [f"  {at.rule}\n    {at.text}\n    {at.consequence}\n    Rows: {_where(one, at)}" for at in one.found] or [
         "  Nothing found."
     ]
-    notes = [f"  Rules applied: {listed(one.applied)}."]
+    notes = [f"  Rules applied: {listed(one.applied) or 'none'}."]
     if one.silent:
         silent = "; ".join(f"{rule} ({missing})" for rule, missing in one.silent.items())
         notes.append(f"  Not applicable: {silent}.")
     if ignored := one.timings.attrs.get("ignored"):
         notes.append(f"  Columns not read: {', '.join(ignored)}.")
+    notes += [f"  {note[:1].upper()}{note[1:]}." for note in one.timings.attrs.get("notes", [])]
     return [*blocks, "\n".join(notes)]
 
 

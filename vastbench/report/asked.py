@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from vastbench.answers.selection import existing, narrowed
 from vastbench.errors import SettingsError, VastbenchError
+from vastbench.io.words import how_of
 from vastbench.record.shown import Answer
 from vastbench.render.blocks import Block, show_blocks
 from vastbench.render.wording import plain
@@ -56,7 +57,8 @@ def report(
     echo
         Hears of each step, a line at a time.
     **which
-        ``study``, ``where``, ``store`` as of :func:`vastbench.load`; ``pool=True`` takes runs of several kinds for one sample.
+        ``study``, ``where``, ``store`` as of :func:`vastbench.load`; ``pool=True`` takes runs of several kinds for one sample;
+        ``passed``, ``unit``, ``column``, ``group_by`` as of :func:`vastbench.check`, for files of other tools.
 
     Returns
     -------
@@ -98,10 +100,9 @@ def _source(data: pd.DataFrame | str | Path | Sequence[str | Path] | None, which
             asked = opened.wanted(study) if study else None
             found = of_table(table_of(opened.each_part(study=study)), study, asked)
             return replace(found, pending=pending_in(opened))
-    if isinstance(data, (str, Path)):
-        return of_places([data], study)
-    if isinstance(data, Sequence):
-        return of_places(data, study)
+    if isinstance(data, (str, Path, Sequence)):
+        places = [data] if isinstance(data, (str, Path)) else data
+        return of_places(places, study, **how_of(which))
     return of_table(only(data, "study", study, "the frame"), study)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from vastbench.analysis.attempts import of_one_kind
 from vastbench.errors import NotebookFailed, SchemaError, StudyFailed, StudyIncomplete, VastbenchError
@@ -29,6 +29,7 @@ from vastbench.report.place import MARK, building, publish
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vastbench.io.words import How
     from vastbench.record.acceptance import Question
     from vastbench.record.study import Study
     from vastbench.report.notebooks import Executed
@@ -58,7 +59,7 @@ def of_study(study: Study) -> Source:
     return Source(phases_table(study.runs), study.name, study.wanted)
 
 
-def of_places(places: Sequence[str | Path | None], study: str | None = None) -> Source:
+def of_places(places: Sequence[str | Path | None], study: str | None = None, **how: Unpack[How]) -> Source:
     """Everything in ``places`` (see :func:`vastbench.io.tables.load`), or the runs of one ``study`` in them.
 
     A table of another schema is a problem that the report states: then it has no figures at all, since those of the rest
@@ -68,7 +69,7 @@ def of_places(places: Sequence[str | Path | None], study: str | None = None) -> 
     from vastbench.io.tables import load
 
     try:
-        phases = load(*places, study=study)
+        phases = load(*places, study=study, **how)
     except SchemaError as error:
         said = error.message
         for place in places:

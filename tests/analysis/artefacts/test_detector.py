@@ -210,7 +210,8 @@ class TestZeros:
         assert f"{np.mean(BOOTS):.4g} s" in found.consequence
 
     def test_a_zero_among_printed_hundredths_is_a_short_time(self):
-        assert artefacts(timings([0.02, 0.0, 0.01, 0.03, 0.0])) == []
+        assert only(timings([0.02, 0.0, 0.01, 0.03, 0.0]), "lattice").evidence["reading"] == "rounding"
+        assert artefacts(timings([0.0, 0.02, 0.0, 61.37, 64.02, 70.91, 75.66])) == []
 
     def test_negative_durations_are_none(self):
         assert only(timings([*BOOTS, -1.0]), "zero for missing").evidence["least_s"] == -1
@@ -265,11 +266,15 @@ class TestHosts:
 
 class TestWhereNothingIs:
     def test_clean_tables_are_quiet(self):
-        """As the benchmark draws them by the thousand, with seeds of their own; one finding in all may be chance."""
+        """As the benchmark draws them by the thousand, with seeds of their own; one finding in all may be chance.
+
+        That two decimals are coarse for a copy of hundredths is none.
+        """
         rng = np.random.default_rng(1234)
         tables = [clean(rng) for _ in range(25)]
-        assert all(not not_applicable(table) for table in tables)
-        assert sum(len(artefacts(table)) for table in tables) <= 1
+        assert all(not not_applicable(table) for table in tables if table["run"].nunique() > 8)
+        found = [one for table in tables for one in artefacts(table)]
+        assert sum(one.evidence.get("reading") != "rounding" for one in found) <= 1
 
     def test_the_sample_is_quiet(self):
         assert artefacts(timings_of(load())) == []
@@ -283,7 +288,7 @@ class TestWhereNothingIs:
         nothing = tree()
         assert artefacts(nothing) == []
         assert artefacts(timings_of(phases_table([]))) == []
-        assert set(not_applicable(nothing)) == {rule.name for rule in RULES if rule.needs}
+        assert set(not_applicable(nothing)) == {rule.name for rule in RULES}
 
     def test_a_rule_without_its_columns_says_which(self):
         missing = not_applicable(timings(BOOTS))

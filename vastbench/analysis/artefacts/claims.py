@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.artefacts.rule import ANSWER, Artefact, ended_otherwise, has, last_tries, resolution, samples
-from vastbench.record.formats import decimals, percent
+from vastbench.record.formats import counted, decimals, percent
 from vastbench.record.numbers import measurable, quotient
 
 if TYPE_CHECKING:
@@ -27,23 +27,79 @@ ALL = 3
 """From so many runs on, all of them on one machine is not chance."""
 
 
-def sums(timings: pd.DataFrame) -> Iterator[Artefact]:
-    """Runs whose phases do not add up to their stated total. A run that did not pass, or lacks a value, is left alone."""
+def adds_up(timings: pd.DataFrame) -> bool:
+    """Whether a run has all that :func:`sums` compares."""
+    return not (_summed(timings).empty and _two_totals(timings).empty)
+
+
+def complete(timings: pd.DataFrame) -> set[str]:
+    """The runs whose phases add up to their stated total: nothing that was timed is missing in them."""
+    if not has(timings, "total"):
+        return set()
+    grouped = _summed(timings)
+    return set(grouped.index[~_off(grouped)])
+
+
+def _off(grouped: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs miss their total by more than the printed digits, and a small part, explain."""
+    rest = grouped["rest"].abs()
+    return (rest > APART * grouped["total"].abs()) & (rest > grouped["printed"] + 1e-9)
+
+
+def _top(timings: pd.DataFrame) -> pd.DataFrame:
+    """The rows that add up to a total, and the totals, of runs that passed."""
     rows = timings[timings["kind"].ne(ANSWER)] if has(timings, "kind") else timings
     if has(rows, "parent"):
         rows = rows[rows["parent"].isna() | rows["parent"].eq("total") | rows["phase"].eq("total")]
-    rows = rows[~rows["run"].isin(ended_otherwise(timings))]
-    stated = rows[rows["phase"] == "total"].drop_duplicates("run").set_index("run")["seconds"]
+    return rows[~rows["run"].isin(ended_otherwise(timings))]
+
+
+def _summed(timings: pd.DataFrame) -> pd.DataFrame:
+    """By run the ``sum`` and number (``size``) of its phases, its stated ``total``, the ``rest``, and what was ``printed``.
+
+    ``printed`` is what the last digits of the phases and of the total can make of the rest.
+    """
+    rows = _top(timings)
+    totals = rows[rows["phase"] == "total"]
+    stated = totals[~totals["run"].isin(_two_totals(timings)["run"])].drop_duplicates("run").set_index("run")["seconds"]
     parts = rows[(rows["phase"] != "total") & rows["run"].isin(stated.index)]
     last = last_tries(parts)
     lacking = last.loc[last["seconds"].isna(), "run"]
     parts = parts[~parts["run"].isin(lacking)]
-    grouped = parts.groupby("run", sort=False)["seconds"].agg(["sum", "size"])
+    least = resolution([*parts["seconds"], *stated])  # few values of a phase do not show that all are in tens
+    of_phase = {phase: max(least, resolution(some["seconds"])) for phase, some in parts.groupby("phase")}
+    grains = parts["phase"].map(of_phase)
+    of_runs = parts.assign(grain=grains.astype("float64") / 2).groupby("run", sort=False)
+    grouped = of_runs.agg(sum=("seconds", "sum"), size=("seconds", "size"), printed=("grain", "sum"))
     grouped["total"] = stated.reindex(grouped.index)
+    grouped["printed"] += max(least, resolution(stated)) / 2
     grouped = grouped[(grouped["size"] > 1) & grouped["total"].notna()]
-    grouped["rest"] = grouped["total"] - grouped["sum"]
-    printed = resolution(parts["seconds"]) / 2 * (grouped["size"] + 1)
-    wrong = grouped[(grouped["rest"].abs() > APART * grouped["total"].abs()) & (grouped["rest"].abs() > printed + 1e-9)]
+    return grouped.assign(rest=grouped["total"] - grouped["sum"])
+
+
+def _two_totals(timings: pd.DataFrame) -> pd.DataFrame:
+    """The stated totals of runs that state several, not all the same."""
+    totals = last_tries(timings)
+    totals = totals[totals["phase"].eq("total") & totals["seconds"].notna()]
+    return totals[totals.groupby("run")["seconds"].transform("nunique") > 1]
+
+
+def sums(timings: pd.DataFrame) -> Iterator[Artefact]:
+    """Runs whose phases do not add up to their stated total. A run that did not pass, or lacks a value, is left alone."""
+    if len(twice := _two_totals(timings)):
+        runs = int(twice["run"].nunique())
+        one = twice[twice["run"] == twice["run"].iloc[0]]["seconds"]
+        yield Artefact(
+            "phases do not add up",
+            tuple(twice.index),
+            {"runs": runs, "least_s": float(one.min()), "most_s": float(one.max())},
+            f"{counted(runs, 'run', 'states')} more than one total; {twice['run'].iloc[0]} has {decimals(one.min())} s and "
+            f"{decimals(one.max())} s.",
+            "One of them is wrong, or several runs have the same name: no sum of their phases can be checked, and a mean of "
+            "totals counts such a run several times.",
+        )
+    rows, grouped = _top(timings), _summed(timings)
+    wrong = grouped[_off(grouped)]
     for sign, some in (("less", wrong[wrong["rest"] > 0]), ("more", wrong[wrong["rest"] < 0])):
         if not some.empty:
             yield _sum(rows, some, sign, len(grouped))
@@ -73,11 +129,60 @@ def _sum(rows: pd.DataFrame, wrong: pd.DataFrame, sign: str, n: int) -> Artefact
     )
 
 
-def rates(timings: pd.DataFrame) -> Iterator[Artefact]:
-    """Bytes per second beyond the declared link or, without one, beyond 100 Gbit/s."""
+def moved(timings: pd.DataFrame) -> bool:
+    """Whether a sample says how many bytes were moved in it."""
+    return not _moved(timings).empty
+
+
+def _moved(timings: pd.DataFrame) -> pd.DataFrame:
+    """The samples with bytes. Where a table repeats those of a run beside all of its phases, only the slowest moved them."""
     rows = samples(timings)
     rows = rows[(rows["bytes"] > 0) & (rows["seconds"] > 0)]
-    link = rows["link_bytes_per_s"].fillna(FASTEST_LINK) if has(rows, "link_bytes_per_s") else FASTEST_LINK
+    of_run = rows.groupby("run", sort=False)
+    repeated = (of_run["bytes"].transform("nunique") == 1) & (of_run["bytes"].transform("size") > 1)
+    slowest = rows.index.isin(rows.sort_values("seconds", kind="stable").drop_duplicates("run", keep="last").index)
+    return rows[~repeated | slowest]
+
+
+def bounded(timings: pd.DataFrame) -> bool:
+    """Whether a sample has bounds."""
+    return not _bounded(timings).empty
+
+
+def _bounded(timings: pd.DataFrame) -> pd.DataFrame:
+    rows = samples(timings)
+    rows = rows.assign(**{name: math.nan for name in ("lower_s", "upper_s") if name not in rows})
+    return rows[rows["lower_s"].notna() | rows["upper_s"].notna()]
+
+
+def bounds(timings: pd.DataFrame) -> Iterator[Artefact]:
+    """Bounds of which the lower one is above the upper one, and values outside of their own bounds."""
+    for name, rows in _bounded(timings).groupby("phase", sort=False):
+        reversed_ = rows[rows["lower_s"] > rows["upper_s"]]
+        cells = [rows[column] for column in ("seconds", "lower_s", "upper_s") if rows[column].notna().any()]
+        printed = max(map(resolution, cells)) * (1 + 1e-6)
+        low = rows["seconds"] < rows["lower_s"] - printed
+        outside = rows[(low | (rows["seconds"] > rows["upper_s"] + printed)) & ~rows.index.isin(reversed_.index)]
+        for some, what in ((reversed_, "have a lower bound above the upper one"), (outside, "lie outside of their own bounds")):
+            if some.empty:
+                continue
+            first = some.iloc[0]
+            yield Artefact(
+                "bounds that cannot be",
+                tuple(some.index),
+                {"n": len(rows), "wrong": len(some)},
+                f"{name}: {len(some)} of {len(rows)} values {what}; the first is {decimals(first['seconds'])} s in "
+                f"{decimals(first['lower_s'])} to {decimals(first['upper_s'])} s.",
+                "The columns were swapped, or are in another unit, or belong to another quantity: no interval that is computed "
+                "from them holds the truth.",
+            )
+
+
+def rates(timings: pd.DataFrame) -> Iterator[Artefact]:
+    """Bytes per second beyond the declared link or, without one, beyond 100 Gbit/s."""
+    rows = _moved(timings)
+    declared = has(rows, "link_bytes_per_s")  # 0 says that it is not known
+    link = rows["link_bytes_per_s"].where(rows["link_bytes_per_s"] > 0).fillna(FASTEST_LINK) if declared else FASTEST_LINK
     rows = rows.assign(rate=rows["bytes"] / rows["seconds"], link=link)
     known = measurable(rows["rate"])  # no clock tells the time of one that is not
     for name, fast in rows[known & (rows["rate"] > SLACK * rows["link"])].groupby("phase", sort=False):
@@ -93,15 +198,28 @@ def rates(timings: pd.DataFrame) -> Iterator[Artefact]:
         )
 
 
+def claimed(timings: pd.DataFrame) -> bool:
+    """Whether a run that passed claims that its content was verified, or may have been tried again."""
+    return not (_verified(timings).empty and _tried_again(timings).empty)
+
+
+def _verified(timings: pd.DataFrame) -> pd.DataFrame:
+    """The rows that claim verified content, of runs that passed: what failed is no pass."""
+    claims = timings["verified"].eq(True) if has(timings, "verified") else timings["run"].isna()
+    return timings[claims & ~timings["run"].isin(ended_otherwise(timings))]
+
+
+def _tried_again(timings: pd.DataFrame) -> pd.DataFrame:
+    known = has(timings, "outcome") and has(timings, "retries_allowed")
+    return timings[timings["retries_allowed"] > 0] if known else timings.iloc[:0]
+
+
 def passes(timings: pd.DataFrame) -> Iterator[Artefact]:
     """Passes that could not have failed: nothing compared, nothing to compare, no time taken, or uncounted tries."""
-    if has(timings, "verified"):
-        claimed = timings[timings["verified"].eq(True)]
-        yield from _unchecked(claimed)
-    if has(timings, "outcome") and has(timings, "retries_allowed") and not has(timings, "attempts"):
-        again = timings[timings["retries_allowed"] > 0]
+    yield from _unchecked(_verified(timings))
+    if len(again := _tried_again(timings)) and not has(timings, "attempts"):
         runs = again["run"].nunique()
-        if runs and not again["run"].isin(ended_otherwise(timings)).any():
+        if runs >= ALL and not again["run"].isin(ended_otherwise(timings)).any():
             allowed = float(again["retries_allowed"].max())
             yield _pass(
                 again,
@@ -147,11 +265,24 @@ def _pass(rows: pd.DataFrame, evidence: dict[str, float | int | str], text: str,
     return Artefact("pass that could not have failed", tuple(of_run.sort_index().index), evidence, text, consequence)
 
 
+def several(timings: pd.DataFrame) -> bool:
+    """Whether the machine of so many runs is known that one could be counted too often."""
+    return not _known_machines(timings).empty
+
+
+def _known_machines(timings: pd.DataFrame) -> pd.DataFrame:
+    """The rows of last tries whose machine is known, where that is so for three runs and for half of all."""
+    rows = last_tries(timings)
+    known = rows[rows["machine"].notna()]
+    n = known["run"].nunique()
+    return known if n >= max(ALL, HALF * rows["run"].nunique()) else known.iloc[:0]
+
+
 def hosts(timings: pd.DataFrame) -> Iterator[Artefact]:
     """One machine that gave more than half of the runs, or of those that passed."""
     from vastbench.analysis.survival.clusters import design
 
-    known = timings[timings["machine"].notna()]
+    known = _known_machines(timings)
     firsts = known.drop_duplicates("run")
     passed = known[~known["run"].isin(ended_otherwise(known))]
     sets = {"runs": firsts}

@@ -5,7 +5,7 @@
     found = artefacts(timings_of(vastbench.load()))
 
 :data:`RULES` are all rules, :data:`~vastbench.analysis.artefacts.rule.COLUMNS` the columns that they read. A rule says nothing
-where its columns are missing; :func:`not_applicable` says which.
+where its columns, or rows that it could judge, are missing; :func:`not_applicable` says which.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.artefacts.claims import hosts, passes, rates, sums
+from vastbench.analysis.artefacts import claims, readings
+from vastbench.analysis.artefacts.claims import bounds, hosts, passes, rates, sums
 from vastbench.analysis.artefacts.readings import lattices, spreads, timeouts, zeros
 from vastbench.analysis.artefacts.rule import Artefact, Rule
 from vastbench.record.numbers import measurable
@@ -26,15 +27,60 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "Artefact", "Checked", "Examined", "Rule", "artefacts", "examined", "not_applicable", "timings_of"]
 
+NO_VALUE = "no value of a run that passed"
+
 RULES = (
-    Rule("lattice", "values on a lattice of a poll or a clock", lattices),
-    Rule("spread below the poll period", "values that differ by far less than their poll period", spreads, ("poll_period_s",)),
-    Rule("value equal to a timeout", "a deadline reported as a value", timeouts),
-    Rule("phases do not add up", "phases that do not sum to the stated total", sums, ("total",)),
-    Rule("rate above the link", "more bytes per second than the link carries", rates, ("bytes",)),
-    Rule("zero for missing", "zeros, negative durations and constants in place of values", zeros),
-    Rule("pass that could not have failed", "a success without a check", passes, ("verified|retries_allowed",)),
-    Rule("one host counted many times", "more than half of the runs from one machine", hosts, ("machine",)),
+    Rule("lattice", "values on a lattice of a poll or a clock", lattices, readings.enough, "no phase with 5 values"),
+    Rule(
+        "spread below the poll period",
+        "values that differ by far less than their poll period",
+        spreads,
+        readings.polled,
+        "no polled phase with 3 values",
+        ("poll_period_s",),
+    ),
+    Rule("value equal to a timeout", "a deadline reported as a value", timeouts, readings.any_value, NO_VALUE),
+    Rule(
+        "phases do not add up",
+        "phases that do not sum to the stated total",
+        sums,
+        claims.adds_up,
+        "no run that passed with a total and all phases",
+        ("total",),
+    ),
+    Rule(
+        "bounds that cannot be",
+        "bounds in the wrong order, and values outside of their own",
+        bounds,
+        claims.bounded,
+        "no value with bounds of a run that passed",
+        ("lower_s|upper_s",),
+    ),
+    Rule(
+        "rate above the link",
+        "more bytes per second than the link carries",
+        rates,
+        claims.moved,
+        "no value with bytes of a run that passed",
+        ("bytes",),
+    ),
+    Rule("zero for missing", "zeros, negative durations and constants in place of values", zeros, readings.any_value, NO_VALUE),
+    Rule(
+        "pass that could not have failed",
+        "a success without a check",
+        passes,
+        claims.claimed,
+        "no run that passed claims a check or more tries",
+        ("verified|retries_allowed",),
+    ),
+    Rule(
+        "one host counted many times",
+        "more than half of the runs from one machine",
+        hosts,
+        claims.several,
+        "fewer than 3 runs whose machine is known",
+        ("machine",),
+    ),
 )
 """Every rule, in the order in which it is applied."""
 
@@ -50,13 +96,13 @@ def artefacts(timings: pd.DataFrame) -> list[Artefact]:
     known = timings.copy()
     for name in timings.select_dtypes("float"):
         known[name] = timings[name].where(measurable(timings[name]))
-    return [found for rule in RULES if not rule.missing(known) for found in rule.find(known)] if len(timings) else []
+    return [found for rule in RULES if not rule.lacks(known) for found in rule.find(known)]
 
 
 def not_applicable(timings: pd.DataFrame) -> dict[str, str]:
-    """The rules that say nothing of ``timings``, each with what is missing: columns, or a stated total."""
-    lacking = {rule.name: rule.missing(timings) for rule in RULES}
-    return {name: " and ".join(map(_missing, needs)) for name, needs in lacking.items() if needs}
+    """The rules that say nothing of ``timings``, each with what is missing: columns, or rows that it could judge."""
+    lacking = {rule.name: rule.lacks(timings) for rule in RULES}
+    return {name: words for name, words in lacking.items() if words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +138,7 @@ class Examined:
             ],
             "not_applicable": self.silent,
             "columns_not_read": self.timings.attrs.get("ignored", []),
+            "notes": self.timings.attrs.get("notes", []),
         }
 
 
@@ -115,10 +162,6 @@ def examined(name: str, timings: pd.DataFrame) -> Examined:
     return Examined(name, timings, tuple(artefacts(timings)), not_applicable(timings))
 
 
-def _missing(need: str) -> str:
-    return "no stated total" if need == "total" else f"no column {need.replace('|', ' or ')}"
-
-
 def timings_of(phases: pd.DataFrame) -> pd.DataFrame:
     """The timings of a tidy frame (:data:`~vastbench.analysis.columns.COLUMNS`): one row per row, index kept.
 
@@ -127,4 +170,7 @@ def timings_of(phases: pd.DataFrame) -> pd.DataFrame:
     ours = (phases["phase"] == PhaseName.UNATTRIBUTED) & (phases["source"] == "import")
     rows = phases[~ours]
     columns = ["run", "phase", "seconds", "lower_s", "upper_s", "parent", "final", "outcome", "machine", "attempts"]
-    return rows[columns].assign(poll_period_s=rows["poll_period_s"].where(rows["phase"].isin(POLLED)))
+    # A queue of our own is left out of the value and kept in the bounds.
+    least = (rows["lower_s"] - rows["queued_s"].fillna(0.0)).clip(lower=0.0)
+    polled = rows["poll_period_s"].where(rows["phase"].isin(POLLED))
+    return rows[columns].assign(lower_s=least, poll_period_s=polled)

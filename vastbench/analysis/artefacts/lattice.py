@@ -12,19 +12,25 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vastbench.analysis.artefacts.rule import resolution
+
 if TYPE_CHECKING:
     import numpy as np
 
+SURE = 0.003
+"""The chance of a false lattice in one table, shared between its phases."""
 LEAST = 5
 """So many values at least: any four lie near some lattice."""
 CELLS = 3
 """In so many cells at least."""
 PRINTED_S = 0.01
-"""Values are taken as printed to no finer than this, so that no jitter is known to be less."""
+"""Values that are printed coarser are taken as printed so, and no jitter is known to be less than what is printed."""
 MOST = 1000
 """Of more values so many are drawn: a lattice shows in any of them."""
-DECIMAL = (600.0, 300.0, 120.0, 60.0, 30.0, 20.0, 15.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)
+DECIMAL = (600.0, 300.0, 120.0, 60.0, 30.0, 20.0, 15.0, 10.0, 6.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.001)
 """Steps that programs are given: they share half of the chance of a false lattice, all other steps the rest."""
+MOST_OFF = 0.1
+"""A lattice whose middle value is farther from it than this part of the step is loose: then no value is told to be off it."""
 
 _OVERSAMPLED, _FREQUENCIES, _CANDIDATES = 6, 30_000, 40
 _PLACES = 1e9  # of more steps in the span a float would not tell one from the next
@@ -38,6 +44,7 @@ class Lattice:
 
     ``step_error_s`` is the standard error of the step (least squares over the cells), ``offset_s`` lies in [0, step),
     ``jitter_s`` is the standard deviation about the lattice, ``cells`` how many of its places the ``n`` values take.
+    ``rounded``: each value is a whole multiple of the step. Values ``within_s`` of a place are on the lattice, others off it.
     """
 
     step_s: float
@@ -47,13 +54,49 @@ class Lattice:
     cells: int
     n: int
     p: float
+    within_s: float
+    rounded: bool = False
+
+    def holds(self, values: np.ndarray) -> np.ndarray:
+        """Which of the values lie on the lattice."""
+        import numpy as np
+
+        away = (np.asarray(values, dtype=float) - self.offset_s) / self.step_s
+        return np.abs(away - np.round(away)) * self.step_s <= self.within_s
+
+
+def rounding(values: np.ndarray) -> Lattice | None:
+    """The coarsest usual step of which all finite ``values``, seconds, are whole multiples; None where chance could do that.
+
+    Values with one decimal more would all be multiples with a chance of (finer ÷ step) to the power of their number.
+    """
+    import numpy as np
+
+    known = np.asarray(values, dtype=float)
+    known = known[np.isfinite(known)]
+    if len(known) < LEAST or not known.any():
+        return None
+    for step in DECIMAL:
+        places = np.round(known / step)
+        if not np.allclose(known, places * step, rtol=0, atol=1e-9 + 1e-6 * step):
+            continue
+        finer = 10.0 ** math.floor(math.log10(step) + 1e-9)
+        finer = finer if finer < step * (1 - 1e-9) and _divides(finer, step) else finer / 10
+        p = min(1.0, math.exp(len(known) * math.log(finer / step)) * len(DECIMAL))
+        if len(cells := np.unique(places)) >= CELLS and p < SURE:
+            return Lattice(step, 0.0, 0.0, 0.0, len(cells), len(known), p, step / 2, rounded=True)
+    return None
+
+
+def _divides(finer: float, step: float) -> bool:
+    return abs(step / finer - round(step / finer)) < 1e-6
 
 
 def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
     """The lattice on which the finite ``values``, seconds, are most likely to lie; None where none can be told.
 
-    Steps from 5 % of the median (at least 0.02 s, at most 1 s) to half the span are looked at: a finer one would change no
-    figure. ``seed`` draws the value that stands for its cell, and 1,000 of more values.
+    Steps from 5 % of the median (at least two printed digits, at most 1 s) to half the span are looked at: a finer one would
+    change no figure. ``seed`` draws the value that stands for its cell, and 1,000 of more values.
     """
     import numpy as np
 
@@ -63,13 +106,16 @@ def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
     if len(known) > MOST:
         known = rng.choice(known, MOST, replace=False)
     span = float(np.ptp(known)) if len(known) else 0.0
-    finest = min(1.0, max(2 * PRINTED_S, 0.05 * float(np.median(np.abs(known))))) if len(known) else 1.0
-    finest = max(finest, span / _PLACES)
+    typical = float(np.median(np.abs(known))) if len(known) else 0.0
+    printed = min(PRINTED_S, resolution(known))
+    if (found := rounding(known)) and found.step_s >= min(1.0, 0.05 * typical):
+        return found
+    finest = max(min(1.0, max(2 * printed, 0.05 * typical)), span / _PLACES, 1.5 * found.step_s if found else 0.0)
     if len(known) < LEAST or span < 2 * finest:
         return None
     start, order = float(known.min()), rng.permutation(len(known))
     shifted, octaves = known - start, max(1.0, math.log2(span / 2 / finest))
-    best: tuple[float, np.ndarray, int] | None = None
+    best: tuple[float, np.ndarray] | None = None
     usual = {1 / step for step in DECIMAL if finest <= step <= span / 2}
     for frequency in [*_frequencies(shifted, span, finest), *usual]:
         direction = complex(np.exp(2j * np.pi * frequency * shifted).mean())
@@ -79,12 +125,12 @@ def lattice(values: np.ndarray, *, seed: int = 1) -> Lattice | None:
         if len(first) < CELLS:
             continue
         lone = abs(np.exp(2j * np.pi * frequency * shifted[order][first]).mean())
-        sharpest = 1 - 2 * (math.pi * PRINTED_S / step) ** 2 / 12
+        sharpest = 1 - 2 * (math.pi * printed / step) ** 2 / 12
         log_p = max(log_chance(len(first), min(lone, sharpest)), log_chance(len(known), min(abs(direction), sharpest)))
         log_p += math.log(2 * (len(DECIMAL) if frequency in usual else _TRIALS * octaves * span / step))
         if best is None or log_p < best[0]:
-            best = log_p, cells, len(first)
-    return _fitted(known, best[1], best[2], math.exp(min(0.0, best[0]))) if best else None
+            best = log_p, cells
+    return _fitted(known, best[1], math.exp(min(0.0, best[0])), printed) if best else None
 
 
 def log_chance(n: int, length: float) -> float:
@@ -139,11 +185,29 @@ def _lengths(frequencies: np.ndarray, shifted: np.ndarray) -> np.ndarray:
     return np.concatenate([np.abs(np.exp(2j * np.pi * np.outer(part, shifted)).mean(axis=1)) for part in parts])
 
 
-def _fitted(values: np.ndarray, cells: np.ndarray, places: int, p: float) -> Lattice:
+def _fitted(values: np.ndarray, cells: np.ndarray, p: float, printed: float) -> Lattice:
+    """The line through the values over their cells, and again without those that lie clearly off it."""
+    import numpy as np
+
+    step, error, start, rest = _line(values, cells)
+    within, on = math.inf, np.ones(len(values), dtype=bool)
+    for _ in range(2):
+        middle = float(np.median(np.abs(rest)))
+        if middle > MOST_OFF * step:
+            break
+        # 6 medians are 4 standard deviations of a normal jitter; a sharper one is not known better than the print.
+        within = max(6 * middle, 0.02 * step, 2 * printed)
+        on = np.abs(rest) <= within
+        if on.all() or len(np.unique(cells[on])) < CELLS:
+            break
+        step, error, start, _ = _line(values[on], cells[on])
+        rest = values - start - step * cells
+    offset = start % step if step > 0 else 0.0
+    return Lattice(step, error, offset, float(rest[on].std()), len(np.unique(cells[on])), len(values), p, within)
+
+
+def _line(values: np.ndarray, cells: np.ndarray) -> tuple[float, float, float, np.ndarray]:
     from scipy.stats import linregress
 
     line = linregress(cells, values)
-    rest = values - line.intercept - line.slope * cells
-    step = float(line.slope)
-    offset = float(line.intercept) % step if step > 0 else 0.0
-    return Lattice(step, float(line.stderr), offset, float(rest.std()), places, len(values), p)
+    return float(line.slope), float(line.stderr), float(line.intercept), values - line.intercept - line.slope * cells

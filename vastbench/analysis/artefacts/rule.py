@@ -28,6 +28,7 @@ COLUMNS = {
     "poll_period_s": "seconds between two polls for what ended the phase; missing where it was not polled",
     "timeout_s": "the deadline of the phase",
     "machine": "the host",
+    "group": "what the row is kept apart by; missing where rows are not grouped",
     "bytes": "bytes moved in the phase",
     "link_bytes_per_s": "the link's declared speed",
     "verified": "whether the run claims that content was verified",
@@ -56,20 +57,25 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule: its name, what it looks for, the columns it needs beside ``run``, ``phase`` and ``seconds``, and how it finds.
+    """A rule: its name, what it looks for, how it finds, and what it needs beside ``run``, ``phase`` and ``seconds``.
 
-    ``needs``: each entry is a column, or several joined by ``|`` of which one must be there with a value; ``total`` is a row of
-    the phase ``total``.
+    ``sees`` says whether any row of timings with the needed columns is one that the rule judges; ``without`` says in words
+    what is lacking where none is. ``needs``: each entry is a column, or several joined by ``|`` of which one must be there with
+    a value; ``total`` is a row of the phase ``total``.
     """
 
     name: str
     looks_for: str
     find: Callable[[pd.DataFrame], Iterator[Artefact]]
+    sees: Callable[[pd.DataFrame], bool]
+    without: str
     needs: tuple[str, ...] = field(default=())
 
-    def missing(self, timings: pd.DataFrame) -> list[str]:
-        """The needed columns that the timings do not have, or have no value in."""
-        return [need for need in self.needs if not any(has(timings, name) for name in need.split("|"))]
+    def lacks(self, timings: pd.DataFrame) -> str:
+        """Why the rule says nothing of the timings, in words: no such column, or no row that it judges; empty where it does."""
+        missing = [need for need in self.needs if not any(has(timings, name) for name in need.split("|"))]
+        words = ["no stated total" if need == "total" else f"no column {need.replace('|', ' or ')}" for need in missing]
+        return " and ".join(words) or ("" if len(timings) and self.sees(timings) else self.without)
 
 
 def has(timings: pd.DataFrame, name: str) -> bool:
@@ -107,17 +113,31 @@ def samples(timings: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_phase(timings: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The samples of each phase, the stated total left out: it repeats what the phases say."""
+    """The samples of each phase, and of each group if there are several, with a name for them.
+
+    A stated total repeats what the phases say and is left out, unless the table has nothing else.
+    """
     rows = samples(timings)
-    yield from ((str(name), group) for name, group in rows[rows["phase"] != "total"].groupby("phase", sort=False))
+    parts = rows[rows["phase"] != "total"]
+    rows = rows if parts.empty else parts
+    if has(rows, "group"):
+        groups = rows.groupby(["phase", "group"], sort=False)
+        yield from ((f"{phase} of {group}", some) for (phase, group), some in groups)
+    else:
+        yield from ((str(name), some) for name, some in rows.groupby("phase", sort=False))
 
 
-def resolution(values: pd.Series[float]) -> float:
-    """The step of the last printed decimal of ``values``: 1, 0.1, 0.01 …, at finest a microsecond."""
+def resolution(values: Any) -> float:
+    """The step of the last printed decimal of ``values``: 1, 0.1, 0.01 …, at finest a microsecond.
+
+    Of five values or more that end in zeros, 10 or 100.
+    """
     import numpy as np
 
-    found = values.dropna().to_numpy(dtype=float)[:1000]
-    for digits in range(6):
+    found = np.asarray(values, dtype=float)
+    found = found[np.isfinite(found)][:1000]
+    coarse = 2 if len(found) >= 5 and found.any() else 0
+    for digits in range(-coarse, 6):
         if np.allclose(found, np.round(found, digits), rtol=0, atol=1e-9):
             return float(10.0**-digits)
     return 1e-6

@@ -1,0 +1,106 @@
+"""Timings of other tools go where our own go: load, compare and report take them as a tidy frame."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import vastbench
+from vastbench.analysis.artefacts.detector import timings_of
+from vastbench.cli import app
+from vastbench.errors import SchemaError, SettingsError
+from vastbench.report.build import of_places
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A wide CSV of 30 runs of which two failed in their boot and one was cut off there."""
+
+    def write(name, factor=1.0, **columns):
+        rng = np.random.default_rng(1)
+        boots = (factor * 70 * np.exp(0.2 * rng.standard_normal(30))).round(2)
+        table = pd.DataFrame({"create_s": rng.uniform(1, 2, 30).round(2), "boot_s": boots, "status": "ok", "machine": None})
+        table["machine"] = [f"m{i % 11}" for i in range(30)]
+        table.loc[27:, "status"] = ["failed", "failed", "timeout"]
+        table.loc[27:28, "boot_s"] = np.nan
+        table.assign(run=range(30), **columns).to_csv(tmp_path / name, index=False)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_a_table_of_others_is_loaded_as_runs_with_bounds(written):
+    phases = vastbench.load(written("a.csv"))
+    runs = vastbench.runs_table(phases)
+    assert runs["run_outcome"].value_counts().to_dict() == {"passed": 27, "failed": 2, "censored": 1}
+    assert runs["machine"].nunique() == 11
+    assert set(phases["source"]) == {"import"}
+    boots = phases[phases["phase"] == "boot"]
+    assert boots["outcome"].tolist()[-4:] == ["passed", "failed", "failed", "censored"]
+    assert (phases.loc[phases["phase"] == "create", "outcome"] == "passed").all()
+    # Two printed decimals: the true value is within half of the last one.
+    assert (boots["upper_s"] - boots["lower_s"]).dropna().to_numpy() == pytest.approx(0.01)
+    first = phases[phases["run"] == phases["run"].iloc[0]].set_index("phase")
+    assert first.loc["boot", "start_s"] == pytest.approx(first.loc["create", "seconds"])
+    assert first.loc["total", "seconds"] == pytest.approx(first.loc["boot", "end_upper_s"])
+
+
+def test_what_was_loaded_can_be_written_and_loaded_again(written, tmp_path):
+    phases = vastbench.load(written("a.csv"))
+    vastbench.export(phases, tmp_path / "again.parquet")
+    pd.testing.assert_frame_equal(vastbench.load(tmp_path / "again.parquet"), phases)
+    boots = timings_of(phases)
+    assert boots.loc[boots["phase"] == "boot", "seconds"].notna().sum() == 27
+
+
+def test_two_files_of_others_are_compared(written):
+    found = vastbench.compare(written("a.csv"), written("b.csv", 2.0), phase="boot")
+    assert found.effects["ratio"].iloc[0] == pytest.approx(2, rel=0.02)
+    assert found.effects[["n_a", "ended_a"]].iloc[0].tolist() == [30, 27]
+
+
+def test_the_command_compares_files_of_others(written):
+    words = [
+        "compare",
+        written("a.csv", status="DONE"),
+        written("b.csv", 2.0, status="DONE"),
+        "--phase",
+        "boot",
+        "--passed",
+        "DONE",
+    ]
+    done = CliRunner().invoke(app, [*words, "--json"])
+    assert json.loads(done.stdout)["exit_code"] == done.exit_code == 13
+
+
+def test_a_report_is_made_of_files_of_others(written):
+    source = of_places([written("a.csv", status="DONE")], passed="DONE")
+    assert source.problems == ()
+    assert source.phases["run"].nunique() == 30
+
+
+def test_words_units_columns_and_groups_are_the_same_for_load(written):
+    done = written("a.csv", status="DONE", gpu=["a", "b"] * 15)
+    with pytest.raises(SettingsError, match="--passed DONE"):
+        vastbench.load(done)
+    phases = vastbench.load(done, passed="DONE", column="create_s", group_by="gpu")
+    assert set(phases["phase"]) == {"create", "total"}
+    assert set(phases["variant"]) == {"gpu a", "gpu b"}
+
+
+def test_repeats_in_one_run_are_runs_and_an_empty_table_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("run,phase,seconds,outcome\n1,boot,2,\n1,boot,3,\n1,boot,,\n")
+    runs = vastbench.runs_table(vastbench.load(tmp_path / "a.csv"))["run"]
+    assert [name.partition(" ")[2] for name in runs] == ["1", "1 #2"]
+    (tmp_path / "b.csv").write_text("run,phase,seconds\n1,boot,\n")
+    with pytest.raises(SchemaError, match="no row with a value or an outcome"):
+        vastbench.load(tmp_path / "b.csv")
+
+
+def test_polled_values_lie_between_two_polls_and_stated_totals_are_kept(tmp_path):
+    (tmp_path / "a.csv").write_text("run,phase,seconds,poll_period_s\n1,boot,70.5,10\n1,total,75.5,\n")
+    phases = vastbench.load(tmp_path / "a.csv").set_index("phase")
+    assert phases.loc["boot", ["lower_s", "upper_s"]].tolist() == [60.5, 70.5]
+    assert phases.loc["total", "seconds"] == 75.5
