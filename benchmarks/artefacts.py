@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from vastbench.analysis.artefacts.detector import RULES, artefacts, not_applicable
 from vastbench.analysis.artefacts.lattice import SURE, lattice
@@ -209,11 +209,11 @@ def main() -> int:
                 silent.update((rule, kind) for rule in not_there)
         for found in loud:
             true.update(found)
-    console = Console(width=None if sys.stdout.isatty() else 150, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 170, highlight=False)
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
     console.print(f"{tables} tables per figure; Python {platform.python_version()}; load {load}; {platform.platform()}")
     title = f"False findings, under {MOST_FALSE:.0%} of the tables to which a rule applies"
-    rules = Table("rule", *KINDS, "found where it is, ten runs", title=title)
+    rules = Table(Column("rule", no_wrap=True), *KINDS, "found where it is, ten runs", title=title)
     shares = {
         (rule.name, kind): false[rule.name, kind] / max(1, tables - silent[rule.name, kind]) for rule in RULES for kind in KINDS
     }

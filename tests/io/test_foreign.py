@@ -5,6 +5,7 @@ pyperf and pytest-benchmark make their files here; those of the other tools are 
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -162,7 +163,9 @@ def test_a_file_that_pytest_benchmark_made_is_read(tmp_path):
         f"--benchmark-json={tmp_path / 'made.json'}",
     ]
     plugins = ["-p", "no:vastbench", "-p", "no:nbval", "-p", "no:cacheprovider", "-q"]
-    subprocess.run([*words, *plugins], check=True, timeout=120, cwd=tmp_path, capture_output=True)
+    # Below a worker of xdist it would measure nothing.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    subprocess.run([*words, *plugins], check=True, timeout=120, cwd=tmp_path, capture_output=True, env=own)
     table = read(tmp_path / "made.json")
     assert rows(table, "phase") == [("test_made.py::test_it",)] * 4
     assert table["seconds"].between(0, 1, inclusive="neither").all()

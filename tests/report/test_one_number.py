@@ -38,9 +38,9 @@ SAID = {
     ),
     "confirm destroyed": (r"half of \d+ attempted runs had ended confirm destroyed within (?P<n>[\d.]+) s",),
     "runs that passed": (
-        r"(?P<n>\d+) of 300 (?:attempted )?runs passed",
+        r"(?P<n>\d+) of 300 (?:attempted runs |runs )?passed",
         r"runs that passed (?P<n>\d+) of 300",
-        r"(?P<n>\d+) passed\b",
+        r"(?<!of )\b(?P<n>\d+) passed\b",
     ),
     "runs that did not pass": (r"(?P<n>\d+) of 300 attempted runs did not pass", r"(?P<n>\d+) runs? never came to its end"),
     "cost per success": (
