@@ -272,7 +272,7 @@ def test_two_studies_are_compared_by_their_names(tmp_path, monkeypatch):
                 store.save_run(replace(other, id=f"{study}-{number:02}", study=study))
     texts = told(COMPARING, monkeypatch, a="before", b="after", by="")
     assert any("A: before: " in text and "8 of 8 runs got there" in text for text in texts)
-    assert any("Passed: 8 of 8 in A, 0 of 8 in B" in text for text in texts)
+    assert any("8 of 8 passed in A, 0 of 8 in B" in text for text in texts)
     assert not any(re.search(r"\bnan\b", text) for text in texts)
 
 
