@@ -35,7 +35,8 @@ from vastbench.record.study import APART_S, EndedBy, Study, StudyProgress, requi
 from vastbench.render.text import stopping_text
 from vastbench.store import Store
 
-SPEED = 50
+SPEED = 25
+"""A busy machine delays calls by hundredths of a second: at twice the speed that is enough to be refused one in many suites."""
 
 
 def sit(folder, repeats, *, workers=3, conditions=None, listener=None, seed=1, name="s", **settings):
