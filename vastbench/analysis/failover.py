@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted, passed
-from vastbench.analysis.spans import with_span
+from vastbench.analysis.spans import span
 from vastbench.analysis.stopping import observations
 from vastbench.errors import UsageError
 from vastbench.record.conditions import COLD, STANDBY
@@ -40,9 +40,6 @@ ORIGINAL_S = (110.0, 195.0)
 
 MACHINES = 2
 """The machines whose price a drill that passed names together: the one that was lost and the one that replaced it."""
-
-SPAN = "span"
-"""The name of a span while it is looked at."""
 
 PARTS = ("notice", "machine", "restore", "resume")
 """The parts of a recovery, one after the other."""
@@ -149,8 +146,8 @@ def _spans(phases: pd.DataFrame, first: str, last: str) -> Sample:
     """What passed, and for how long it was tried in the runs that began with it and did not come through."""
     import numpy as np
 
-    rows = with_span(phases, SPAN, first, last)
-    rows = rows[(rows["phase"] == SPAN) & (rows["seconds"].notna() | (rows["lower_s"] > 0))]
+    rows = span(phases, "span", first, last)
+    rows = rows[rows["seconds"].notna() | (rows["lower_s"] > 0)]
     machine = _machines(rows["machine"].to_numpy(dtype=float, na_value=np.nan))
     came = rows["seconds"].notna()
     seconds = rows["seconds"].fillna(rows["lower_s"]).to_numpy(dtype=float)
