@@ -133,7 +133,7 @@ def _within_window(kind: int, feed: Callable[[paramiko.Channel, paramiko.Message
     return take
 
 
-class _Channels(ChannelMap):  # type: ignore[misc]  # not in the stubs
+class _Channels(ChannelMap):
     """The channels of a transport, which they know before they are listed.
 
     paramiko lists them first: a connection that ended in between died with a traceback, and whoever waited for it waited on.
