@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.summary import attempted, passed
+from vastbench.record.numbers import quotient
 from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
@@ -66,3 +67,12 @@ def cost_summary(phases: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return found.rename_axis("meter").reset_index().astype(COST_COLUMNS)
+
+
+def naive_ratio(runs: pd.DataFrame) -> float:
+    """How many times the metered cost wall clock × price says, over the rows of ``runs`` of which both are known; NaN if none.
+
+    ``runs`` has the columns ``cost_usd`` and ``naive_usd`` of :func:`~vastbench.analysis.frames.runs_table`.
+    """
+    both = runs.dropna(subset=["cost_usd", "naive_usd"])
+    return quotient(both["naive_usd"].sum(), both["cost_usd"].sum())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from vastbench.analysis.cost import naive_ratio
 from vastbench.analysis.facts import EMULATED, Facts
 from vastbench.analysis.frames import in_words
 from vastbench.analysis.survival.clusters import DOMINANT
@@ -224,11 +225,10 @@ def measured(facts: Facts) -> Iterator[Finding]:
 
 def naive_cost(facts: Facts) -> Iterator[Finding]:
     """Wall clock times price against the meters."""
-    both = facts.runs[facts.runs["cost_usd"].notna() & facts.runs["naive_usd"].notna()]
-    metered, naive = float(both["cost_usd"].sum()), float(both["naive_usd"].sum())
-    if metered > 0:
+    both = facts.runs.dropna(subset=["cost_usd", "naive_usd"])
+    if both["cost_usd"].sum() > 0:
         text = "Wall clock times price, as is commonly reported, is {naive_ratio} times the metered cost (n = {runs})."
-        yield Finding("naive_cost", Kind.ISSUE, text, {"naive_ratio": quotient(naive, metered), "runs": len(both)})
+        yield Finding("naive_cost", Kind.ISSUE, text, {"naive_ratio": naive_ratio(both), "runs": len(both)})
 
 
 def polling(facts: Facts) -> Iterator[Finding]:

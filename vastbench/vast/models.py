@@ -24,10 +24,8 @@ from pydantic import (
 )
 
 from vastbench.errors import UsageError
+from vastbench.record.cost import METERS, ROUNDED_USD, TOTAL, Charged, storage_usd_per_hour, together
 from vastbench.record.numbers import LARGEST, measurable
-
-HOURS_PER_MONTH = 720
-"""The marketplace's month for storage prices: 30 days of 24 hours."""
 
 SSH_RUNTYPE = "ssh_direc ssh_proxy"
 """SSH over both endpoints, spelled as the official client spells it in every rental."""
@@ -160,7 +158,7 @@ class Offer(_Model):
 
     def usd_per_hour(self, disk_gb: float) -> float:
         """USD per hour while running with ``disk_gb`` GB of disk: dph_base + disk × storage_cost / 720."""
-        return self.dph_base + disk_gb * self.storage_cost / HOURS_PER_MONTH
+        return self.dph_base + storage_usd_per_hour(disk_gb, self.storage_cost)
 
     def has(self, name: str) -> bool:
         """Whether the marketplace sent a field ``name`` with this offer, null included."""

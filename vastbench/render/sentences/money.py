@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.cost import cost_summary
+from vastbench.analysis.cost import cost_summary, naive_ratio
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.analysis.survival.intervals import quantile_interval
@@ -55,10 +55,9 @@ def cost_meters(phases: pd.DataFrame) -> str:
     if runs.empty:
         return spent(phases)
     interval = within(*quantile_interval(runs["cost_usd"], 0.5), "USD", n=len(runs), digits=4)
-    ratio = quotient(runs["naive_usd"].sum(), runs["cost_usd"].sum())
     return (
         f"{spent(phases)} The median is **{usd(runs['cost_usd'].median())}** ({interval}); over the runs of which both "
-        f"are known, wall clock × price says **{times(ratio)}** as much."
+        f"are known, wall clock × price says **{times(naive_ratio(runs))}** as much."
     )
 
 
