@@ -30,6 +30,7 @@ from vastbench.record.run import Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
+from vastbench.rental.charges import Asked, ask_charges
 from vastbench.rental.lease import Account, close_or_tell
 from vastbench.rental.losing import losing
 from vastbench.rental.provisioner import Provisioner
@@ -415,6 +416,10 @@ class Bench:
     def reap(self, *, dry_run: bool = False, on_finding: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
         """Close what dead owners left on this bench's marketplace (see :func:`vastbench.rental.reap.reap`)."""
         return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, on_finding=on_finding)
+
+    def ask_charges(self) -> Asked:
+        """Ask what the account was charged for this bench's study, or for all runs of the store that rented here; store it."""
+        return ask_charges(self.api, self.store, study=self.study or None)
 
     @property
     def last_sweep(self) -> str:

@@ -219,14 +219,14 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class Charges:
-    """The charges of a run as they stand in the store: the account's ``rows`` by contract id, as they were answered by the
-    marketplace at ``url`` at the date ``asked_at`` (ISO 8601, UTC), and what they come to."""
+    """The charges of a run as they stand in the store: what they come to, and ``by_contract``, by the ids of its instances, the
+    account's own rows, as the marketplace at ``url`` gave them at the date ``asked_at`` (ISO 8601, UTC)."""
 
     run_id: str
     url: str
     asked_at: str
     bill: Bill
-    rows: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    by_contract: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def reconciled(cost: Cost, charged: Mapping[str, Charged], *, lacking: bool, age_s: float | None) -> Bill:

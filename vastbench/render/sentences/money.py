@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.cost import cost_summary, naive_ratio
+from vastbench.analysis.cost import cost_summary, naive_ratio, reconciliation
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.analysis.survival.intervals import quantile_interval
-from vastbench.record.formats import counted, known, times, usd, within
+from vastbench.record.cost import Match
+from vastbench.record.formats import counted, known, listed, times, usd, within
 from vastbench.record.numbers import quotient
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
 from vastbench.render.wording import escaped
@@ -59,6 +60,23 @@ def cost_meters(phases: pd.DataFrame) -> str:
         f"{spent(phases)} The median is **{usd(runs['cost_usd'].median())}** ({interval}); over the runs of which both "
         f"are known, wall clock × price says **{times(naive_ratio(runs))}** as much."
     )
+
+
+def charges(phases: pd.DataFrame) -> str:
+    """What the account charged beside what the meters say: how many runs agree, and in sum."""
+    made = reconciliation(phases)
+    if made.runs.empty:
+        return "Nobody asked for the account's charges for these runs."
+    counts, n = made.runs["charge"].value_counts(), len(made.runs)
+    agree, whole = int(counts.get(Match.AGREES, 0)), made.meters.set_index("meter").loc["all meters"]
+    text = f"Of {counted(n, 'run')}, **{agree} agree** with the account: the charge lies within the bounds of the meters, as far as "
+    text += "its rounding lets it be known"
+    others = [f"{counts[word]} {word}" for word in Match if word != Match.AGREES and word in counts]
+    text += f" (the others: {listed(others)})." if others else "."
+    if known(whole["residual_usd"]):
+        text += f" In sum it charged {usd(whole['charged_usd'])}, to within {usd(whole['rounding_usd'])}, where the meters say "
+        text += f"{usd(whole['estimated_usd'])} ({counted(int(whole['n']), 'run')})."
+    return text
 
 
 def provider_costs(comparison: pd.DataFrame, *, value: str = "usd_per_gpu_hour") -> str:
