@@ -27,30 +27,29 @@ def reconciled_blocks(made: Reconciliation) -> list[Block]:
     rows = [
         [str(row["run"]), SAID[Match(row["charge"])], dollars(row["cost_usd"]), dollars(row["charged_usd"])]
         + [
-            signed(row[name]) if row["charge"] in SETTLED else MISSING
+            _signed(row[name]) if row["charge"] in SETTLED else MISSING
             for name in (*(f"{meter}_residual_usd" for meter in METERS), "residual_usd")
         ]
         for row in made.runs.to_dict("records")
     ]
     sums = [
-        [row["meter"], str(row["n"]), dollars(row["estimated_usd"]), dollars(row["charged_usd"]), signed(row["residual_usd"])]
+        [row["meter"], str(row["n"]), dollars(row["estimated_usd"]), dollars(row["charged_usd"]), _signed(row["residual_usd"])]
         for row in made.meters.to_dict("records")
     ]
     return [
         Table(head, rows, numbers=6),
         Table(["meter", "runs", "estimated", "charged", "residual"], sums, numbers=4),
-        f"{summed_up(made)}\nResidual: charged − estimated, of each meter and of all. From {made.source}.",
+        f"{_summed_up(made)}\nResidual: charged − estimated, of each meter and of all. From {made.source}.",
     ]
 
 
-def summed_up(made: Reconciliation) -> str:
+def _summed_up(made: Reconciliation) -> str:
     """How many runs' charges agree, differ, are late and are missing, in a sentence."""
     counts = made.runs["charge"].value_counts()
     whole = made.meters.set_index("meter").loc["all meters"]
-    settled = sum(int(counts.get(word, 0)) for word in SETTLED)
-    parts = [f"{int(counts.get(word, 0))} {word}" for word in Match if counts.get(word, 0)]
+    parts = [f"{word}: {counts[word]}" for word in Match if word in counts]
     text = f"Of {counted(len(made.runs), 'run')} that the account was asked about: {', '.join(parts)}."
-    if settled and known(whole["residual_usd"]):
+    if known(whole["residual_usd"]):
         text += (
             f" Where all has come, the account was charged {dollars(whole['charged_usd'])} (rounded: ± "
             f"{dollars(whole['rounding_usd'])} at most), our meters say {dollars(whole['estimated_usd'])}."
@@ -60,11 +59,12 @@ def summed_up(made: Reconciliation) -> str:
     return text
 
 
-def signed(value: float | None) -> str:
+def _signed(value: float | None) -> str:
     """``+$0.0004`` or ``−$0.0004``; – for a missing value."""
     if not known(value):
         return MISSING
-    return f"{'−' if value < 0 else '+'}${abs(value):.4f}"
+    digits = f"{abs(value):.4f}"
+    return f"{'−' if value < 0 and float(digits) else '+'}${digits}"
 
 
 show_blocks(Reconciliation, reconciled_blocks)

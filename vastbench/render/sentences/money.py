@@ -9,7 +9,7 @@ from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.analysis.survival.intervals import quantile_interval
 from vastbench.record.cost import Match
-from vastbench.record.formats import counted, known, listed, times, usd, within
+from vastbench.record.formats import counted, known, times, usd, within
 from vastbench.record.numbers import quotient
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
 from vastbench.render.wording import escaped
@@ -67,15 +67,17 @@ def charges(phases: pd.DataFrame) -> str:
     made = reconciliation(phases)
     if made.runs.empty:
         return "Nobody asked for the account's charges for these runs."
-    counts, n = made.runs["charge"].value_counts(), len(made.runs)
-    agree, whole = int(counts.get(Match.AGREES, 0)), made.meters.set_index("meter").loc["all meters"]
-    text = f"Of {counted(n, 'run')}, **{agree} agree** with the account: the charge lies within the bounds of the meters, as far as "
-    text += "its rounding lets it be known"
-    others = [f"{counts[word]} {word}" for word in Match if word != Match.AGREES and word in counts]
-    text += f" (the others: {listed(others)})." if others else "."
+    counts, whole = made.runs["charge"].value_counts(), made.meters.set_index("meter").loc["all meters"]
+    others = ", ".join(f"{word}: {counts[word]}" for word in Match if word != Match.AGREES and word in counts)
+    text = (
+        f"The charges of **{int(counts.get(Match.AGREES, 0))} of {counted(len(made.runs), 'run')}** lie within the bounds of the "
+        f"meters, as far as their rounding lets them be known{f' ({others})' if others else ''}."
+    )
     if known(whole["residual_usd"]):
-        text += f" In sum it charged {usd(whole['charged_usd'])}, to within {usd(whole['rounding_usd'])}, where the meters say "
-        text += f"{usd(whole['estimated_usd'])} ({counted(int(whole['n']), 'run')})."
+        text += (
+            f" In sum the account charged {usd(whole['charged_usd'])}, to within {usd(whole['rounding_usd'])}, where the meters "
+            f"say {usd(whole['estimated_usd'])} ({counted(int(whole['n']), 'run')})."
+        )
     return text
 
 
