@@ -253,4 +253,5 @@ def reconciled(cost: Cost, charged: Mapping[str, Charged], *, lacking: bool, age
     else:
         match = Match.DIFFERS if whole.high < least else Match.AGREES
     known = {f"{name}_usd": round(one.usd, DIGITS) for name, one in charged.items()}
-    return Bill(**known, rounding_usd=whole and round(whole.rounding_usd, DIGITS), match=str(match))
+    rounding = None if whole is None else round(whole.rounding_usd, DIGITS)
+    return Bill(**known, rounding_usd=rounding, match=str(match))

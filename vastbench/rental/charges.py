@@ -94,7 +94,7 @@ def _fits(row: Charge, lease: LeaseRow) -> bool:
 def _bill(cost: Cost, by_contract: Mapping[str, Sequence[Mapping[str, Any]]], age_s: float | None) -> Bill:
     """What the rows of a run's contracts come to, beside its meters; a meter that one of them does not name is not known."""
     parts = [Charge.model_validate(row).charged for rows in by_contract.values() for row in rows]
-    named = set.intersection(*map(set, parts)) if parts else set()
+    named: set[str] = set.intersection(*map(set, parts)) if parts else set()
     charged = {name: together(part[name] for part in parts) for name in named}
     return reconciled(cost, charged, lacking=not all(by_contract.values()), age_s=age_s)
 

@@ -325,7 +325,9 @@ class Charge(_Model):
         known = [part for _, part in parts if part is not None]
         vague = {meter for meter, part in parts if part is None}
         by_meter = {
-            meter: together(part for one, part in parts if one == meter and part) for meter in METERS if meter not in vague
+            meter: together(part for one, part in parts if one == meter and part is not None)
+            for meter in METERS
+            if meter not in vague
         }
         return {**by_meter, TOTAL: whole_row if vague else whole_row.narrowed(together(known))}
 
