@@ -87,7 +87,7 @@ def test_rows_of_other_contracts_are_counted_and_not_kept(store):
     assert "training" not in kept
 
 
-def test_a_rounded_row_is_known_to_what_its_words_and_its_amount_leave_open(store):
+def test_a_rounded_row_is_known_to_what_words_and_amount_leave_open(store):
     ask(store)
     found = bill(store, "rounded")
     low, high = 0.0165 * 0.2995, 0.0175 * 0.3005  # "0.017 hours at $0.300/hour", and 0.005 is no narrower

@@ -359,7 +359,7 @@ def test_what_the_account_charged_is_said_where_somebody_asked(sample, model, tm
     assert model["charges"] is None
     asked = sample.assign(charge="agrees", charged_usd=sample["cost_usd"], charged_rounding_usd=0.0001)
     billed = model_of(asked)
-    assert billed["charges"].startswith("The charges of **300 of 300 runs** lie within")
+    assert billed["charges"].startswith("The charges of **100 of 100 runs** lie within")
     for text in (markdown_text(billed), index_page(billed, tmp_path)):
-        assert "300 of 300 runs" in plain(text)
+        assert "100 of 100 runs" in plain(text)
     assert "The charges of" not in markdown_text(model)
