@@ -135,7 +135,8 @@ def test_residuals_are_what_was_charged_less_what_the_meters_say():
     assert made.runs["residual_usd"].tolist() == pytest.approx([0.125, 1.0])
     assert made.runs["gpu_residual_usd"].tolist() == pytest.approx([0.125, 1.0])
     found = made.meters.set_index("meter")
-    assert found.loc["gpu", ["n", "estimated_usd", "charged_usd", "residual_usd"]].tolist() == pytest.approx([2, 3, 4.125, 1.125])
+    sums = ["n", "estimated_usd", "charged_usd", "residual_usd"]
+    assert found.loc["gpu", sums].tolist() == pytest.approx([2, 3, 4.125, 1.125])
     assert found.loc["storage", "residual_usd"] == found.loc["transfer", "residual_usd"] == 0.0
     assert found.loc["all meters", ["residual_usd", "rounding_usd"]].tolist() == pytest.approx([1.125, 0.001])
     assert made.differing == 1

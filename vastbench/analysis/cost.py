@@ -112,8 +112,8 @@ class Reconciliation(Answer):
     bounds and the account's rounding, ``differs``, ``late``, ``missing``, ``not estimated``), ``cost_usd`` by our meters,
     ``charged_usd`` and how far that may be off, ``charged_rounding_usd``, and the residuals, charged − estimated:
     ``gpu_residual_usd``, ``storage_residual_usd``, ``transfer_residual_usd``, ``residual_usd`` of all. ``meters``: their sums
-    over the ``n`` runs whose charges have all come and whose meter is known, one row per meter. USD. ``source``: in words, where
-    the runs come from.
+    over the ``n`` runs whose charges have all come and whose meter is known, one row per meter. USD. ``source``: in words,
+    where the runs come from.
     """
 
     runs: pd.DataFrame

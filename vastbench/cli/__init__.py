@@ -26,7 +26,8 @@ from vastbench.errors import Interrupted, VastbenchError, clean
 __all__ = ["app", "main"]
 
 # Their import registers the commands, in the order of the help text.
-for _room in ("rent", "rehearse", "reap", "stored", "reconcile", "market", "tools", "check", "plan", "estimate", "compare", "webhooks"):
+_ROOMS = ("rent", "rehearse", "reap", "stored", "reconcile", "market", "tools", "check", "plan", "estimate", "compare")
+for _room in (*_ROOMS, "webhooks"):
     import_module(f"vastbench.cli.{_room}")
 
 _debug = False

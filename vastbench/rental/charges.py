@@ -25,7 +25,7 @@ class Asked:
     """What an account was asked and what came of it.
 
     ``contracts`` of ours, and the ``rows`` of charges that are known for them; ``unstored`` runs of ours of which only
-    leases are in the store, and what was charged for them; ``foreign`` rows of other contracts, which are not kept. Amounts in USD.
+    leases are in the store, and what was charged for them; ``foreign`` rows of other contracts, which are not kept. USD.
     """
 
     contracts: int = 0

@@ -70,13 +70,13 @@ def charges(phases: pd.DataFrame) -> str:
     counts, whole = made.runs["charge"].value_counts(), made.meters.set_index("meter").loc["all meters"]
     others = ", ".join(f"{word}: {counts[word]}" for word in Match if word != Match.AGREES and word in counts)
     text = (
-        f"The charges of **{int(counts.get(Match.AGREES, 0))} of {counted(len(made.runs), 'run')}** lie within the bounds of the "
-        f"meters, as far as their rounding lets them be known{f' ({others})' if others else ''}."
+        f"The charges of **{counts.get(Match.AGREES, 0)} of {counted(len(made.runs), 'run')}** lie within the bounds of "
+        f"the meters, as far as their rounding lets them be known{f' ({others})' if others else ''}."
     )
     if known(whole["residual_usd"]):
         text += (
-            f" In sum the account charged {usd(whole['charged_usd'])}, to within {usd(whole['rounding_usd'])}, where the meters "
-            f"say {usd(whole['estimated_usd'])} ({counted(int(whole['n']), 'run')})."
+            f" In sum the account charged {usd(whole['charged_usd'])}, to within {usd(whole['rounding_usd'])}, where the "
+            f"meters say {usd(whole['estimated_usd'])} ({counted(int(whole['n']), 'run')})."
         )
     return text
 
