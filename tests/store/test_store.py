@@ -244,7 +244,8 @@ def test_a_run_from_elsewhere_brings_its_bill_along(store):
 def test_what_runs_cost_is_read_without_them(store):
     for name, study in (("a", "s"), ("b", "")):
         store.save_run(replace(read_run(SEED), id=name, study=study))
-    assert store.costs() == dict.fromkeys("ab", read_run(SEED).cost)
+    store.save_charges([Charges("a", "https://market.test", "2026-01-05T00:00:00+00:00", BILL)])
+    assert store.costs() == {"a": (read_run(SEED).cost, BILL), "b": (read_run(SEED).cost, Bill())}
     assert store.costs("s").keys() == {"a"}
 
 

@@ -24,6 +24,7 @@ from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, Setting
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
+from vastbench.record.cost import at_most_usd
 from vastbench.record.lease import LeaseRow
 from vastbench.record.recorder import Listener
 from vastbench.record.run import Run
@@ -399,7 +400,7 @@ class Bench:
         metered: dict[str, float | None] = {}
         if self.study:
             metered = {one.run_id: None for one in self.store.unfinished(self.study)}
-            metered |= {run_id: cost.at_most_usd for run_id, cost in self.store.costs(self.study).items()}
+            metered |= {run_id: at_most_usd(*both) for run_id, both in self.store.costs(self.study).items()}
         theirs = {run_id: known for run_id, known in metered.items() if run_id not in self._made}
         of_study = spent_at_most_usd(theirs, self.store.leases() if theirs else [], speed=self.clock.speed)
         others = [row for row in self._open_elsewhere() if row.run_id not in theirs]

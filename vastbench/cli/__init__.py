@@ -26,8 +26,20 @@ from vastbench.errors import Interrupted, VastbenchError, clean
 __all__ = ["app", "main"]
 
 # Their import registers the commands, in the order of the help text.
-_ROOMS = ("rent", "rehearse", "reap", "stored", "reconcile", "market", "tools", "check", "plan", "estimate", "compare")
-for _room in (*_ROOMS, "webhooks"):
+for _room in (
+    "rent",
+    "rehearse",
+    "reap",
+    "stored",
+    "reconcile",
+    "market",
+    "tools",
+    "check",
+    "plan",
+    "estimate",
+    "compare",
+    "webhooks",
+):
     import_module(f"vastbench.cli.{_room}")
 
 _debug = False

@@ -217,6 +217,19 @@ class Bill:
     match: str | None = None
 
 
+def at_most_usd(cost: Cost, bill: Bill) -> float | None:
+    """What a run cost at most: what its meters say at most, or what was charged where that is more.
+
+    None where the meters say nothing: a charge of which more may come bounds nothing.
+
+    >>> at_most_usd(Cost(naive_usd=0.5), Bill(total_usd=0.7, rounding_usd=0.0005))
+    0.7005
+    """
+    if cost.at_most_usd is None or bill.total_usd is None:
+        return cost.at_most_usd
+    return max(cost.at_most_usd, bill.total_usd + (bill.rounding_usd or 0.0))
+
+
 @dataclass(frozen=True, slots=True)
 class Charges:
     """The charges of a run as they stand in the store: what they come to, and ``by_contract``, by the ids of its instances, the

@@ -64,7 +64,7 @@ def ask_charges(api: VastApi, store: Store, *, study: str | None = None) -> Aske
         kept: dict[str, Sequence[Mapping[str, Any]]] = {
             str(one.instance_id): fresh[one.instance_id] or before.get(str(one.instance_id), []) for one in mine
         }
-        bill = _bill(costs.get(run_id, Cost()), kept, _age_s(mine, now, api.clock.speed))
+        bill = _bill(costs[run_id][0] if run_id in costs else Cost(), kept, _age_s(mine, now, api.clock.speed))
         found.append(Charges(run_id, api.url, now.isoformat(), bill, kept))
     store.save_charges(found)
     unstored = [one.bill.total_usd or 0.0 for one in found if one.run_id not in costs]

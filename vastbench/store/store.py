@@ -176,12 +176,15 @@ class Store(Transactions):
         for some in _batches(self._read(lambda connection: connection.execute(query).scalars().all())):
             yield self._read(partial(find, some=some))
 
-    def costs(self, study: str | None = None) -> dict[str, Cost]:
-        """What each stored run, or each of ``study``, cost by its meters, by its id; without reading the runs."""
-        query = sa.select(tables.runs.c.id, tables.runs.c.cost)
+    def costs(self, study: str | None = None) -> dict[str, tuple[Cost, Bill]]:
+        """What each stored run, or each of ``study``, cost by its meters and as charged, by its id; the runs are not read."""
+        runs, charges = tables.runs, tables.charges
+        query = sa.select(runs.c.id, runs.c.cost, charges.c.bill).outerjoin(charges, charges.c.run_id == runs.c.id)
         if study is not None:
-            query = query.where(tables.runs.c.study == study)
-        return self._read(lambda connection: {row.id: Cost(**row.cost) for row in connection.execute(query)})
+            query = query.where(runs.c.study == study)
+        return self._read(
+            lambda connection: {row.id: (Cost(**row.cost), Bill(**row.bill or {})) for row in connection.execute(query)}
+        )
 
     def save_charges(self, charges: Sequence[Charges]) -> None:
         """Write down what accounts charged for runs, in place of what they had charged when they were asked before."""
