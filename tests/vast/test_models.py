@@ -163,7 +163,6 @@ def test_items_of_one_kind_are_summed_and_bytes_are_one_meter():
     )
 
 
-
 def test_a_create_request_sends_only_known_keys():
     body = CreateRequest("ubuntu:22.04", 16, "run-1", onstart="echo hi", env={"A": "1"}).body()
     assert body == {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted, passed
@@ -124,6 +124,11 @@ class Reconciliation(Answer):
     def differing(self) -> int:
         """How many runs were charged what neither rounding nor the meters' bounds explain."""
         return int((self.runs["charge"] == Match.DIFFERS).sum())
+
+    @property
+    def whole(self) -> dict[Any, Any]:
+        """The row of ``meters`` for all of them together."""
+        return self.meters.to_dict("records")[-1]
 
     def to_dict(self) -> dict[str, object]:
         """The reconciliation, ready for JSON: missing values are None."""

@@ -46,7 +46,7 @@ def reconciled_blocks(made: Reconciliation) -> list[Block]:
 def _summed_up(made: Reconciliation) -> str:
     """How many runs' charges agree, differ, are late and are missing, in a sentence."""
     counts = made.runs["charge"].value_counts()
-    whole = made.meters.set_index("meter").loc["all meters"]
+    whole = made.whole
     parts = [f"{word}: {counts[word]}" for word in Match if word in counts]
     text = f"Of {counted(len(made.runs), 'run')} that the account was asked about: {', '.join(parts)}."
     if known(whole["residual_usd"]):

@@ -67,7 +67,7 @@ def charges(phases: pd.DataFrame) -> str:
     made = reconciliation(phases)
     if made.runs.empty:
         return "Nobody asked for the account's charges for these runs."
-    counts, whole = made.runs["charge"].value_counts(), made.meters.set_index("meter").loc["all meters"]
+    counts, whole = made.runs["charge"].value_counts(), made.whole
     others = ", ".join(f"{word}: {counts[word]}" for word in Match if word != Match.AGREES and word in counts)
     text = (
         f"The charges of **{counts.get(Match.AGREES, 0)} of {counted(len(made.runs), 'run')}** lie within the bounds of "
