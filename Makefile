@@ -69,7 +69,7 @@ drills: .venv/installed .venv/model
 # Runs with the charges of the emulator's account.
 .PHONY: charges
 charges: .venv/installed
-	$(BIN)/python benchmarks/charges.py --runs 40 --write
+	$(BIN)/python benchmarks/charges.py --runs 40 --workers 8 --speed 10 --write
 
 # The site. A warning is an error, and nothing is fetched; all of it anew, since it shows what the package says now.
 docs: .venv/documented
