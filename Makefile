@@ -32,9 +32,10 @@ suite:
 	place=$$(mktemp -d -p $(QUICK)) && TMPDIR=$$place \
 	    $(BIN)/pytest -p no:nbval --numprocesses 4 --dist loadfile --no-loadscope-reorder && rm -rf "$$place"
 
+NBVAL = PYTHONPATH=. $(BIN)/pytest -p tests.kernels --timeout 180 --nbval-current-env
 notebooks-and-lint: lint
-	VASTBENCH_STORE=$$(mktemp -d)/runs.sqlite $(BIN)/pytest --timeout 180 --nbval-lax --nbval-current-env notebooks/01-*.ipynb
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --timeout 180 --nbval --nbval-current-env $(WITH_OUTPUTS)
+	VASTBENCH_STORE=$$(mktemp -d)/runs.sqlite $(NBVAL) --nbval-lax notebooks/01-*.ipynb
+	$(NBVAL) --numprocesses 2 --dist loadscope --nbval $(WITH_OUTPUTS)
 
 # The notebooks that analyse committed data are committed with their outputs; this makes them anew, without times and versions.
 WITH_OUTPUTS = $(filter-out notebooks/01-%,$(wildcard notebooks/*.ipynb))

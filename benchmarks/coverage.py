@@ -13,10 +13,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from vastbench.analysis.comparison import effects
 from vastbench.analysis.stopping import interval, ranks, relative_width
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import proportion_interval
 from vastbench.analysis.survival.quantiles import quantile_estimate
+from vastbench.analysis.survival.rates import rate
 from vastbench.record.stopping import StoppingRule
 
 CAMPAIGNS, LOOKS = 1000, 200
@@ -31,6 +33,10 @@ HOST_SHARE, RUNS_PER_MACHINE = 0.6, 3
 
 FEW, RUNS_EACH = (3, 4, 5, 6, 8), (6, 50)
 """So few machines, with as many runs on each."""
+
+FIGURES = ("rate", "rate, each machine", "p90 of those that ran", "median cost", "trend: later half ÷ earlier")
+MACHINES, EACH, CORRELATIONS = (2, 3, 6, 10, 20, 50), (5, 10), (0.0, 0.1, 0.3, 0.6)
+"""Of these figures: on how many machines, with as many runs on each, how alike."""
 
 DEADLINE_S = 600.0
 WIDTH = 0.3
@@ -189,14 +195,91 @@ def peeked(kind: str, step_s: float, failures: float, campaigns: int, looks: int
     )
 
 
-def verdict(found: Coverage) -> str:
-    """``inside`` 93–97 %; ``near`` where only the count of campaigns leaves it open; ``OUTSIDE`` where it does not."""
-    if not found.given:
+@dataclass(frozen=True)
+class Alike:
+    """What is drawn of runs on few machines: so many ``each``, of which the share ``failures`` fails; ``icc`` is the
+    intra-machine correlation of failing and of the logarithm of time. ``what`` is the figure whose interval is looked at.
+    """
+
+    what: str
+    machines: int
+    each: int
+    icc: float
+    failures: float
+
+
+def likeness(setting: Alike, campaigns: int) -> tuple[int, int, float]:
+    """How many intervals held the truth, of how many campaigns that had one, and their median width."""
+    rng = np.random.default_rng([setting.machines, setting.each, int(100 * setting.icc), int(100 * setting.failures)])
+    machine = np.repeat(np.arange(setting.machines), setting.each)
+    found = [_alike(setting, machine, rng) for _ in range(campaigns)]
+    given = [(low, high, truth) for low, high, truth in found if not np.isnan(low)]
+    width = float(np.median([high - low for low, high, _ in given])) if given else float("nan")
+    return sum(low <= truth <= high for low, high, truth in given), len(given), width
+
+
+def _alike(setting: Alike, machine: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
+    """The interval of one campaign, and the truth."""
+    from scipy.stats import lognorm
+
+    share, icc = setting.failures, setting.icc
+    own = (
+        rng.beta(share * (1 - icc) / icc, (1 - share) * (1 - icc) / icc, setting.machines)
+        if icc
+        else np.full(machine.max() + 1, share)
+    )
+    fails = rng.random(len(machine)) < own[machine]
+    if setting.what in ("rate", "rate, each machine"):
+        found = rate(fails, machine, each="machine" if "each" in setting.what else "run")
+        return found.low, found.high, share
+    noise = np.sqrt(icc) * rng.standard_normal(setting.machines)[machine] + np.sqrt(1 - icc) * rng.standard_normal(len(machine))
+    values = FAST_S * np.exp(0.5 * noise)
+    if setting.what == "p90 of those that ran":
+        ran = quantile_estimate(Durations(values[~fails], values[~fails], machine[~fails].astype(float)), 0.9)
+        return ran.low, ran.high, float(lognorm(0.5, scale=FAST_S).ppf(0.9))
+    if setting.what == "median cost":
+        found = quantile_estimate(Durations(values, values, machine.astype(float)), 0.5)
+        return found.low, found.high, FAST_S
+    order = rng.permutation(len(machine))  # each machine gives runs to both halves of the study
+    ends = np.where(fails, np.inf, values)
+    a, b = (Durations(ends[half], ends[half], machine[half].astype(float)) for half in np.array_split(order, 2))
+    row = effects({"trend": (a, b)}).iloc[0]
+    return float(row["ratio_low"]), float(row["ratio_high"]), 1.0
+
+
+def likeness_table(results: Iterable[tuple[Alike, tuple[int, int, float]]]) -> tuple[Table, list[str]]:
+    """A row per figure, number of machines and correlation: the least and the greatest coverage over the settings in it."""
+    table = Table("figure", "machines", "correlation", "settings", "coverage", "with an interval", "median width", "")
+    rows: dict[tuple[str, int, float], list[tuple[int, int, float]]] = {}
+    for one, result in results:
+        rows.setdefault((one.what, one.machines, one.icc), []).append(result)
+    verdicts = []
+    for (what, machines, icc), some in rows.items():
+        given = [one for one in some if one[1]]
+        shares = sorted(held / many for held, many, _ in given)
+        words = [verdict(held, many) for held, many, _ in given]
+        verdicts += words
+        table.add_row(
+            what,
+            str(machines),
+            f"{icc:g}",
+            f"{len(some)}",
+            f"{shares[0]:.1%} – {shares[-1]:.1%}" if shares else "–",
+            f"{len(given)}",
+            f"{np.median([width for *_, width in given]):.3g}" if given else "–",
+            ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words)) or "none",
+        )
+    return table, verdicts
+
+
+def verdict(held: int, given: int) -> str:
+    """``inside`` 93–97 %, ``near`` where the count of campaigns leaves it open; surely more is ``wide``, less ``OUTSIDE``."""
+    if not given:
         return "none"
-    low, high = proportion_interval(found.held, found.given)
-    if LEAST <= found.held / found.given <= GREATEST:
+    low, high = proportion_interval(held, given)
+    if LEAST <= held / given <= GREATEST:
         return "inside"
-    return "near" if low <= GREATEST and high >= LEAST else "OUTSIDE"
+    return "near" if low <= GREATEST and high >= LEAST else "wide" if low > GREATEST else "OUTSIDE"
 
 
 def _width(seconds: float) -> str:
@@ -219,7 +302,7 @@ def table_of(results: Iterable[Coverage]) -> Table:
             f"{one.without:.0%}",
             _width(one.width_s),
             f"{one.naive_bias_s:+.1f} s",
-            verdict(one),
+            verdict(one.held, one.given),
         )
     return table
 
@@ -244,6 +327,9 @@ def main() -> int:
         order = sorted(settings, key=lambda one: -one.n)
         found = dict(zip(order, pool.map(covered, order, [campaigns] * len(order)), strict=True))
         peeks = [one.result() for one in peeking]
+        machines, each = ((3, 10), (5,)) if asked.quick else (MACHINES, EACH)
+        alike = [Alike(*one) for one in product(FIGURES, machines, each, CORRELATIONS, FAILURES[1:])]
+        held = list(pool.map(likeness, alike, [campaigns] * len(alike), chunksize=4))
     load = " ".join(f"{x:.1f}" for x in os.getloadavg())
     console.print(
         f"Coverage of the median's 95 % interval, {campaigns} campaigns per setting; Python {platform.python_version()}"
@@ -257,16 +343,20 @@ def main() -> int:
         runs = "–" if np.isnan(one.runs_then) else f"{one.runs_then:.0f}"
         table.add_row(one.words, *(f"{share:.1%}" for share in shares), runs)
     console.print(table)
-    verdicts = [verdict(one) for one in found.values()]
-    console.print(
-        f"{verdicts.count('inside')} of {len(verdicts)} settings inside 93–97 %, {verdicts.count('near')} near, "
-        f"{verdicts.count('OUTSIDE')} outside; {verdicts.count('none')} have too few runs or machines for any interval."
-    )
+    verdicts = [verdict(one.held, one.given) for one in found.values()]
+    console.print(f"Medians of all attempted runs: {_counts(verdicts)}.")
+    table, of_alike = likeness_table(zip(alike, held, strict=True))
+    console.print(table)
+    console.print(f"Figures of runs on machines that resemble themselves: {_counts(of_alike)}.")
     allowed = proportion_interval(round(0.05 * campaigns), campaigns)[1]
     missed = [one.words for one in peeks if one.ever_wrong > allowed]
     said = f"MISSED: {missed}" if missed else f"at most {max(one.ever_wrong for one in peeks):.1%}"
     console.print(f"The stopping rule's error, allowed 5 % and with {campaigns} campaigns seen up to {allowed:.1%}: {said}.")
-    return 1 if missed or "OUTSIDE" in verdicts else 0
+    return 1 if missed or "OUTSIDE" in [*verdicts, *of_alike] else 0
+
+
+def _counts(verdicts: list[str]) -> str:
+    return ", ".join(f"{verdicts.count(word)} {word}" for word in ("inside", "near", "wide", "OUTSIDE", "none"))
 
 
 if __name__ == "__main__":

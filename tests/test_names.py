@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 
 import vastbench
 
@@ -14,9 +14,13 @@ def test_the_package_lists_its_public_names_alone():
     assert dir(vastbench) == sorted(vastbench.__all__) == sorted(set(imported) - {"__builtins__"})
 
 
-def test_tab_in_a_notebook_shows_them():
-    manager, client = start_new_kernel(kernel_name="python3")
+def test_tab_in_a_notebook_shows_them(tmp_path):
+    manager = KernelManager(kernel_name="python3", transport="ipc", ip=str(tmp_path / "k"))
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
     try:
+        client.wait_for_ready(60)
         client.execute("import vastbench", reply=True, timeout=60)
         matches = client.complete("vastbench.", reply=True, timeout=60)["content"]["matches"]
     finally:

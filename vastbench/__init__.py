@@ -36,10 +36,13 @@ if TYPE_CHECKING:
     from vastbench.analysis.certainty import certainty as certainty
     from vastbench.analysis.columns import columns as columns
     from vastbench.analysis.cost import cost_summary as cost_summary
+    from vastbench.analysis.drift import drift as drift
     from vastbench.analysis.frames import only as only
     from vastbench.analysis.frames import phases_table as phases_table
     from vastbench.analysis.frames import runs_from as runs_from
     from vastbench.analysis.frames import runs_table as runs_table
+    from vastbench.analysis.horizon import ready_within as ready_within
+    from vastbench.analysis.machines import machines as machines
     from vastbench.analysis.summary import outcomes as outcomes
     from vastbench.analysis.typical import median_run as median_run
     from vastbench.answers.check import check as check
@@ -97,6 +100,7 @@ _PLACES = {
     "cost_summary": ("vastbench.analysis.cost", "cost_summary"),
     "doubtful_prices": ("vastbench.io.prices", "check"),
     "doubts": ("vastbench.render.findings", "doubts"),
+    "drift": ("vastbench.analysis.drift", "drift"),
     "estimate": ("vastbench.answers.estimate", "estimate"),
     "explore": ("vastbench.render.explore", "explore"),
     "export": ("vastbench.io.tables", "export"),
@@ -104,6 +108,7 @@ _PLACES = {
     "format_frame": ("vastbench.render.frames", "format_frame"),
     "load": ("vastbench.io.tables", "load"),
     "load_run": ("vastbench.answers.stored", "load_run"),
+    "machines": ("vastbench.analysis.machines", "machines"),
     "median_run": ("vastbench.analysis.typical", "median_run"),
     "naive_beside_honest": ("vastbench.charts", "naive_beside_honest"),
     "notebook_progress": ("vastbench.render.progress", "notebook"),
@@ -120,6 +125,7 @@ _PLACES = {
     "price_list": ("vastbench.io.prices", "prices"),
     "provider_costs": ("vastbench.charts", "provider_costs"),
     "question": ("vastbench.scenarios.questions", "question"),
+    "ready_within": ("vastbench.analysis.horizon", "ready_within"),
     "reconcile": ("vastbench.answers.reconcile", "reconcile"),
     "require_passed": ("vastbench.record.study", "require_passed"),
     "Run": ("vastbench.record.run", "Run"),
@@ -163,6 +169,7 @@ __all__ = [
     "cost_summary",
     "doubtful_prices",
     "doubts",
+    "drift",
     "emulator",
     "estimate",
     "explore",
@@ -171,6 +178,7 @@ __all__ = [
     "format_frame",
     "load",
     "load_run",
+    "machines",
     "measures",
     "median_run",
     "naive_beside_honest",
@@ -189,6 +197,7 @@ __all__ = [
     "provider_costs",
     "providers",
     "question",
+    "ready_within",
     "reconcile",
     "report",
     "require_passed",

@@ -50,7 +50,7 @@ def drawn_until(width, campaigns=300, most=1500):
     rng = np.random.default_rng(9)
     needed = []
     for _ in range(campaigns):
-        waits = np.exp(rng.normal(math.log(85), SIGMA, most))
+        waits = 5 + 80 * np.exp(rng.normal(0, SIGMA, most))
         needed.append(next(n for n in range(9, most) if relative_width(*quantile_sequence(waits[:n], waits[:n])) <= width))
     return np.quantile(needed, [0.5, 0.9])
 

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 
@@ -18,6 +19,7 @@ from papermill import inspect_notebook
 from tests.processes import VASTBENCH, clean_environment, until
 from vastbench.bundled import shared
 from vastbench.errors import NotebookFailed, NotFound, UsageError
+from vastbench.notebooks import engine
 from vastbench.notebooks.running import RunResult, check_parameters, convert, find_notebook, run_notebook
 
 OURS = sorted(shared("notebooks").glob("*.ipynb"))
@@ -186,19 +188,43 @@ def test_notebooks_that_rent_are_committed_without_outputs(path):
             assert cell.execution_count is None
 
 
-def dying(tmp_path, cell):
-    made = nbformat.v4.new_notebook()
+def of_cells(path, *cells):
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    made.cells = [nbformat.v4.new_code_cell("import os, signal"), nbformat.v4.new_code_cell(cell)]
-    made.cells.append(nbformat.v4.new_code_cell("os.kill(os.getpid(), signal.SIGKILL)"))
-    nbformat.write(made, tmp_path / "dying.ipynb")
-    return tmp_path / "dying.ipynb"
+    nbformat.write(made, path)
+    return path
+
+
+def dying(tmp_path, cell):
+    return of_cells(tmp_path / "dying.ipynb", "import os, signal", cell, "os.kill(os.getpid(), signal.SIGKILL)")
 
 
 def test_a_kernel_that_dies_is_named_with_its_cell(tmp_path, monkeypatch):
     monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
     with pytest.raises(NotebookFailed, match=r"kernel of .*dying\.ipynb died in cell 3\."):
         run_notebook(dying(tmp_path, "1"), {}, tmp_path / "out")
+
+
+def test_a_kernel_listens_on_no_port_that_another_process_could_take(tmp_path):
+    told = "import json, ipykernel; print(json.load(open(ipykernel.get_connection_file()))['transport'])"
+    made = run_notebook(of_cells(tmp_path / "told.ipynb", told), {}, tmp_path / "out")
+    assert nbformat.read(made.path, as_version=4).cells[0].outputs[0].text == "ipc\n"
+
+
+def test_where_names_of_files_are_too_long_it_listens_on_ports(tmp_path, monkeypatch):
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    told = "import json, ipykernel; print(json.load(open(ipykernel.get_connection_file()))['transport'])"
+    made = run_notebook(of_cells(tmp_path / "told.ipynb", told), {}, tmp_path / "out")
+    assert nbformat.read(made.path, as_version=4).cells[0].outputs[0].text == "tcp\n"
+
+
+def test_a_kernel_that_does_not_start_is_an_error_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "QUIET", ("--IPKernelApp.shell_port=no-number",))
+    with pytest.raises(NotebookFailed, match=r"The kernel of .*one\.ipynb did not start: Kernel died") as failed:
+        run_notebook(of_cells(tmp_path / "one.ipynb", "1"), {}, tmp_path / "out")
+    assert "Run it again" in failed.value.hint
 
 
 RENTING = """
@@ -226,12 +252,9 @@ def test_a_kernel_that_dies_while_it_rents_ends_with_8_and_names_the_lease(tmp_p
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_stopped_notebook_has_time_to_clean_up_and_ends_with_130(tmp_path, number):
     begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
-    made = nbformat.v4.new_notebook()
-    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     work = f"from pathlib import Path; import time\ntry:\n    Path({str(begun)!r}).touch(); time.sleep(60)\n"
     work += f"finally:\n    time.sleep(6); Path({str(cleaned)!r}).touch()"  # papermill itself would kill it after 2.5 s
-    made.cells = [nbformat.v4.new_code_cell(work)]
-    nbformat.write(made, tmp_path / "slow.ipynb")
+    of_cells(tmp_path / "slow.ipynb", work)
     command = [sys.executable, "-m", "papermill", "--engine", "vastbench", "--no-progress-bar", "slow.ipynb", "out.ipynb"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         for _ in range(300):

@@ -171,6 +171,15 @@ def test_the_phases_can_be_computed_again(sample, model):
             assert row["p90_s"] == approximately(kaplan_meier_quantile(np.concatenate([seconds, failed]), least, 0.9))
 
 
+def independent(rows, hit):
+    """How many independent runs tell the share of ``hit`` as well: its variance between machines over that of such runs."""
+    n, sizes, share = len(rows), rows["machine"].value_counts(), hit.mean()
+    of_machines = (hit - share).groupby(rows["machine"]).sum()
+    variance = len(sizes) / (len(sizes) - 1) * (of_machines**2).sum()
+    known = stats.t.ppf(0.975, n - 1) / stats.t.ppf(0.975, n**2 / (sizes**2).sum() - 1)
+    return n / max(1, variance / (n * share * (1 - share))) * known**2
+
+
 def test_what_is_certain_can_be_computed_again(sample, model):
     rows = {row["quantity"]: row for row in model["certainty"]}
     wait = ended(sample)[lambda f: f["final"] & (f["phase"] == "wait running")]
@@ -179,17 +188,12 @@ def test_what_is_certain_can_be_computed_again(sample, model):
     assert (row["n"], row["ended"]) == (len(wait), len(good))
     k, n = len(wait) - len(good), len(wait)
     assert row["never_rate"] == approximately(k / n)
-    assert row["never_high_rate"] == approximately(stats.beta.isf(0.025, k + 1, n - k))
+    never = independent(wait, wait["outcome"] != "passed")
+    assert row["never_high_rate"] == approximately(stats.beta.isf(0.025, k / n * never + 1, (1 - k / n) * never))
     assert row["bounds_s"] == approximately((good["upper_s"] - good["lower_s"]).median())
     assert (row["machines"], row["unnamed"]) == (good["machine"].nunique(), good["machine"].isna().sum())
     assert row["largest_share"] == approximately(good["machine"].value_counts().iloc[0] / len(good))
-    # The variance of the share that ended by the median between machines, over that of as many independent runs.
-    hit = (wait["outcome"] == "passed") & (wait["seconds"] <= row["median_s"])
-    sizes, share = wait["machine"].value_counts(), hit.mean()
-    of_machines = (hit - share).groupby(wait["machine"]).sum()
-    variance = len(sizes) / (len(sizes) - 1) * (of_machines**2).sum()
-    known = stats.t.ppf(0.975, n - 1) / stats.t.ppf(0.975, n**2 / (sizes**2).sum() - 1)
-    effective = n / max(1, variance / (n * share * (1 - share))) * known**2
+    effective = independent(wait, (wait["outcome"] == "passed") & (wait["seconds"] <= row["median_s"]))
     assert row["effective_n"] == approximately(effective)
     assert row["design_effect"] == approximately(n / effective)
     upper = np.concatenate([good["upper_s"], np.full(k, np.inf)])
@@ -212,8 +216,10 @@ def test_counts_and_rates_can_be_computed_again(sample, model):
     for row in model["outcomes"]:
         k = int(((runs["run_outcome"] == row["outcome"]) & (runs["cause"] == row["cause"])).sum())
         assert (row["runs"], row["rate"]) == (k, approximately(k / len(runs)))
-        assert row["rate_low"] == approximately(stats.beta.ppf(0.025, k, len(runs) - k + 1) if k else 0.0)
-        assert row["rate_high"] == approximately(stats.beta.isf(0.025, k + 1, len(runs) - k) if k < len(runs) else 1.0)
+        n = independent(runs, (runs["run_outcome"] == row["outcome"]) & (runs["cause"] == row["cause"]))
+        k = k / len(runs) * n
+        assert row["rate_low"] == approximately(stats.beta.ppf(0.025, k, n - k + 1) if k else 0.0)
+        assert row["rate_high"] == approximately(stats.beta.isf(0.025, k + 1, n - k) if k < n else 1.0)
     assert model["failed"]["runs"] == len(runs) - good
     assert model["failed"]["low_rate"] == approximately(1 - model["outcomes"][0]["rate_high"])
 

@@ -9,6 +9,7 @@ import paramiko
 import pytest
 from paramiko.common import MSG_CHANNEL_DATA, MSG_CHANNEL_EXTENDED_DATA
 
+from tests.processes import until
 from vastbench.ssh.keys import HostKeyPin
 from vastbench.ssh.transport import LARGEST_PACKET_BYTES, MOST_UNREAD_BYTES, Connection, Endpoint, NotYet, RareTransport
 
@@ -72,3 +73,23 @@ def test_a_machine_that_sends_more_than_it_may_is_cut_off(kind):
         feed()
     with pytest.raises(paramiko.SSHException, match="more than there was room for"):
         feed()
+
+
+def test_a_connection_that_ends_while_a_channel_is_made_ends_quietly():
+    ours, theirs = socket.socketpair()
+    transport = RareTransport(ours)
+
+    class Meanwhile(dict):
+        """Of the channels that paramiko has seen: told of one after it was listed."""
+
+        def __setitem__(self, number, seen):
+            theirs.close()
+            until(lambda: not transport.active, 10)
+
+    transport.channels_seen = Meanwhile()
+    transport.start_client(threading.Event())
+    theirs.sendall(b"SSH-2.0-odd\r\n")
+    with pytest.raises((EOFError, paramiko.SSHException)):
+        transport.open_channel("session", timeout=10)
+    transport.join(10)
+    assert not transport.is_alive()

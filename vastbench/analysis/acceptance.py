@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.attempts import attempted, passed
-from vastbench.analysis.measures import exact, measured
-from vastbench.analysis.survival.intervals import proportion_interval
+from vastbench.analysis.attempts import attempted, machines, passed
+from vastbench.analysis.durations import exact
+from vastbench.analysis.measures import measured
 from vastbench.analysis.survival.quantiles import quantile_estimate
+from vastbench.analysis.survival.rates import rate
 from vastbench.record.acceptance import Criterion
-from vastbench.record.phases import PhaseName
+from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,5 +61,5 @@ def _cost(phases: pd.DataFrame, _: Criterion) -> tuple[int, float, float, float]
 
 def _success(phases: pd.DataFrame, _: Criterion) -> tuple[int, float, float, float]:
     runs = phases[phases["phase"] == PhaseName.TOTAL]
-    n, good = len(runs), len(passed(runs))
-    return (n, good / n, *proportion_interval(good, n)) if n else (0, math.nan, math.nan, math.nan)
+    found = rate((runs["run_outcome"] == Outcome.PASSED).to_numpy(), machines(runs))
+    return found.n, found.value, found.low, found.high

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from vastbench.analysis.frames import in_words
 from vastbench.errors import UsageError, tally
-from vastbench.record.phases import Outcome
+from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.run import NOT_COUNTED
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 KIND = ("scenario", "source", "scale", "variant", "hedge", "stagger_s")
@@ -72,3 +73,16 @@ def attempted(phases: pd.DataFrame) -> pd.DataFrame:
 def passed(phases: pd.DataFrame) -> pd.DataFrame:
     """The rows of the runs that passed."""
     return phases[phases["run_outcome"] == Outcome.PASSED]
+
+
+def totals(phases: pd.DataFrame) -> pd.DataFrame:
+    """The one row of each attempted run that is the run as a whole."""
+    rows = attempted(phases)
+    return rows[rows["phase"] == PhaseName.TOTAL]
+
+
+def machines(rows: pd.DataFrame) -> np.ndarray:
+    """The machine of each row, NaN where it is not known."""
+    import numpy as np
+
+    return rows["machine"].to_numpy(dtype=float, na_value=np.nan)

@@ -54,9 +54,9 @@ CERTAINTY_COLUMNS = {
 def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> pd.DataFrame:
     """One row for each of ``quantities``, phases or ``time to ready``, that an attempted run of ``phases`` reached.
 
-    Columns: ``n`` attempted runs that reached it, ``ended`` of them with success; ``never_rate`` of the others, with its exact
-    interval; ``median_s`` and ``p90_s`` of what was waited in all n, those that were cut off or failed included, as
-    :func:`~vastbench.analysis.summary.phase_summary` has them, with their 95 % intervals
+    Columns: ``n`` attempted runs that reached it, ``ended`` of them with success; ``never_rate`` of the others, with its
+    interval (:func:`~vastbench.analysis.survival.rates.rate`); ``median_s`` and ``p90_s`` of what was waited in all n, those
+    that were cut off or failed included, as :func:`~vastbench.analysis.summary.phase_summary` has them, with their intervals
     (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, which uses the effective n where machines repeat):
     missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
     ``bounds_s``, the median width of what is known of one run; ``unnamed``, how many of those that ended name no machine;
@@ -82,15 +82,15 @@ def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> p
 def _row(name: str, seen: Durations, bounded: Durations) -> dict[str, float | int | str]:
     import numpy as np
 
-    never, n, low, high = plateau(seen)
+    never = plateau(seen)
     of_ended = design(np.where(seen.ended, seen.upper, np.inf), seen.machine)
     row: dict[str, float | int | str] = {
         "quantity": name,
-        "n": n,
-        "ended": n - never,
-        "never_rate": never / n,
-        "never_low_rate": low,
-        "never_high_rate": high,
+        "n": never.n,
+        "ended": never.n - never.hits,
+        "never_rate": never.value,
+        "never_low_rate": never.low,
+        "never_high_rate": never.high,
         "bounds_s": float(np.median(bounded.upper[bounded.ended] - bounded.lower[bounded.ended]))
         if bounded.ended.any()
         else math.nan,
@@ -105,5 +105,5 @@ def _row(name: str, seen: Durations, bounded: Durations) -> dict[str, float | in
         row |= {f"{point}_s": value, f"{point}_low_s": estimate.low, f"{point}_high_s": estimate.high}
         if point == "median":
             effective = estimate.effective_n or math.nan
-            row |= {"method": estimate.method, "effective_n": effective, "design_effect": n / effective}
+            row |= {"method": estimate.method, "effective_n": effective, "design_effect": never.n / effective}
     return row

@@ -19,10 +19,10 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import attempted, pool
+from vastbench.analysis.attempts import machines, pool, totals
 from vastbench.analysis.fairness import cautions
 from vastbench.analysis.stopping import observations
-from vastbench.analysis.survival.clusters import alike, effective_ns, numbered, repeated
+from vastbench.analysis.survival.clusters import alike, effective_ns, how_many, numbered, repeated
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.quantiles import Estimate, quantile_estimate
 from vastbench.analysis.survival.ranks import Spread, chance, difference, holm, together
@@ -217,7 +217,7 @@ def success_of(a: Passes, b: Passes, criteria: Criteria = USUAL) -> Success:
     equal = [_rate(*count, n, criteria.equivalence()) for count, n in zip(counts, once, strict=True)]
     difference, low, high = _apart_in(*sure)
     _, equal_low, equal_high = _apart_in(*equal)
-    sizes = [size for good, machine in (a, b) for size in (len(good), _machines(machine, len(good)))]
+    sizes = [size for good, machine in (a, b) for size in (len(good), how_many(machine, len(good)))]
     verdict, why = _of_success((low, high, equal_low, equal_high), sizes, criteria)
     if verdict is Verdict.NOT_ENOUGH:
         verdict, why = undecided(counts, why)
@@ -282,10 +282,10 @@ def _effect(name: str, a: Durations, b: Durations, confidence: float, narrower: 
         "quantity": name,
         "n_a": len(a),
         "ended_a": int(a.ended.sum()),
-        "machines_a": _machines(a.machine, len(a)),
+        "machines_a": how_many(a.machine, len(a)),
         "n_b": len(b),
         "ended_b": int(b.ended.sum()),
-        "machines_b": _machines(b.machine, len(b)),
+        "machines_b": how_many(b.machine, len(b)),
         "median_a_s": medians[0].value,
         "median_b_s": medians[1].value,
         "ratio": ratio,
@@ -357,12 +357,8 @@ def _times_as_many(width: float, *, repeats: bool) -> str:
 
 
 def _passed(phases: pd.DataFrame) -> Passes:
-    import numpy as np
-
-    runs = attempted(phases)
-    runs = runs[runs["phase"] == PhaseName.TOTAL]
-    good = (runs["run_outcome"] == Outcome.PASSED).to_numpy(dtype=bool)
-    return good, runs["machine"].to_numpy(dtype=float, na_value=np.nan)
+    runs = totals(phases)
+    return (runs["run_outcome"] == Outcome.PASSED).to_numpy(dtype=bool), machines(runs)
 
 
 def _rate(passed: int, runs: int, n: float, confidence: float) -> tuple[float, float, float]:
@@ -404,8 +400,3 @@ def _of_success(ends: tuple[float, ...], sizes: Sequence[int], criteria: Criteri
     n_a, machines_a, n_b, machines_b = sizes
     more = _times_as_many((equal_high - equal_low) / (2 * margin), repeats=machines_a < n_a or machines_b < n_b)
     return Verdict.NOT_ENOUGH, f"the interval holds 0, and {points} reaches over {within}{more}"
-
-
-def _machines(machine: np.ndarray | None, n: int) -> int:
-    """How many machines there are; one that is not known counts by itself."""
-    return int(numbered(machine, n).max(initial=-1)) + 1

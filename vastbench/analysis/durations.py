@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import attempted
 from vastbench.analysis.survival.durations import Durations
@@ -48,6 +48,16 @@ def durations_of(tries: pd.DataFrame, *, waited: bool = False) -> Durations:
     lower = np.where(failed, np.inf, np.fmin(np.nan_to_num(lower), upper))
     machine = tries["machine"].to_numpy(dtype=float, na_value=np.nan)[known]
     return Durations(lower[known], upper[known], None if np.isnan(machine).all() else machine)
+
+
+def exact(values: pd.Series[float], machine: pd.Series[Any]) -> Durations:
+    """The ``values`` that there are, known exactly, each on its ``machine``: seconds, dollars or whatever they are of."""
+    import numpy as np
+
+    there = values.notna().to_numpy()
+    exact = values.to_numpy(dtype=float)[there]
+    machines = machine.to_numpy(dtype=float, na_value=np.nan)[there]
+    return Durations(exact, exact, None if np.isnan(machines).all() else machines)
 
 
 def curve_table(

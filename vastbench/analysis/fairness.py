@@ -43,7 +43,8 @@ def cautions(a: pd.DataFrame, b: pd.DataFrame, *, by: str = "") -> list[str]:
         found.append(_condition("region", a["region"], b["region"], above=SHIFTED))
     if by != "machine":
         found += [_machines(a["machine"], b["machine"]), _one(a["machine"], "A"), _one(b["machine"], "B")]
-    found.append(_order(a["started_at"], b["started_at"]))
+    if by != "started_at":
+        found.append(_order(a["started_at"], b["started_at"]))
     return [sentence for sentence in found if sentence]
 
 

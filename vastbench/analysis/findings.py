@@ -15,10 +15,11 @@ from enum import StrEnum
 from typing import Any
 
 from vastbench.analysis.cost import naive_ratio, reconciliation
+from vastbench.analysis.durations import exact
 from vastbench.analysis.facts import EMULATED, Facts
 from vastbench.analysis.frames import in_words
 from vastbench.analysis.survival.clusters import DOMINANT
-from vastbench.analysis.survival.intervals import quantile_interval
+from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.errors import LeaseNotClosed
 from vastbench.record.cost import METERS, Match
 from vastbench.record.formats import listed
@@ -76,7 +77,7 @@ def passes(facts: Facts) -> Iterator[Finding]:
     """How many runs passed."""
     row = facts.outcomes[facts.outcomes["outcome"] == Outcome.PASSED].iloc[0]
     if row["runs"]:
-        text = "{passed} of {attempted} runs passed: {pass_rate}, with a 95 % interval of {low_rate} to {high_rate}."
+        text = f"{{passed}} of {{attempted}} runs passed: {{pass_rate}}{_within(row)}."
         yield Finding("passes", Kind.WORKS, text, _rates(row, passed=int(row["runs"]), pass_rate=row["rate"]))
 
 
@@ -155,7 +156,7 @@ def savings(facts: Facts) -> Iterator[Finding]:
 def failures(facts: Facts) -> Iterator[Finding]:
     """Each cause of runs that did not pass."""
     for _, row in facts.outcomes[facts.outcomes["outcome"] != Outcome.PASSED].iterrows():
-        text = "{lost} of {attempted} runs {outcome} ({cause}): {rate}, with a 95 % interval of {low_rate} to {high_rate}."
+        text = f"{{lost}} of {{attempted}} runs {{outcome}} ({{cause}}): {{rate}}{_within(row)}."
         cut_off = "was cut off" if row["runs"] == 1 else "were cut off"
         words = {"outcome": cut_off if row["outcome"] == Outcome.CENSORED else "failed", "cause": row["cause"]}
         yield Finding("failures", Kind.ISSUE, text, _rates(row, lost=int(row["runs"]), rate=row["rate"]) | words)
@@ -319,16 +320,16 @@ def give_up(facts: Facts) -> Iterator[Finding]:
     """How long to wait for a machine, where some never became useful."""
     last = facts.phases[(facts.phases["phase"] == PhaseName.WAIT_RUNNING) & facts.phases["final"]]
     last = last[last["run"].isin(facts.runs["run"])]
-    ran = last.loc[last["outcome"] == Outcome.PASSED, "seconds"].dropna()
-    low, high = quantile_interval(ran, 0.9)
-    longer = int((last.loc[last["outcome"] == Outcome.CENSORED, "lower_s"] > high).sum())
-    if math.isnan(high) or not longer:
+    ran = last[last["outcome"] == Outcome.PASSED]
+    nine = quantile_estimate(exact(ran["seconds"], ran["machine"]), 0.9)
+    longer = int((last.loc[last["outcome"] == Outcome.CENSORED, "lower_s"] > nine.high).sum())
+    if not math.isfinite(nine.high) or not longer:
         return
     text = (
         "Give up on a machine that is not running after about {p90_s} and rent another: "
         "90 % of those that ran were running by then (95 % interval {low_s} to {high_s}); {unfinished:run} waited longer."
     )
-    figures: dict[str, float | int | str] = {"p90_s": float(ran.quantile(0.9)), "low_s": low, "high_s": high}
+    figures: dict[str, float | int | str] = {"p90_s": nine.value, "low_s": nine.low, "high_s": nine.high}
     yield Finding("give_up", Kind.RECOMMENDATION, text, figures | {"unfinished": longer})
 
 
@@ -345,7 +346,13 @@ def per_success(facts: Facts) -> Iterator[Finding]:
 
 
 def _rates(row: Any, **figures: Any) -> dict[str, float | int | str]:
-    return figures | {"attempted": int(row["attempted"]), "low_rate": row["rate_low"], "high_rate": row["rate_high"]}
+    interval = {"low_rate": row["rate_low"], "high_rate": row["rate_high"]} if _within(row) else {}
+    return figures | {"attempted": int(row["attempted"])} | interval
+
+
+def _within(row: Any) -> str:
+    """The words for a rate's interval, none where a single machine allows none."""
+    return ", with a 95 % interval of {low_rate} to {high_rate}" if math.isfinite(row["rate_low"]) else ""
 
 
 DOUBTS: tuple[Rule, ...] = (emulated, few, polling, unfinished, accounted, retries, stopped, one_host, repeats, pooled)

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.attempts import attempted, of_one_kind, passed
 from vastbench.analysis.bottleneck import FEWEST_FOR_BOOTSTRAP
-from vastbench.analysis.durations import durations_of
+from vastbench.analysis.durations import durations_of, exact
 from vastbench.analysis.spans import span, with_span
-from vastbench.analysis.survival.clusters import cluster_bootstrap, numbered
+from vastbench.analysis.survival.clusters import cluster_bootstrap, how_many, numbered
 from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.analysis.survival.quantiles import quantile_estimates
@@ -78,7 +78,7 @@ def measured(phases: pd.DataFrame, measures: Sequence[Measure | Criterion]) -> p
             else math.nan,
         }
         counts: dict[str, Any] = {"what": one.what, "unit": one.unit, "n": len(found), "never": int((~found.ended).sum())}
-        counts["machines"] = len(np.unique(numbered(found.machine, len(found))))
+        counts["machines"] = how_many(found.machine, len(found))
         rows.append(counts | {name: value * factor for name, value in known.items()})
     return pd.DataFrame(rows)
 
@@ -109,16 +109,6 @@ def _figures(phases: pd.DataFrame, place: Place, per: Place) -> Durations:
     runs = phases[(phases["phase"] == PhaseName.TOTAL) & phases["figures"].notna()]
     values = [_quotient(figures, place, per) for figures in map(_read, runs["figures"])]
     return exact(pd.Series(values, dtype=float), runs["machine"])
-
-
-def exact(values: pd.Series[float], machine: pd.Series[Any]) -> Durations:
-    """The values that there are, each on its machine."""
-    import numpy as np
-
-    there = values.notna().to_numpy()
-    exact = values.to_numpy(dtype=float)[there]
-    machines = machine.to_numpy(dtype=float, na_value=np.nan)[there]
-    return Durations(exact, exact, None if np.isnan(machines).all() else machines)
 
 
 def _read(figures: str) -> Any:

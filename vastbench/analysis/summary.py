@@ -9,13 +9,13 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from vastbench.analysis.attempts import attempted, of_one_kind, passed
+from vastbench.analysis.attempts import attempted, machines, of_one_kind, passed, totals
 from vastbench.analysis.durations import durations_of
 from vastbench.analysis.frames import timeline
-from vastbench.analysis.survival.clusters import numbered
-from vastbench.analysis.survival.intervals import proportion_interval
+from vastbench.analysis.survival.clusters import how_many
 from vastbench.analysis.survival.quantiles import quantile_estimate, quantile_estimates
-from vastbench.record.phases import Outcome, PhaseName
+from vastbench.analysis.survival.rates import Each, rate
+from vastbench.record.phases import Outcome
 from vastbench.record.run import NOT_COUNTED
 
 if TYPE_CHECKING:
@@ -61,12 +61,15 @@ USED = ["run", "phase", "parent", "final", "cause", "outcome", "seconds", "lower
 """The columns of the tidy frame that :func:`phase_summary` needs: the others are not worth moving a million rows of."""
 
 
-def outcomes(phases: pd.DataFrame) -> pd.DataFrame:
+def outcomes(phases: pd.DataFrame, *, each: Each = "run") -> pd.DataFrame:
     """How the attempted runs of ``phases`` ended: one row per outcome and cause, passed first, then the most frequent.
 
     Columns: ``outcome``, ``cause`` (empty for passed), ``runs``, ``attempted`` (of how many), ``rate`` = runs ÷ attempted, and
-    its exact interval ``rate_low`` to ``rate_high``. The row of passed runs is there also when none passed; without any
-    attempted run there is no row. Raises UsageError for runs of several kinds that were not pooled.
+    its 95 % interval ``rate_low`` to ``rate_high``, which reckons with the likeness of runs on one machine
+    (:func:`~vastbench.analysis.survival.rates.rate`) and is missing for one machine with several runs. With each ``"machine"``
+    the rate is the mean of the machines' own: what one drawn at random does, however often it was rented. The row of passed
+    runs is there also when none passed; without any attempted run there is no row. Raises UsageError for runs of several kinds
+    that were not pooled.
 
     Examples
     --------
@@ -76,16 +79,17 @@ def outcomes(phases: pd.DataFrame) -> pd.DataFrame:
     1  censored     deadline    24  0.08
     2    failed  boot_failed     6  0.02
     """
+    import numpy as np
     import pandas as pd
 
-    runs = attempted(phases)
-    runs = runs[runs["phase"] == PhaseName.TOTAL]
-    counts = Counter(zip(runs["run_outcome"], runs["cause"].fillna(""), strict=True))
-    n = len(runs)
-    if n:
+    runs = totals(phases)
+    ends = list(zip(runs["run_outcome"], runs["cause"].fillna(""), strict=True))
+    counts = Counter(ends)
+    if ends:
         counts[(str(Outcome.PASSED), "")] += 0
-    ordered = sorted(counts.items(), key=lambda item: (item[0][0] != Outcome.PASSED, -item[1], item[0]))
-    rows = [(*kind, k, n, k / n, *proportion_interval(k, n)) for kind, k in ordered]
+    kinds = sorted(counts, key=lambda kind: (kind[0] != Outcome.PASSED, -counts[kind], kind))
+    found = [(kind, rate(np.array([end == kind for end in ends]), machines(runs), each=each)) for kind in kinds]
+    rows = [(*kind, one.hits, one.n, one.value, one.low, one.high) for kind, one in found]
     return pd.DataFrame(rows, columns=list(OUTCOME_COLUMNS)).astype(OUTCOME_COLUMNS)
 
 
@@ -105,7 +109,8 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
     those that ended: ``mean_s``, ``min_s``, ``max_s`` and ``bounds_s``, the median width of what is known of one duration:
     ``upper_s`` − ``lower_s``; ``machines``, how many machines they came from. ``effective_n`` is how many independent tries
     would say as much of the median, as its interval has it; missing where machines are too few for one. ``method`` is how the
-    true median was found.
+    true median was found. A part of a phase that the deadline of the whole cut off had the less time the longer the parts
+    before it took: its censoring is not independent, as the estimate has it.
     """
     import pandas as pd
 
@@ -118,14 +123,11 @@ def phase_summary(phases: pd.DataFrame) -> pd.DataFrame:
 
 
 def _described(tries: pd.DataFrame) -> dict[str, object]:
-    import numpy as np
-
     good = tries[tries["outcome"] == Outcome.PASSED].dropna(subset="seconds")
     seconds = good["seconds"]
     waited = durations_of(tries, waited=True)
     median, p90 = quantile_estimates(waited, (0.5, 0.9))
     true = quantile_estimate(durations_of(tries), 0.5)
-    machines = numbered(good["machine"].to_numpy(dtype=float, na_value=np.nan), len(good))
     return {
         "n": len(seconds),
         "unfinished": int((tries["outcome"] != Outcome.PASSED).sum()),
@@ -143,7 +145,7 @@ def _described(tries: pd.DataFrame) -> dict[str, object]:
         "min_s": seconds.min(),
         "max_s": seconds.max(),
         "bounds_s": (good["upper_s"] - good["lower_s"]).median(),
-        "machines": int(machines.max(initial=-1)) + 1,
+        "machines": how_many(machines(good), len(good)),
         "effective_n": median.effective_n or math.nan,
         "method": true.method,
     }

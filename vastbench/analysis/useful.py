@@ -6,7 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.stopping import observations
-from vastbench.analysis.survival.clusters import numbered
+from vastbench.analysis.survival.clusters import how_many
 from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.record.stopping import USEFUL
 
@@ -36,7 +36,6 @@ def until_useful(phases: pd.DataFrame) -> pd.DataFrame:
     instants that the polls of the same runs allow; ``bounds_s``, of those that passed the median width between the two;
     ``machines``, how many they came from (one that is not known counts by itself). All NaN for no run.
     """
-    import numpy as np
     import pandas as pd
 
     seen = observations(phases, USEFUL)
@@ -50,6 +49,6 @@ def until_useful(phases: pd.DataFrame) -> pd.DataFrame:
         "median_high_s": known.high,
         "earliest_median_s": earliest.value,
         "bounds_s": median(widths) if widths else float("nan"),
-        "machines": len(np.unique(numbered(seen.machine, len(seen)))),
+        "machines": how_many(seen.machine, len(seen)),
     }
     return pd.DataFrame([found]).astype(USEFUL_COLUMNS)

@@ -64,9 +64,9 @@ def plan(
     --------
     >>> made = vastbench.plan(0.3)
     >>> made.fixed.runs, made.fixed.runs_high
-    (25, 44)
+    (22, 40)
     >>> print(f"{made.stopping.usd:.2f} USD")
-    0.08 USD
+    0.07 USD
     """
     runs = runs_of(data, which)
     made = planning.plan(

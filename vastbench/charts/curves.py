@@ -135,21 +135,20 @@ def _draw_half(ax: Axes, found: Durations) -> bool:
 
 def _said(found: Durations) -> str:
     """A group's words in the legend: n, when half had ended, and how many never did."""
-    never, n, _, _ = plateau(found) if len(found) else (0, 0, 0.0, 0.0)
-    parts = [f"n = {len(found)}"]
+    never, parts = int((~found.ended).sum()), [f"n = {len(found)}"]
     if len(found) and math.isfinite(half := quantile_estimate(found, 0.5).value):
         parts.append(f"half by {seconds(half)}")
-    return ", ".join([*parts, f"never: {never} of {n}"] if never else parts)
+    return ", ".join([*parts, f"never: {never} of {len(found)}"] if never else parts)
 
 
 def _draw_plateau(ax: Axes, found: Durations, lowest: float) -> None:
-    """A line where the curve levels off, and near it, from ``lowest`` on, how many never ended, with the exact interval."""
-    never, n, low, high = plateau(found)
-    if never:
-        height = 100 * (n - never) / n
+    """A line where the curve levels off, and near it, from ``lowest`` on, how many never ended, with the interval."""
+    never = plateau(found)
+    if never.hits:
+        height = 100 * (1 - never.value)
         ax.axhline(height, color=style.ORANGE, ls="--", lw=1.2)
-        interval = f"{decimals(100 * low, 1)} to {percent(high)}"
-        _near(ax, min(max(height, lowest), TOP), f"never:\n{never} of {n}\n({interval})")
+        interval = f"\n({decimals(100 * never.low, 1)} to {percent(never.high)})" if math.isfinite(never.low) else ""
+        _near(ax, min(max(height, lowest), TOP), f"never:\n{never.hits} of {never.n}{interval}")
 
 
 def _near(ax: Axes, height: float, text: str) -> None:

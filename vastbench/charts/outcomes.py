@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.attempts import machines, totals
 from vastbench.analysis.frames import column, runs_table, top_level
-from vastbench.analysis.summary import outcomes
-from vastbench.analysis.survival.intervals import proportion_interval
+from vastbench.analysis.survival.rates import rate
 from vastbench.charts import groups, style
 from vastbench.charts.strip import MANY
-from vastbench.record.formats import EXACT_S, counted, decimals, percent
+from vastbench.record.formats import EXACT_S, counted, decimals, known, percent
 from vastbench.record.phases import Outcome, PhaseName
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _dates(runs: pd.DataFrame) -> str:
 
 
 def failures_by_cause(phases: pd.DataFrame, ax: Axes | None = None, *, by: str | None = None, label: str | None = None) -> Axes:
-    """The part of the attempted runs that did not pass, in all and by cause, with exact 95 % intervals.
+    """The part of the attempted runs that did not pass, in all and by cause, with 95 % intervals.
 
     ``phases`` is the tidy frame. Runs that say nothing of a machine stand in the title and not among the attempted.
 
@@ -223,41 +223,38 @@ def _draw_failures(them: list[groups.Group], ax: Axes | None) -> Axes:
     title = f"Runs that did not pass, by cause (n = {counted(n, 'attempted run')}{groups.among(them)}{stopped})"
     if not n:
         return style.nothing(ax, title, "There is no attempted run in the table: no rate to show.")
-    counts = [_failures(group.phases) for group in them]
-    sums = Counter[str]()
-    for of_group in counts:
-        sums.update(of_group)
-    names = [ANY, *(name for name, _ in sums.most_common() if name != ANY)]
+    causes = [_causes(group.phases) for group in them]
+    names = [ANY, *(name for name, _ in Counter(name for one in causes for name in one if name).most_common())]
     ax = style.axes(ax, 1.3 + 0.36 * len(names) * (1 + 0.6 * (len(them) - 1)), len(names))
     highest = 0.0
-    for (group, shift, part), failures in zip(groups.lanes(them), counts, strict=True):
+    for (group, shift, part), found in zip(groups.lanes(them), causes, strict=True):
         for row, name in enumerate(names):
-            k, of, y = failures[name], group.n, row + shift
-            if not of:
+            y = row + shift
+            if found.empty:
                 style.beside(ax, y, "n = 0")
                 continue
-            least, most = proportion_interval(k, of)
+            lost = rate((found != "" if name == ANY else found == name).to_numpy(), found.index.to_numpy())
             colour = group.colour if group.label else style.ORANGE
-            ax.barh(y, 100 * k / of, height=0.5 * part if len(them) == 1 else 0.7 * part, color=colour)
+            ax.barh(y, 100 * lost.value, height=0.5 * part if len(them) == 1 else 0.7 * part, color=colour)
             ax.plot(
-                [100 * least, 100 * most],
+                [100 * lost.low, 100 * lost.high],
                 [y, y],
                 "-|",
                 color=style.GREY if colour == style.BLACK else style.BLACK,
                 lw=1.2,
                 ms=7 * part,
             )
-            style.beside(ax, y, f"{k} of {of} = {percent(k / of)}  ({decimals(100 * least, 1)} to {percent(most)})")
-            highest = max(highest, 100 * most if row == 0 else 0.0)
+            interval = f"{decimals(100 * lost.low, 1)} to {percent(lost.high)}" if known(lost.low) else "no interval"
+            style.beside(ax, y, f"{lost.hits} of {lost.n} = {percent(lost.value)}  ({interval})")
+            highest = max(highest, 100 * (lost.high if known(lost.high) else lost.value) if row == 0 else 0.0)
     style.rows(ax, [style.plain(name) for name in names])
     ax.set_xlim(0, min(100.0, max(highest * 1.05, 1.0)))
     above = groups.legend(ax, them, (f"n = {group.n}" for group in them))
-    return style.finish(ax, title, x="% of the attempted runs; line: exact 95 % interval", above=above)
+    return style.finish(ax, title, x="% of the attempted runs; line: 95 % interval", above=above)
 
 
-def _failures(phases: pd.DataFrame) -> Counter[str]:
-    """How many of the attempted runs did not pass, in all and by cause in words, the most frequent cause first."""
-    found = outcomes(phases)
-    causes = found[found["outcome"] != Outcome.PASSED]
-    words = [f"{cause or 'unknown'} ({outcome})" for cause, outcome in zip(causes["cause"], causes["outcome"], strict=True)]
-    return Counter({ANY: int(causes["runs"].sum())} | dict(zip(words, causes["runs"].tolist(), strict=True)))
+def _causes(phases: pd.DataFrame) -> pd.Series[str]:
+    """Why each attempted run did not pass, in words, and nothing where it did; the index is its machine."""
+    runs = totals(phases)
+    words = runs["cause"].fillna("unknown") + " (" + runs["run_outcome"] + ")"
+    return words.where(runs["run_outcome"] != Outcome.PASSED, "").set_axis(machines(runs))

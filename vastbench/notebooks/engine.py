@@ -9,8 +9,10 @@ the group ``papermill.engine``.
 
 import logging
 import re
+import tempfile
 from typing import Any
 
+import zmq
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, NotebookExecutionManager
@@ -48,7 +50,7 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
 
         class Manager(AsyncKernelManager):
             def __init__(self, *args: Any, **more: Any) -> None:
-                super().__init__(*args, **more)
+                super().__init__(*args, **more, **_sockets(place))
                 managers.append(self)
                 if kwargs.get("execution_timeout"):
                     be_patient()
@@ -65,12 +67,15 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
         kwargs.setdefault("extra_arguments", list(QUIET))
         kwargs.setdefault("interrupt_on_timeout", True)
         try:
-            with raising(KeyboardInterrupt(), *STOPPING, first=be_patient):
+            with (
+                tempfile.TemporaryDirectory(prefix="vastbench-kernel-", ignore_cleanup_errors=True) as place,
+                raising(KeyboardInterrupt(), *STOPPING, first=be_patient),
+            ):
                 return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
         except BaseException as error:
             cell = _mark_stopped(nb_man)
-            if isinstance(error, DeadKernelError):
-                died = _died(nb_man, cell)
+            if isinstance(error, DeadKernelError) or (isinstance(error, RuntimeError) and not cell):
+                died = _died(nb_man, cell) if cell else _never_began(nb_man, error)
                 log.error("%s %s", died.message, died.hint)
                 raise SystemExit(died.exit_code) from died
             if interruption_in(error) is None:
@@ -78,6 +83,15 @@ class VastbenchEngine(NBClientEngine):  # type: ignore[misc]
             kept = f"What was executed is kept: {nb_man.output_path}. " if nb_man.output_path else ""
             log.info("The notebook was stopped by a signal. %sOpen leases, if any: vastbench doctor", kept)
             raise SystemExit(Interrupted.exit_code) from error
+
+
+def _sockets(place: str) -> dict[str, str]:
+    """How the kernel is spoken to: through files in the folder ``place``, where their names are not too long for that.
+
+    A port that is free when it is chosen may be taken by the time that the kernel listens on it, and then there is no kernel.
+    """
+    stem = f"{place}/kernel"
+    return {"transport": "ipc", "ip": stem} if len(f"{stem}-0") <= zmq.IPC_PATH_MAX_LEN else {}
 
 
 def _rents_live(notebook: Any) -> bool:
@@ -100,6 +114,12 @@ def _died(nb_man: NotebookExecutionManager, cell: int) -> VastbenchError:
         f"{what} and left {', '.join(left)}, which may still exist and bill.",
         hint=f"{kept}Close what it left: vastbench reap --live{named}",
     )
+
+
+def _never_began(nb_man: NotebookExecutionManager, error: RuntimeError) -> VastbenchError:
+    path = nb_man.nb.metadata.papermill.get("input_path") or "the notebook"
+    hint = "Run it again; if that does not help: python -m ipykernel_launcher --version"
+    return NotebookFailed(f"The kernel of {path} did not start: {str(error).rstrip('.')}.", hint=hint)
 
 
 def _mark_stopped(nb_man: NotebookExecutionManager) -> int:

@@ -61,6 +61,11 @@ def percents(low: float, high: float) -> str:
     return f"{percent(low)[:-2]}–{percent(high)}"
 
 
+def of_share(low: float | None, high: float | None, *, n: int) -> str:
+    """``95 % interval 60.1–72.8 %``, or that so many runs on one machine are too few for one: more machines always have one."""
+    return f"95 % interval {percents(low, high)}" if known(low) and known(high) else no_interval(n, 1)
+
+
 def given(share: float) -> str:
     """A share that somebody asked for, to the digit: ``95 %``, ``7.5 %``."""
     return f"{100 * share:g} %"

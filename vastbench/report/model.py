@@ -26,11 +26,14 @@ from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.artefacts.detector import RULES, not_applicable, timings_of
 from vastbench.analysis.columns import SCHEMA as FRAME_SCHEMA
+from vastbench.analysis.drift import halves
+from vastbench.analysis.durations import exact
 from vastbench.analysis.findings import Finding, findings
 from vastbench.analysis.frames import runs_from
 from vastbench.analysis.providers import compare, same_gpu, seed_ratios, without_region
 from vastbench.analysis.summary import attempted, passed
-from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interval, quantile_interval
+from vastbench.analysis.survival.intervals import CONFIDENCE
+from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.analysis.typical import median_run
 from vastbench.analysis.useful import until_useful
 from vastbench.record.numbers import quotient
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vastbench.analysis.facts import Facts
+    from vastbench.analysis.survival.durations import Durations
 
 SCHEMA = 6
 
@@ -118,7 +122,7 @@ def report_model(
         "shares": records(facts.shares),
         "what_if": records(facts.what_if),
         "costs": records(facts.costs.assign(attempted=facts.attempted)),
-        "cost_per_run": _interval(facts.runs["cost_usd"], "usd"),
+        "cost_per_run": _interval(exact(facts.runs["cost_usd"], facts.runs["machine"]), "usd"),
         "charges": sentences.charges(facts.phases) if facts.phases["charge"].notna().any() else None,
         "providers": _providers(facts, prices),
         "findings": [_finding(one) for one in findings(facts)],
@@ -186,26 +190,24 @@ def _instrument(facts: Facts) -> dict[str, object]:
 
 
 def _failed(facts: Facts) -> dict[str, object]:
-    """The attempted runs that did not pass, with the exact interval of their rate."""
-    runs = facts.attempted - facts.passed
-    low, high = proportion_interval(runs, facts.attempted)
-    rate = runs / facts.attempted if facts.attempted else None
-    return clean_values({"runs": runs, "rate": rate, "low_rate": low, "high_rate": high})
+    """The attempted runs that did not pass, with the interval of their rate."""
+    good = (
+        facts.outcomes.to_dict("records")[0] if facts.attempted else dict.fromkeys(("rate", "rate_low", "rate_high"), math.nan)
+    )
+    known = {"rate": 1 - good["rate"], "low_rate": 1 - good["rate_high"], "high_rate": 1 - good["rate_low"]}
+    return clean_values({"runs": facts.attempted - facts.passed} | known)
 
 
 def _trend(phases: pd.DataFrame) -> list[dict[str, object]]:
     """The median total of the earlier and of the later half of the runs that passed; none for fewer than two."""
-    good = passed(phases)
-    totals = good[good["phase"] == PhaseName.TOTAL].dropna(subset="seconds").sort_values("started_at", kind="stable")["seconds"]
-    half = len(totals) // 2
-    return [_interval(part, "s") for part in (totals.iloc[:half], totals.iloc[half:])] if half else []
+    return [_interval(half, "s") for half in halves(phases)]
 
 
-def _interval(values: pd.Series[float], unit: str) -> dict[str, object]:
-    """The median of the known ``values`` with its interval, or None where there is none."""
-    low, high = quantile_interval(values, 0.5)
-    known = {f"median_{unit}": values.median(), f"low_{unit}": low, f"high_{unit}": high}
-    return clean_values({"n": int(values.notna().sum())} | known)
+def _interval(values: Durations, unit: str) -> dict[str, object]:
+    """The median of the ``values`` with its interval, or None where there is none."""
+    found = quantile_estimate(values, 0.5)
+    known = {f"median_{unit}": found.value, f"low_{unit}": found.low, f"high_{unit}": found.high}
+    return clean_values({"n": found.n} | known)
 
 
 def _finding(found: Finding) -> dict[str, object]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.analysis.findings import FEW
 from vastbench.errors import clean
-from vastbench.record.formats import bounds, counted, percent, percents, reach
+from vastbench.record.formats import bounds, counted, of_share, percent, reach
 from vastbench.render.findings import cell, worded
 from vastbench.render.glossary import used_in
 from vastbench.render.sentences import drills
@@ -181,7 +181,8 @@ class Tile(NamedTuple):
 def tiles(model: Mapping[str, Any]) -> list[Tile]:
     """The four figures of the first screen of a report with attempted runs."""
     counts, failed = model["counts"], model["failed"]
-    rate = f"{percent(1 - failed['rate'])}, 95 % interval {percents(1 - failed['high_rate'], 1 - failed['low_rate'])}"
+    passed = model["outcomes"][0]
+    rate = f"{percent(passed['rate'])}, {of_share(passed['rate_low'], passed['rate_high'], n=counts['attempted'])}"
     asked = "" if counts["asked"] in (None, counts["attempted"]) else f"; {counts['asked']} asked for"
     made = [Tile("runs that passed", f"{counts['passed']} of {counts['attempted']}", rate + asked)]
     if model["drill"]:

@@ -82,7 +82,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("median s", value("median_s")),
         Column("95 % interval s", interval("median_low_s", "median_high_s")),
         Column("p90 s", value("p90_s"), minor=True),
-        Column("min … max s", interval("min_s", "max_s"), minor=True),
+        Column("of those that ended: min … max s", interval("min_s", "max_s"), minor=True),
         Column("known within s", _bounds, minor=True),
         Column("share of mean", value("mean_share"), minor=True),
         Column("share of variance", value("variance_share"), minor=True),

@@ -29,6 +29,7 @@ from paramiko.common import (
     MSG_NEWKEYS,
 )
 from paramiko.packet import Packetizer
+from paramiko.transport import ChannelMap
 
 from vastbench.errors import SshError, clean
 from vastbench.record.formats import seconds
@@ -132,6 +133,21 @@ def _within_window(kind: int, feed: Callable[[paramiko.Channel, paramiko.Message
     return take
 
 
+class _Channels(ChannelMap):
+    """The channels of a transport, which they know before they are listed.
+
+    paramiko lists them first: a connection that ended in between died with a traceback, and whoever waited for it waited on.
+    """
+
+    def __init__(self, transport: paramiko.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+
+    def put(self, number: int, channel: paramiko.Channel) -> None:
+        channel._set_transport(self._transport)  # type: ignore[attr-defined]  # not in the stubs
+        super().put(number, channel)
+
+
 class RareTransport(paramiko.Transport):
     """A transport that wakes every 5 s instead of ten times a second, so that hundreds of them fit into one process.
 
@@ -155,6 +171,7 @@ class RareTransport(paramiko.Transport):
     def __init__(self, sock: socket.socket) -> None:
         """Take a connected socket."""
         super().__init__(sock)
+        self._channels = _Channels(self)
         self.packetizer = Packets(sock)
         self.packetizer.set_log(self.logger)
         self.clear_to_send_timeout = DEAD_PEER_S

@@ -75,6 +75,12 @@ def test_too_little_is_not_fitted(lower, upper):
     assert fit(np.array(lower, float), np.array(upper, float)) is None
 
 
+def test_bounds_that_all_could_hold_one_value_have_no_likeliest_spread():
+    assert fit([62.5] * 3, [72.8] * 3) is None
+    assert fit([60.0, 62.0, 65.0], [72.0, 66.0, 80.0], family="weibull") is None
+    assert fit([60.0, 62.0, 75.0], [72.0, 66.0, 80.0]) is not None
+
+
 def test_an_unknown_family_is_refused_with_those_that_there_are():
     with pytest.raises(ValueError, match="'gamma'; choose one of lognormal, weibull"):
         fit(np.ones(3), np.ones(3), "gamma")

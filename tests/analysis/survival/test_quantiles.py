@@ -273,11 +273,15 @@ def test_without_one_that_ended_there_is_no_curve():
 
 
 def test_those_that_never_ended_are_a_share_with_its_exact_interval():
-    never, n, low, high = plateau(durations(phases_table(RUNS), RUNNING))
-    assert (never, n) == (2, 4)
-    assert (low, high) == (pytest.approx(0.0676, abs=1e-4), pytest.approx(0.9324, abs=1e-4))
-    assert plateau(Durations(np.zeros(13), np.ones(13)))[2:] == (0.0, pytest.approx(0.2471, abs=1e-4))
-    assert all(map(math.isnan, plateau(Durations(np.zeros(0), np.zeros(0)))[2:]))
+    never = plateau(durations(phases_table(RUNS), RUNNING))
+    assert (never.hits, never.n, never.value) == (2, 4, 0.5)
+    assert (never.low, never.high) == (pytest.approx(0.0676, abs=1e-4), pytest.approx(0.9324, abs=1e-4))
+    assert plateau(Durations(np.zeros(13), np.ones(13))).high == pytest.approx(0.2471, abs=1e-4)
+
+
+def test_a_machine_on_which_nothing_ever_ends_is_one_machine():
+    never = plateau(Durations(np.zeros(20), np.where(np.arange(20) < 5, np.inf, 1.0), np.arange(20) // 5))
+    assert (never.value, never.effective_n) == (0.25, pytest.approx(3 * (2.093 / 3.182) ** 2, rel=1e-3))
 
 
 def test_durations_that_cannot_be_are_refused():

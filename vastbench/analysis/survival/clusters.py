@@ -101,11 +101,14 @@ def numbered(machine: np.ndarray | None, n: int) -> np.ndarray:
     return np.where(unknown, len(known) + np.cumsum(unknown) - 1, codes)
 
 
+def how_many(machine: np.ndarray | None, n: int) -> int:
+    """How many machines gave ``n`` rows; one that is not known counts by itself."""
+    return int(numbered(machine, n).max(initial=-1)) + 1
+
+
 def repeated(machine: np.ndarray) -> bool:
     """Whether any known machine is named more than once."""
-    import numpy as np
-
-    return len(np.unique(numbered(machine, len(machine)))) < len(machine)
+    return how_many(machine, len(machine)) < len(machine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +119,15 @@ class EffectiveN:
     independent: bool
 
 
-def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) -> EffectiveN:
+def effective_n(
+    hit: np.ndarray, machine: np.ndarray | None, confidence: float, *, weight: np.ndarray | None = None
+) -> EffectiveN:
     """How many independent runs would tell the share of ``hit`` as well as these, of which several may be of one machine.
 
     n ÷ the design effect of that share (the variance between machines, by linearisation, over that of independent runs; never
     below 1), times (t(n − 1) ÷ t(m − 1))² at ``confidence``: few machines do not know their own variance well (Korn and
     Graubard 1998), where m is the number of :func:`alike` ones. At most n; 0 for a single machine with several values.
+    ``weight``: that of each value in the share, adding up to 1; all weigh the same without.
     """
     import numpy as np
     from scipy.stats import t
@@ -133,22 +139,26 @@ def effective_n(hit: np.ndarray, machine: np.ndarray | None, confidence: float) 
         return EffectiveN(float(n), True)
     if machines < 2:
         return EffectiveN(0.0, False)
-    share = float(hit.mean())
-    sums = np.bincount(labels, hit - share)
-    plain = n * share * (1 - share)
+    weight = np.full(n, 1 / n) if weight is None else weight
+    share = float(weight @ hit)
+    sums = np.bincount(labels, weight * (hit - share))
+    plain = share * (1 - share) / n if hit.any() and not hit.all() else 0.0
     effect = max(1.0, machines / (machines - 1) * float(sums @ sums) / plain) if plain > 0 else 1.0
     one_side = (1 + confidence) / 2
     # Below one and a half equal machines the quantile of t is beyond all use, and soon beyond its own computation.
-    known = float(t.ppf(one_side, n - 1) / t.ppf(one_side, max(alike(labels) - 1, 0.5)))
+    known = float(t.ppf(one_side, n - 1) / t.ppf(one_side, max(alike(labels, weight) - 1, 0.5)))
     return EffectiveN(n / effect * known**2, False)
 
 
-def alike(labels: np.ndarray) -> float:
-    """How many machines with equal numbers of runs tell as much as these, n² ÷ Σ size², as most is known from few of them."""
+def alike(labels: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """How many machines with equal numbers of runs tell as much as these, n² ÷ Σ size², as most is known from few of them.
+
+    With the ``weight`` of each run in place of 1.
+    """
     import numpy as np
 
-    sizes = np.bincount(labels)
-    return len(labels) ** 2 / float((sizes**2).sum())
+    sizes = np.bincount(labels, weight)
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 def effective_ns(samples: Sequence[tuple[np.ndarray, np.ndarray | None]], confidence: float) -> list[float]:

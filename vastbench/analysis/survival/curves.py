@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 NEGLIGIBLE = 0.05
 """Bounds with a median width of at most this part of the values' interquartile range hide nothing worth deconvolving."""
 
+MOST_ENDS = 20_000
+"""Of more durations the bounds are rounded outwards to that many instants between 0 and the latest."""
+
 ROUNDING = 1e-7
 """Sums of mass this near to a probability are that probability."""
 
@@ -77,13 +80,14 @@ class Curve:
 def turnbull(lower: np.ndarray, upper: np.ndarray) -> Curve:
     """The nonparametric maximum likelihood estimate of durations in (``lower``, ``upper``] (Peto 1973, Turnbull 1976).
 
-    Converged by the Kuhn–Tucker conditions, see :mod:`vastbench.analysis.survival.npmle`. Raises ValueError for bounds that are
-    missing or in the wrong order, and RuntimeError if the search should not end.
+    Converged by the Kuhn–Tucker conditions, see :mod:`vastbench.analysis.survival.npmle`. Of more than 20,000 durations the
+    bounds are rounded outwards to a 20,000th of the latest, which moves no quantile by more. Raises ValueError for bounds that
+    are missing or in the wrong order, and RuntimeError if the search should not end.
     """
     lower, upper = check(lower, upper)
     if not len(lower):
         return Curve(lower, lower, lower, "Turnbull")
-    pairs, counts = _counted(_merged(lower, upper), upper)
+    pairs, counts = _counted(*_coarser(_merged(lower, upper), upper))
     cells = support(*pairs)
     found = maximise(cells, counts)
     if not found.converged:
@@ -190,6 +194,17 @@ def _merged(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     never = np.isinf(lower)
     cut_off = np.isinf(upper) & ~never
     return np.where(never & cut_off.any(), latest(lower, upper), lower)
+
+
+def _coarser(lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds, of very many rounded outwards to one of ``MOST_ENDS`` instants: finer ones nobody can see."""
+    import numpy as np
+
+    if len(lower) <= MOST_ENDS:
+        return lower, upper
+    step = latest(lower, upper) / MOST_ENDS
+    exact = lower == upper
+    return np.where(exact, lower, np.floor(lower / step) * step), np.where(exact, upper, np.ceil(upper / step) * step)
 
 
 def _counted(lower: np.ndarray, upper: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:

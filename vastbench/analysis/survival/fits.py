@@ -51,8 +51,8 @@ def fit(lower: np.ndarray, upper: np.ndarray, family: Family = "lognormal") -> F
     """``family`` fitted to durations in (``lower``, ``upper``] seconds: exact where equal, cut off where upper is infinite.
 
     Values that never end (both infinite) are left out: a family describes those that can. The likelihood is that of
-    scipy.stats.CensoredData. None when fewer than 3 values ended, when they cannot be told apart, or when the search for
-    the maximum finds none. Raises ValueError for another family.
+    scipy.stats.CensoredData. None when fewer than 3 values ended, when all that did could be equal, so that no spread is the
+    likeliest one, or when the search for the maximum finds none. Raises ValueError for another family.
     """
     import numpy as np
     from scipy import stats
@@ -63,7 +63,7 @@ def fit(lower: np.ndarray, upper: np.ndarray, family: Family = "lognormal") -> F
     can_end = np.isfinite(lower)
     lower, upper = lower[can_end], upper[can_end]
     ended = np.isfinite(upper)
-    if ended.sum() < FEWEST or lower[ended].max() == upper[ended].min() or upper[ended].min() <= 0:
+    if ended.sum() < FEWEST or lower[ended].max() <= upper[ended].min() or upper[ended].min() <= 0:
         return None
     exact, left = lower == upper, ended & (lower <= 0)
     between = ended & ~exact & ~left

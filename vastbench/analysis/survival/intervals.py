@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,17 +12,18 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 
 
-def proportion_interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def proportion_interval(k: float, n: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """The exact interval (Clopper and Pearson 1934) of a proportion of which ``k`` of ``n`` cases were seen, each 0–1.
 
-    (nan, nan) for n = 0. Raises ValueError when ``k`` is not in 0 … ``n`` or ``confidence`` not in 0 … 1.
+    Neither need be whole: an effective n seldom is. (nan, nan) for n = 0. Raises ValueError when ``k`` is not in 0 … ``n`` or
+    ``confidence`` not in 0 … 1.
     """
     low, high = proportion_intervals([k], n, confidence)
     return float(low[0]), float(high[0])
 
 
 def proportion_intervals(
-    k: Sequence[int] | np.ndarray, n: int, confidence: float = CONFIDENCE
+    k: Sequence[float] | np.ndarray, n: float, confidence: float = CONFIDENCE
 ) -> tuple[np.ndarray, np.ndarray]:
     """The lower and the upper ends of :func:`proportion_interval` for each of several counts ``k``."""
     import numpy as np
@@ -41,30 +42,11 @@ def proportion_intervals(
     return low, high
 
 
-def quantile_interval(values: Iterable[float], p: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The interval of the ``p``-quantile between two order statistics of ``values``, in their unit.
-
-    Missing values are left out. It holds for every continuous distribution (Conover, Practical Nonparametric Statistics, 1999,
-    §3.2), at the price that few values have none: (nan, nan) where the bound on either side would lie beyond the sample. At
-    95 % the median needs 6 values and p90 needs 36. Raises ValueError when ``p`` or ``confidence`` is not between 0 and 1.
-    """
-    import numpy as np
-    from scipy.stats import quantile_test
-
-    known = np.asarray(list(values), dtype=float)
-    known = known[~np.isnan(known)]
-    if not known.size:
-        return math.nan, math.nan
-    found = quantile_test(known, p=p).confidence_interval(confidence)
-    low, high = float(found.low), float(found.high)
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else (math.nan, math.nan)
-
-
 def quantile_levels(n: float, p: float, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
     """Which two levels of a sample with the effective n ``n``, as shares i ÷ (n + 1), enclose the ``p``-quantile.
 
-    Fractional order statistics (Hutson 1999): as those of :func:`quantile_interval`, but not rounded to whole ranks, so that
-    the interval keeps its ``confidence`` at small n too instead of exceeding it. None where the bound on either side would lie
+    Fractional order statistics (Hutson 1999): they are not rounded to whole ranks, so that the interval keeps its
+    ``confidence`` at small n too instead of exceeding it. None where the bound on either side would lie
     beyond the sample: at 95 % the median needs n = 6 and p90 needs 36. Raises ValueError when ``p`` or ``confidence`` is not
     between 0 and 1.
     """

@@ -21,7 +21,8 @@ from vastbench.analysis.survival.curves import (
     product_limit,
 )
 from vastbench.analysis.survival.durations import Durations
-from vastbench.analysis.survival.intervals import CONFIDENCE, proportion_interval, quantile_levels
+from vastbench.analysis.survival.intervals import CONFIDENCE, quantile_levels
+from vastbench.analysis.survival.rates import Rate, rate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,13 +132,12 @@ def curve_steps(found: Durations, *, confidence: float = CONFIDENCE, resamples: 
     return pd.DataFrame(columns)
 
 
-def plateau(found: Durations, confidence: float = CONFIDENCE) -> tuple[int, int, float, float]:
-    """How many durations did not end, of how many, and the exact interval of that share, 0–1 (NaN of none).
+def plateau(found: Durations, confidence: float = CONFIDENCE) -> Rate:
+    """The share of durations that did not end, and its interval: see :func:`~vastbench.analysis.survival.rates.rate`.
 
     A share and never a time: whether those that a deadline cut off would have ended later is unknown.
     """
-    n, never = len(found), int((~found.ended).sum())
-    return never, n, *proportion_interval(never, n, confidence)
+    return rate(~found.ended, found.machine, confidence)
 
 
 def _of_machines(found: Durations, labels: np.ndarray, value: float, confidence: float) -> tuple[float, float]:

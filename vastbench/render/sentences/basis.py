@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.summary import attempted, outcomes, passed
-from vastbench.record.formats import counted, listed, percent, percents
+from vastbench.record.formats import counted, listed, of_share, percent
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.render.wording import escaped
 
@@ -60,7 +60,7 @@ def failures_by_cause(phases: pd.DataFrame) -> str:
         return f"No run was attempted.{left_out}"
     n, good = int(table["attempted"].iloc[0]), table[table["outcome"] == Outcome.PASSED].iloc[0]
     bad = n - int(good["runs"])
-    interval = f"95 % interval {percents(1 - good['rate_high'], 1 - good['rate_low'])}"
+    interval = of_share(1 - good["rate_high"], 1 - good["rate_low"], n=n)
     if not bad:
         passed_all = "The one attempted run passed" if n == 1 else f"All {n} attempted runs passed"
         return f"{passed_all}: 0 of {n} failed ({interval}).{left_out}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vastbench.analysis.certainty import certainty
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
 from vastbench.analysis.survival.clusters import DOMINANT
-from vastbench.record.formats import counted, decimals, known, listed, percent, percents, reach, seconds
+from vastbench.record.formats import counted, decimals, known, listed, of_share, percent, reach, seconds
 from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
@@ -132,7 +132,7 @@ def _half(row: pd.Series[Any]) -> str:
     done, since = DONE.get(name, f"had ended {name}"), SINCE.get(name, "its beginning")
     if n == 1:
         done, since = done.replace("were", "was"), since.replace("their", "its")
-    rate = f"95 % interval {percents(row['never_low_rate'], row['never_high_rate'])}"
+    rate = of_share(row["never_low_rate"], row["never_high_rate"], n=n)
     vainly = NEVER.get(name, f"never ended {name}")
     vainly = vainly.replace("were", "was") if vain == 1 else vainly
     lost = f"{vain} of {n} {vainly} ({rate})" if n > 1 else f"one run says little of how many never do ({rate})"

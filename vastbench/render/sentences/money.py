@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.cost import cost_summary, naive_ratio, reconciliation
+from vastbench.analysis.durations import exact
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
-from vastbench.analysis.survival.intervals import quantile_interval
+from vastbench.analysis.survival.clusters import how_many
+from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.record.cost import Match
 from vastbench.record.formats import counted, known, times, usd, within
 from vastbench.record.numbers import quotient
@@ -55,9 +57,11 @@ def cost_meters(phases: pd.DataFrame) -> str:
     runs = runs_table(attempted(phases)).dropna(subset=["cost_usd", "naive_usd"])
     if runs.empty:
         return spent(phases)
-    interval = within(*quantile_interval(runs["cost_usd"], 0.5), "USD", n=len(runs), digits=4)
+    costs = exact(runs["cost_usd"], runs["machine"])
+    half = quantile_estimate(costs, 0.5)
+    interval = within(half.low, half.high, "USD", n=half.n, digits=4, machines=how_many(costs.machine, half.n))
     return (
-        f"{spent(phases)} The median is **{usd(runs['cost_usd'].median())}** ({interval}); over the runs of which both "
+        f"{spent(phases)} The median is **{usd(half.value)}** ({interval}); over the runs of which both "
         f"are known, wall clock × price says **{times(naive_ratio(runs))}** as much."
     )
 

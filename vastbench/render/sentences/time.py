@@ -6,9 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.bottleneck import RETRIES, shares
-from vastbench.analysis.frames import runs_table
+from vastbench.analysis.drift import halves
 from vastbench.analysis.summary import attempted, passed, phase_summary
-from vastbench.analysis.survival.intervals import quantile_interval
+from vastbench.analysis.survival.clusters import how_many
+from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.analysis.useful import until_useful
 from vastbench.record.formats import counted, decimals, known, listed, percent, reach, seconds, within
 from vastbench.record.phases import Outcome, PhaseName
@@ -17,6 +18,8 @@ from vastbench.render.wording import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from vastbench.analysis.survival.durations import Durations
 
 
 def timing_answer(phases: pd.DataFrame) -> str:
@@ -161,15 +164,17 @@ def beside(phases: pd.DataFrame, other: pd.DataFrame) -> str:
 
 def runs_over_time(phases: pd.DataFrame) -> str:
     """Whether later runs took longer than earlier ones: the median total of either half."""
-    runs = runs_table(passed(phases)).dropna(subset="total_s").sort_values("started_at", kind="stable")
-    if len(runs) < 2:
-        return f"{'One' if len(runs) else 'No'} run passed, so there is no trend."
-    halves = runs.iloc[: len(runs) // 2], runs.iloc[len(runs) // 2 :]
-    first, second = (
-        f"{seconds(half['total_s'].median())} ({within(*quantile_interval(half['total_s'], 0.5), 's', n=len(half))})"
-        for half in halves
-    )
+    both = halves(phases)
+    if not both:
+        return f"{'No' if passed(phases).empty else 'One'} run passed, so there is no trend."
+    first, second = map(_half, both)
     return f"The median total of the earlier half of the passed runs is **{first}**, of the later half **{second}**."
+
+
+def _half(totals: Durations) -> str:
+    found = quantile_estimate(totals, 0.5)
+    interval = within(found.low, found.high, "s", n=found.n, machines=how_many(totals.machine, found.n))
+    return f"{seconds(found.value)} ({interval})"
 
 
 def phase_shares(phases: pd.DataFrame) -> str:
