@@ -70,8 +70,10 @@ def seconds_off(run: Run, ran: Mapping[int, float]) -> dict[str, float]:
     if bill.match not in SETTLED or cost.total_usd is None or bill.total_usd is None or not run.usd_per_hour:
         return {}
     a_second, residual = usd_for(1.0, run.usd_per_hour), abs(bill.total_usd - cost.total_usd)
+    middle = abs(bill.total_usd - (cost.at_least_usd + cost.at_most_usd) / 2)
     found = {
         BEYOND: max(0.0, residual - (bill.rounding_usd or 0.0)) / a_second,
+        "residual of the middle of our bounds, beyond rounding": max(0.0, middle - (bill.rounding_usd or 0.0)) / a_second,
         "residual, as it is shown": residual / a_second,
         "rounding of the charges, ±": (bill.rounding_usd or 0.0) / a_second,
     }
