@@ -67,6 +67,11 @@ drills: .venv/installed .venv/model
 	done
 	$(BIN)/vastbench export data/studies/model-12.parquet --store out/model.sqlite
 
+# Runs with the charges of the emulator's account.
+.PHONY: charges
+charges: .venv/installed
+	$(BIN)/python benchmarks/charges.py --runs 40 --workers 8 --speed 10 --write
+
 # The site. A warning is an error, and nothing is fetched; all of it anew, since it shows what the package says now.
 docs: .venv/documented
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env --write-all -d out/doctrees docs out/docs

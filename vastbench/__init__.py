@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from vastbench.answers.compare import compare as compare
     from vastbench.answers.estimate import estimate as estimate
     from vastbench.answers.plan import plan as plan
+    from vastbench.answers.reconcile import reconcile as reconcile
     from vastbench.answers.stored import load_run as load_run
     from vastbench.answers.stored import studies as studies
     from vastbench.answers.summary import summary as summary
@@ -125,6 +126,7 @@ _PLACES = {
     "provider_costs": ("vastbench.charts", "provider_costs"),
     "question": ("vastbench.scenarios.questions", "question"),
     "ready_within": ("vastbench.analysis.horizon", "ready_within"),
+    "reconcile": ("vastbench.answers.reconcile", "reconcile"),
     "require_passed": ("vastbench.record.study", "require_passed"),
     "Run": ("vastbench.record.run", "Run"),
     "run_notebook": ("vastbench.notebooks.running", "run_notebook"),
@@ -196,6 +198,7 @@ __all__ = [
     "providers",
     "question",
     "ready_within",
+    "reconcile",
     "report",
     "require_passed",
     "run_notebook",

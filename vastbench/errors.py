@@ -37,6 +37,7 @@
     ├── StudyIncomplete            fewer runs than were asked for; started again it goes on  exit 11
     ├── ArtefactsFound             timings show how they were measured (``vastbench check``) exit 15
     ├── WebhookFailed              a receiver did not take a test notification               exit 16
+    ├── ChargesDiffer              an account was charged what the meters do not explain     exit 19
     └── LeaseNotClosed             an instance may still exist and bill                      exit 8
 
     Interrupted                    SIGINT or SIGTERM                                         exit 130
@@ -391,6 +392,13 @@ class WebhookFailed(VastbenchError):
 
     exit_code = 16
     cause = "webhook"
+
+
+class ChargesDiffer(VastbenchError):
+    """The account was charged what neither a run's meters nor the rounding of charges explain."""
+
+    exit_code = 19
+    cause = "charges_differ"
 
 
 class Interrupted(BaseException):

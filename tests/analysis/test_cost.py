@@ -1,18 +1,18 @@
 """The three meters, their bounds, and what is not known."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.analysis.made import CENSORED, made
-from vastbench.analysis.cost import COST_COLUMNS, METERS, cost_summary
+from vastbench.analysis.cost import COST_COLUMNS, METERS, cost_summary, reconciliation
 from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
-from vastbench.record.cost import Cost, Rates, Usage, cost_of
+from vastbench.record.cost import Bill, Cost, Rates, Usage, cost_of
 from vastbench.record.moments import Moment
 from vastbench.record.phases import PhaseName
 
@@ -122,3 +122,42 @@ def test_no_runs_have_no_costs():
     assert found["meter"].tolist() == list(METERS)
     assert found["n"].tolist() == [0] * 5
     assert found.drop(columns=["meter", "n"]).isna().all(axis=None)
+
+
+def charged(number, match, usd, *, gpu=1.0):
+    """A run of :func:`spent` whose account was charged ``usd`` in all, of which the meters other than the GPU's are 0.375."""
+    bill = Bill(gpu_usd=usd - 0.375, storage_usd=0.25, transfer_usd=0.125, total_usd=usd, rounding_usd=0.0005, match=match)
+    return replace(spent(number, gpu), bill=bill)
+
+
+def test_residuals_are_what_was_charged_less_what_the_meters_say():
+    made = reconciliation(phases_table([charged(1, "agrees", 1.5), charged(2, "differs", 3.375, gpu=2.0)]))
+    assert made.runs["residual_usd"].tolist() == pytest.approx([0.125, 1.0])
+    assert made.runs["gpu_residual_usd"].tolist() == pytest.approx([0.125, 1.0])
+    found = made.meters.set_index("meter")
+    sums = ["n", "estimated_usd", "charged_usd", "residual_usd"]
+    assert found.loc["gpu", sums].tolist() == pytest.approx([2, 3, 4.125, 1.125])
+    assert found.loc["storage", "residual_usd"] == found.loc["transfer", "residual_usd"] == 0.0
+    assert found.loc["all meters", ["residual_usd", "rounding_usd"]].tolist() == pytest.approx([1.125, 0.001])
+    assert made.differing == 1
+
+
+def test_charges_that_have_not_all_come_are_in_no_sum():
+    late = replace(spent(3, 1.0), bill=Bill(match="late"))
+    half = charged(4, "late", 0.4)
+    made = reconciliation(phases_table([charged(1, "agrees", 1.375), late, half, spent(5, 1.0)]))
+    assert made.runs["charge"].tolist() == ["agrees", "late", "late"]
+    assert made.meters["n"].tolist() == [1, 1, 1, 1]
+
+
+def test_without_charges_there_is_no_sum_rather_than_0():
+    made = reconciliation(phases_table([spent(1, 1.0)]))
+    assert (len(made.runs), made.meters["n"].tolist(), made.differing) == (0, [0] * 4, 0)
+    assert made.meters.drop(columns=["meter", "n"]).isna().all(axis=None)
+
+
+def test_a_meter_that_the_account_does_not_name_has_no_residual():
+    bare = replace(spent(1, 1.0), bill=Bill(total_usd=1.375, rounding_usd=0.0005, match="agrees"))
+    made = reconciliation(phases_table([bare]))
+    assert math.isnan(made.runs["gpu_residual_usd"].iloc[0])
+    assert made.meters["n"].tolist() == [0, 0, 0, 1]

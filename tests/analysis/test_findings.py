@@ -13,7 +13,7 @@ from vastbench.analysis.frames import phases_table
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
 from vastbench.io.prices import prices
-from vastbench.record.cost import Cost
+from vastbench.record.cost import Bill, Cost
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, Phase, PhaseName
 from vastbench.record.run import Attempt
@@ -125,6 +125,20 @@ def test_one_machine_behind_most_successes_is_named():
 def test_the_naive_figure_is_set_against_the_meters():
     assert found([SEED])["naive_cost"].figures["naive_ratio"] == pytest.approx(98.98 / 23.36, rel=0.01)
     assert "naive_cost" not in found([replace(SEED, cost=Cost())])
+
+
+def billed(number, match, usd):
+    """A run that cost 0.011 USD by its meters and was charged ``usd`` for its GPU and nothing else."""
+    bill = Bill(gpu_usd=usd, storage_usd=0.0, transfer_usd=0.0, total_usd=usd, rounding_usd=0.0005, match=match)
+    return ours(number, cost=Cost(gpu_usd=0.01, storage_usd=0.001, transfer_usd=0.0), bill=bill)
+
+
+def test_charges_that_rounding_does_not_explain_are_an_issue():
+    finding = found([billed(1, "agrees", 0.011), billed(2, "differs", 0.5), billed(3, "late", 0.0)])["charges"]
+    known = {"differ": 1, "asked": 3, "charged_usd": 0.5, "metered_usd": 0.011, "meter": "gpu"}
+    assert (finding.kind, finding.figures) == (Kind.ISSUE, pytest.approx(known))
+    assert "1 of 3 runs cost other than the meters say" in spoken(finding)
+    assert "charges" not in found([billed(1, "agrees", 0.011), billed(3, "late", 0.0), ours(4)])
 
 
 def test_few_runs_have_no_interval_and_that_is_said():

@@ -11,7 +11,7 @@ from vastbench.bench.launches import launch_seed, record_killed_runs, spent_at_m
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
 from vastbench.owner import owner
-from vastbench.record.cost import Cost
+from vastbench.record.cost import Bill, Cost, at_most_usd
 from vastbench.record.lease import LeaseRow
 from vastbench.record.phases import Outcome
 from vastbench.rental.reap import close_after_dead_emulators
@@ -87,6 +87,14 @@ def test_the_upper_bound_is_that_of_the_meters_or_the_naive_cost():
     assert Cost(gpu_usd=0.01, gpu_upper_usd=0.02, storage_usd=0.001, naive_usd=0.5).at_most_usd == 0.021
     assert Cost(naive_usd=0.5).at_most_usd == 0.5
     assert Cost().at_most_usd is None
+
+
+def test_what_was_charged_counts_where_it_is_more_than_the_meters_say():
+    cost, bill = Cost(gpu_usd=0.01, gpu_upper_usd=0.02), Bill(total_usd=0.03, rounding_usd=0.0005)
+    assert at_most_usd(cost, bill) == 0.0305
+    assert at_most_usd(cost, replace(bill, total_usd=0.01)) == 0.02  # of what may not have all come
+    assert at_most_usd(cost, Bill()) == 0.02
+    assert at_most_usd(Cost(), bill) is None  # nor does it bound what a killed run cost
 
 
 def test_money_spent_is_the_meters_upper_bound_or_the_leases_worst_case():

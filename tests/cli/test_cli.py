@@ -226,6 +226,8 @@ READING = [
     "plan --target-width 15% --study first",
     "reap",
     "reap --live --dry-run",
+    "reconcile",
+    "reconcile first --live",
     "webhooks list",
     "webhooks deliveries",
     "webhooks remove 1",

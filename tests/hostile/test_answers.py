@@ -102,7 +102,8 @@ def is_charge(value: Any) -> bool:
         isinstance(value, Charge)
         and math.isfinite(value.amount)
         and whole
-        and all(item.billed_s != 0 or True for item in value.items)
+        and all(math.isfinite(bound) for one in value.charged.values() for bound in (one.low, one.high))
+        and (value.label is None or is_text(value.label))
     )
 
 

@@ -199,6 +199,7 @@ class Studied:
             self.call(f"export {name}", VASTBENCH, "export", str(self.folder / name), "--store", store)
         for command in ("doctor", "runs", "show"):
             self.call(command, VASTBENCH, "--debug", command, "--store", store)
+        self.call("reconcile", VASTBENCH, "--debug", "reconcile", "--live", "--store", store)
         self.call("a wrong key", VASTBENCH, "--debug", "offers", "--live", env={"VAST_API_KEY": self.key[:-1] + "x"})
 
     def call(self, name: str, *command: str, env: dict[str, str] | None = None) -> None:
@@ -232,6 +233,7 @@ def test_a_study_with_all_that_is_made_of_it_holds_no_secret(studied):
     assert b"passed" in studied.texts["runs, stdout"]
     assert b"boot_failed" in studied.texts["runs, stdout"]
     assert b"rejected the API key" in studied.texts["a wrong key, stderr"]
+    assert b"instances of ours" in studied.texts["reconcile, stderr"]
     assert search(planted(), [studied.folder], studied.texts) == []
 
 

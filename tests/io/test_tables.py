@@ -22,6 +22,7 @@ from vastbench.errors import NotFound, SchemaError, SettingsError, StoreError, U
 from vastbench.io.files import read_run, read_runs
 from vastbench.io.parquet import SCHEMA_KEY
 from vastbench.io.tables import export, load
+from vastbench.record.cost import Bill
 from vastbench.record.document import run_to_dict
 from vastbench.record.phases import Outcome
 from vastbench.store import Store
@@ -451,3 +452,17 @@ def test_an_export_that_cannot_be_written_leaves_nothing_behind(tmp_path):
     with pytest.raises(UsageError, match="file"):
         export(phases_table([RUN]), tmp_path / "file" / "runs.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_an_account_charged_is_in_every_format(tmp_path):
+    bill = Bill(gpu_usd=0.1, storage_usd=0.01, transfer_usd=0.0, total_usd=0.11, rounding_usd=0.0005, match="agrees")
+    expected = phases_table([replace(RUN, bill=bill), OTHER])
+    saved(tmp_path / "runs.sqlite", replace(RUN, bill=bill), OTHER)
+    for name in ("runs.parquet", "runs.csv", "runs.json", "runs.xlsx"):
+        export(expected, tmp_path / name)
+    for name in ("runs.sqlite", "runs.parquet", "runs.csv", "runs.json", "runs.xlsx"):
+        pd.testing.assert_frame_equal(load(tmp_path / name), expected)
+    assert expected.drop_duplicates("run")["charge"].fillna("").tolist() == ["agrees", ""]
+    old = expected.drop(columns=[name for name in expected if name.startswith("charge")])
+    old.to_csv(tmp_path / "old.csv", index=False)
+    assert load(tmp_path / "old.csv")["charge"].isna().all()

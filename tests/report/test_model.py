@@ -324,7 +324,7 @@ def test_notifications_that_are_pending_are_named_and_none_are_not(pending, said
 def test_without_runs_there_is_no_number_at_all():
     model = model_of(phases_table([]), study="idle", asked=12)
     figures = {name: value for name, value in leaves(model) if type(value) in (int, float) and value}
-    assert figures == {"schema": 5, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 4}
+    assert figures == {"schema": 6, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 5}
     assert model["conclusion"] == "incomplete"
     assert model["findings"] == []
     assert "There is no run" in markdown_text(model)
@@ -359,3 +359,13 @@ def test_runs_that_we_ended_are_no_attempts(sample):
 def test_fewer_runs_than_asked_are_incomplete_before_anything_else(sample):
     assert model_of(sample, asked=101)["conclusion"] == "incomplete"
     assert model_of(sample, asked=100)["conclusion"] == "passed"
+
+
+def test_what_the_account_charged_is_said_where_somebody_asked(sample, model, tmp_path):
+    assert model["charges"] is None
+    asked = sample.assign(charge="agrees", charged_usd=sample["cost_usd"], charged_rounding_usd=0.0001)
+    billed = model_of(asked)
+    assert billed["charges"].startswith("The charges of **100 of 100 runs** lie within")
+    for text in (markdown_text(billed), index_page(billed, tmp_path)):
+        assert "100 of 100 runs" in plain(text)
+    assert "The charges of" not in markdown_text(model)

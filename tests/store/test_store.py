@@ -19,6 +19,7 @@ from tests.store.records import SEED, lease
 from vastbench.errors import NotFound, SettingsError, StoreError, TooManyInstances, UsageError
 from vastbench.io.files import read_run
 from vastbench.owner import owner
+from vastbench.record.cost import Bill, Charges
 from vastbench.store import Store
 from vastbench.store.database import HEAD, connect
 from vastbench.store.rows import run_row
@@ -217,6 +218,37 @@ def test_head_is_the_newest_migration():
     assert max(path.name for path in versions.glob("0*.py")).startswith(HEAD)
 
 
+BILL = Bill(gpu_usd=0.1, storage_usd=0.01, total_usd=0.11, rounding_usd=0.0005, match="agrees")
+
+
+def test_charges_are_kept_beside_runs_and_replaced_when_asked_for_again(store):
+    run, rows = read_run(SEED), {"900": [{"amount": 0.11, "label": "half a \ud83d"}]}
+    store.save_run(run)
+    charges = Charges(run.id, "https://market.test", "2026-01-05T00:00:00+00:00", BILL, rows)
+    store.save_charges([charges, replace(charges, run_id="never stored")])
+    assert store.run(run.id) == replace(run, bill=BILL)
+    assert store.charges().keys() == {run.id, "never stored"}
+    (row,) = store.charges()[run.id].by_contract["900"]
+    assert (row["amount"], row["label"].replace("\ufffd", "")) == (0.11, "half a ")
+    store.save_charges([replace(charges, bill=replace(BILL, match="differs"))])
+    assert [one.bill.match for one in store.runs()] == ["differs"]
+    assert store.charges()["never stored"].bill == BILL
+
+
+def test_a_run_from_elsewhere_brings_its_bill_along(store):
+    run = replace(read_run(SEED), bill=BILL)
+    store.save_run(run)
+    assert store.runs() == [run]
+
+
+def test_what_runs_cost_is_read_without_them(store):
+    for name, study in (("a", "s"), ("b", "")):
+        store.save_run(replace(read_run(SEED), id=name, study=study))
+    store.save_charges([Charges("a", "https://market.test", "2026-01-05T00:00:00+00:00", BILL)])
+    assert store.costs() == {"a": (read_run(SEED).cost, BILL), "b": (read_run(SEED).cost, Bill())}
+    assert store.costs("s").keys() == {"a"}
+
+
 def test_many_runs_are_read_in_a_handful_of_queries(store):
     run = read_run(SEED)
     for number in range(12):
@@ -226,7 +258,7 @@ def test_many_runs_are_read_in_a_handful_of_queries(store):
     read = store.runs()
     assert [one.id for one in read] == [f"run-{number:02}" for number in reversed(range(12))]
     assert {one.phases for one in read} == {run.phases}
-    assert len([words for words in asked if words.startswith("SELECT")]) == 4
+    assert len([words for words in asked if words.startswith("SELECT")]) == 5
     assert [one.id for one in store.runs(limit=2)] == ["run-11", "run-10"]
 
 

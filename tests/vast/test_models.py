@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tests.vast.market import client, offer, page
 from vastbench.errors import ApiUnreadable, UsageError
-from vastbench.vast.models import Charge, CreateRequest, Instance, Offer, SshKey
+from vastbench.vast.models import Charge, ChargeItem, CreateRequest, Instance, Offer, SshKey
 from vastbench.vast.query import OfferQuery
 
 WILD = st.recursive(
@@ -121,11 +121,46 @@ def test_a_key_is_read_under_both_its_names():
     assert SshKey.model_validate({"id": 1, "public_key": "ssh-ed25519 A"}).public_key == "ssh-ed25519 A"
 
 
-def test_a_charge_names_its_instance_and_its_billed_seconds():
-    row = {"source": "instance-900", "amount": 0.312, "items": [{"type": "gpu", "description": "0.500 hours at $0.300/hour"}]}
+def test_a_charge_names_its_instance_and_the_label_it_had():
+    row = {"source": "instance-900", "amount": 0.312, "metadata": {"label": "run-1"}}
     charge = Charge.model_validate(row)
-    assert (charge.instance_id, charge.items[0].billed_s) == (900, 1800)
-    assert Charge.model_validate({"source": "volume-9", "amount": 1}).instance_id is None
+    assert (charge.instance_id, charge.label) == (900, "run-1")
+    assert Charge.model_validate(charge.model_dump()) == charge
+    bare = Charge.model_validate({"source": "volume-9", "amount": 1, "metadata": None})
+    assert (bare.instance_id, bare.label) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("item", "low", "high"),
+    [
+        ({"amount": 0.3}, 0.2995, 0.3005),
+        ({"amount": 0.3, "description": "1.000 hours at $0.300/hour"}, 0.2995, 0.3005),
+        ({"amount": 0.005, "description": "0.017 hours at $0.300/hour"}, 0.0165 * 0.2995, 0.0175 * 0.3005),
+        ({"amount": None, "description": "2 hours at $0.5/hour"}, 1.5 * 0.45, 2.5 * 0.55),
+        ({"amount": 0.0, "description": "0.010 GB at $0.02/GB"}, 0.0095 * 0.015, 0.0105 * 0.025),
+        ({"amount": 0.3, "description": "9.000 hours at $0.300/hour"}, 0.2995, 0.3005),  # a discount: what is paid counts
+        ({"amount": 0.3, "description": "9e999 hours at $$$/hour"}, 0.2995, 0.3005),
+        ({"amount": 0.3, "description": "9" * 999 + " hours at $1/hour"}, 0.2995, 0.3005),
+    ],
+)
+def test_an_item_is_known_to_what_its_rounded_words_and_amount_leave_open(item, low, high):
+    found = ChargeItem.model_validate(item).charged
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_an_item_without_amount_and_words_is_not_0():
+    assert ChargeItem.model_validate({"type": "gpu", "amount": "free"}).charged is None
+    row = {"amount": 0.3, "items": [{"type": "gpu"}, {"type": "disk", "amount": 0.1}]}
+    found = Charge.model_validate(row).charged
+    assert {name: one.usd for name, one in found.items()} == {"storage": 0.1, "transfer": 0.0, "total": 0.3}
+
+
+def test_items_of_one_kind_are_summed_and_bytes_are_one_meter():
+    items = [{"type": kind, "amount": amount} for kind, amount in (("gpu", 0.1), ("gpu", 0.2), ("bwd", 0.01), ("bwu", 0.02))]
+    found = Charge.model_validate({"amount": 0.33, "items": items}).charged
+    assert {name: one.usd for name, one in found.items()} == pytest.approx(
+        {"gpu": 0.3, "storage": 0.0, "transfer": 0.03, "total": 0.33}
+    )
 
 
 def test_a_create_request_sends_only_known_keys():

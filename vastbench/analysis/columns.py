@@ -9,12 +9,13 @@ from vastbench.errors import NotFound, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 4
+SCHEMA = 5
 """The version of the tidy frame's columns; files carry it.
 
-4: ``variant``, ``hedge``, ``stagger_s``, ``figures``. 3: ``ready``. 2: ``queued_s``, ``client_version``."""
+5: ``charge``, ``charged_usd`` and its parts. 4: ``variant``, ``hedge``, ``stagger_s``, ``figures``. 3: ``ready``.
+2: ``queued_s``, ``client_version``."""
 
-READABLE = (2, 3, 4)
+READABLE = (2, 3, 4, 5)
 """The schemas that :func:`~vastbench.analysis.frames.conformed` takes."""
 
 NEVER = "never missing"
@@ -23,6 +24,10 @@ NEVER = "never missing"
 NOT_RENTED = "no machine was rented, or the record does not say"
 
 NO_METER = "the run never came so far, or the record does not say"
+
+NO_CHARGE = "nobody asked for the account's charges, or there is none yet"
+
+NO_ITEM = f"{NO_CHARGE}, or it does not name this meter"
 
 NOT_SEEN = "the phase's end was not seen"
 
@@ -86,6 +91,20 @@ RUN_COLUMNS = {
     "transfer_usd": Column("float64", "USD", "bytes meter: the test file both ways", NO_METER, "cost.transfer_usd"),
     "cost_usd": Column("float64", "USD", "the known meters together", "no meter is known"),
     "naive_usd": Column("float64", "USD", "wall clock × hourly price, as is commonly reported", NO_METER, "cost.naive_usd"),
+    "charged_gpu_usd": Column("float64", "USD", "what the account was charged for the GPU", NO_ITEM, "bill.gpu_usd"),
+    "charged_storage_usd": Column("float64", "USD", "what it was charged for storage", NO_ITEM, "bill.storage_usd"),
+    "charged_transfer_usd": Column("float64", "USD", "what it was charged for bytes both ways", NO_ITEM, "bill.transfer_usd"),
+    "charged_usd": Column("float64", "USD", "what it was charged in all", NO_CHARGE, "bill.total_usd"),
+    "charged_rounding_usd": Column(
+        "float64", "USD", "how far that may be off either way, as accounts round", NO_CHARGE, "bill.rounding_usd"
+    ),
+    "charge": Column(
+        "str",
+        "",
+        "the charges beside the meters: agrees, differs, late, missing, not estimated",
+        "nobody asked for the account's charges",
+        "bill.match",
+    ),
     "scale": Column(
         "float64", "", "emulated seconds per real second; 1 for real time", "the record does not say", "instrument.clock_speed"
     ),
@@ -94,6 +113,9 @@ RUN_COLUMNS = {
     ),
     "client_version": Column("str", "", "the vastbench that measured", "the run was imported", "instrument.client_version"),
 }
+
+CHARGED = tuple(name for name in RUN_COLUMNS if name.startswith("charged_"))
+"""The columns of amounts that an account charged."""
 
 PHASE_COLUMNS = {
     "phase": Column("str", "", "the phase's name, `unattributed` or `total`", NEVER),

@@ -18,6 +18,7 @@ from vastbench.analysis.spans import span
 from vastbench.analysis.stopping import observations
 from vastbench.errors import UsageError
 from vastbench.record.conditions import COLD, STANDBY
+from vastbench.record.cost import HOURS_PER_MONTH, SECONDS_PER_HOUR
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.plain import plain
 from vastbench.record.shown import Answer
@@ -32,8 +33,6 @@ DRAWS = 20_000
 
 RESAMPLES = 200
 """Times that the measured machines are drawn anew for the interval of a quantile."""
-
-HOURS_A_MONTH = 720.0
 
 ORIGINAL_S = (110.0, 195.0)
 """The range that the published report estimated for a failover, in seconds."""
@@ -254,7 +253,7 @@ def _drawn(parts: Parts, plan: Plan, draws: int, random: np.random.Generator) ->
         paid_s = sum((np.clip(np.minimum(one.until, won) - one.paid, 0.0, None) for tries in raced for one in tries), paid_s)
     drawn = {name: drawn[name] for name in PARTS}
     rto = np.sum(list(drawn.values()), axis=0)
-    hours = (paid_s + drawn["restore"] + drawn["resume"]) / 3600  # the winner's own, until it works again
+    hours = (paid_s + drawn["restore"] + drawn["resume"]) / SECONDS_PER_HOUR  # the winner's own, until it works again
     return Estimate(plan, drawn, rto, random.uniform(0.0, plan.interval_s, draws), hours * parts.usd_per_hour)
 
 
@@ -323,7 +322,7 @@ def what_ifs(parts: Parts, plans: Mapping[str, Plan], *, draws: int = DRAWS, see
         made = estimate(parts, plan, draws=draws, resamples=0, seed=seed)
         rto, rpo = (np.quantile(one, (0.5, 0.95), method="higher").tolist() for one in (made.rto_s, made.rpo_s))
         incident = float(made.usd.mean())
-        kept = parts.usd_per_hour * HOURS_A_MONTH if plan.standby else 0.0
+        kept = parts.usd_per_hour * HOURS_PER_MONTH if plan.standby else 0.0
         rows.append(
             {
                 "plan": name,

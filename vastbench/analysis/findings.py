@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from vastbench.analysis.cost import naive_ratio, reconciliation
 from vastbench.analysis.durations import exact
 from vastbench.analysis.facts import EMULATED, Facts
 from vastbench.analysis.frames import in_words
 from vastbench.analysis.survival.clusters import DOMINANT
 from vastbench.analysis.survival.quantiles import quantile_estimate
 from vastbench.errors import LeaseNotClosed
+from vastbench.record.cost import METERS, Match
 from vastbench.record.formats import listed
 from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
@@ -225,11 +227,27 @@ def measured(facts: Facts) -> Iterator[Finding]:
 
 def naive_cost(facts: Facts) -> Iterator[Finding]:
     """Wall clock times price against the meters."""
-    both = facts.runs[facts.runs["cost_usd"].notna() & facts.runs["naive_usd"].notna()]
-    metered, naive = float(both["cost_usd"].sum()), float(both["naive_usd"].sum())
-    if metered > 0:
+    both = facts.runs.dropna(subset=["cost_usd", "naive_usd"])
+    if both["cost_usd"].sum() > 0:
         text = "Wall clock times price, as is commonly reported, is {naive_ratio} times the metered cost (n = {runs})."
-        yield Finding("naive_cost", Kind.ISSUE, text, {"naive_ratio": quotient(naive, metered), "runs": len(both)})
+        yield Finding("naive_cost", Kind.ISSUE, text, {"naive_ratio": naive_ratio(both), "runs": len(both)})
+
+
+def charges(facts: Facts) -> Iterator[Finding]:
+    """Charges of the account that neither its rounding nor the bounds of the meters explain."""
+    made = reconciliation(facts.phases)
+    apart = made.runs[made.runs["charge"] == Match.DIFFERS]
+    if apart.empty:
+        return
+    most = apart[[f"{meter}_residual_usd" for meter in METERS]].sum().abs().fillna(0.0)
+    figures: dict[str, float | int | str] = {"differ": len(apart), "asked": len(made.runs)}
+    figures |= {"charged_usd": float(apart["charged_usd"].sum()), "metered_usd": float(apart["cost_usd"].sum())}
+    text = "{differ} of {asked:run} cost other than the meters say, by more than rounding: the account was charged "
+    text += "{charged_usd} where they say {metered_usd}"
+    if most.any():
+        figures |= {"meter": str(most.idxmax()).removesuffix("_residual_usd")}
+        text += "; most of it by the meter {meter}"
+    yield Finding("charges", Kind.ISSUE, f"{text}. See `vastbench reconcile`.", figures)
 
 
 def polling(facts: Facts) -> Iterator[Finding]:
@@ -348,6 +366,7 @@ RULES: tuple[Rule, ...] = (
     failures,
     measured,
     naive_cost,
+    charges,
     *DOUBTS,
     give_up,
     per_success,

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.columns import COLUMNS, PHASE_COLUMNS, RUN_COLUMNS
+from vastbench.analysis.columns import CHARGED, COLUMNS, PHASE_COLUMNS, RUN_COLUMNS
 from vastbench.errors import NotFound, SchemaError, did_you_mean, nothing_selected
 from vastbench.record.conditions import COLD
-from vastbench.record.cost import Cost
+from vastbench.record.cost import Bill, Cost
 from vastbench.record.document import plain_fields
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import LARGEST
@@ -189,6 +189,8 @@ def conformed(frame: pd.DataFrame) -> pd.DataFrame:
     if "variant" not in frame.columns and "scenario" in frame.columns:  # until schema 3 there was one way of each drill
         only_way = frame["scenario"].map({"failover": COLD})
         frame = frame.assign(variant=only_way, hedge=pd.array([pd.NA] * len(frame), dtype="Int64"), stagger_s=float("nan"))
+    if "charge" not in frame.columns:  # schema 4: nobody had asked
+        frame = frame.assign(**dict.fromkeys(CHARGED, float("nan")), charge=None)
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise SchemaError(
@@ -329,7 +331,7 @@ def runs_from(phases: pd.DataFrame) -> list[Run]:
 
 def _of_run(run: Run) -> dict[str, object]:
     own, memory_mb = plain_fields(run), run.resources.get("gpu_ram_mb")
-    documents = own | {"": own, "cost": plain_fields(run.cost)}
+    documents = own | {"": own, "cost": plain_fields(run.cost), "bill": plain_fields(run.bill)}
     return {name: documents[document].get(key) for name, (document, key) in _PLACES.items()} | {
         "started_at": run.started_at_utc,
         "gpu_memory_gb": None if memory_mb is None else memory_mb / 1024,
@@ -350,7 +352,7 @@ def _run(table: pd.DataFrame) -> Run:
 
     rows = [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in table.to_dict("records")]
     known: Mapping[str, Any] = next(row for row in rows if row["phase"] == PhaseName.TOTAL)
-    documents: dict[str, Any] = {"": {}, "conditions": {}, "resources": {}, "cost": {}, "instrument": {}}
+    documents: dict[str, Any] = {"": {}, "conditions": {}, "resources": {}, "cost": {}, "bill": {}, "instrument": {}}
     for name, (document, key) in _PLACES.items():
         if key:
             documents[document][key] = known[name]
@@ -366,6 +368,7 @@ def _run(table: pd.DataFrame) -> Run:
         ),
         "total_s": known["seconds"],
         "cost": Cost(**documents.pop("cost")),
+        "bill": Bill(**documents.pop("bill")),
     }
     return Run(**own | documents | computed)
 

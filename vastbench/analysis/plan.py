@@ -191,7 +191,7 @@ def _of_a_run(phases: pd.DataFrame, workers: int, usd_per_hour: float | None) ->
     seconds = float(runs["total_s"].mean())
     price = runs["usd_per_hour"] if usd_per_hour is None else usd_per_hour
     gpu = runs["gpu_usd"] * price / runs["usd_per_hour"]
-    usd = float((gpu + runs["storage_usd"] + runs["transfer_usd"].fillna(0.0)).mean())
+    usd = float((runs["cost_usd"] - runs["gpu_usd"] + gpu).mean())
     waits = phases[(phases["phase"] == PhaseName.WAIT_RUNNING) & phases["run"].isin(runs["run"])]
     waiting = float(waits["seconds"].fillna(waits["lower_s"]).sum()) / len(runs)
     period = float(runs["poll_period_s"].mean())

@@ -24,12 +24,14 @@ from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, Setting
 from vastbench.interrupts import STOPPING, interruption_in, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
+from vastbench.record.cost import at_most_usd
 from vastbench.record.lease import LeaseRow
 from vastbench.record.recorder import Listener
 from vastbench.record.run import Run
 from vastbench.record.stopping import StoppingRule
 from vastbench.record.study import Study, check_plan
 from vastbench.rental.budget import Budget, worst_usd
+from vastbench.rental.charges import Asked, ask_charges
 from vastbench.rental.lease import Account, close_or_tell
 from vastbench.rental.losing import losing
 from vastbench.rental.provisioner import Provisioner
@@ -398,7 +400,7 @@ class Bench:
         metered: dict[str, float | None] = {}
         if self.study:
             metered = {one.run_id: None for one in self.store.unfinished(self.study)}
-            metered |= {run_id: cost.at_most_usd for run_id, cost in self.store.costs(self.study).items()}
+            metered |= {run_id: at_most_usd(*both) for run_id, both in self.store.costs(self.study).items()}
         theirs = {run_id: known for run_id, known in metered.items() if run_id not in self._made}
         of_study = spent_at_most_usd(theirs, self.store.leases() if theirs else [], speed=self.clock.speed)
         others = [row for row in self._open_elsewhere() if row.run_id not in theirs]
@@ -415,6 +417,10 @@ class Bench:
     def reap(self, *, dry_run: bool = False, on_finding: Callable[[Finding], None] = lambda _: None) -> list[Finding]:
         """Close what dead owners left on this bench's marketplace (see :func:`vastbench.rental.reap.reap`)."""
         return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, on_finding=on_finding)
+
+    def ask_charges(self) -> Asked:
+        """Ask what the account was charged for this bench's study, or for all runs of the store that rented here; store it."""
+        return ask_charges(self.api, self.store, study=self.study or None)
 
     @property
     def last_sweep(self) -> str:

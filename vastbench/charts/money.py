@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.cost import cost_summary
+from vastbench.analysis.cost import METERS, cost_summary
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.charts import groups, style
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-METERS = {
-    "gpu": ("GPU meter", "gpu_usd"),
-    "storage": ("storage meter", "storage_usd"),
-    "transfer": ("transfer meter", "transfer_usd"),
-    "all meters": ("all meters", "cost_usd"),
-    "naive": ("wall clock × price", "naive_usd"),
+CALLED = {
+    "gpu": "GPU meter",
+    "storage": "storage meter",
+    "transfer": "transfer meter",
+    "all meters": "all meters",
+    "naive": "wall clock × price",
 }
-"""The rows of :func:`~vastbench.analysis.cost.cost_summary`: how they are called on the chart, and their column per run."""
+"""How the rows of :func:`~vastbench.analysis.cost.cost_summary` are called on the chart."""
 BOUNDED = ("gpu", "all meters")
 """The meters that hold the GPU's, whose bounds are known."""
 
@@ -52,7 +52,7 @@ def _draw_meters(them: list[groups.Group], ax: Axes | None) -> Axes:
     runs = pd.concat(tables)
     stopped = style.stopped(groups.together(them))
     title = f"Cost per run by meter (n = {counted(len(runs), 'attempted run')}{groups.among(them)}{stopped})"
-    known = runs[[column for _, column in METERS.values()]].melt()["value"].dropna()
+    known = runs[list(METERS.values())].melt()["value"].dropna()
     if known.empty:
         return style.nothing(ax, title, "There is no attempted run with a known cost in the table.")
     ax = style.axes(ax, 1.2 + 0.4 * len(METERS) * (1 + 0.5 * (len(them) - 1)), len(METERS))
@@ -62,7 +62,7 @@ def _draw_meters(them: list[groups.Group], ax: Axes | None) -> Axes:
         for row, meter in enumerate(METERS):
             said = _draw_meter(ax, table, meter, success.get(meter, float("nan")), (row + shift, part, left, group.colour))
             style.beside(ax, row + shift, ("\n" if len(them) == 1 else ", ").join(said))
-    style.rows(ax, [name for name, _ in METERS.values()])
+    style.rows(ax, [CALLED[meter] for meter in METERS])
     ax.grid(axis="x", color=style.PALE, lw=0.6)
     failed = runs["run_outcome"] != Outcome.PASSED
     marks = ["line: bounds of the GPU meter"]
@@ -81,7 +81,7 @@ def _draw_meter(ax: Axes, runs: pd.DataFrame, meter: str, success: float, place:
     ``place`` is the height, the part of the row, the edge of the axis and the colour.
     """
     height, part, left, colour = place
-    value = runs[METERS[meter][1]].dropna()
+    value = runs[METERS[meter]].dropna()
     y = height + part * offsets(runs["run"])[value.index]
     if meter in BOUNDED:
         rest = value - runs["gpu_usd"][value.index]

@@ -4,7 +4,7 @@ Only what every command needs is imported here; the rest is imported by the comm
 Exit codes are those of ``errors.py``: 0 passed, 1 internal, 2 usage, 3 store, 4 API, 5 no offer, 6 instance, 7 deadline,
 8 an instance may still exist, 9 a notebook's cell failed, 10 no run of a study passed, 11 a study lacks runs,
 12 B is better and 13 worse (compare), 14 not enough runs to tell, 15 artefacts found,
-16 a webhook's receiver did not take the test, 130 interrupted.
+16 a webhook's receiver did not take the test, 19 the account was charged what the meters do not explain, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,20 @@ from vastbench.errors import Interrupted, VastbenchError, clean
 __all__ = ["app", "main"]
 
 # Their import registers the commands, in the order of the help text.
-for _room in ("rent", "rehearse", "reap", "stored", "market", "tools", "check", "plan", "estimate", "compare", "webhooks"):
+for _room in (
+    "rent",
+    "rehearse",
+    "reap",
+    "stored",
+    "reconcile",
+    "market",
+    "tools",
+    "check",
+    "plan",
+    "estimate",
+    "compare",
+    "webhooks",
+):
     import_module(f"vastbench.cli.{_room}")
 
 _debug = False

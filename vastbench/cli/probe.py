@@ -11,6 +11,7 @@ from vastbench.cli.doctor import NOBODYS, Finding, permissions, whatever_happens
 from vastbench.clock import Clock
 from vastbench.errors import KeyRejected, Refused, clean
 from vastbench.record.conditions import Conditions
+from vastbench.record.cost import usd_for
 from vastbench.record.formats import counted, dollars
 from vastbench.rental.label import read_label
 from vastbench.rental.offers import choose, find
@@ -90,6 +91,6 @@ def _cost(api: VastApi, conditions: Conditions) -> Finding:
     return Finding(
         "cost",
         "ok",
-        f"{clean(offer.gpu_name)} at {dollars(price)}/h: about {dollars(price * 120 / 3600)} for a run of two minutes, at most "
-        f"{dollars(scenario.worst_case_usd(conditions, price))} if every deadline is reached",
+        f"{clean(offer.gpu_name)} at {dollars(price)}/h: about {dollars(usd_for(120.0, price))} for a run of two minutes, "
+        f"at most {dollars(scenario.worst_case_usd(conditions, price))} if every deadline is reached",
     )

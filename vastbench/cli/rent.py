@@ -187,6 +187,7 @@ def _agree(bench: Bench, scenario: Scenario, conditions: Conditions, *, ask: boo
     """
     from vastbench.cli.reap import offer_left_over
     from vastbench.errors import clean
+    from vastbench.record.cost import usd_for
     from vastbench.record.formats import counted, dollars
     from vastbench.rental.offers import choose, find
 
@@ -199,7 +200,7 @@ def _agree(bench: Bench, scenario: Scenario, conditions: Conditions, *, ask: boo
     several = "a run" if runs == 1 else counted(runs, "run")
     print(
         f"{clean(offer.gpu_name)} in {clean(offer.geolocation)} at {dollars(price)}/h{each}: "
-        f"about {dollars(machines * runs * price * 120 / 3600)} for {several} of two minutes, "
+        f"about {dollars(machines * runs * usd_for(120.0, price))} for {several} of two minutes, "
         f"at most {dollars(runs * worst)} if every deadline is reached. Budget: {dollars(budget)}.",
         file=sys.stderr,
     )

@@ -2,6 +2,7 @@
 
 Format history (``FORMAT``), newest first:
 
+5. ``bill``: what the account charged for the run, and whether it is what the run's meters say.
 4. ``ready``: the phase at whose end the run is useful; phases may have any name, and their ``parent`` counts.
 3. ``guest``: what the instance's own clock said; phases may have ``queued_s``.
 2. ``study``: the study that the run belongs to.
@@ -18,7 +19,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from vastbench.errors import SettingsError
-from vastbench.record.cost import Cost
+from vastbench.record.cost import Bill, Cost
 from vastbench.record.moments import Moment
 from vastbench.record.numbers import measurable
 from vastbench.record.phases import COMPUTED, Phase
@@ -27,8 +28,8 @@ from vastbench.record.run import ROUNDING_S, Attempt, Run
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-FORMAT = 4
-READABLE = (1, 2, 3, 4)
+FORMAT = 5
+READABLE = (1, 2, 3, 4, 5)
 
 _REQUIRED, _REQUIRED_OF_PHASE = ("attempts", "cost"), ("outcome", "attempt", "detail", "parent")
 """What every format holds although a new value may leave it out: a phase that lacks its outcome has not passed."""
@@ -44,7 +45,7 @@ _TABLED = {
 """What tables show of a run's documents, and of which kind it is; whatever else these hold may be anything."""
 
 
-def plain_fields(value: Run | Phase | Moment | Attempt | Cost) -> dict[str, Any]:
+def plain_fields(value: Run | Phase | Moment | Attempt | Cost | Bill) -> dict[str, Any]:
     """What ``value`` is made of, by the names of its fields."""
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
@@ -62,6 +63,7 @@ def run_to_dict(run: Run) -> dict[str, object]:
         "phases": [phase_to_dict(phase) for phase in run.phases],
         "attempts": [plain_fields(attempt) for attempt in run.attempts],
         "cost": plain_fields(run.cost) | {"total_usd": run.cost.total_usd},
+        "bill": plain_fields(run.bill),
     }
 
 
@@ -109,6 +111,7 @@ def _check_values(run: Run) -> None:
         raise _no_run(f"'started_at': {error}") from None
     numbers = {"total_s": run.total_s, "origin": run.origin}
     numbers |= {f"cost.{name}": value for name, value in plain_fields(run.cost).items()}
+    numbers |= {f"bill.{name}": value for name, value in plain_fields(run.bill).items() if name != "match"}
     for document, kinds in _TABLED.items():
         for name, kind in kinds.items():
             value = getattr(run, document).get(name)

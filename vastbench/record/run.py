@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vastbench.errors import AccountRefused, KeyRejected, clean
-from vastbench.record.cost import Cost
+from vastbench.record.cost import Bill, Cost
 from vastbench.record.formats import decimals
 from vastbench.record.numbers import measurable
 from vastbench.record.phases import Outcome, Phase, PhaseName, Row, tree
@@ -53,9 +53,9 @@ class Run(Shown):
     ``import``. ``study``: the study that it belongs to, empty for none. ``conditions``: what was asked for (GPU, image, disk in
     GB, profile, seed …). ``resources``: what was got (offer, machine, price in USD per hour, region …) as its first machine;
     the others, whole, are in ``machines``, those ``used`` and those that came to nothing. ``ssh``: endpoints and what each
-    showed. ``validation``: the checks and their results. ``instrument``: poll period, polls, 429s, latencies, clock speed,
-    client version, host. ``guest``: what the instance's own clock said of its start, and whether that can be trusted; empty
-    when it was not read.
+    showed. ``validation``: the checks and their results. ``cost``: by its own meters; ``bill``: as the account charged it.
+    ``instrument``: poll period, polls, 429s, latencies, clock speed, client version, host. ``guest``: what the instance's own
+    clock said of its start, and whether that can be trusted; empty when it was not read.
 
     It shows itself: ``print`` it, or end a cell with it.
 
@@ -86,6 +86,7 @@ class Run(Shown):
     ssh: Mapping[str, Any] = field(default_factory=dict)
     validation: Mapping[str, Any] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
+    bill: Bill = field(default_factory=Bill)
     instrument: Mapping[str, Any] = field(default_factory=dict)
     guest: Mapping[str, Any] = field(default_factory=dict)
 

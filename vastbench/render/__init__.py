@@ -3,7 +3,7 @@
 from vastbench.record.run import Run
 from vastbench.record.shown import show
 from vastbench.record.study import Study
-from vastbench.render import checked, comparison, forecast, plan  # noqa: F401 (each says how its answer is shown)
+from vastbench.render import checked, comparison, forecast, plan, reconciled  # noqa: F401 (each says how its answer is shown)
 from vastbench.render.html import run_html, study_html
 from vastbench.render.text import run_text, study_text
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from vastbench.errors import BudgetRefused
+from vastbench.record.cost import usd_for
 from vastbench.record.formats import dollars
 from vastbench.record.lease import LeaseRow
 from vastbench.rental.label import read_label
@@ -72,5 +73,5 @@ def worst_usd(leases: Iterable[LeaseRow], *, speed: float, now: datetime | None 
             label = read_label(lease.label)
             last = label.deadline if label else datetime.fromisoformat(lease.deadline_at)  # a living run moves its deadline on
             until = max(last, now)
-        total += lease.usd_per_hour * max((until - opened).total_seconds(), 0.0) * speed / 3600
+        total += usd_for(max((until - opened).total_seconds(), 0.0) * speed, lease.usd_per_hour)
     return total

@@ -27,6 +27,7 @@ from vastbench.errors import (
 from vastbench.interrupts import shield
 from vastbench.owner import owner as this_process
 from vastbench.record.conditions import Conditions
+from vastbench.record.cost import usd_for
 from vastbench.record.formats import dollars
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
@@ -418,8 +419,7 @@ class Provisioner:
 
     def _reserve(self, rental: Rental, usd_per_hour: float) -> None:
         if self.budget is not None:
-            worst_usd = usd_per_hour * rental.lifetime_s / 3600
-            self.budget.reserve(rental.run_id, worst_usd, machine=rental.name)
+            self.budget.reserve(rental.run_id, usd_for(rental.lifetime_s, usd_per_hour), machine=rental.name)
 
     def _attach(self, instance_id: int, rental: Rental, *, needed: bool = False) -> bool:
         """Attach the key to the instance as well: the account's key may reach it late, or never. Whether that was done.

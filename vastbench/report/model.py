@@ -2,6 +2,7 @@
 
 The shape's history (``SCHEMA``), newest first:
 
+6. ``charges``: in a sentence, what the account charged beside what the meters say; null where nobody asked.
 5. ``certainty`` and the drill's ``measures`` hold what was waited, as ``phases`` does; ``time to ready`` is the new name of
    ``time until useful``, and ``ready_at`` says up to what it goes; measures and the fresh boot say of how many ``machines``
    they are. ``verdict`` is shorter.
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from vastbench.analysis.facts import Facts
     from vastbench.analysis.survival.durations import Durations
 
-SCHEMA = 5
+SCHEMA = 6
 
 WELL_KNOWN = (
     ("AWS", "g5.xlarge"),
@@ -122,6 +123,7 @@ def report_model(
         "what_if": records(facts.what_if),
         "costs": records(facts.costs.assign(attempted=facts.attempted)),
         "cost_per_run": _interval(exact(facts.runs["cost_usd"], facts.runs["machine"]), "usd"),
+        "charges": sentences.charges(facts.phases) if facts.phases["charge"].notna().any() else None,
         "providers": _providers(facts, prices),
         "findings": [_finding(one) for one in findings(facts)],
         "drill": _cleaned(drill),

@@ -24,7 +24,7 @@ from vastbench.errors import (
 )
 from vastbench.record.acceptance import Criterion
 from vastbench.record.conditions import Conditions
-from vastbench.record.cost import Cost, Rates, Usage, cost_of
+from vastbench.record.cost import Cost, Rates, Usage, cost_of, usd_for
 from vastbench.record.moments import Moment
 from vastbench.record.phases import COMPUTED, LONGEST_NAME, Outcome, Phase, PhaseName, Timeline, of_machine, renting, returning
 from vastbench.record.recorder import Listener, Recorder, cause_of, outcome_of, summary_of
@@ -149,7 +149,7 @@ class Scenario:
         vain."""
         count = self.at_once(conditions)
         paid_s = count * self.lifetime_s(conditions) + conditions.lifetime_s(0.0, (TRIES - 1) * (count - 1))
-        return usd_per_hour * paid_s / 3600
+        return usd_for(paid_s, usd_per_hour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +249,7 @@ class Drill:
         own."""
         prices = [one.offer.usd_per_hour(self.conditions.disk_gb) for one in self._rentals if one.offer]
         usd_per_hour = max(prices, default=self.conditions.max_usd_per_hour)
-        usd = usd_per_hour * self.scenario.lifetime_s(self.conditions) / 3600
+        usd = usd_for(self.scenario.lifetime_s(self.conditions), usd_per_hour)
         if (budget := self.provisioner.budget) is not None:
             for name in names:
                 budget.reserve(self.run_id, usd, machine=name)

@@ -21,6 +21,7 @@ from statistics import fmean
 from vastbench.clock import Clock
 from vastbench.errors import CheckFailed, CommandFailed, DeadlineExceeded, SshError, UsageError, VastbenchError, clean
 from vastbench.record.acceptance import Criterion
+from vastbench.record.cost import usd_for
 from vastbench.record.formats import counted, decimals, seconds
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Phase, renting, returning
@@ -409,7 +410,7 @@ def _generate(drill: Drill, server: Server, name: str, at_once: int) -> float:
 def _price(drill: Drill, machine: Machine, rates: list[float]) -> None:
     """What a million tokens cost at the machine's hourly price, storage included, if it did nothing else."""
     usd_per_hour = max(machine.rental.usd_per_hour, machine.offer.usd_per_hour(drill.conditions.disk_gb))
-    prices = [usd_per_hour / 3600 / rate * 1e6 for rate in rates]
+    prices = [usd_for(1e6 / rate, usd_per_hour) for rate in rates]
     drill.checks[PRICE] = {
         "says": f"{prices[0]:.2f} one at a time, {prices[1]:.2f} with {AT_ONCE} at a time, at {usd_per_hour:.4f} USD/h",
         "one_at_a_time": prices[0],

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from vastbench.record.cost import Cost
+from vastbench.record.cost import Bill, Charges, Cost
 from vastbench.record.document import phase_to_dict, plain_fields
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, Phase
@@ -21,7 +21,7 @@ Recorded = TypeVar("Recorded", Run, Phase, Attempt)
 _NAMES = {kind: [field.name for field in fields(kind)] for kind in (Run, Phase, Attempt)}
 _READINGS = {edge: [f"{edge}_{field.name}" for field in fields(Moment)] for edge in ("start", "end")}
 
-ELSEWHERE = ("attempts", "phases", "instrument")
+ELSEWHERE = ("attempts", "phases", "instrument", "bill")
 """What of a run is in tables of its own."""
 UNTABLED = ("ssh", "guest")
 """Documents of a run of which no table shows anything."""
@@ -67,15 +67,34 @@ def phase_row(run_id: str, position: int, phase: Phase) -> dict[str, object]:
     return {"run_id": run_id, "position": position} | row | readings
 
 
+def charges_row(charges: Charges) -> dict[str, object]:
+    """The row of ``charges``."""
+    known = {name: getattr(charges, name) for name in ("run_id", "url", "asked_at", "by_contract")}
+    return known | {"bill": plain_fields(charges.bill)}
+
+
+def charges_of(row: sa.RowMapping) -> Charges:
+    """The charges of a row of ``charges``."""
+    return Charges(**{**row, "bill": Bill(**row["bill"])})
+
+
 def run_of(
-    row: sa.RowMapping, attempts: list[sa.RowMapping], phases: list[sa.RowMapping], instrument: Mapping[str, Any]
+    row: sa.RowMapping,
+    attempts: list[sa.RowMapping],
+    phases: list[sa.RowMapping],
+    instrument: Mapping[str, Any],
+    bill: Mapping[str, Any],
 ) -> Run:
-    """The run of its rows, ``attempts`` and ``phases`` in their order; what was not read is as if it were not known."""
+    """The run of its rows, ``attempts`` and ``phases`` in their order, ``bill`` empty where nobody has asked for its charges.
+
+    What was not read is as if it were not known.
+    """
     return _of(
         Run,
         row,
         **{name: {} for name in UNTABLED if name not in row},
         cost=Cost(**row["cost"]),
+        bill=Bill(**bill),
         instrument=dict(instrument),
         attempts=tuple(_of(Attempt, attempt) for attempt in attempts),
         phases=tuple(_of(Phase, phase, start=_moment(phase, "start"), end=_moment(phase, "end")) for phase in phases),

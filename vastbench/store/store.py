@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from vastbench.errors import NotFound, StoreError, TooManyInstances, UsageError, nothing_selected
 from vastbench.owner import ENDED_BEAT, State, state_of
-from vastbench.record.cost import Cost
+from vastbench.record.cost import Bill, Charges, Cost
 from vastbench.record.lease import Announcement, LeaseRow
 from vastbench.record.run import KILLED, NOT_COUNTED, Run
 from vastbench.record.stopping import StoppingRule
@@ -21,6 +21,8 @@ from vastbench.store import pending_runs, tables
 from vastbench.store.database import serialised
 from vastbench.store.rows import (
     UNTABLED,
+    charges_of,
+    charges_row,
     phase_row,
     run_of,
     run_row,
@@ -91,6 +93,8 @@ class Store(Transactions):
             if run.phases:
                 rows = [phase_row(run.id, i, p) for i, p in enumerate(run.phases)]
                 connection.execute(sa.insert(tables.phases), storable(rows))
+            if run.bill != Bill():  # it came with a record of another store, which had asked
+                _put_charges(connection, [Charges(run.id, "", _now(), run.bill)])
 
         self._add(save, there=_is_run(run.id))
 
@@ -172,10 +176,30 @@ class Store(Transactions):
         for some in _batches(self._read(lambda connection: connection.execute(query).scalars().all())):
             yield self._read(partial(find, some=some))
 
-    def costs(self, study: str) -> dict[str, Cost]:
-        """What each stored run of ``study`` cost, by its id; without reading the runs."""
-        query = sa.select(tables.runs.c.id, tables.runs.c.cost).where(tables.runs.c.study == study)
-        return self._read(lambda connection: {row.id: Cost(**row.cost) for row in connection.execute(query)})
+    def costs(self, study: str | None = None) -> dict[str, tuple[Cost, Bill]]:
+        """What each stored run, or each of ``study``, cost by its meters and as charged, by its id; the runs are not read."""
+        runs, charges = tables.runs, tables.charges
+        query = sa.select(runs.c.id, runs.c.cost, charges.c.bill).outerjoin(charges, charges.c.run_id == runs.c.id)
+        if study is not None:
+            query = query.where(runs.c.study == study)
+        return self._read(
+            lambda connection: {row.id: (Cost(**row.cost), Bill(**row.bill or {})) for row in connection.execute(query)}
+        )
+
+    def save_charges(self, charges: Sequence[Charges]) -> None:
+        """Write down what accounts charged for runs, in place of what they had charged when they were asked before."""
+
+        def save(connection: sa.Connection) -> None:
+            serialised(connection, "charges")
+            for some in _batches(charges):
+                _put_charges(connection, some)
+
+        self._write(save)
+
+    def charges(self) -> dict[str, Charges]:
+        """What accounts charged, by the id of the run; of runs too that were never stored."""
+        query = sa.select(tables.charges)
+        return self._read(lambda connection: {row["run_id"]: charges_of(row) for row in connection.execute(query).mappings()})
 
     def _is_finished(self, run_id: str) -> bool:
         """Whether a run of exactly this id is there with what it measured, and not only as killed."""
@@ -474,12 +498,18 @@ def _beats(connection: sa.Connection) -> dict[str, str]:
     return {row.id: row.beat_at for row in connection.execute(sa.select(tables.owners))}
 
 
+def _put_charges(connection: sa.Connection, charges: Sequence[Charges]) -> None:
+    ids = [one.run_id for one in charges]
+    connection.execute(sa.delete(tables.charges).where(tables.charges.c.run_id.in_(ids)))
+    connection.execute(sa.insert(tables.charges), storable([charges_row(one) for one in charges]))
+
+
 def _is_run(run_id: str) -> sa.Select[Any]:
     return sa.select(tables.runs.c.id).where(tables.runs.c.id == storable(run_id))
 
 
 def _whole(connection: sa.Connection, chosen: sa.Select[Any], *, phases: bool = True) -> list[Run]:
-    """The runs that ``chosen`` selects from their table, in its order, with four queries for some hundred of them."""
+    """The runs that ``chosen`` selects from their table, in its order, with five queries for some hundred of them."""
 
     def by_run(table: sa.Table, ids: Sequence[str], *order: sa.Column[Any]) -> dict[str, list[sa.RowMapping]]:
         found: dict[str, list[sa.RowMapping]] = {}
@@ -494,8 +524,10 @@ def _whole(connection: sa.Connection, chosen: sa.Select[Any], *, phases: bool = 
         attempts = by_run(tables.attempts, ids, tables.attempts.c.number)
         steps = by_run(tables.phases, ids, tables.phases.c.position) if phases else {}
         readings = {run: found[0]["readings"] for run, found in by_run(tables.instruments, ids).items()}
+        bills = {run: found[0]["bill"] for run, found in by_run(tables.charges, ids).items()}
         runs += [
-            run_of(row, attempts.get(row["id"], []), steps.get(row["id"], []), readings.get(row["id"], {})) for row in rows
+            run_of(row, attempts.get(one, []), steps.get(one, []), readings.get(one, {}), bills.get(one, {}))
+            for one, row in zip(ids, rows, strict=True)
         ]
     return runs
 

@@ -157,6 +157,17 @@ marks = sa.Table(
     sa.Column("mark", sa.String(8), primary_key=True),
 )
 
+charges = sa.Table(
+    "charges",
+    metadata,
+    # No foreign key: an instance is charged also when its run was never stored. `by_contract` holds the account's own rows.
+    sa.Column("run_id", sa.String(40), primary_key=True),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("asked_at", sa.String(40), nullable=False),
+    sa.Column("bill", sa.JSON, nullable=False),
+    sa.Column("by_contract", sa.JSON, nullable=False),
+)
+
 webhook_configs = sa.Table(
     "webhook_configs",
     metadata,

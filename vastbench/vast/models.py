@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import (
     AliasChoices,
+    AliasPath,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -24,10 +25,8 @@ from pydantic import (
 )
 
 from vastbench.errors import UsageError
+from vastbench.record.cost import METERS, ROUNDED_USD, TOTAL, Charged, storage_usd_per_hour, together
 from vastbench.record.numbers import LARGEST, measurable
-
-HOURS_PER_MONTH = 720
-"""The marketplace's month for storage prices: 30 days of 24 hours."""
 
 SSH_RUNTYPE = "ssh_direc ssh_proxy"
 """SSH over both endpoints, spelled as the official client spells it in every rental."""
@@ -52,7 +51,14 @@ _DAEMON_FAILS = re.compile(
 )
 """What it says, besides, when there will be no container; where the words come and go, it tries again by itself."""
 
-_BILLED_HOURS = re.compile(r"([\d.]+) hours? at")
+_STATED = re.compile(r"(\d+(?:\.\d+)?) (?:hours?|GB) at \$(\d+(?:\.\d+)?)/")
+"""How a charge says what it is made of: so much at so much."""
+
+_METER_OF = {"gpu": "gpu", "disk": "storage", "bwd": "transfer", "bwu": "transfer"}
+"""The meter of each kind of item."""
+
+LARGEST_USD = 1e9
+"""A larger amount is no charge of anybody's."""
 
 
 def number(value: object) -> float | None:
@@ -96,12 +102,34 @@ def _rows(value: object) -> list[object]:
     return [row for row in value if isinstance(row, dict)] if isinstance(value, list | tuple) else []
 
 
+def _amount(value: object) -> float | None:
+    """An amount of USD; None for anything else."""
+    found = number(value)
+    return found if found is not None and abs(found) <= LARGEST_USD else None
+
+
+def _stated(text: str) -> Charged | None:
+    """What "1.000 hours at $0.300/hour" comes to, and what the rounding of both numbers leaves open; None for other words."""
+    found = _STATED.search(text)
+    if found is None:
+        return None
+    low = high = 1.0
+    for word in found.groups():
+        value = number(word)
+        if value is None:
+            return None
+        half = 0.5 * 10.0 ** -len(word.partition(".")[2])
+        low, high = low * max(0.0, value - half), high * (value + half)
+    return Charged.between(low, high) if high <= LARGEST_USD else None
+
+
 Number = Annotated[float | None, BeforeValidator(number)]
 Whole = Annotated[int | None, BeforeValidator(whole)]
 Text = Annotated[str | None, BeforeValidator(_text)]
 Flag = Annotated[bool | None, BeforeValidator(flag)]
 Id = Annotated[int, BeforeValidator(whole), Field(ge=0)]
 Price = Annotated[float, BeforeValidator(number), Field(ge=0)]
+Amount = Annotated[float | None, BeforeValidator(_amount)]
 OptionalPrice = Annotated[float | None, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 
 
@@ -160,7 +188,7 @@ class Offer(_Model):
 
     def usd_per_hour(self, disk_gb: float) -> float:
         """USD per hour while running with ``disk_gb`` GB of disk: dph_base + disk × storage_cost / 720."""
-        return self.dph_base + disk_gb * self.storage_cost / HOURS_PER_MONTH
+        return self.dph_base + storage_usd_per_hour(disk_gb, self.storage_cost)
 
     def has(self, name: str) -> bool:
         """Whether the marketplace sent a field ``name`` with this offer, null included."""
@@ -255,18 +283,18 @@ class SshKey(_Model):
 
 
 class ChargeItem(_Model):
-    """One meter's part of a charge: ``gpu``, ``disk``, ``bwd`` (down) or ``bwu`` (up); ``amount`` in USD."""
+    """One part of a charge: ``gpu``, ``disk``, ``bwd`` (down) or ``bwu`` (up); ``amount`` in USD. There may be several of a
+    kind, one for each stretch of time."""
 
     type: Text = None
-    amount: Number = None
+    amount: Amount = None
     description: Text = None
 
     @property
-    def billed_s(self) -> float | None:
-        """Billed seconds, from the hours in the description (to 3.6 s); None where it names none."""
-        hours = _BILLED_HOURS.search(self.description or "")
-        found = number(hours[1]) if hours else None
-        return None if found is None else found * 3600
+    def charged(self) -> Charged | None:
+        """What it comes to, as far as the rounded amount and the rounded words leave it open; None where neither says."""
+        stated = _stated(self.description or "")
+        return stated if self.amount is None else Charged(self.amount, ROUNDED_USD).narrowed(stated)
 
 
 class Charge(_Model):
@@ -277,7 +305,8 @@ class Charge(_Model):
     type: Text = None
     source: Text = None
     description: Text = None
-    amount: Annotated[float, BeforeValidator(number)]
+    label: Text = Field(None, validation_alias=AliasChoices(AliasPath("metadata", "label"), "label"))
+    amount: Annotated[float, BeforeValidator(_amount)]
     items: Annotated[tuple[ChargeItem, ...], BeforeValidator(_rows)] = ()
 
     @property
@@ -285,6 +314,22 @@ class Charge(_Model):
         """The instance that the charge is for; None for anything else."""
         kind, _, contract = (self.source or "").rpartition("-")
         return whole(contract) if kind == "instance" else None
+
+    @property
+    def charged(self) -> dict[str, Charged]:
+        """The amount of each meter, and of all of it as ``total``; a row without items tells of the total alone."""
+        whole_row = Charged(self.amount, ROUNDED_USD)
+        if not self.items:
+            return {TOTAL: whole_row}
+        parts = [(_METER_OF.get(item.type or ""), item.charged) for item in self.items]
+        known = [part for _, part in parts if part is not None]
+        vague = {meter for meter, part in parts if part is None}
+        by_meter = {
+            meter: together(part for one, part in parts if one == meter and part is not None)
+            for meter in METERS
+            if meter not in vague
+        }
+        return {**by_meter, TOTAL: whole_row if vague else whole_row.narrowed(together(known))}
 
 
 class User(_Model):

@@ -30,7 +30,16 @@ from vastbench.render.sentences.drills import (
     sizes,
     until_answer,
 )
-from vastbench.render.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
+from vastbench.render.sentences.money import (
+    PER,
+    charges,
+    cost_answer,
+    cost_meters,
+    price_table,
+    provider_costs,
+    seed_ratios,
+    spent,
+)
 from vastbench.render.sentences.runs import last_answer
 from vastbench.render.sentences.time import (
     beside,
@@ -62,6 +71,7 @@ __all__ = [
     "bottleneck_answer",
     "caveats",
     "certainty_answer",
+    "charges",
     "clusters",
     "cost_answer",
     "cost_meters",

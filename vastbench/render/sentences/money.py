@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.cost import cost_summary
+from vastbench.analysis.cost import cost_summary, naive_ratio, reconciliation
 from vastbench.analysis.durations import exact
 from vastbench.analysis.frames import runs_table
 from vastbench.analysis.summary import attempted
 from vastbench.analysis.survival.clusters import how_many
 from vastbench.analysis.survival.quantiles import quantile_estimate
+from vastbench.record.cost import Match
 from vastbench.record.formats import counted, known, times, usd, within
 from vastbench.record.numbers import quotient
 from vastbench.render.sentences.basis import NO_RUN, failures_by_cause, source
@@ -59,11 +60,29 @@ def cost_meters(phases: pd.DataFrame) -> str:
     costs = exact(runs["cost_usd"], runs["machine"])
     half = quantile_estimate(costs, 0.5)
     interval = within(half.low, half.high, "USD", n=half.n, digits=4, machines=how_many(costs.machine, half.n))
-    ratio = quotient(runs["naive_usd"].sum(), runs["cost_usd"].sum())
     return (
         f"{spent(phases)} The median is **{usd(half.value)}** ({interval}); over the runs of which both "
-        f"are known, wall clock × price says **{times(ratio)}** as much."
+        f"are known, wall clock × price says **{times(naive_ratio(runs))}** as much."
     )
+
+
+def charges(phases: pd.DataFrame) -> str:
+    """What the account charged beside what the meters say: how many runs agree, and in sum."""
+    made = reconciliation(phases)
+    if made.runs.empty:
+        return "Nobody asked for the account's charges for these runs."
+    counts, whole = made.runs["charge"].value_counts(), made.whole
+    others = ", ".join(f"{word}: {counts[word]}" for word in Match if word != Match.AGREES and word in counts)
+    text = (
+        f"The charges of **{counts.get(Match.AGREES, 0)} of {counted(len(made.runs), 'run')}** lie within the bounds of "
+        f"the meters, as far as their rounding lets them be known{f' ({others})' if others else ''}."
+    )
+    if known(whole["residual_usd"]):
+        text += (
+            f" In sum the account charged {usd(whole['charged_usd'])}, to within {usd(whole['rounding_usd'])}, where the "
+            f"meters say {usd(whole['estimated_usd'])} ({counted(int(whole['n']), 'run')})."
+        )
+    return text
 
 
 def provider_costs(comparison: pd.DataFrame, *, value: str = "usd_per_gpu_hour") -> str:
