@@ -95,30 +95,46 @@ def test_the_model_gives_what_the_gpu_meter_gave_within_a_second_of_each_machine
 
 def test_a_cost_per_success_holds_what_the_failures_cost():
     usd, good = np.array([1.0, 1.0, 1.0, 3.0]), np.array([True, True, True, False])
-    machine = np.arange(4.0)
+    machine = np.arange(4)
     assert per(usd, np.ones(4), machine).value == 1.5
     assert per(usd, good, machine).value == 2.0
     assert math.isnan(per(usd, np.zeros(4), machine).value)
 
 
-def test_the_interval_of_a_mean_of_single_machines_is_that_of_student():
-    from scipy.stats import ttest_1samp
+def test_the_interval_of_a_mean_of_single_machines_is_that_of_student_on_the_logarithm():
+    from scipy.stats import sem, t
 
     usd = np.random.default_rng(1).lognormal(size=12)
-    expected = ttest_1samp(usd, 0).confidence_interval(0.95)
-    assert per(usd, np.ones(12), np.arange(12.0)) == pytest.approx((usd.mean(), expected.low, expected.high))
+    factor = math.exp(t.ppf(0.975, 11) * sem(usd) / usd.mean())
+    assert per(usd, np.ones(12), np.arange(12)) == pytest.approx((usd.mean(), usd.mean() / factor, usd.mean() * factor))
+
+
+@pytest.mark.parametrize("good", [False, True], ids=["per run", "per success"])
+def test_the_interval_holds_the_truth_in_drawn_campaigns(good):
+    random, machine = np.random.default_rng(3), np.repeat(np.arange(12), 8)
+
+    def campaign(machines, each):
+        slow = np.repeat(random.normal(scale=0.3, size=machines), each)
+        passed = random.random(machines * each) < np.repeat(random.beta(9, 1, size=machines), each)
+        usd = np.exp(slow + random.normal(scale=0.4, size=machines * each)) * np.where(passed, 1.0, 2.0)
+        return usd, passed if good else np.ones(machines * each)
+
+    usd, of = campaign(100_000, 8)
+    truth = usd.sum() / of.sum()
+    held = [found.low <= truth <= found.high for found in (per(*campaign(12, 8), machine) for _ in range(1000))]
+    assert 0.92 <= np.mean(held) <= 0.98
 
 
 def test_runs_on_one_machine_count_as_what_they_are():
     usd = np.repeat([1.0, 2.0, 3.0, 4.0], 5)
-    alone, together = (per(usd, np.ones(20), machine) for machine in (np.arange(20.0), np.repeat(np.arange(4.0), 5)))
+    alone, together = (per(usd, np.ones(20), machine) for machine in (np.arange(20), np.repeat(np.arange(4), 5)))
     assert together.high - together.low > 2 * (alone.high - alone.low)
-    assert per(usd, np.ones(20), np.repeat([1.0, 2.0], 10))[1:] == pytest.approx((math.nan, math.nan), nan_ok=True)
+    assert per(usd, np.ones(20), np.repeat([0, 1], 10))[1:] == pytest.approx((math.nan, math.nan), nan_ok=True)
 
 
 def test_costs_that_are_not_known_are_left_out():
-    assert per(np.array([1.0, math.nan, 3.0]), np.ones(3), np.arange(3.0)).value == 2.0
-    assert per(np.array([]), np.array([]), np.array([])) == pytest.approx(Mean(*[math.nan] * 3), nan_ok=True)
+    assert per(np.array([1.0, math.nan, 3.0]), np.ones(3), np.arange(3)).value == 2.0
+    assert per(np.array([]), np.array([]), np.array([], dtype=int)) == pytest.approx(Mean(*[math.nan] * 3), nan_ok=True)
 
 
 @pytest.mark.parametrize(

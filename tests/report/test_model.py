@@ -25,7 +25,7 @@ from vastbench.report.tables import table
 
 PRICES = prices()
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
-PROSE = {"verdict", "text", "sentence", "problems", "resampled", "machines", "consequence"}
+PROSE = {"break_even", "verdict", "text", "sentence", "problems", "resampled", "machines", "consequence"}
 """Strings of the model that are sentences; all others are names and dates."""
 
 
@@ -318,7 +318,7 @@ def test_notifications_that_are_pending_are_named_and_none_are_not(pending, said
 def test_without_runs_there_is_no_number_at_all():
     model = model_of(phases_table([]), study="idle", asked=12)
     figures = {name: value for name, value in leaves(model) if type(value) in (int, float) and value}
-    assert figures == {"schema": 5, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 4}
+    assert figures == {"schema": 6, "asked": 12, "confidence_rate": 0.95, "tail_rate": 0.9, "frame_schema": 4}
     assert model["conclusion"] == "incomplete"
     assert model["findings"] == []
     assert "There is no run" in markdown_text(model)

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from vastbench.analysis.survival.clusters import alike, numbered
+from vastbench.analysis.survival.clusters import alike
 from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.record.cost import HOURS_PER_MONTH, SECONDS_PER_HOUR
 from vastbench.record.phases import PhaseName
@@ -143,26 +143,27 @@ def billed(rented: pd.DataFrame, runs: pd.DataFrame, terms: Terms) -> Billed:
 def per(usd: np.ndarray, of: np.ndarray, machine: np.ndarray) -> Mean:
     """Σ ``usd`` ÷ Σ ``of`` over runs whose cost is known, with its interval by Student's t over whole machines.
 
-    ``of`` is 1 for each run for a cost per run, or 1 for those that passed for a cost per success. The variance is that of the
-    machines' sums about the ratio (linearisation, as in survey sampling), its degrees of freedom those of as many machines of
-    equal size as tell as much. No interval below ``LEAST_MACHINES`` of these.
+    ``of`` is 1 for each run for a cost per run, or 1 for those that passed for a cost per success; ``machine`` the number of
+    each run's machine, from 0 on (:func:`~vastbench.analysis.survival.clusters.numbered`). The variance is that of the
+    machines' sums about the ratio (linearisation, as in survey sampling), taken on the logarithm because costs lean to the
+    right; its degrees of freedom are those of as many machines of equal size as tell as much. No interval below
+    ``LEAST_MACHINES`` of these.
     """
     import numpy as np
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     known = ~np.isnan(usd)
-    usd, of = usd[known], of[known].astype(float)
+    usd, of, labels = usd[known], of[known].astype(float), machine[known]
     if not of.sum() > 0:
         return Mean(math.nan, math.nan, math.nan)
     value = float(usd.sum() / of.sum())
-    labels = numbered(machine[known], len(usd))
-    machines, equal = int(labels.max()) + 1, alike(labels)
-    if equal < LEAST_MACHINES:
+    machines, equal = int((np.bincount(labels) > 0).sum()), alike(labels)
+    if equal < LEAST_MACHINES or value <= 0:
         return Mean(value, math.nan, math.nan)
     apart = np.bincount(labels, usd - value * of)
     error = math.sqrt(machines / (machines - 1) * float(apart @ apart)) / float(of.sum())
-    half = float(t.ppf((1 + CONFIDENCE) / 2, equal - 1)) * error
-    return Mean(value, max(0.0, value - half), value + half)
+    factor = math.exp(float(stdtrit(equal - 1, (1 + CONFIDENCE) / 2)) * error / value)
+    return Mean(value, value / factor, value * factor)
 
 
 def break_even(passed_usd: float, failed_usd: float, other_usd: float) -> float:

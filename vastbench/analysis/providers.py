@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from vastbench.analysis.attempts import attempted, of_one_kind
 from vastbench.analysis.billing import TERMS, VAST, Billed, Mean, Terms, billed, break_even, per, rentals
 from vastbench.analysis.frames import runs_table
+from vastbench.analysis.survival.clusters import numbered
 from vastbench.record.numbers import LARGEST
 from vastbench.record.phases import Outcome
 
@@ -139,7 +140,7 @@ def _bill(records: list[dict[Any, Any]], kind: pd.DataFrame) -> None:
     tried = attempted(kind)
     runs, rented = runs_table(tried), rentals(tried)
     good = (runs["run_outcome"] == Outcome.PASSED).to_numpy(dtype=bool)
-    machine = runs["machine"].to_numpy(dtype=float, na_value=np.nan)
+    machine = numbered(runs["machine"].to_numpy(dtype=float, na_value=np.nan), len(runs))
     paid = _paid(runs, rented)
     passed_usd = per(paid[good], np.ones(int(good.sum())), machine[good]).value
     failed_usd = per(paid[~good], np.ones(int((~good).sum())), machine[~good]).value if not good.all() else passed_usd

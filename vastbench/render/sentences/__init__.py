@@ -30,7 +30,18 @@ from vastbench.render.sentences.drills import (
     sizes,
     until_answer,
 )
-from vastbench.render.sentences.money import PER, cost_answer, cost_meters, price_table, provider_costs, seed_ratios, spent
+from vastbench.render.sentences.money import (
+    PER,
+    billed,
+    billing,
+    break_even,
+    cost_answer,
+    cost_meters,
+    price_table,
+    provider_costs,
+    seed_ratios,
+    spent,
+)
 from vastbench.render.sentences.runs import last_answer
 from vastbench.render.sentences.time import (
     beside,
@@ -58,8 +69,11 @@ __all__ = [
     "acceptance_table",
     "against_drills",
     "beside",
+    "billed",
+    "billing",
     "boot_curves",
     "bottleneck_answer",
+    "break_even",
     "caveats",
     "certainty_answer",
     "clusters",
