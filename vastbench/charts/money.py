@@ -108,13 +108,12 @@ def _said(value: pd.Series[float], missing: int, success: float) -> list[str]:
 
 
 def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: str = "usd_per_gpu_hour") -> Axes:
-    """Prices elsewhere beside what our runs paid: a bar per row with its GPU, region, tier and date, the cheapest on top.
+    """Prices elsewhere beside what our runs paid: a row each with its GPU, region, tier and date, the cheapest on top.
 
     ``comparison`` is a frame of :func:`~vastbench.analysis.providers.compare`, or those of its rows that are to be drawn;
-    ``value`` is one of ``NAMES``. Our runs are the blue bar. Prices per hour have a line from
-    the cheapest to the dearest of our runs, costs of runs one for their 95 % interval, and ≥ before what is a least because a
-    term of the provider is not known. Rows without that figure are counted in the title. Raises ValueError for another
-    ``value``.
+    ``value`` is one of ``NAMES``. Our runs are blue. Prices per hour are bars, with a line from the cheapest to the dearest of
+    our runs; costs of runs are points with their 95 % interval, and ≥ before what is a least because a term of the provider is
+    not known. Rows without that figure are counted in the title. Raises ValueError for another ``value``.
 
     >>> import vastbench
     >>> compared = vastbench.providers.compare(vastbench.price_list(), vastbench.load())
@@ -130,8 +129,15 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
         return style.nothing(ax, title, "There is no price in the table to compare.")
     ax = style.axes(ax, 1.1 + 0.34 * len(drawn))
     records: list[dict[Any, Any]] = drawn.to_dict("records")
-    colours = [style.BLUE if row["ours"] else style.PALE for row in records]
-    ax.barh(drawn.index, drawn[value], height=0.66, color=colours)
+    others = style.GREY if value in BILLED else style.PALE
+    colours = [style.BLUE if row["ours"] else others for row in records]
+    if value in BILLED:  # a billed hour and a billed second are too far apart for bars
+        left = style.spread_axis(ax, drawn[value], money=True)
+        ax.scatter(drawn[value], drawn.index, s=36, color=colours, zorder=3)
+    else:
+        left = 0.0
+        ax.barh(drawn.index, drawn[value], height=0.66, color=colours)
+        ax.xaxis.set_major_formatter(lambda price, _: rf"\${short(price)}")
     end = 0.0
     for place, row in enumerate(records):
         low, high = _range(row, value)
@@ -144,8 +150,8 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
     style.rows(ax, [_offer(row) if style.narrow() else f"{_offer(row)}\n{_context(row)}" for row in records])
     for label, row in zip(ax.get_yticklabels(), records, strict=True):
         label.set_fontweight("bold" if row["ours"] else "normal")
-    ax.set_xlim(0, end * (1.3 if style.narrow() else 1.15))
-    ax.xaxis.set_major_formatter(lambda price, _: rf"\${short(price)}")
+    room = 0.3 if style.narrow() else 0.15  # for the last figure
+    ax.set_xlim(left, end * (end / left) ** (2 * room) if ax.get_xscale() == "log" else end * (1 + room))
     said = "95 % interval" if value in BILLED else "the cheapest to the dearest"
     ranged = any(high > low for low, high in (_range(row, value) for row in records))
     least = "; ≥: a least, not all is known" if value in BILLED and drawn["lacking"].ne("").any() else ""
