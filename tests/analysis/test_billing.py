@@ -38,7 +38,7 @@ def test_billed_seconds_are_the_minimum_or_what_was_used_rounded_up(terms, boot,
     assert terms.billed_s(np.array([boot]), np.array([work])).tolist() == [seconds]
 
 
-def test_a_machine_whose_end_is_not_known_is_billed_what_is_not_known():
+def test_a_machine_whose_end_is_not_known_is_billed_nothing_known():
     assert np.isnan(VAST.billed_s(np.array([math.nan]), np.array([math.nan]))).all()
 
 
@@ -66,7 +66,7 @@ def test_every_try_and_every_machine_of_a_run_is_billed():
     assert bill.hours * 3600 == pytest.approx([97 * 3])  # 96.13 s each, booting or not
 
 
-def test_runs_without_a_machine_cost_nothing_and_those_without_its_end_are_not_known():
+def test_no_machine_costs_nothing_and_one_without_an_end_is_not_known():
     without = replace(RUN, id="none", phases=(), resources=RUN.resources | {"instance_id": None})
     lost = replace(RUN, id="lost", phases=tuple(p for p in RUN.phases if p.name != PhaseName.DESTROY))
     frame = phases_table([RUN, without, lost])
@@ -82,7 +82,7 @@ def test_a_disk_is_billed_from_creation_to_destruction():
     assert bill.usd(1.006) == pytest.approx([1.006 * 60 / 3600 + bill.disk_usd[0]])
 
 
-def test_the_model_gives_what_the_gpu_meter_gave_within_a_second_of_each_machine():
+def test_the_model_gives_what_the_gpu_meter_gave():
     runs, rented = runs_table(SAMPLE), rentals(SAMPLE)
     hours = billed(rented, runs, Terms(boot_billed=False)).hours
     ran = (hours > 0) & (runs["attempts"] == 1).to_numpy()
@@ -101,7 +101,7 @@ def test_a_cost_per_success_holds_what_the_failures_cost():
     assert math.isnan(per(usd, np.zeros(4), machine).value)
 
 
-def test_the_interval_of_a_mean_of_single_machines_is_that_of_student_on_the_logarithm():
+def test_the_interval_of_single_machines_is_that_of_student_on_logarithms():
     from scipy.stats import sem, t
 
     usd = np.random.default_rng(1).lognormal(size=12)

@@ -41,7 +41,7 @@ def test_an_unknown_provider_from_an_unknown_source_is_not_placed():
 
 
 @pytest.mark.parametrize("one", billing(), ids=lambda one: f"{one.provider} {one.instances}")
-def test_terms_are_of_a_provider_in_the_table_with_a_source_and_say_something(one):
+def test_terms_have_a_provider_in_the_table_and_a_source(one):
     assert one.provider in set(TABLE["provider"])
     assert one.source
     assert len(one.terms.lacking) < 4 or one.note
@@ -65,7 +65,7 @@ def test_terms_stand_beside_each_price():
     assert cudo[["minimum_s", "granularity_s", "boot_billed", "disk_usd_per_gb_month", "billing_source"]].isna().all()
 
 
-def test_every_remark_about_the_table_is_explained_and_every_explanation_is_needed():
+def test_every_finding_is_explained_and_every_explanation_needed():
     found = check(TABLE, today=date(2026, 11, 30))
     assert found["explained"].notna().all()
     for one in remarks():
