@@ -6,12 +6,14 @@ import pandas as pd
 import pytest
 
 from vastbench.analysis.attempts import pool
+from vastbench.analysis.cost import cost_summary
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.providers import COLUMNS, RATIO_COLUMNS, compare, same_gpu, seed_ratios, without_region
 from vastbench.bundled import shared
 from vastbench.io.files import read_run
 from vastbench.io.prices import prices
-from vastbench.record.phases import Outcome
+from vastbench.io.tables import load
+from vastbench.record.phases import Outcome, PhaseName
 
 RUN = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 TABLE = prices()
@@ -38,11 +40,55 @@ def test_ours_is_the_first_row_with_place_and_date(published):
     assert (ours["usd_per_hour"], ours["ratio_per_hour"], ours["ratio_per_gb_hour"]) == (0.1689, 1, 1)
 
 
-def test_a_run_elsewhere_costs_its_price_for_the_same_billable_seconds(published):
-    assert published["usd_per_run"].iloc[0] == pytest.approx(0.1689 * BILLABLE_S / 3600)
-    assert published["usd_per_run"].iloc[0] == pytest.approx(0.001096, abs=1e-6)
-    aws = published[(published["instance_type"] == "g5.xlarge") & (published["region"] == "us-west-2")].iloc[0]
-    assert aws["usd_per_run"] == pytest.approx(1.006 * BILLABLE_S / 3600)
+def test_a_run_elsewhere_is_billed_on_the_terms_of_its_provider(published):
+    ours = published.iloc[0]
+    assert ours["usd_per_run"] == ours["usd_per_success"] == pytest.approx(0.1689 * 24 / 3600)  # 23.36 s, rounded up
+    assert ours["lacking"] == "disk", "the published run does not say what its disk cost"
+
+    def usd(instance_type, region):
+        row = published[(published["instance_type"] == instance_type) & (published["region"] == region)].iloc[0]
+        assert row["usd_per_run"] == row["usd_per_success"]
+        return row["usd_per_run"], row["lacking"]
+
+    assert usd("g5.xlarge", "us-west-2") == (pytest.approx(1.006 * 60 / 3600), "disk")
+    assert usd("A40", "all regions")[0] == pytest.approx(1.712), "Vultr bills an hour at least"
+    assert usd("a40-48gb", "all regions") == (pytest.approx(0.9 * BILLABLE_S / 3600), "minimum, granularity, disk")
+
+
+def test_failures_are_paid_on_each_providers_own_terms():
+    never = tuple(p for p in RUN.phases if p.name in (PhaseName.CREATE, PhaseName.DESTROY))
+    failed = replace(
+        RUN, id="never ran", outcome=Outcome.FAILED, cause="boot", phases=never, cost=replace(RUN.cost, gpu_usd=0.0)
+    )
+    table = compare(TABLE, phases_table([RUN, failed])).set_index("instance_type")
+    assert table.loc["2 runs", "usd_per_success"] == pytest.approx(0.1689 * 24 / 3600)
+    assert table.loc["2 runs", "usd_per_run"] == pytest.approx(0.1689 * 12 / 3600)
+    droplet = table.loc["RTX 4000 Ada"]  # billed from its creation on, five minutes at least
+    assert droplet["usd_per_success"] == pytest.approx(2 * 0.76 * 300 / 3600)
+    assert droplet["break_even_rate"] == 1, "our failed run cost nothing"
+
+
+def test_the_break_even_is_where_a_success_costs_as_much_as_there():
+    failed = replace(RUN, id="failed", outcome=Outcome.FAILED, cause="ssh")
+    for frame in (phases_table([RUN]), phases_table([RUN, failed])):
+        row = compare(TABLE[AWS], frame).iloc[1]
+        x, paid, there = row["break_even_rate"], 0.1689 * 24, 1.006 * 60
+        assert paid + paid * x / (1 - x) == pytest.approx(there)
+        assert x == pytest.approx(1 - paid / there)
+    dear = compare(TABLE[AWS], runs({"usd_per_hour": 5.0})).iloc[1]
+    assert dear["break_even_rate"] == pytest.approx(1 - paid / there), "the meter counts, not the price that is asked"
+
+
+def test_costs_have_intervals_over_machines():
+    frame = compare(TABLE[AWS], load("default-300"))
+    for name in ("usd_per_run", "usd_per_success"):
+        assert (frame[f"{name}_low"] < frame[name]).all()
+        assert (frame[name] < frame[f"{name}_high"]).all()
+    assert frame["lacking"].tolist() == ["", "disk"]
+    summary = cost_summary(load("default-300")).set_index("meter")
+    modelled = frame["usd_per_success"].iloc[0]
+    metered = (summary.loc["gpu", "total_usd"] + summary.loc["storage", "total_usd"]) / 270
+    assert 0 <= modelled - metered < 1.2 * frame["usd_per_hour_high"].iloc[0] / 3600  # a second of each run at most
 
 
 def test_prices_are_per_hour_per_gpu_and_per_gb(published):
@@ -54,8 +100,19 @@ def test_prices_are_per_hour_per_gpu_and_per_gb(published):
 
 
 def test_rows_without_a_region_are_left_out_and_can_be_counted(published):
-    assert published["region"].notna().all()
-    assert len(published) - 1 + len(without_region(TABLE)) == len(TABLE)
+    assert len(published) - 1 == len(TABLE)
+    unplaced = TABLE.assign(region=TABLE["region"].where(TABLE["provider"] != "AWS"))
+    left = compare(unplaced, phases_table([RUN]))
+    assert left["region"].notna().all()
+    assert len(left) - 1 + len(without_region(unplaced)) == len(TABLE)
+    assert len(without_region(unplaced)) == (TABLE["provider"] == "AWS").sum()
+
+
+def test_a_price_is_stale_a_year_before_our_last_run(published):
+    stale = published[published["stale"]]
+    assert stale["as_of"].max() < "2025-01-02" < published[~published["stale"]]["as_of"].min()
+    later = phases_table([RUN, replace(RUN, id="later", started_at="2027-06-01T00:00:00+00:00")])
+    assert compare(TABLE, later)["stale"].sum() == len(TABLE) - (TABLE["as_of"] >= "2026-06-01").sum()
 
 
 def test_what_the_table_does_not_say_stays_missing(published):
@@ -105,10 +162,11 @@ def test_what_the_run_does_not_know_stays_missing():
     assert ours["ratio_per_hour"] == 1
 
 
-def test_no_run_that_passed_gives_no_cost_per_run():
+def test_no_run_that_passed_gives_no_cost_per_success():
     failed = phases_table([replace(RUN, outcome=Outcome.FAILED, cause="ssh")])
     comparison = compare(TABLE[AWS], failed)
-    assert comparison["usd_per_run"].isna().all()
+    assert comparison[["usd_per_success", "break_even_rate"]].isna().all(axis=None)
+    assert comparison["usd_per_run"].tolist() == pytest.approx([0.1689 * 24 / 3600, 1.006 * 60 / 3600])
     assert comparison["ratio_per_hour"].tolist() == [1, pytest.approx(1.006 / 0.1689)]
 
 
@@ -129,7 +187,7 @@ def test_the_same_gpu_elsewhere(published):
     found = same_gpu(published)
     assert set(found["gpu"]) == {"RTX 4090"}
     assert found["ours"].iloc[0]
-    assert sorted(found["usd_per_hour"][1:]) == [0.1689, 0.188, 0.4, 0.44, 2.77]
+    assert sorted(found["usd_per_hour"][1:]) == [0.1689, 0.17, 0.188, 0.31, 0.34, 0.35, 0.4, 0.44, 0.69, 2.77]
 
 
 @pytest.mark.parametrize(("name", "memory_mb"), [("A100_PCIE", 81920), ("NVIDIA A100 PCIe", 81251)])

@@ -10,8 +10,8 @@ import pytest
 from tests.processes import clean_environment, command
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SettingsError
-from vastbench.io.prices import COLUMNS, RULES, check, prices
-from vastbench.render.pricelist import findings_text
+from vastbench.io.prices import ADDED, COLUMNS, RULES, check, prices
+from vastbench.render.pricelist import findings_text, price_cells
 
 TODAY = date(2026, 6, 1)
 ROW = {
@@ -50,10 +50,11 @@ def test_the_table_that_comes_with_vastbench_is_read_as_it_is_written():
     with (shared("data/prices") / "gpu_prices.csv").open(newline="") as file:
         plain = list(csv.DictReader(file))
     read = prices()
-    assert list(read.columns) == list(plain[0])
+    assert list(read.columns) == [*plain[0], *ADDED]
     assert read.index.tolist() == list(range(2, len(plain) + 2))
     assert read["price_usd_per_hour"].tolist() == [float(row["price_usd_per_hour"]) for row in plain]
-    assert read["region"].isna().tolist() == [row["region"] == "" for row in plain]
+    assert read["placed"].eq("source").tolist() == [row["region"] != "" for row in plain]
+    assert read["region"].tolist() == [row["region"] or given for row, given in zip(plain, read["region"], strict=True)]
     assert read["as_of"].dt.strftime("%Y-%m-%d").tolist() == [row["as_of"] for row in plain]
     assert read["gpu_memory_gb"].isna().sum() == sum(row["gpu_memory_gb"] == "" for row in plain)
 
@@ -137,7 +138,10 @@ def test_good_rows_raise_no_doubt(tmp_path):
     assert doubts(tmp_path, {}, {"price_usd_per_hour": "1.00"}) == []
 
 
-def test_a_row_without_a_region_is_said(tmp_path):
+def test_a_row_without_a_region_is_placed_by_a_rule_or_said(tmp_path):
+    placed = prices(table(tmp_path, {"provider": "Lambda", "region": ""}, {"region": ""}))
+    assert placed["region"].tolist()[:1] == ["all regions"]
+    assert placed["region"].isna().tolist() == placed["placed"].isna().tolist() == [False, True]
     assert doubts(tmp_path, {}, {"region": ""}) == [(3, "missing region")]
 
 
@@ -205,7 +209,7 @@ def test_the_bundled_table_gives_the_findings_that_it_deserves():
     rows = {rule: sorted(found.loc[found["rule"] == rule, "row"]) for rule in RULES}
     with (shared("data/prices") / "gpu_prices.csv").open(newline="") as file:
         plain = dict(enumerate(csv.DictReader(file), start=2))
-    assert rows["missing region"] == [line for line, row in plain.items() if not row["region"]]
+    assert rows["missing region"] == []
     assert rows["stale date"] == [line for line, row in plain.items() if row["as_of"] < "2025-11-23"]
     named = [plain[line]["instance_type"] for line in rows["one GPU priced like many"]]
     assert named == ["g6.16xlarge", "g6.16xlarge"], "64 CPUs and one L4, at most of the price of four"
@@ -216,7 +220,7 @@ def test_the_bundled_table_gives_the_findings_that_it_deserves():
 def test_an_empty_table_gives_an_empty_answer(tmp_path):
     none = check(prices(table(tmp_path, {})).iloc[:0], today=TODAY)
     assert none.empty
-    assert list(none.columns) == ["row", "rule", "detail"]
+    assert list(none.columns) == ["row", "rule", "detail", "explained"]
 
 
 @pytest.fixture
@@ -242,6 +246,7 @@ def test_the_command_gives_the_table_to_programs(call):
     listed = json.loads(call("--gpu", "B200", "--json").stdout)
     assert {row["gpu_name"] for row in listed} == {"B200 SXM"}
     assert [row["as_of"] for row in listed if row["gpu_memory_gb"] is None] == ["2026-02-07", "2026-02-07"]
+    assert {(row["placed"], row["boot_billed"]) for row in listed} == {("source", False), ("one price", False)}
 
 
 def test_the_command_says_which_rows_to_doubt(call, tmp_path):
@@ -258,6 +263,18 @@ def test_foreign_names_cannot_drive_a_terminal(call, tmp_path):
     shown = call("--file", table(tmp_path, {"provider": "\x1b[2JSomebody"})).stdout
     assert "[2JSomebody" in shown
     assert "\x1b" not in shown
+
+
+def test_what_explains_a_finding_stands_beside_it(tmp_path):
+    rows = [{"provider": "AWS", "instance_type": "g6.16xlarge", "as_of": "2020-01-01"}, {"region": ""}]
+    text = findings_text(check(prices(table(tmp_path, *rows)), today=TODAY), 2)
+    assert "line 2: as of 2020-01-01, 2343 days ago (kept as the only prices of these offers" in text
+    assert text.endswith("2 findings, 1 of them not explained.")
+
+
+def test_stale_prices_say_so_in_the_list(tmp_path):
+    old, new = price_cells(prices(table(tmp_path, {"as_of": "2025-05-31"}, {"as_of": "2025-06-01"})), TODAY)
+    assert (old[6], new[6]) == ("2025-05-31 stale", "2025-06-01")
 
 
 def test_a_table_without_doubts_says_so(tmp_path):

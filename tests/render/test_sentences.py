@@ -217,8 +217,43 @@ def test_the_published_ratios_are_reproduced_and_put_in_context():
 
 
 def test_a_price_table_says_how_much_of_it_is_used():
-    used = len(PRICES) - PRICES["region"].isna().sum()
-    assert f"**{used}** name a region" in sentences.price_table(PRICES, compare(PRICES, phases_table([SEED])))
+    text = sentences.price_table(PRICES, compare(PRICES, phases_table([SEED])))
+    assert (
+        "**222** can be compared: the source of 46 names a region, and 176 are placed by a stated rule. 40 of them are" in text
+    )
+    assert sentences.price_table(PRICES[:0], PRICES[:0]) == "The price table is empty."
+
+
+def test_a_break_even_is_one_plain_sentence():
+    text = sentences.break_even(compare(PRICES, phases_table([SEED])))
+    assert (
+        text
+        == "**Vast.ai is cheaper per success than AWS g5.xlarge unless more than 93.3 % of runs fail**, if none fails there."
+    )
+    dear = replace(SEED, cost=replace(SEED.cost, gpu_usd=1.0))
+    assert "AWS g5.xlarge is cheaper per success than Vast.ai, even if no" in sentences.break_even(
+        compare(PRICES, phases_table([dear]))
+    )
+    assert sentences.break_even(compare(PRICES, phases_table([]))) == ""
+
+
+def test_what_is_billed_is_said_with_its_source_and_what_is_not_known():
+    text = sentences.billing(compare(PRICES, phases_table([SEED])))
+    lines = {line.split("**")[1]: line for line in text.splitlines()}
+    assert set(lines) == set(PRICES["provider"])
+    assert (
+        "per second, 60 s at least, from running on; not known: disk; Linux; the disk is billed apart; from https:"
+        in lines["AWS"]
+    )
+    assert "per 3600 s begun, 3600 s at least, from its creation on, disk included" in lines["Vultr"]
+    assert lines["Cudo"] == "- **Cudo** not known: minimum, granularity, boot, disk"
+    assert sentences.billing(compare(PRICES[:0], phases_table([]))) == "There is no price to compare."
+
+
+def test_costs_per_run_say_that_they_are_means_and_least_ones():
+    text = sentences.provider_costs(compare(PRICES, phases_table([SEED])), value="usd_per_run")
+    assert text.startswith("Ours is **0.0011 USD for a run** (RTX 4090, mean of 1 run; too few machines for an interval)")
+    assert "of them are the least that it can be: not all that is billed there is known." in text
 
 
 HOSTILE = "*A* <b>|x|</b> [l](http://x) $a_b$ `c`\x1b[31m"

@@ -25,7 +25,7 @@ from vastbench.report.tables import table
 
 PRICES = prices()
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
-PROSE = {"verdict", "text", "sentence", "problems", "resampled", "machines", "consequence"}
+PROSE = {"break_even", "verdict", "text", "sentence", "problems", "resampled", "machines", "consequence"}
 """Strings of the model that are sentences; all others are names and dates."""
 
 

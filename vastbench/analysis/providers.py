@@ -1,48 +1,69 @@
-"""What the measured runs paid, beside the price table: per hour, per GPU, per GB of GPU memory, per run.
+"""What the measured runs paid, beside the price table: per hour, per GPU, per GB of GPU memory, per run and per success.
 
-List prices are not results: every row keeps its region, tier, date and source, and says which GPU it is for. Rows of the table
-without a region (:func:`without_region`) are left out of comparisons, as the same instance may cost half as much again
-elsewhere.
+List prices are not results: every row keeps its region, tier, date and source, says which GPU it is for, what its provider
+bills, and which of that is not known. Rows of the table that have no region, and that no rule places (:func:`without_region`),
+are left out of comparisons, as the same instance may cost half as much again elsewhere.
 
 >>> compared = vastbench.providers.compare(vastbench.price_list(), vastbench.load("default-300"))
->>> compared[["provider", "gpu", "usd_per_hour"]].head(2).round(3)
+>>> compared[compared["instance_type"].isin(["300 runs", "g5.xlarge"])][["provider", "gpu", "usd_per_hour"]].head(2).round(3)
              provider       gpu  usd_per_hour
 0  Vast.ai (emulated)  RTX 4090         0.230
-1                 AWS      A10G         1.006
+9                 AWS      A10G         1.006
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import of_one_kind
+from vastbench.analysis.attempts import attempted, of_one_kind
+from vastbench.analysis.billing import TERMS, VAST, Billed, Mean, Terms, billed, break_even, per, rentals
 from vastbench.analysis.frames import runs_table
+from vastbench.analysis.survival.clusters import numbered
 from vastbench.record.numbers import LARGEST
-from vastbench.record.phases import Outcome, PhaseName
+from vastbench.record.phases import Outcome
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 PROVIDER = "Vast.ai"
 REGIONS_NAMED = 3
 
+STALE_AFTER_DAYS = 365
+"""An older price is stale: it is shown, and marked."""
+
 COLUMNS = {
     "provider": "str",
     "instance_type": "str",
     "region": "str",
+    "placed": "str",
     "tier": "str",
     "gpu": "str",
     "gpu_count": "float64",
     "gpu_memory_gb": "float64",
     "as_of": "str",
+    "stale": "bool",
     "source": "str",
     "ours": "bool",
+    "minimum_s": "float64",
+    "granularity_s": "float64",
+    "boot_billed": "boolean",
+    "disk_usd_per_gb_month": "float64",
+    "billing_source": "str",
+    "billing_note": "str",
+    "lacking": "str",
     "usd_per_hour": "float64",
     "usd_per_hour_low": "float64",
     "usd_per_hour_high": "float64",
     "usd_per_gpu_hour": "float64",
     "usd_per_gb_hour": "float64",
     "usd_per_run": "float64",
+    "usd_per_run_low": "float64",
+    "usd_per_run_high": "float64",
+    "usd_per_success": "float64",
+    "usd_per_success_low": "float64",
+    "usd_per_success_high": "float64",
+    "break_even_rate": "float64",
     "ratio_per_hour": "float64",
     "ratio_per_gb_hour": "float64",
 }
@@ -53,51 +74,110 @@ def compare(prices: pd.DataFrame, phases: pd.DataFrame) -> pd.DataFrame:
     """The measured runs' price in the first row (``ours``), then one row per row of ``prices`` that has a region.
 
     ``prices`` is the table of :func:`vastbench.io.prices.prices`, ``phases`` a tidy frame. The columns are ``COLUMNS``:
-    ``usd_per_hour`` of the whole instance (ours: the median over all runs with a price, GPU and disk, and the lowest and the
-    highest of them in ``usd_per_hour_low`` and ``usd_per_hour_high``), ``usd_per_gpu_hour``,
-    ``usd_per_gb_hour`` (per GB of GPU memory of the whole instance), ``ratio_per_hour`` and ``ratio_per_gb_hour`` (row ÷
-    ours), and ``usd_per_run``: price × the median seconds from ``running`` to destroyed of runs that passed.
-    ``gpu_memory_gb`` is nominal, ours is rounded to whole GB; ``as_of`` is a day, or the first "to" the last day of the runs.
 
-    ``usd_per_run`` assumes that the other instance takes as long as ours did and is billed by the second, from running to
-    destroyed, without a minimum; disk and traffic are left out. Boot times there are not known.
+    - ``usd_per_hour`` of the whole instance (ours: the median over all runs with a price, GPU and disk, and the lowest and the
+      highest of them in ``usd_per_hour_low`` and ``usd_per_hour_high``), ``usd_per_gpu_hour``, ``usd_per_gb_hour`` (per GB of
+      GPU memory of the whole instance), ``ratio_per_hour`` and ``ratio_per_gb_hour`` (row ÷ ours).
+    - ``usd_per_run``, ``usd_per_success``: what our attempted runs would cost there, failed ones included, ÷ those attempted
+      and ÷ those that passed, each with its 95 % interval (``_low``, ``_high``) over machines. GPU and disk are billed on the
+      row's own terms (:mod:`vastbench.analysis.billing`); ``lacking`` names those of ``minimum_s``, ``granularity_s``,
+      ``boot_billed`` and ``disk_usd_per_gb_month`` that are not known, and then the figures are the least that they can be.
+      Ours are GPU and storage meter of our runs. Traffic is left out.
+    - ``break_even_rate``: the share of our runs that may fail before a success costs more here than it does there where none
+      fails (a failed run costs what ours did on average, or as much as one that passed where none failed).
+    - ``stale``: the price is more than ``STALE_AFTER_DAYS`` older than our last run (without runs, than the newest price).
+
+    ``gpu_memory_gb`` is nominal, ours is rounded to whole GB; ``as_of`` is a day, or the first "to" the last day of the runs.
+    That another instance boots and works as long as ours did is assumed, not known.
 
     If the runs rented several kinds of GPU, ours is the kind (name and number) with the most runs. Without a run that has a
-    price there is no row of ours, and the ratios are missing; without a run that passed, ``usd_per_run`` is missing.
+    price there is no row of ours, and what follows from our runs is missing.
     """
     import pandas as pd
 
     phases = of_one_kind(phases)
+    kind = _most_rented(phases)
     listed = prices[prices["region"].notna()]
+    last = kind["started_at"].max() if not kind.empty else pd.NaT
+    today = prices["as_of"].max() if pd.isna(last) else last.tz_localize(None)
     rows = pd.DataFrame(
         {
             "provider": listed["provider"],
             "instance_type": listed["instance_type"],
             "region": listed["region"],
+            "placed": listed["placed"],
             "tier": listed["pricing"],
             "gpu": listed["gpu_name"],
             "gpu_count": listed["gpu_count"],
             "gpu_memory_gb": listed["gpu_memory_gb"],
             "as_of": listed["as_of"].dt.strftime("%Y-%m-%d"),
+            "stale": (today - listed["as_of"]).dt.days > STALE_AFTER_DAYS,
             "source": listed["source"],
             "ours": False,
+            **{name: listed[name] for name in (*TERMS, "billing_source", "billing_note")},
             "usd_per_hour": listed["price_usd_per_hour"],
         }
     )
-    kind = _most_rented(phases)
     records: list[dict[Any, Any]] = rows.to_dict("records")
     if not kind.empty:
         records.insert(0, _ours(kind))
+    _bill(records, kind)
     table = pd.DataFrame(records, columns=list(COLUMNS)).astype(COLUMNS)
     table["usd_per_gpu_hour"] = table["usd_per_hour"] / table["gpu_count"]
     table["usd_per_gb_hour"] = table["usd_per_gpu_hour"] / table["gpu_memory_gb"]
-    table["usd_per_run"] = table["usd_per_hour"] * _billable_s(kind).median() / 3600
     if not kind.empty:
         table["ratio_per_hour"] = table["usd_per_hour"] / table["usd_per_hour"].iloc[0]
         table["ratio_per_gb_hour"] = table["usd_per_gb_hour"] / table["usd_per_gb_hour"].iloc[0]
     derived = table.columns[list(COLUMNS).index("usd_per_gpu_hour") :]  # per GB of no memory there is no price
     table[derived] = table[derived].where(table[derived].abs() <= LARGEST)
     return table
+
+
+def _bill(records: list[dict[Any, Any]], kind: pd.DataFrame) -> None:
+    """Put into each of the rows, ours first if there is one, what the runs of one ``kind`` cost or would cost there."""
+    import numpy as np
+
+    tried = attempted(kind)
+    runs, rented = runs_table(tried), rentals(tried)
+    good = (runs["run_outcome"] == Outcome.PASSED).to_numpy(dtype=bool)
+    machine = numbered(runs["machine"].to_numpy(dtype=float, na_value=np.nan), len(runs))
+    paid = _paid(runs, rented)
+    passed_usd = per(paid[good], np.ones(int(good.sum())), machine[good]).value
+    failed_usd = per(paid[~good], np.ones(int((~good).sum())), machine[~good]).value if not good.all() else passed_usd
+    bills: dict[Terms, Billed] = {}
+    for row in records:
+        terms = _terms(row)
+        bill = bills.get(terms) or bills.setdefault(terms, billed(rented, runs, terms))
+        usd = paid if row["ours"] else bill.usd(row["usd_per_hour"])
+        lacking = [] if row["ours"] and runs["storage_usd"].notna().all() else [*terms.lacking]
+        row["lacking"] = ", ".join(lacking)
+        costs: dict[str, Mean] = {
+            "usd_per_run": per(usd, np.ones(len(usd)), machine),
+            "usd_per_success": per(usd, good, machine),
+        }
+        for name, cost in costs.items():
+            row |= {name: cost.value, f"{name}_low": cost.low, f"{name}_high": cost.high}
+        if not row["ours"]:
+            there = per(usd[good], np.ones(int(good.sum())), machine[good]).value
+            row["break_even_rate"] = break_even(passed_usd, failed_usd, there)
+
+
+def _paid(runs: pd.DataFrame, rented: pd.DataFrame) -> np.ndarray:
+    """What each of our runs cost by the GPU and the storage meter, the GPU's seconds rounded up as Vast.ai's terms say."""
+    used = rented.assign(billed_s=VAST.billed_s(rented["boot_s"].to_numpy(float), rented["work_s"].to_numpy(float)))
+    each = used.groupby("run")[["work_s", "billed_s"]].sum().reindex(runs["run"])
+    rounded = (each["billed_s"] / each["work_s"]).where(each["work_s"] > 0, 1.0).to_numpy(dtype=float)
+    usd: np.ndarray = runs["gpu_usd"].to_numpy(dtype=float) * rounded + runs["storage_usd"].fillna(0.0).to_numpy(dtype=float)
+    return usd
+
+
+def _terms(row: dict[Any, Any]) -> Terms:
+    """The terms of a row, as they stand in its columns."""
+    import pandas as pd
+
+    known = {name: None if pd.isna(row[name]) else row[name] for name in TERMS}
+    boot = known.pop("boot_billed")
+    return Terms(**known, boot_billed=None if boot is None else bool(boot))
 
 
 def same_gpu(comparison: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +195,7 @@ def same_gpu(comparison: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_region(prices: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``prices`` that :func:`compare` leaves out because their source gives no region."""
+    """The rows of ``prices`` that :func:`compare` leaves out: their source names no region, and no rule places them."""
     return prices[prices["region"].isna()]
 
 
@@ -182,25 +262,22 @@ def _ours(kind: pd.DataFrame) -> dict[str, object]:
         "provider": PROVIDER + note,
         "instance_type": f"{len(runs)} run" + "s" * (len(runs) != 1),
         "region": ("; ".join(regions) if len(regions) <= REGIONS_NAMED else f"{len(regions)} regions") or None,
+        "placed": "measured",
         "tier": "marketplace",
         "gpu": runs["gpu"].iloc[0],
         "gpu_count": runs["num_gpus"].astype("float64").iloc[0],
         "gpu_memory_gb": round(runs["gpu_memory_gb"].median(), 0),
         "as_of": " to ".join(dict.fromkeys((days[0], days[-1]))) if days else None,
         "source": ", ".join(sorted(set(runs["source"]))),
+        "stale": False,
         "ours": True,
+        **{name: getattr(VAST, name) for name in TERMS},
+        "billing_source": "our runs' own meters",
+        "billing_note": None,
         "usd_per_hour": runs["usd_per_hour"].median(),
         "usd_per_hour_low": runs["usd_per_hour"].min(),
         "usd_per_hour_high": runs["usd_per_hour"].max(),
     }
-
-
-def _billable_s(phases: pd.DataFrame) -> pd.Series[float]:
-    """Seconds from running to destroyed, by run that passed: what a GPU meter counts."""
-    passed = phases[phases["final"] & (phases["run_outcome"] == Outcome.PASSED)]
-    ends = passed.set_index("run")
-    running = ends.loc[ends["phase"] == PhaseName.WAIT_RUNNING, "end_upper_s"]
-    return ends.loc[ends["phase"] == PhaseName.DESTROY, "end_upper_s"].sub(running).dropna()
 
 
 def _plain(names: pd.Series[str]) -> pd.Series[str]:

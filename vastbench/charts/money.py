@@ -108,11 +108,12 @@ def _said(value: pd.Series[float], missing: int, success: float) -> list[str]:
 
 
 def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: str = "usd_per_gpu_hour") -> Axes:
-    """Prices elsewhere beside what our runs paid: a bar per row with its GPU, region, tier and date, the cheapest on top.
+    """Prices elsewhere beside what our runs paid: a row each with its GPU, region, tier and date, the cheapest on top.
 
     ``comparison`` is a frame of :func:`~vastbench.analysis.providers.compare`, or those of its rows that are to be drawn;
-    ``value`` is one of ``NAMES``. Our runs are the blue bar, with a line from the cheapest to the dearest of them. Rows
-    without that figure are counted in the title. Raises ValueError for another ``value``.
+    ``value`` is one of ``NAMES``. Our runs are blue. Prices per hour are bars, with a line from the cheapest to the dearest of
+    our runs; costs of runs are points with their 95 % interval, and ≥ before what is a least because a term of the provider is
+    not known. Rows without that figure are counted in the title. Raises ValueError for another ``value``.
 
     >>> import vastbench
     >>> compared = vastbench.providers.compare(vastbench.price_list(), vastbench.load())
@@ -128,34 +129,54 @@ def provider_costs(comparison: pd.DataFrame, ax: Axes | None = None, *, value: s
         return style.nothing(ax, title, "There is no price in the table to compare.")
     ax = style.axes(ax, 1.1 + 0.34 * len(drawn))
     records: list[dict[Any, Any]] = drawn.to_dict("records")
-    colours = [style.BLUE if row["ours"] else style.PALE for row in records]
-    ax.barh(drawn.index, drawn[value], height=0.66, color=colours)
+    others = style.GREY if value in BILLED else style.PALE
+    colours = [style.BLUE if row["ours"] else others for row in records]
+    if value in BILLED:  # a billed hour and a billed second are too far apart for bars
+        left = style.spread_axis(ax, drawn[value], money=True)
+        ax.scatter(drawn[value], drawn.index, s=36, color=colours, zorder=3)
+    else:
+        left = 0.0
+        ax.barh(drawn.index, drawn[value], height=0.66, color=colours)
+        ax.xaxis.set_major_formatter(lambda price, _: rf"\${short(price)}")
     end = 0.0
     for place, row in enumerate(records):
-        per_hour = row[value] / row["usd_per_hour"]
-        low, high = row["usd_per_hour_low"] * per_hour, row["usd_per_hour_high"] * per_hour
+        low, high = _range(row, value)
         right = row[value]
         if high > low:
             ax.plot([low, high], [place, place], "-|", color=style.BLACK, lw=1.2, ms=7)
             right = high
-        style.after(ax, right, place, style.usd(row[value]))
+        style.after(ax, right, place, ("≥ " if value in BILLED and row["lacking"] else "") + style.usd(row[value]))
         end = max(end, right)
     style.rows(ax, [_offer(row) if style.narrow() else f"{_offer(row)}\n{_context(row)}" for row in records])
     for label, row in zip(ax.get_yticklabels(), records, strict=True):
         label.set_fontweight("bold" if row["ours"] else "normal")
-    ax.set_xlim(0, end * (1.3 if style.narrow() else 1.15))
-    ax.xaxis.set_major_formatter(lambda price, _: rf"\${short(price)}")
-    ranged = drawn["usd_per_hour_high"].gt(drawn["usd_per_hour_low"]).any()
-    return style.finish(ax, title, x="USD; blue: our runs" + (", line: the cheapest to the dearest" if ranged else ""))
+    room = 0.3 if style.narrow() else 0.15  # for the last figure
+    ax.set_xlim(left, end * (end / left) ** (2 * room) if ax.get_xscale() == "log" else end * (1 + room))
+    said = "95 % interval" if value in BILLED else "the cheapest to the dearest"
+    ranged = any(high > low for low, high in (_range(row, value) for row in records))
+    least = "; ≥: a least, not all is known" if value in BILLED and drawn["lacking"].ne("").any() else ""
+    return style.finish(ax, title, x="USD; blue: our runs" + (f", line: {said}" if ranged else "") + least)
 
 
 NAMES = {
     "usd_per_gpu_hour": "Price per GPU and hour",
     "usd_per_gb_hour": "Price per GB of GPU memory and hour",
-    "usd_per_run": "Price of a run as long as ours",
+    "usd_per_run": "Cost of a run like ours",
+    "usd_per_success": "Cost of a success, failures like ours included",
     "usd_per_hour": "Price per hour",
 }
 """The columns that :func:`provider_costs` can draw, and what they hold."""
+
+BILLED = {"usd_per_run", "usd_per_success"}
+"""Those of them that follow from what each provider bills; each has its interval."""
+
+
+def _range(row: dict[Any, Any], value: str) -> tuple[float, float]:
+    """The ends of the line of a bar: the interval of what is billed, or the lowest and the highest price of our runs."""
+    if value in BILLED:
+        return row[f"{value}_low"], row[f"{value}_high"]
+    share = row[value] / row["usd_per_hour"]
+    return row["usd_per_hour_low"] * share, row["usd_per_hour_high"] * share
 
 
 def _offer(row: dict[Any, Any]) -> str:
@@ -167,5 +188,6 @@ def _offer(row: dict[Any, Any]) -> str:
 
 
 def _context(row: dict[Any, Any]) -> str:
-    """Region, tier and date of a price."""
-    return ", ".join(style.plain(row[name], 26) for name in ("region", "tier", "as_of") if isinstance(row[name], str))
+    """Region, tier and date of a price, and that it is stale."""
+    known = [style.plain(row[name], 26) for name in ("region", "tier", "as_of") if isinstance(row[name], str)]
+    return ", ".join(known + ["stale"] * row["stale"])

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vastbench.analysis.frames import shown_as_text
+from vastbench.analysis.providers import STALE_AFTER_DAYS
 from vastbench.bundled import shared
 from vastbench.errors import NotFound, SettingsError
+from vastbench.io.terms import NAMED, UNKNOWN, billing_of, explanation, place_of
 from vastbench.record.formats import dollars, percent
 from vastbench.record.numbers import measurable
 
@@ -29,7 +31,7 @@ TIERS = ("on-demand", "spot", "marketplace")
 COLUMNS = {
     "provider": "who rents it out",
     "instance_type": "the provider's name for it",
-    "region": "where; missing where the source does not say",
+    "region": "where; empty where the source does not say",
     "gpu_name": "the GPU's name",
     "gpu_count": "GPUs in the instance",
     "gpu_memory_gb": "nominal memory of one GPU in GB; may be missing",
@@ -40,9 +42,19 @@ COLUMNS = {
     "as_of": "the date of the price",
     "source": "where the price was read",
 }
-"""The columns of the table and what they hold."""
+"""The columns of a file of prices and what they hold."""
 
-STALE_AFTER_DAYS = 365
+ADDED = {
+    "placed": "how the region is known: source, or the rule of data/prices/places.csv that gave it; missing with the region",
+    "minimum_s": "seconds that are billed at least; missing where no source says",
+    "granularity_s": "seconds are billed in multiples of these; missing where no source says",
+    "boot_billed": "whether the time until the machine runs is billed; missing where no source says",
+    "disk_usd_per_gb_month": "0 where the disk belongs to the instance; missing where no source says",
+    "billing_source": "where the four terms were read; missing where nothing is known",
+    "billing_note": "what else is billed; may be missing",
+}
+"""The columns that :func:`prices` adds to those of the file, and what they hold."""
+
 PEERS_LOW, PEERS_HIGH, PEERS_MIN = 0.4, 2.5, 4
 MANY_GPUS, LIKE_MANY = 4, 0.5
 
@@ -58,7 +70,10 @@ def prices(path: str | Path | None = None) -> pd.DataFrame:
 
     Columns: ``provider``, ``instance_type``, ``region``, ``gpu_name``, ``gpu_count``, ``gpu_memory_gb`` of one GPU, ``vcpus``,
     ``memory_gb``, ``price_usd_per_hour`` of the whole instance before tax, disk and traffic, ``pricing`` (on-demand, spot or
-    marketplace), ``as_of`` (a timestamp) and ``source``.
+    marketplace), ``as_of`` (a timestamp) and ``source``. Where the source names no region, a rule may place the price, and
+    ``placed`` says which kind of rule (``source`` where none was needed). What the provider bills stands beside it, as far as
+    it is known: ``minimum_s``, ``granularity_s``, ``boot_billed``, ``disk_usd_per_gb_month``, ``billing_source`` and
+    ``billing_note``.
 
     ``path`` is another CSV file of the same columns; None is the table that comes with vastbench. Raises NotFound for a file
     that is not there, SettingsError, with line and value, for one that is malformed or cut off.
@@ -80,11 +95,34 @@ def prices(path: str | Path | None = None) -> pd.DataFrame:
     floats = ["gpu_memory_gb", "vcpus", "memory_gb", "price_usd_per_hour"]
     words = ["provider", "instance_type", "region", "gpu_name", "pricing", "source"]
     dtypes = {"gpu_count": "int64", "as_of": "datetime64[s]"} | dict.fromkeys(floats, "float64") | dict.fromkeys(words, "str")
-    return table.astype(dtypes)
+    return _completed(table.astype(dtypes))
+
+
+def _completed(table: pd.DataFrame) -> pd.DataFrame:
+    """A file's prices with ``ADDED``: placed by rule where the file names no region, and with their provider's terms."""
+    import pandas as pd
+
+    rules = [place_of(*pair) for pair in zip(table["provider"], table["source"], strict=True)]
+    named = table["region"].notna()
+    region = pd.Series([rule and rule.region for rule in rules], index=table.index, dtype="str")
+    placed = pd.Series([rule and rule.placed for rule in rules], index=table.index, dtype="str")
+    known = [billing_of(*pair) or UNKNOWN for pair in zip(table["provider"], table["instance_type"], strict=True)]
+    added: dict[str, Any] = {
+        "placed": placed.where(~named, NAMED),
+        "minimum_s": pd.array([one.terms.minimum_s for one in known], dtype="float64"),
+        "granularity_s": pd.array([one.terms.granularity_s for one in known], dtype="float64"),
+        "boot_billed": pd.array([one.terms.boot_billed for one in known], dtype="boolean"),
+        "disk_usd_per_gb_month": pd.array([one.terms.disk_usd_per_gb_month for one in known], dtype="float64"),
+        "billing_source": pd.array([one.source or None for one in known], dtype="str"),
+        "billing_note": pd.array([one.note or None for one in known], dtype="str"),
+    }
+    return table.assign(region=table["region"].where(named, region), **added)[[*COLUMNS, *ADDED]]
 
 
 def check(prices: pd.DataFrame, *, today: date) -> pd.DataFrame:
-    """What to doubt in a price table: one row per finding, with ``row`` (the line in the file), ``rule`` and ``detail``.
+    """What to doubt in a price table: one row per finding.
+
+    Columns: ``row`` (the line in the file), ``rule``, ``detail``, and ``explained``: what is known of the matter, if anything.
 
     The rules are the keys of ``RULES``, in whose order the findings come. An empty frame means that no rule found anything.
     ``prices`` is a table of :func:`vastbench.price_list`, ``today`` the day from which a price's age counts.
@@ -93,20 +131,27 @@ def check(prices: pd.DataFrame, *, today: date) -> pd.DataFrame:
     --------
     >>> from datetime import date
     >>> vastbench.doubtful_prices(vastbench.price_list(), today=date(2026, 11, 1))["rule"].value_counts().to_dict()
-    {'missing region': 176, 'stale date': 40, 'far from peers': 7, 'one GPU priced like many': 2}
+    {'stale date': 40, 'far from peers': 7, 'one GPU priced like many': 2}
     """
     import pandas as pd
 
-    found = [Finding(row, rule, detail) for rule, look in RULES.items() for row, detail in look(prices, today)]
-    return pd.DataFrame(found, columns=list(Finding._fields)).astype({"row": "int64", "rule": "str", "detail": "str"})
+    providers, types = prices["provider"].to_dict(), prices["instance_type"].to_dict()
+    found = [
+        Finding(row, rule, detail, explanation(str(providers[row]), str(types[row]), rule))
+        for rule, look in RULES.items()
+        for row, detail in look(prices, today)
+    ]
+    dtypes = {"row": "int64"} | dict.fromkeys(Finding._fields[1:], "str")
+    return pd.DataFrame(found, columns=list(Finding._fields)).astype(dtypes)
 
 
 class Finding(NamedTuple):
-    """One reason to doubt one row."""
+    """One reason to doubt one row, and what explains it."""
 
     row: int
     rule: str
     detail: str
+    explained: str | None
 
 
 Found = Iterator[tuple[Any, str]]
@@ -114,7 +159,7 @@ Found = Iterator[tuple[Any, str]]
 
 def _no_region(prices: pd.DataFrame, _: date) -> Found:
     for row in prices.index[prices["region"].isna()]:
-        yield row, "no region: left out of comparisons"
+        yield row, "no region, and no rule that places it: left out of comparisons"
 
 
 def _stale(prices: pd.DataFrame, today: date) -> Found:
@@ -195,7 +240,7 @@ RULES: dict[str, Callable[[Any, date], Found]] = {
 - Spot is dearer than on-demand for the same provider, instance type and region.
 - The price per GPU lies outside 0.4–2.5 × the median of rows of the same GPU, memory and tier (four rows or more).
 - The date lies in the future, or more than 365 days back.
-- The region is missing: the same instance may cost half as much again elsewhere.
+- The region is missing, and no rule places the price: the same instance may cost half as much again elsewhere.
 """
 
 

@@ -3,6 +3,8 @@
 The shape's history (``SCHEMA``), newest first:
 
 6. ``charges``: in a sentence, what the account charged beside what the meters say; null where nobody asked.
+   ``providers`` says what each provider bills (``billing``), what runs and successes cost on its terms, with intervals, and
+   from which share of failed runs on it is cheaper elsewhere (``break_even``); ``usd_per_run`` counts all attempted runs.
 5. ``certainty`` and the drill's ``measures`` hold what was waited, as ``phases`` does; ``time to ready`` is the new name of
    ``time until useful``, and ``ready_at`` says up to what it goes; measures and the fresh boot say of how many ``machines``
    they are. ``verdict`` is shorter.
@@ -25,6 +27,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.artefacts.detector import RULES, not_applicable, timings_of
+from vastbench.analysis.billing import TERMS
 from vastbench.analysis.columns import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.drift import halves
 from vastbench.analysis.durations import exact
@@ -279,8 +282,11 @@ def _providers(facts: Facts, prices: pd.DataFrame) -> dict[str, object] | None:
     ours, listed = shown[shown["ours"]]["usd_per_gpu_hour"], shown[~shown["ours"]]["usd_per_gpu_hour"]
     price = float(ours.iloc[0]) if len(ours) else math.nan
     summary = {"listed": len(listed), "lower": int((listed < price).sum()), "median_ratio": quotient(listed.median(), price)}
+    bills = shown.drop_duplicates(["provider", *TERMS, "billing_note"])
     return {
         "shown": records(shown),
+        "billing": records(bills[["provider", *TERMS, "lacking", "billing_note", "billing_source"]]),
+        "break_even": sentences.break_even(shown),
         "summary": clean_values(summary),
         "catalogued": len(prices),
         "without_region": len(without_region(prices)),

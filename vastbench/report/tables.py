@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from vastbench.record.formats import EXACT_S, MISSING, bounds, decimals, percent
 from vastbench.render.findings import cell
 from vastbench.render.sentences.drills import amount_of, interval_of, limit_of, n_of, range_of
+from vastbench.render.sentences.money import billed
 from vastbench.render.text import name_width
 
 Row = Mapping[str, Any]
@@ -67,6 +68,15 @@ def _machines(row: Row) -> str:
 def _least(name: str) -> Callable[[Row], str]:
     """Cells of a sum over all attempted runs, which is a least one where the cost of some is not known."""
     return lambda row: ("at least " if row["n"] < row["attempted"] and row[name] is not None else "") + cell(name, row[name])
+
+
+def _dated(row: Row) -> str:
+    return (row["as_of"] or MISSING) + (", stale" if row["stale"] else "")
+
+
+def _billed(name: str) -> Callable[[Row], str]:
+    """Cells of what runs cost on a provider's terms: a least one where a term is not known."""
+    return lambda row: ("≥ " if row["lacking"] and row[name] is not None else "") + cell(name, row[name])
 
 
 def _machine(row: Row) -> str:
@@ -130,13 +140,21 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("GPU", _machine, number=False, minor=True),
         Column("region", lambda row: row["region"] or MISSING, number=False, minor=True),
         Column("tier", value("tier"), number=False, minor=True),
-        Column("as of", lambda row: row["as_of"] or MISSING, number=False, minor=True),
+        Column("as of", _dated, number=False, minor=True),
         Column("USD per hour", value("usd_per_hour"), minor=True),
         Column("per GPU", value("usd_per_gpu_hour")),
         Column("per GB of GPU memory", value("usd_per_gb_hour"), minor=True),
-        Column("per run", value("usd_per_run")),
+        Column("per run", _billed("usd_per_run")),
+        Column("95 % interval", interval("usd_per_run_low", "usd_per_run_high"), minor=True),
+        Column("per success", _billed("usd_per_success"), minor=True),
+        Column("95 % interval", interval("usd_per_success_low", "usd_per_success_high"), minor=True),
+        Column("cheaper here up to failed", value("break_even_rate"), minor=True),
         Column("× ours", value("ratio_per_hour"), minor=True),
         Column("× ours per GB", value("ratio_per_gb_hour"), minor=True),
+    ),
+    "billing": (
+        Column("provider", value("provider"), number=False),
+        Column("what is billed, and how that is known", billed, number=False),
     ),
     "seed_ratios": (
         Column("dearer", value("dear"), number=False),

@@ -33,6 +33,10 @@ FEW_MACHINES = 6
 """From so many machines of equal size on, their own variance says how far runs on one resemble each other. Of fewer it often
 looks small by chance, and the intervals that it then allows are too narrow."""
 
+FEW_BEYOND = 1.5
+"""Where machines repeat and fewer of equal size than this are beyond a quantile, as of ten beyond the p90, how alike their runs
+are there is not known either, and an interval would be given only where it looks too narrow by luck."""
+
 RUNS_EACH = 6
 """A median of fewer runs is missing on too many machines where a third of the runs fail."""
 
@@ -68,7 +72,8 @@ def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDE
     (:func:`~vastbench.analysis.survival.clusters.effective_n`). Fewer than ``FEW_MACHINES`` that are
     :func:`~vastbench.analysis.survival.clusters.alike` do not know how much machines differ: then the interval of the median is
     Student's t on the logarithms of the medians of each of them, as long as these are of ``RUNS_EACH`` values on average, and
-    other quantiles have none. Nor has anything of fewer than three machines.
+    other quantiles have none, of which fewer than ``FEW_BEYOND`` machines lie beyond (p90: fewer than 15). Nor has anything of
+    fewer than three machines.
     """
     return quantile_estimates(found, (p,), confidence=confidence)[0]
 
@@ -94,7 +99,8 @@ def quantile_estimates(found: Durations, levels: Iterable[float], *, confidence:
         value = estimated.middle(p)
         effective = effective_n(found.ended & ~(times > value), found.machine, confidence)
         method = f"{estimated.method}; {'order statistics' if effective.independent else 'effective order statistics'}"
-        between = quantile_levels(effective.n, p, confidence)
+        enough = effective.independent or alike(labels) * min(p, 1 - p) >= FEW_BEYOND
+        between = quantile_levels(effective.n, p, confidence) if enough else None
         if between is None:
             return Estimate(value, math.nan, math.nan, n, censored, method, effective.n)
         low, high = (_interpolated(times[order], mass, level) for level in between)

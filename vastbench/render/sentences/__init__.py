@@ -32,6 +32,9 @@ from vastbench.render.sentences.drills import (
 )
 from vastbench.render.sentences.money import (
     PER,
+    billed,
+    billing,
+    break_even,
     charges,
     cost_answer,
     cost_meters,
@@ -67,8 +70,11 @@ __all__ = [
     "acceptance_table",
     "against_drills",
     "beside",
+    "billed",
+    "billing",
     "boot_curves",
     "bottleneck_answer",
+    "break_even",
     "caveats",
     "certainty_answer",
     "charges",
