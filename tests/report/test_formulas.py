@@ -52,6 +52,7 @@ def test_no_object_that_displays_itself_shows_a_formula(tmp_path):
     runs = vastbench.load("default-300").assign(gpu=WORD, image=WORD)
     vietnam = runs["region"] == "Vietnam, VN"
     (tmp_path / f"{WORD[:5]}.csv").write_text(f"run,phase,seconds\none,{WORD},5\n")
+    charged = vastbench.load("charges-40")
     displayed = {
         "Run": hostile_run(WORD, failed=True),
         "Study": study(WORD),
@@ -59,6 +60,7 @@ def test_no_object_that_displays_itself_shows_a_formula(tmp_path):
         "Plan": vastbench.plan(0.3, runs.assign(study=WORD)),
         "Forecast": vastbench.estimate(vastbench.load("failover-40").assign(gpu=WORD, study=WORD)),
         "Checked": vastbench.check(tmp_path / f"{WORD[:5]}.csv"),
+        "Reconciliation": vastbench.reconcile(charged.assign(study=WORD, run=WORD + charged["run"])),
         "Report": vastbench.report(runs[:60].assign(study=WORD), tmp_path / "report", notebooks=[]),
     }
     nodes = [node for path in Path(vastbench.__file__).parent.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]

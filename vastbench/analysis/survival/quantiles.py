@@ -72,8 +72,8 @@ def quantile_estimate(found: Durations, p: float, *, confidence: float = CONFIDE
     (:func:`~vastbench.analysis.survival.clusters.effective_n`). Fewer than ``FEW_MACHINES`` that are
     :func:`~vastbench.analysis.survival.clusters.alike` do not know how much machines differ: then the interval of the median is
     Student's t on the logarithms of the medians of each of them, as long as these are of ``RUNS_EACH`` values on average, and
-    other quantiles have none. Nor has one beyond which fewer than ``FEW_BEYOND`` machines lie (p90: fewer than 15), nor anything
-    of fewer than three machines.
+    other quantiles have none. Nor has one beyond which fewer than ``FEW_BEYOND`` machines lie (p90: fewer than 15), nor
+    anything of fewer than three machines.
     """
     return quantile_estimates(found, (p,), confidence=confidence)[0]
 
