@@ -5,8 +5,9 @@ import pytest
 from tests.fleet import bench, make_runs
 from tests.profiles import certain
 from vastbench.analysis.cost import reconciliation
+from vastbench.analysis.frames import runs_table
 from vastbench.io.tables import load
-from vastbench.record.cost import ROUNDED_USD
+from vastbench.record.cost import usd_for
 
 SPEED = 40
 RUNS = 8
@@ -46,11 +47,12 @@ def test_every_run_agrees_once_its_charges_have_come(reconciled):
 
 def test_what_a_rounded_charge_may_have_been_holds_what_was_used(reconciled):
     _, _, phases, truth = reconciled
-    runs = phases.drop_duplicates("run").set_index("instance")
+    runs = runs_table(phases).set_index("instance")
     for instance, usd in truth.items():
         run = runs.loc[instance]
         assert run["charged_usd"] == pytest.approx(usd, abs=run["charged_rounding_usd"])
         others = run["cost_usd"] - run["gpu_usd"]
         assert run["gpu_lower_usd"] + others <= usd + 1e-6  # of storage and bytes the emulator knows some more
         assert usd <= run["gpu_upper_usd"] + others + 1e-4
-        assert run["charged_rounding_usd"] < ROUNDED_USD  # its words say more than its amount
+        # Of its hours and of two prices per hour the last decimals are not told.
+        assert run["charged_rounding_usd"] < usd_for(3.0, run["usd_per_hour"]) + usd_for(run["total_s"], 0.001)

@@ -122,7 +122,6 @@ print(json.dumps([[one.provider, one.gpu_name, one.gpu_memory, one.location, one
 
 
 def test_gpuhunt_itself_reads_our_catalogue(folder):
-    pytest.importorskip("gpuhunt")
     write_catalogue(TABLE, folder)
     # A process of its own: gpuhunt leaves the files open.
     done = subprocess.run([sys.executable, "-c", ASK], capture_output=True, check=True, timeout=60)
@@ -181,14 +180,12 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def test_what_gpuhunt_fetches_has_the_date_of_its_version(published):
-    pytest.importorskip("gpuhunt")
     found = refreshed()
     assert {(row["provider"], row["as_of"]) for row in found.rows} == {("AWS", "2026-08-18"), ("RunPod", "2026-08-18")}
     assert found.rows[0]["source"].startswith("gpuhunt catalogue ")
 
 
 def test_a_server_that_stays_silent_ends_at_the_deadline(monkeypatch):
-    pytest.importorskip("gpuhunt")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.delenv(FOLDER, raising=False)
         monkeypatch.setenv("GPUHUNT_CATALOG_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -197,7 +194,6 @@ def test_a_server_that_stays_silent_ends_at_the_deadline(monkeypatch):
 
 
 def test_a_server_that_refuses_is_told_in_one_line(monkeypatch):
-    pytest.importorskip("gpuhunt")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     monkeypatch.delenv(FOLDER, raising=False)

@@ -14,9 +14,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from vastbench.analysis.survival.clusters import alike
+from vastbench.analysis.survival.clusters import alike, error
 from vastbench.analysis.survival.intervals import CONFIDENCE
-from vastbench.record.cost import HOURS_PER_MONTH, SECONDS_PER_HOUR
+from vastbench.record.cost import SECONDS_PER_HOUR, storage_usd_per_hour
 from vastbench.record.phases import PhaseName
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def billed(rented: pd.DataFrame, runs: pd.DataFrame, terms: Terms) -> Billed:
     none = ~runs["run"].isin(rented["run"]) & runs["instance"].isna()
     hours.loc[none.to_numpy(dtype=bool)] = 0.0
     disk_gb = runs["disk_gb"].fillna(0.0).to_numpy(dtype=float)
-    rate = (terms.disk_usd_per_gb_month or 0.0) / HOURS_PER_MONTH
-    return Billed(hours["gpu"].to_numpy(), hours["disk"].to_numpy() * disk_gb * rate)
+    per_gb_hour = storage_usd_per_hour(1.0, terms.disk_usd_per_gb_month or 0.0)
+    return Billed(hours["gpu"].to_numpy(), hours["disk"].to_numpy() * disk_gb * per_gb_hour)
 
 
 def per(usd: np.ndarray, of: np.ndarray, machine: np.ndarray) -> Mean:
@@ -157,12 +157,11 @@ def per(usd: np.ndarray, of: np.ndarray, machine: np.ndarray) -> Mean:
     if not of.sum() > 0:
         return Mean(math.nan, math.nan, math.nan)
     value = float(usd.sum() / of.sum())
-    machines, equal = int((np.bincount(labels) > 0).sum()), alike(labels)
+    equal = alike(labels)
     if equal < LEAST_MACHINES or value <= 0:
         return Mean(value, math.nan, math.nan)
-    apart = np.bincount(labels, usd - value * of)
-    error = math.sqrt(machines / (machines - 1) * float(apart @ apart)) / float(of.sum())
-    factor = math.exp(float(stdtrit(equal - 1, (1 + CONFIDENCE) / 2)) * error / value)
+    part = error((usd - value * of) / usd.sum(), labels)  # of the value
+    factor = math.exp(float(stdtrit(equal - 1, (1 + CONFIDENCE) / 2)) * part)
     return Mean(value, value / factor, value * factor)
 
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.stopping import observations
-from vastbench.analysis.survival.clusters import alike, how_many, numbered
+from vastbench.analysis.survival.clusters import alike, error, how_many, numbered
 from vastbench.analysis.survival.intervals import CONFIDENCE
 from vastbench.analysis.survival.rates import rate
 from vastbench.errors import UsageError
@@ -73,13 +73,10 @@ def ready_within(phases: pd.DataFrame, *times_s: float, quantity: str = USEFUL) 
 
 def _mean_within(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """The interval of the mean of ``values``, by the machine of each."""
-    import numpy as np
     from scipy.stats import t
 
-    machines = int(labels.max(initial=-1)) + 1
-    if machines < 2:
+    if labels.max(initial=0) < 1:
         return math.nan, math.nan
-    sums = np.bincount(labels, values - values.mean()) / len(values)
-    error = math.sqrt(machines / (machines - 1) * float(sums @ sums))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, max(alike(labels) - 1, 0.5))) * error
-    return float(values.mean()) - half, float(values.mean()) + half
+    mean = float(values.mean())
+    half = float(t.ppf((1 + CONFIDENCE) / 2, max(alike(labels) - 1, 0.5))) * error((values - mean) / len(values), labels)
+    return mean - half, mean + half

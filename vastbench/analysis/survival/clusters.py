@@ -141,13 +141,25 @@ def effective_n(
         return EffectiveN(0.0, False)
     weight = np.full(n, 1 / n) if weight is None else weight
     share = float(weight @ hit)
-    sums = np.bincount(labels, weight * (hit - share))
+    variance = error(weight * (hit - share), labels) ** 2
     plain = share * (1 - share) / n if hit.any() and not hit.all() else 0.0
-    effect = max(1.0, machines / (machines - 1) * float(sums @ sums) / plain) if plain > 0 else 1.0
+    effect = max(1.0, variance / plain) if plain > 0 else 1.0
     one_side = (1 + confidence) / 2
     # Below one and a half equal machines the quantile of t is beyond all use, and soon beyond its own computation.
     known = float(t.ppf(one_side, n - 1) / t.ppf(one_side, max(alike(labels, weight) - 1, 0.5)))
     return EffectiveN(n / effect * known**2, False)
+
+
+def error(apart: np.ndarray, labels: np.ndarray) -> float:
+    """The standard error of a sum of values that lie ``apart`` from what is expected, by the machine of each, two or more.
+
+    It is that of the machines' own sums (linearisation, Binder 1983), as values on one machine are not independent.
+    """
+    import numpy as np
+
+    sums = np.bincount(labels, apart)
+    sums = sums[np.bincount(labels) > 0]
+    return math.sqrt(len(sums) / (len(sums) - 1) * float(sums @ sums))
 
 
 def alike(labels: np.ndarray, weight: np.ndarray | None = None) -> float:
