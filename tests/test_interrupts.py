@@ -1,6 +1,8 @@
 """Whatever stops a run, in whichever phase, its instance is destroyed before the process ends."""
 
+import io
 import json
+import logging
 import shutil
 import signal
 import subprocess
@@ -14,7 +16,7 @@ import pytest
 from tests.analysis.made import TOP_LEVEL
 from tests.fleet import bench
 from tests.hostile.between import between
-from tests.processes import VASTBENCH, clean_environment, emulator_process
+from tests.processes import Started, clean_environment, emulator_process, until
 from tests.profiles import certain
 from vastbench.bundled import shared
 from vastbench.clock import Clock
@@ -54,16 +56,14 @@ def signalled(tmp_path_factory):
 
         store = home / f"{phase}-{number}.sqlite".replace(" ", "-")
         shutil.copy(home / "empty.sqlite", store)
-        command = [VASTBENCH, "run", "--live", "--budget", "9", "--yes", "--store", str(store)]
+        words = ["run", "--live", "--budget", "9", "--yes", "--store", store]
         said = []
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         with (
             between(environment["VAST_URL"], held) as url,
-            subprocess.Popen(command, env=environment | {"VAST_URL": url}, **pipes) as process,
+            Started(*words, env=environment | {"VAST_URL": url}, cwd=home) as process,
         ):
-            kill = threading.Timer(90, process.kill)
+            kill = threading.Timer(90, process.send_signal, [signal.SIGKILL])
             kill.start()
-            assert process.stderr is not None
             for line in process.stderr:
                 said.append(line)
                 if line.strip() == f"{phase} …":
@@ -204,7 +204,9 @@ def test_a_clean_environment_holds_no_key(tmp_path):
     assert not [name for name in clean_environment(tmp_path) if name.startswith("VAST")]
 
 
-AS_FROM_A_TERMINAL = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+def as_from_a_terminal():
+    """Whoever runs this suite under nohup ignores SIGHUP, and so would every process from here on."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_a_closed_terminal_destroys_the_instance_too(tmp_path):
@@ -212,13 +214,11 @@ def test_a_closed_terminal_destroys_the_instance_too(tmp_path):
     boot = 'running = { kind = "fixed", value = 400, basis = "assumption" }'
     slow.write_text(f'extends = "{certain(tmp_path)}"\nabout = "A slow boot"\n[boot]\n{boot}\n')
     with emulator_process(tmp_path, "--profile", str(slow), "--speed", SPEED) as environment:
-        run = [VASTBENCH, "run", "--live", "--budget", "9", "--yes", "--store", str(tmp_path / "runs.sqlite")]
-        # Whoever runs this suite under nohup ignores SIGHUP, and so would every process from here on.
-        command = [sys.executable, "-c", AS_FROM_A_TERMINAL, *run]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        run = ["run", "--live", "--budget", "9", "--yes", "--store", tmp_path / "runs.sqlite"]
+        with Started(*run, env=environment, cwd=tmp_path, first=as_from_a_terminal) as process:
             assert held_within(60, tmp_path / "runs.sqlite")
             process.send_signal(signal.SIGHUP)
-            assert process.wait(60) == 130
+            assert process.wait() == 130
         assert listed(environment) == []
 
 
@@ -232,6 +232,40 @@ def test_a_second_signal_is_only_logged_while_the_first_is_cleaned_up():
 
     with pytest.raises(Interrupted, match="stop"):
         work()
+
+
+class Interrupting(io.RawIOBase):
+    """Where a stream writes to; while it writes its first line a signal comes."""
+
+    def __init__(self):
+        self.said = b""
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        if not self.said:
+            signal.raise_signal(signal.SIGTERM)
+        self.said += text
+        return len(text)
+
+
+def test_a_signal_in_the_middle_of_a_printed_line_is_logged_after_it(monkeypatch):
+    broken, place = [], Interrupting()
+    stream = io.TextIOWrapper(io.BufferedWriter(place), line_buffering=True)
+    handler = logging.StreamHandler(stream)
+    monkeypatch.setattr(handler, "handleError", broken.append)
+    monkeypatch.setattr(logging.getLogger("vastbench.interrupts"), "handlers", [handler])
+
+    def work():
+        with raising(Interrupted("stop"), signal.SIGTERM), shield():
+            print("create instance …", file=stream)
+            until(lambda: b"SIGTERM received while" in place.said or broken)
+
+    with pytest.raises(Interrupted):
+        work()
+    assert broken == []
+    assert place.said.startswith("create instance …\nSIGTERM received while".encode())
 
 
 def test_an_ignored_signal_stays_ignored():

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -42,7 +43,7 @@ def raising(error: BaseException, *signals: signal.Signals, first: Callable[[], 
         if len(told) == 1:
             first()
             raise error
-        log.warning("%s received again; still cleaning up.", signal.Signals(number).name)
+        _say("%s received again; still cleaning up.", number)
 
     with _handling(throw, signals):
         yield
@@ -62,7 +63,7 @@ def shield(hears: Callable[[], None] = lambda: None) -> Iterator[None]:
     def note(number: int, _frame: FrameType | None) -> None:
         held.append(number)
         hears()
-        log.warning("%s received while an instance is being accounted for; stopping right after.", signal.Signals(number).name)
+        _say("%s received while an instance is being accounted for; stopping right after.", number)
 
     try:
         with _handling(note, STOPPING):
@@ -73,6 +74,11 @@ def shield(hears: Callable[[], None] = lambda: None) -> Iterator[None]:
     finally:
         if held:
             signal.raise_signal(held[0])
+
+
+def _say(what: str, number: int) -> None:
+    """Log from a thread of its own: the signal may have come in the middle of a line that the log's own stream writes."""
+    start_new_thread(log.warning, (what, signal.Signals(number).name))  # threading's own would want locks that are held
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -19,7 +18,7 @@ import pytest
 
 from tests.analysis.made import made
 from tests.fleet import bench, reachable
-from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
+from tests.processes import Started, clean_environment, command, emulator_process, until
 from tests.profiles import certain
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import StoppingMonitor
@@ -416,15 +415,12 @@ def test_a_study_ends_when_its_time_is_up_and_lacks_runs(tmp_path):
 
 def begin(folder, *, repeats=8):
     """``vastbench study`` in the background, once two of its runs have ended."""
-    command = [VASTBENCH, "study", "--name", "s", "--repeats", str(repeats), "--workers", "4", "--seed", "1"]
-    command += ["--speed", str(SPEED), "--profile", str(certain(folder)), "--store", str(folder / "runs.sqlite")]
-    process = subprocess.Popen(
-        command, env=clean_environment(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
+    words = ["study", "--name", "s", "--repeats", repeats, "--workers", "4", "--seed", "1"]
+    words += ["--speed", SPEED, "--profile", certain(folder), "--store", folder / "runs.sqlite"]
+    process = Started(*words, env=clean_environment(folder), cwd=folder)
     lines = [process.stderr.readline() for _ in range(2)]
     assert all("passed" in line for line in lines), lines + process.stderr.readlines()
-    return process, command
+    return process, words
 
 
 @pytest.mark.parametrize(
@@ -433,29 +429,26 @@ def begin(folder, *, repeats=8):
     ids=["SIGTERM", "SIGKILL"],
 )
 def test_a_stopped_study_goes_on_without_losing_or_repeating_a_run(tmp_path, number, code, cause):
-    process, command = begin(tmp_path)
-    with stored(tmp_path) as store:
-        until(lambda: any(row.instance_id for row in store.leases(open_only=True)))
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == code, said
+    process, words = begin(tmp_path)
+    with process:
+        with stored(tmp_path) as store:
+            until(lambda: any(row.instance_id for row in store.leases(open_only=True)))
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait() == code, said
     assert "Traceback" not in said
     with stored(tmp_path) as store:
         before = store.study("s")
     assert 2 <= len(before.made) < 8
     assert ("goes on" in said) == (code == 130)
 
-    done = subprocess.run(command, env=clean_environment(tmp_path), capture_output=True, text=True, timeout=90)
+    done = command(*words, env=clean_environment(tmp_path), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with stored(tmp_path) as store:
         after = store.study("s")
         assert len(after.made) == 8
-        assert (
-            set(before.runs) <= set(after.runs)
-            if not before.runs
-            else {r.id for r in before.runs} <= {r.id for r in after.runs}
-        )
+        assert {run.id for run in before.runs} <= {run.id for run in after.runs}
         assert store.announced("s") == len(after.runs)
         assert store.unfinished("s") == []
         assert store.leases(open_only=True) == []

@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment, command, emulator_process, until
+from tests.processes import VASTBENCH, Started, clean_environment, command, emulator_process, until
 from tests.profiles import certain
 from vastbench.bundled import shared
 from vastbench.cli import doctor, main
@@ -21,6 +21,7 @@ from vastbench.errors import StoreError
 from vastbench.io.files import read_run
 from vastbench.record.document import run_to_dict
 from vastbench.record.lease import LeaseRow
+from vastbench.report.build import of_places
 from vastbench.store import Store
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
@@ -285,8 +286,7 @@ def test_a_csv_is_a_table_wherever_runs_are_named(call, tmp_path):
     assert same.returncode == 14, same.stderr
     expect(call("compare", "runs.csv", "runs.csv"), 2, "1 run is in both")
     assert call("check", "runs.csv").stdout.startswith("runs.csv: 12 rows of 1 run")
-    done = call("report", "--data", "runs.csv")
-    assert done.returncode == 0, done.stderr
+    assert of_places([tmp_path / "runs.csv"]).phases["run"].nunique() == 1
     (tmp_path / "notes.csv").write_text("a,b\n1,2\n")
     for words in (("compare", "notes.csv", "runs.csv"), ("plan", "--target-width", "15%", "--from", "notes.csv")):
         expect(call(*words), 2, "'notes.csv': The table lacks 46 columns")
@@ -314,16 +314,14 @@ def test_a_newer_store_is_left_alone(call, tmp_path):
 
 def test_a_store_deleted_under_a_study_is_said_and_the_run_is_kept(tmp_path):
     profile = str(certain(tmp_path))
-    words = [VASTBENCH, "study", "--name", "s", "--workers", "1", "--profile", profile, "--store", "s.sqlite"]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(words, cwd=tmp_path, env=clean_environment(tmp_path), **pipes) as process:
-        assert process.stderr is not None
+    words = ["study", "--name", "s", "--workers", "1", "--profile", profile, "--store", "s.sqlite"]
+    with Started(*words, env=clean_environment(tmp_path), cwd=tmp_path) as process:
         process.stderr.readline()  # a first run is stored
         with Store(tmp_path / "s.sqlite") as store:
             until(lambda: store.leases(open_only=True))  # and the next is under way
         (tmp_path / "s.sqlite").unlink()
         said = process.stderr.read()
-        assert process.wait(60) == StoreError.exit_code, said
+        assert process.wait() == StoreError.exit_code, said
     assert "its file was deleted" in said
     (kept,) = (tmp_path / "s.sqlite.unsaved").glob("*.json")
     assert str(kept) in said

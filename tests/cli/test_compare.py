@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import subprocess
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from tests.analysis.made import FAILED, made
-from tests.processes import VASTBENCH, clean_environment
+from tests.processes import clean_environment, command
 from vastbench.analysis.comparison import compare
 from vastbench.analysis.frames import phases_table
 from vastbench.cli import app
@@ -86,7 +85,7 @@ def call(home, monkeypatch):
 )
 def test_a_gate_sees_the_verdict_in_the_exit_code(home, a, b, code, said):
     environment = clean_environment(home, VASTBENCH_STORE="runs.sqlite")
-    done = subprocess.run([VASTBENCH, "compare", a, b], cwd=home, env=environment, capture_output=True, text=True, timeout=60)
+    done = command("compare", a, b, env=environment, cwd=home)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert said in (done.stderr if code == 2 else done.stdout)
 

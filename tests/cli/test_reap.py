@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.fleet import reachable
-from tests.processes import VASTBENCH, clean_environment, emulator_process
+from tests.processes import VASTBENCH, Started, clean_environment, emulator_process
 from tests.profiles import certain
 from tests.rental.test_reap import Place
 from vastbench.cli import app
@@ -334,31 +334,27 @@ def until(found, what, seconds=40.0):
 def test_a_watch_closes_a_killed_studys_leases_and_a_rerun_completes_it(tmp_path):
     path = tmp_path / "runs.sqlite"
     with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--seed", "4", "--speed", str(SPEED)) as environment:
-        known = {"env": environment | {"VASTBENCH_STORE": str(path)}, "text": True, "stderr": subprocess.PIPE}
-        watch = subprocess.Popen(
-            [VASTBENCH, "reap", "--live", "--yes", "--watch", "--every", "1"], stdout=subprocess.PIPE, **known
-        )
-        study = [VASTBENCH, "study", "--live", "--yes", "--budget", "9", "--name", "s", "--repeats", "2", "--workers", "1"]
-        try:
-            with subprocess.Popen(study, stdout=subprocess.DEVNULL, **known) as killed:
+        known = {"env": environment | {"VASTBENCH_STORE": str(path)}, "cwd": tmp_path}
+        study = ["study", "--live", "--yes", "--budget", "9", "--name", "s", "--repeats", "2", "--workers", "1"]
+        with Started("reap", "--live", "--yes", "--watch", "--every", "1", **known) as watch:
+            with Started(*study, **known) as killed:
                 until(path.exists, "the store")
                 with Store(path) as store:
                     until(lambda: store.runs() and [row for row in store.leases() if row.state == "held"], "a second run")
                     killed.send_signal(signal.SIGKILL)
-                    killed.communicate(timeout=30)
+                    killed.wait()
                     until(lambda: not store.leases(open_only=True), "the closing")
                     assert {row.verdict for row in store.leases()} == {"destroyed"}
                     before = {run.id for run in store.study("s").made}
             with VastApi(environment["VAST_URL"], environment["VAST_API_KEY"], clock=Clock(SPEED)) as api:
                 assert api.list_instances().value == []
-        finally:
             watch.send_signal(signal.SIGTERM)
-            said = watch.communicate(timeout=30)
-        assert watch.returncode == 130, said
-        assert said[1].count(": destroyed (") == 1
+            said = watch.stderr.read()
+            assert watch.wait() == 130, said
+        assert said.count(": destroyed (") == 1
 
-        done = subprocess.run(study, stdout=subprocess.DEVNULL, timeout=60, **known)
-        assert done.returncode == 0, done.stderr
+        with Started(*study, **known) as again:
+            assert again.wait() == 0, again.stderr.read()
         with Store(path) as store:
             after = store.study("s")
         assert before < {run.id for run in after.made}

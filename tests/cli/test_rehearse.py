@@ -2,12 +2,11 @@
 
 import json
 import signal
-import subprocess
 
 import psutil
 import pytest
 
-from tests.processes import VASTBENCH, clean_environment, command
+from tests.processes import Started, clean_environment, command
 from tests.profiles import certain
 from vastbench.cli.probe import probe
 from vastbench.cli.rehearsal import Plan, Rehearsal, fitted
@@ -178,14 +177,13 @@ def test_what_no_run_should_do_is_a_mistake_of_ours(exit_code, left, wrong):
 def test_an_interruption_ends_it_and_leaves_nothing(tmp_path):
     (tmp_path / "temporary").mkdir()
     environment = clean_environment(tmp_path, TMPDIR=str(tmp_path / "temporary"))
-    with subprocess.Popen([VASTBENCH, "rehearse"], env=environment, stdout=-3, stderr=-1, text=True) as process:
-        assert process.stderr is not None
+    with Started("rehearse", env=environment, cwd=tmp_path) as process:
         assert "without a fault: exit code 0" in process.stderr.readline()
         process.stderr.readline()  # the others are under way
         started = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         said = process.stderr.read()
-        assert process.wait(60) == 130, said
+        assert process.wait() == 130, said
     assert "Stopped by SIGINT" in said
     assert started
     assert not [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]

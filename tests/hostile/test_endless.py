@@ -1,7 +1,7 @@
 """Answers that never end keep no command: it gives up, hears signals, and accounts for what it rented."""
 
+import os
 import signal
-import subprocess
 import threading
 from itertools import chain, repeat
 
@@ -9,7 +9,11 @@ import pytest
 
 from tests.hostile.between import Raw
 from tests.hostile.meddling import nobody_lost_anything, place, run
-from tests.processes import VASTBENCH
+from tests.processes import Started
+from vastbench.rental import lease
+
+SOON_S = 40.0
+"""For how long is asked here what a destroy came to; two minutes more would show nothing else."""
 
 ENDLESS = {
     "headers": (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
@@ -50,6 +54,7 @@ class Hanging:
     ("kind", "endless"), [*((kind, "headers") for kind in CALLS), ("create", "continue"), ("list", "continue")]
 )
 def test_a_run_accounts_for_its_instance_whatever_never_ends(market, tmp_path, monkeypatch, kind, endless):
+    monkeypatch.setattr(lease, "CONFIRM_DEADLINE_S", SOON_S)
     with place(market, Hanging(kind, ENDLESS[endless]), tmp_path, monkeypatch) as store:
         ended = run("run", "--live", "--budget", "1", "--yes", *SHORT)
         assert ended.code == CODES[kind]
@@ -57,20 +62,21 @@ def test_a_run_accounts_for_its_instance_whatever_never_ends(market, tmp_path, m
         assert all(str(row.instance_id) in ended.error for row in store.leases(open_only=True))
 
 
+def give_up_soon():
+    lease.CONFIRM_DEADLINE_S = SOON_S
+
+
 @pytest.mark.timeout(170)
 @pytest.mark.parametrize("kind", CALLS)
 def test_a_signal_is_heard_while_an_answer_never_ends(market, tmp_path, monkeypatch, kind):
     hanging = Hanging(kind)
-    command = [VASTBENCH, "run", "--live", "--budget", "1", "--yes"]
+    words = ["run", "--live", "--budget", "1", "--yes"]
     with (
         place(market, hanging, tmp_path, monkeypatch) as store,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        Started(*words, env=os.environ, cwd=tmp_path, first=give_up_soon) as process,
     ):
-        try:
-            assert hanging.called.wait(60)
-            process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=90)
-        finally:
-            process.kill()
-        assert process.returncode == (8 if store.leases(open_only=True) else 130), said
+        assert hanging.called.wait(60)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait() == (8 if store.leases(open_only=True) else 130), said
         assert nobody_lost_anything(market, store) == set()

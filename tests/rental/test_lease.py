@@ -44,6 +44,12 @@ class Faulty(httpx.BaseTransport):
         self.inner.close()
 
 
+@pytest.fixture
+def soon_given_up(monkeypatch):
+    """What a destroy came to is asked for a short while only."""
+    monkeypatch.setattr("vastbench.rental.lease.CONFIRM_DEADLINE_S", 40.0)
+
+
 class FailingJournal:
     """A store whose disk is full from the given state on."""
 
@@ -244,6 +250,7 @@ def test_a_destroy_without_an_answer_is_confirmed_but_has_no_duration(tmp_path):
         assert leases()[-1].verdict == "destroyed"
 
 
+@pytest.mark.usefixtures("soon_given_up")
 def test_an_instance_that_survives_every_destroy_is_reported_as_leaked(tmp_path):
     with market(tmp_path, fault=lambda r, _: refuse(503) if r.method == "DELETE" else None) as (run, left, leases):
         done = run()
@@ -253,6 +260,7 @@ def test_an_instance_that_survives_every_destroy_is_reported_as_leaked(tmp_path)
         assert (leases()[-1].state, leases()[-1].verdict) == ("held", "leaked")
 
 
+@pytest.mark.usefixtures("soon_given_up")
 def test_a_list_that_cannot_be_read_is_never_taken_for_an_empty_one(tmp_path):
     state = {"deleted": False}
 
@@ -277,6 +285,7 @@ WHERE = {
 @pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("times", [1, 10**6], ids=["once", "always"])
+@pytest.mark.usefixtures("soon_given_up")
 def test_whatever_is_raised_while_a_lease_is_closed_destroy_is_tried(tmp_path, where, error, times):
     closing, raised = [], []
 

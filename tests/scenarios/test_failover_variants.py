@@ -2,13 +2,12 @@
 
 import re
 import signal
-import subprocess
 from dataclasses import replace
 
 import pytest
 
 from tests.fleet import bench
-from tests.processes import VASTBENCH, command, emulator_process, until
+from tests.processes import Started, command, emulator_process, until
 from tests.profiles import certain
 from tests.scenarios.test_failover import CONDITIONS, SPEED, soon  # noqa: F401 (a fixture)
 from tests.scenarios.test_several_machines import held_within
@@ -186,7 +185,7 @@ def test_killed_around_a_loss_nothing_leaks_and_it_runs_again(tmp_path, moment):
     options = ["--profile", str(certain(tmp_path)), "--speed", "20", "--truth", str(truth)]
     with emulator_process(tmp_path, *options) as environment:
         words = [*KILLED_LIVE.split(), str(store)]
-        with subprocess.Popen([VASTBENCH, *words], env=environment, stderr=subprocess.DEVNULL) as process:
+        with Started(*words, env=environment, cwd=tmp_path) as process:
             if moment == "lost":  # the other process has destroyed it, and nobody has noticed yet
                 until(lambda: "destroy_effective" in truth.read_text())
             else:

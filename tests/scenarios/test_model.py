@@ -4,13 +4,12 @@ import dataclasses
 import hashlib
 import re
 import signal
-import subprocess
 
 import pytest
 
 from tests.fleet import bench
 from tests.models import NAME, small_model
-from tests.processes import VASTBENCH, clean_environment, command
+from tests.processes import Started, clean_environment, command
 from tests.profiles import certain
 from vastbench.emulator import Emulator, llm, machine, ollama, ollama_program, ollama_server, ollama_store
 from vastbench.emulator.llm import Done, Engine
@@ -386,8 +385,8 @@ def test_killed_while_it_pulls_it_leaks_nothing(tmp_path, small_model, monkeypat
     with Emulator(certain(tmp_path), seed=3, speed=SPEED) as vast:
         environment = clean_environment(tmp_path) | {"VAST_URL": vast.url, "VAST_API_KEY": vast.api_key}
         environment["VASTBENCH_SPEED"] = str(SPEED)
-        words = ["run", "model", "--live", "--budget", "9", "--yes", "--store", str(store), "--model", NAME]
-        with subprocess.Popen([VASTBENCH, *words], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        words = ["run", "model", "--live", "--budget", "9", "--yes", "--store", store, "--model", NAME]
+        with Started(*words, env=environment, cwd=tmp_path) as process:
             assert any(line.strip() == f"{PULL} …" for line in process.stderr)
             process.send_signal(signal.SIGKILL)
         assert len(vast.alive) == 1

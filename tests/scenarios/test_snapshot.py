@@ -2,7 +2,6 @@
 
 import re
 import signal
-import subprocess
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fleet import bench, reachable
-from tests.processes import VASTBENCH, command, emulator_process
+from tests.processes import Started, command, emulator_process
 from tests.profiles import certain
 from tests.scenarios.test_tries import on_one_machine
 from tests.snapshots.conftest import connected
@@ -355,21 +354,8 @@ def test_a_snapshot_that_reaches_its_limit_has_no_time_and_no_figures(opened, mo
 def test_killed_in_any_phase_nothing_leaks_and_the_last_whole_one_restores(tmp_path, phase, whole):
     place, store = LocalPlace(tmp_path / "kept"), tmp_path / "runs.sqlite"
     with emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--speed", "20") as environment:
-        words = [
-            "run",
-            "snapshot",
-            "--live",
-            "--budget",
-            "9",
-            "--yes",
-            "--store",
-            store,
-            "--place",
-            place.where,
-            "--size",
-            "40",
-        ]
-        with subprocess.Popen([VASTBENCH, *map(str, words)], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        words = ["--live", "--budget", "9", "--yes", "--store", store, "--place", place.where, "--size", "40"]
+        with Started("run", "snapshot", *words, env=environment, cwd=tmp_path) as process:
             for line in process.stderr:
                 if line.strip() == f"{phase} …":
                     break
