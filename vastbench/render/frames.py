@@ -25,9 +25,9 @@ def format_frame(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     --------
     >>> vastbench.format_frame(vastbench.outcomes(vastbench.load("default-300")), "outcome", "runs", "rate", "rate_low")
              runs    rate rate_low
-    passed    270  90.0 %   85.6 %
-    censored   24   8.0 %    5.0 %
-    failed      6   2.0 %    0.7 %
+    passed    270  90.0 %   85.5 %
+    censored   24   8.0 %    4.9 %
+    failed      6   2.0 %    0.4 %
     """
     import pandas as pd
 

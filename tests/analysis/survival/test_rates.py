@@ -48,6 +48,17 @@ def test_where_all_runs_agree_each_machine_counts_once(passed):
     assert (found.low, found.high) == pytest.approx(proportion_interval(10 * passed, 10))
 
 
+def test_one_failed_run_of_a_hundred_on_ten_machines_says_little_of_likeness():
+    assert rate(np.arange(100) > 0, TEN_EACH).effective_n == pytest.approx(2 / (1 / 76.2 + 1 / 10), abs=0.1)
+
+
+@pytest.mark.parametrize("machines", [10, 20])
+def test_the_interval_holds_where_few_machines_fail_and_those_often(machines):
+    machine = np.repeat(np.arange(machines), 10)
+    found = [rate(drawn(machines, 10, 0.1, 0.6, seed), machine) for seed in range(400)]
+    assert sum(one.low <= 0.1 <= one.high for one in found) >= 0.94 * 400
+
+
 def test_one_machine_with_several_runs_has_no_interval():
     found = rate(np.arange(20) < 5, np.zeros(20))
     assert (found.value, found.effective_n) == (0.25, 0)

@@ -36,8 +36,10 @@ def rate(hit: np.ndarray, machine: np.ndarray | None, confidence: float = CONFID
     """The share of ``hit`` by the ``machine`` of each run (NaN or None: unknown, and so one of its own), and its interval.
 
     The interval is the exact one (Clopper and Pearson 1934) of as many runs as their effective n (Korn and Graubard 1998;
-    :func:`~vastbench.analysis.survival.clusters.effective_n`). Where all runs hit, or none, they cannot show how alike those on
-    one machine are, and every machine counts once. With each ``machine`` the ``value`` is the mean of the machines' own shares:
+    :func:`~vastbench.analysis.survival.clusters.effective_n`), as far as the runs show how alike those on one machine are. Of k
+    machines with the rarer of both outcomes, all runs but 1 ÷ (1 + k²) count like that, and of the rest every machine counts
+    once: all of them where all runs agree, half of them where one machine has all that failed. The rule is ours;
+    ``benchmarks/coverage.py`` shows what it holds. With each ``machine`` the ``value`` is the mean of the machines' own shares:
     what a machine drawn at random does, however often each was rented. Raises ValueError when there are not as many machines as
     runs.
 
@@ -47,7 +49,7 @@ def rate(hit: np.ndarray, machine: np.ndarray | None, confidence: float = CONFID
     >>> passed, machine = np.array([True] * 8 + [False] * 2), np.array([1, 1, 1, 1, 2, 3, 4, 5, 6, 6])
     >>> found = rate(passed, machine)
     >>> print(found.hits, found.n, round(found.low, 2), round(found.high, 2))
-    8 10 0.23 1.0
+    8 10 0.09 1.0
     """
     import numpy as np
 
@@ -59,7 +61,11 @@ def rate(hit: np.ndarray, machine: np.ndarray | None, confidence: float = CONFID
     weight = np.full(n, 1 / n) if each == "run" else 1 / (len(sizes) * sizes[labels])
     value = float(hit.mean()) if each == "run" else float(min(1.0, weight @ hit))
     effective = effective_n(hit, machine, confidence, weight=weight).n
-    if effective and len(sizes) < n and (hit.all() or not hit.any()):
-        value, effective = float(hit[0]), alike(labels) if each == "run" else float(len(sizes))
+    if effective and len(sizes) < n:
+        once = alike(labels) if each == "run" else float(len(sizes))
+        met = len(np.unique(labels[hit if hit.mean() <= 0.5 else ~hit]))
+        unknown = 1 / (1 + met**2)
+        effective = min(effective, 1 / ((1 - unknown) / effective + unknown / once)) if met else once
+        value = value if met else float(hit[0])
     low, high = proportion_interval(value * effective, effective, confidence)
     return Rate(int(hit.sum()), n, value, low, high, effective)
