@@ -1,14 +1,14 @@
 """Many runs at once against one emulator: the shared harness of the slow tests."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from tests.processes import Started
 from vastbench.bench.bench import Bench
 from vastbench.emulator import Emulator
 from vastbench.record.conditions import Conditions
@@ -35,17 +35,11 @@ def reachable(vast: Emulator, speed: float, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("VASTBENCH_SPEED", str(speed))
 
 
-_ONE_RUN = """
-import tests.scenarios.pair
-from vastbench.cli import main
-main()
-"""
+def _know_the_pair() -> None:
+    import_module("tests.scenarios.pair")
 
 
-@contextmanager
-def live(scenario: str, store: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def live(scenario: str, store: Path, environment: dict[str, str]) -> Started:
     """One live run of a scenario of ``tests.scenarios.pair``, in a process of its own."""
-    words = ["run", scenario, "--live", "--budget", "9", "--yes", "--store", str(store)]
-    environment = environment | {"PYTHONPATH": str(Path.cwd())}
-    with subprocess.Popen([sys.executable, "-c", _ONE_RUN, *words], env=environment) as process:
-        yield process
+    words = ["run", scenario, "--live", "--budget", "9", "--yes", "--store", store]
+    return Started(*words, env=environment, cwd=Path.cwd(), first=_know_the_pair)

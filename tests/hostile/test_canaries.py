@@ -30,7 +30,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from tests.hostile.between import Answer, Call, between
 from tests.hostile.canaries import EMULATOR_KEY, SEED, pem, planted, private_key, search
 from tests.hostile.leaping import Leaping
-from tests.processes import VASTBENCH, clean_environment
+from tests.processes import VASTBENCH, clean_environment, command
 from tests.profiles import CERTAIN, certain
 from tests.vast.market import KEY, Script, client
 from vastbench.emulator import Emulator
@@ -197,8 +197,8 @@ class Studied:
         self.call("report", sys.executable, "-c", REPORT, store, str(self.folder / "report"), str(looks))
         for name in ("runs.parquet", "runs.json"):
             self.call(f"export {name}", VASTBENCH, "export", str(self.folder / name), "--store", store)
-        for command in ("doctor", "runs", "show"):
-            self.call(command, VASTBENCH, "--debug", command, "--store", store)
+        for name in ("doctor", "runs", "show"):
+            self.call(name, VASTBENCH, "--debug", name, "--store", store)
         self.call("reconcile", VASTBENCH, "--debug", "reconcile", "--live", "--store", store)
         self.call("a wrong key", VASTBENCH, "--debug", "offers", "--live", env={"VAST_API_KEY": self.key[:-1] + "x"})
 
@@ -367,10 +367,10 @@ def test_answers_that_echo_the_key_leave_it_nowhere(tmp_path):
             ["reap", "--live", "--yes"],
             ["doctor"],
         ):
-            done = subprocess.run([VASTBENCH, "--debug", *words], env=environment, cwd=home, capture_output=True, timeout=150)
-            texts |= {f"{words[0]}, stdout": done.stdout, f"{words[0]}, stderr": done.stderr}
+            done = command("--debug", *words, env=environment, cwd=home, timeout_s=150)
+            texts |= {f"{words[0]}, stdout": done.stdout.encode(), f"{words[0]}, stderr": done.stderr.encode()}
         for name in ("runs.parquet", "runs.json"):
-            subprocess.run([VASTBENCH, "export", str(home / name)], env=environment, cwd=home, check=True, timeout=60)
+            assert command("export", home / name, env=environment, cwd=home).returncode == 0
         key = vast.api_key.encode()
     assert b"***" in b"".join(texts.values())
     pieces = {"the key": key, **{f"from {start} on": key[start : start + 11] for start in range(len(key) - 10)}}

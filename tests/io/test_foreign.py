@@ -6,6 +6,7 @@ pyperf and pytest-benchmark make their files here; those of the other tools are 
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 
@@ -151,6 +152,16 @@ def test_a_file_that_pyperf_made_is_read(tmp_path):
     table = read(place)
     assert rows(table, "phase") == [("timeit",)] * 3
     assert table["seconds"].between(0, 1, inclusive="neither").all()
+
+
+@pytest.mark.skipif(not shutil.which("hyperfine"), reason="hyperfine is not installed")
+def test_a_file_that_hyperfine_made_is_read(tmp_path):
+    place = tmp_path / "made.json"
+    words = ["hyperfine", "--runs", "3", "--warmup", "0", "--ignore-failure", "--export-json", place, "true", "false"]
+    subprocess.run(words, check=True, timeout=60, capture_output=True)
+    table = read(place)
+    assert rows(table, "phase", "outcome") == [("true", "passed")] * 3 + [("false", "failed")] * 3
+    assert table["seconds"].between(0, 1).all()
 
 
 def test_a_file_that_pytest_benchmark_made_is_read(tmp_path):
