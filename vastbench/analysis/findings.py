@@ -211,8 +211,7 @@ def repeats(facts: Facts) -> Iterator[Finding]:
         if row["machines"] == 1:
             text += "describe that machine, and no interval can be given for others."
         else:
-            text += "are not independent. Intervals of phases and of what would be saved reckon with it; "
-            text += "those of rates, costs and trends do not."
+            text += "are not independent. Every interval reckons with it."
         yield Finding("repeats", Kind.DOUBT, text, figures)
 
 
