@@ -5,12 +5,17 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import vastbench
 from vastbench.analysis.artefacts.detector import timings_of
+from vastbench.analysis.frames import runs_from
+from vastbench.analysis.tidied import tidied
 from vastbench.cli import app
-from vastbench.errors import SchemaError, SettingsError
+from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError
+from vastbench.render import sentences
 from vastbench.report.build import of_places
 
 
@@ -104,3 +109,44 @@ def test_polled_values_lie_between_two_polls_and_stated_totals_are_kept(tmp_path
     phases = vastbench.load(tmp_path / "a.csv").set_index("phase")
     assert phases.loc["boot", ["lower_s", "upper_s"]].tolist() == [60.5, 70.5]
     assert phases.loc["total", "seconds"] == 75.5
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=5), st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_the_values_are_shown_as_given_and_add_up(values, digits):
+    seconds = [value / 10**digits for value in values]
+    table = pd.DataFrame({"run": "a", "phase": [f"p{i}" for i in range(len(values))], "seconds": seconds})
+    (run,) = runs_from(tidied(table))
+    assert [phase.seconds for phase in run.phases] == pytest.approx(seconds, abs=1e-9)
+    assert run.total_s == pytest.approx(sum(seconds), abs=1e-9)
+
+
+def test_a_failed_row_took_at_least_what_it_says():
+    phases = tidied(pd.DataFrame({"run": ["a"], "phase": ["boot"], "seconds": [300.0], "outcome": ["failed"]}))
+    boot, total = (phases[phases["phase"] == name].iloc[0] for name in ("boot", "total"))
+    assert (boot["outcome"], boot["lower_s"], total["seconds"]) == ("failed", 300.0, 300.0)
+    assert np.isnan(boot["seconds"])
+
+
+def test_timings_of_others_have_no_date_and_no_gpu(written):
+    phases = vastbench.load(written("a.csv"))
+    axis = vastbench.runs_over_time(phases).get_xlabel()
+    assert "dates unknown" in axis
+    waterfall = vastbench.phase_waterfall(phases[phases["run"] == phases["run"].iloc[0]])
+    assert "nan" not in waterfall.get_title(loc="left")
+    said = sentences.data(phases)
+    assert "1970" not in said
+    assert said.endswith("Measured elsewhere, not by vastbench.")
+
+
+def test_a_question_for_another_column_or_phase_is_answered_with_what_there_is(written):
+    phases = vastbench.load(written("a.csv", cloud=["x", "y"] * 15), group_by="cloud")
+    with pytest.raises(NotFound, match="no column 'group'") as refused:
+        vastbench.summary(phases, by="group")
+    assert refused.value.hint.startswith("What --group-by tells apart is in the column 'variant'.")
+    assert vastbench.summary(phases, by="variant")["variant"].nunique() == 2
+    with pytest.raises(UsageError, match="no quantity 'boots'") as refused:
+        vastbench.compare("cloud x", "cloud y", by="variant", data=phases, phase="boots")
+    assert refused.value.hint.startswith("Did you mean boot?")
+    (text,) = vastbench.boot_curves(phases[phases["variant"] == "cloud x"]).texts
+    assert "create, boot, total" in text.get_text().replace("\n", " ")

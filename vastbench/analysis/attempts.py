@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+MEASURED = "measured elsewhere"
+"""The scenario of timings that vastbench did not make."""
+
 KIND = ("scenario", "source", "scale", "variant", "hedge", "stagger_s")
 """Columns of the tidy frame in which runs must agree to be one sample: what was done, where, on which clock, in which way."""
 
@@ -52,9 +55,15 @@ def of_one_kind(phases: pd.DataFrame) -> pd.DataFrame:
         raise UsageError(
             f"The runs differ in {' and '.join(mixed)}, and so are not one sample: {tally(kinds)}.",
             hint=f'Choose one kind: where="{name}={value}", on the command line --where {name}={value}. '
+            f'Or keep them apart where that is offered: by="{name}". '
             "Or pool them on purpose: vastbench.pool(phases), --pool.",
         )
     return phases
+
+
+def begun(runs: pd.DataFrame) -> pd.Series:
+    """When the ``runs`` began of which that is known; those measured elsewhere have no date, only an order."""
+    return runs.loc[runs["scenario"] != MEASURED, "started_at"].dropna()
 
 
 def _differ(values: pd.Series) -> bool:

@@ -27,7 +27,7 @@ from vastbench.analysis.survival.durations import Durations
 from vastbench.analysis.survival.quantiles import Estimate, quantile_estimate
 from vastbench.analysis.survival.ranks import Spread, chance, difference, holm, together
 from vastbench.analysis.verdicts import USUAL, Criteria, Verdict, undecided, whole
-from vastbench.errors import UsageError
+from vastbench.errors import UsageError, did_you_mean
 from vastbench.record.formats import counted
 from vastbench.record.numbers import quotient
 from vastbench.record.phases import Outcome, PhaseName
@@ -168,7 +168,9 @@ def compare(
     """
     strange = [name for name in quantities if name not in {USEFUL, *PhaseName, *a["phase"], *b["phase"]}]
     if strange or not quantities:
-        raise UsageError(f"There is no quantity {(strange or [''])[0]!r}.", hint=f"Choose {USEFUL!r} or a phase.")
+        name, there = (strange or [""])[0], list(dict.fromkeys([*a["phase"], *b["phase"]]))
+        close = did_you_mean(name, [USEFUL, *there])
+        raise UsageError(f"There is no quantity {name!r}.", hint=f"{close}Choose {USEFUL!r} or a phase: {', '.join(there)}.")
     if shared := sorted(set(a["run"]) & set(b["run"])):
         which = ", ".join(shared[:NAMED]) + (" …" if len(shared) > NAMED else "")
         many = "1 run is" if len(shared) == 1 else f"{len(shared)} runs are"

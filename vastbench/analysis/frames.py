@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.columns import CHARGED, COLUMNS, PHASE_COLUMNS, RUN_COLUMNS
-from vastbench.errors import NotFound, SchemaError, did_you_mean, nothing_selected
+from vastbench.analysis.columns import CHARGED, COLUMNS, PHASE_COLUMNS, RUN_COLUMNS, check_run_column
+from vastbench.errors import SchemaError, nothing_selected
 from vastbench.record.conditions import COLD
 from vastbench.record.cost import Bill, Cost
 from vastbench.record.document import plain_fields
@@ -268,9 +268,7 @@ def only(phases: pd.DataFrame, name: str, value: str | float | None, place: str 
     >>> here["run"].nunique()
     47
     """
-    if name not in RUN_COLUMNS:
-        close = did_you_mean(name, RUN_COLUMNS)
-        raise NotFound(f"There is no column {name!r}.", hint=f"{close}Columns: {', '.join(RUN_COLUMNS)}.")
+    check_run_column(name)
     alike = [one for one in phases[name].dropna().unique() if in_words(one) == in_words(value)]
     chosen = phases if value is None else phases[phases[name].isin(alike)]
     if chosen.empty:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.artefacts.rule import ANSWER, has, resolution
+from vastbench.analysis.attempts import MEASURED
 from vastbench.analysis.columns import COLUMNS
 from vastbench.analysis.frames import conformed
 from vastbench.errors import SchemaError
@@ -13,8 +14,6 @@ from vastbench.record.phases import LONGEST_NAME, PhaseName
 if TYPE_CHECKING:
     import pandas as pd
 
-MEASURED = "measured elsewhere"
-"""The scenario of timings that vastbench did not make."""
 WORST = {"failed": 3, "censored": 2, "passed": 1}
 
 
@@ -22,9 +21,9 @@ def tidied(timings: pd.DataFrame) -> pd.DataFrame:
     """The tidy frame (:data:`~vastbench.analysis.columns.COLUMNS`) of a long table of timings.
 
     A row that has a value and says nothing of its end passed; one that says nothing and has no value is left out. A failed row
-    has no duration, and a censored one took longer than its value; where a row is a whole run, it ended so in the phase without
-    a value, else in its last one. Phases follow each other in the order of the table, each as
-    uncertain as its own bounds, the poll period or the last printed digit say. A run is useful at the end of its last phase.
+    has no duration, and it and a censored one took at least their value; where a row is a whole run, it ended so in the phase
+    without a value, else in its last one. Phases follow each other in the order of the table, each as uncertain as its own
+    bounds, the poll period or the last printed digit say. A run is useful at the end of its last phase.
     A phase that a run has several times becomes several runs. Groups become variants.
 
     Raises SchemaError where no row is left.
@@ -90,7 +89,7 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
     import numpy as np
 
     top = rows["parent"].isna() | rows["parent"].eq(PhaseName.TOTAL) | ~rows["parent"].isin(rows["phase"])
-    passed, stopped = rows["outcome"].eq("passed"), rows["outcome"].eq("censored")
+    passed = rows["outcome"].eq("passed")
     took = rows["seconds"].fillna(0.0)
     before = took.where(top, 0.0).groupby(rows["run"], sort=False).cumsum() - took.where(top, 0.0)
     starts = dict(zip(zip(rows["run"], rows["phase"], strict=True), before, strict=True))
@@ -102,7 +101,7 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
         rows["lower_s"].fillna(least),
         rows["upper_s"].fillna(took.where(rows["poll_period_s"].notna(), took + grain)),
     )
-    lower = lower.where(lower <= upper, upper).where(passed, took.where(stopped, 0.0))
+    lower = lower.where(lower <= upper, upper).where(passed, took)
     return rows.assign(
         parent=rows["parent"].where(~top, str(PhaseName.TOTAL)),
         attempt=1,
@@ -112,8 +111,8 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
         upper_s=upper.where(passed),
         start_lower_s=start,
         start_s=start,
-        end_lower_s=start + lower,
-        end_upper_s=(start + upper).where(passed),
+        end_lower_s=start + lower.clip(upper=took),
+        end_upper_s=(start + took).where(passed),  # the value as it was read: so the phases add up to the total
         queued_s=0.0,
     ).drop(columns=["machine"])
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 from vastbench.analysis.attempts import pool
-from vastbench.analysis.columns import RUN_COLUMNS
+from vastbench.analysis.columns import check_run_column
 from vastbench.analysis.frames import in_words, only, phases_table, table_of
-from vastbench.errors import NotFound, SettingsError, UsageError, clean, did_you_mean, tally
+from vastbench.errors import NotFound, SettingsError, UsageError, clean, tally
 from vastbench.io.tables import SAMPLE, load, wanted
 from vastbench.io.words import How, how_of
 from vastbench.record.phases import PhaseName
@@ -147,9 +147,7 @@ def _one(name: str, store: str | Path | None, how: How) -> pd.DataFrame:
 
 def _with_values(by: str, data: Any, which: Which) -> tuple[pd.DataFrame, pd.Series]:
     """The tidy frame, and the value of the column of each run as text."""
-    if by not in RUN_COLUMNS:
-        close = did_you_mean(by, RUN_COLUMNS)
-        raise NotFound(f"There is no column {by!r}.", hint=f"{close}Choose one of {', '.join(RUN_COLUMNS)}.")
+    check_run_column(by)
     store = which.get("store")
     phases = runs_of(_named_store(store) if data is None else data, {**which, "store": None if data is None else store}).phases
     values = phases[phases["phase"] == PhaseName.TOTAL].set_index("run")[by]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from vastbench.analysis.columns import RUN_COLUMNS
+from vastbench.analysis.columns import check_run_column
 from vastbench.analysis.summary import SUMMARY_COLUMNS, phase_summary
 from vastbench.answers.selection import Which, runs_of
-from vastbench.errors import NotFound, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,9 +59,7 @@ def summary(data: pd.DataFrame | str | Path | None = None, *, by: str = "", **wh
     phases = runs_of(data, which).phases
     if not by:
         return phase_summary(phases)
-    if by not in RUN_COLUMNS:
-        close = did_you_mean(by, RUN_COLUMNS)
-        raise NotFound(f"There is no column {by!r}.", hint=f"{close}Choose one of {', '.join(RUN_COLUMNS)}.")
+    check_run_column(by)
     values = phases.drop_duplicates("run")[by].value_counts().index
     parts = [phase_summary(phases[phases[by] == value]).assign(**{by: value}) for value in values]
     if not parts:

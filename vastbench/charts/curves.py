@@ -28,6 +28,7 @@ SINCE = {PhaseName.WAIT_RUNNING: " since the contract", USEFUL: " since the star
 """What the curves that matter most say happened, and since when."""
 ROOM, TOP = 74.0, 92.0
 """Between these heights, in percent, a text beside the axis is clear of the one at the half and of the title."""
+PHASES_NAMED = 6
 SHOWN = 0.98
 """The axis ends where this part of the durations does: the longest few would press the rest together."""
 
@@ -67,7 +68,9 @@ def boot_curves(
         named = title or f"{ENDED.get(phase, f'Ended {phase}')} after how long"
         head = f"{named} (n = {n}{groups.among(them)}{style.stopped(together)})"
         if not any(one.ended.any() for one in found):
-            return style.nothing(ax, head, f"There is no attempted run with a {phase}, and so no curve.")
+            there = ", ".join(str(name) for name in together["phase"].unique()[:PHASES_NAMED])
+            other = f" Phases here: {there}." if there and not together["phase"].eq(phase).any() else ""
+            return style.nothing(ax, head, f"There is no attempted run with a {phase}, and so no curve.{other}")
         ax = style.axes(ax, 3.2)
         first = min(float(one.upper[one.ended].min()) for one in found if one.ended.any())
         last = max(float(one.upper[one.ended].max()) for one in found if one.ended.any())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from vastbench.analysis.attempts import machines, totals
+from vastbench.analysis.attempts import begun, machines, totals
 from vastbench.analysis.frames import column, runs_table, top_level
 from vastbench.analysis.survival.rates import rate
 from vastbench.charts import groups, style
@@ -190,10 +190,10 @@ def _mark(ax: Axes, runs: pd.DataFrame, top: NDArray[np.float64]) -> None:
 
 
 def _dates(runs: pd.DataFrame) -> str:
-    known = runs["started_at"].dropna()
-    if known.empty:
+    dates = begun(runs)
+    if dates.empty:
         return "dates unknown"
-    first, last = (f"{date:%Y-%m-%d %H:%M}" for date in (known.min(), known.max()))
+    first, last = (f"{date:%Y-%m-%d %H:%M}" for date in (dates.min(), dates.max()))
     if first == last:
         return f"{first} UTC"
     return f"{first} to {last[-5:] if first[:10] == last[:10] else last} UTC"

@@ -66,7 +66,8 @@ def phase_waterfall(phases: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.margins(x=0.16)
     ax.set_xlim(left=0)
     x = f"{style.seconds(phases)} since the start; whiskers: when the phase may truly have ended"
-    return style.finish(ax, f"{title}\n{style.plain(whole['gpu'])}, {_ending(whole)}", x=x)
+    gpu = f"{style.plain(whole['gpu'])}, " if isinstance(whole["gpu"], str) else ""
+    return style.finish(ax, f"{title}\n{gpu}{_ending(whole)}", x=x)
 
 
 def _ending(whole: pd.Series) -> str:

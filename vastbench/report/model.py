@@ -27,6 +27,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from vastbench.analysis.artefacts.detector import RULES, not_applicable, timings_of
+from vastbench.analysis.attempts import begun
 from vastbench.analysis.billing import TERMS
 from vastbench.analysis.columns import SCHEMA as FRAME_SCHEMA
 from vastbench.analysis.drift import halves
@@ -185,7 +186,7 @@ def _instrument(facts: Facts) -> dict[str, object]:
     """With what was measured: for each column its different values, and between which dates."""
     totals = facts.phases[facts.phases["phase"] == PhaseName.TOTAL]
     found: dict[str, object] = {name: [_plain(v) for v in sorted(totals[name].dropna().unique())] for name in INSTRUMENT}
-    started = totals["started_at"].dropna()
+    started = begun(totals)
     found["first_start"] = None if started.empty else started.min().isoformat(timespec="seconds")
     found["last_start"] = None if started.empty else started.max().isoformat(timespec="seconds")
     found["regions"], found["machines"] = int(totals["region"].nunique()), int(totals["machine"].nunique())

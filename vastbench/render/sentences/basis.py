@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.attempts import MEASURED, begun
 from vastbench.analysis.summary import attempted, outcomes, passed
 from vastbench.record.formats import counted, listed, of_share, percent
 from vastbench.record.phases import Outcome, PhaseName
@@ -33,6 +34,8 @@ def source(phases: pd.DataFrame) -> str:
         return f"**EMULATED**, not live: delays are drawn from the profile {profiles}, at {speed} × real time."
     if only == "live":
         return "Measured live on the marketplace."
+    if runs["scenario"].eq(MEASURED).any():
+        return "Measured elsewhere, not by vastbench."
     return "Imported from a published record." if only == "import" else ""
 
 
@@ -42,8 +45,8 @@ def data(phases: pd.DataFrame) -> str:
         return NO_RUN
     runs = phases[phases["phase"] == PhaseName.TOTAL]
     ended = runs["run_outcome"].value_counts()
-    begun = runs["started_at"].dropna()
-    between = f", begun {_date(begun.min())} to {_date(begun.max())} UTC" if len(begun) else ""
+    dates = begun(runs)
+    between = f", begun {_date(dates.min())} to {_date(dates.max())} UTC" if len(dates) else ""
     fates = [f"{ended.get(str(outcome), 0)} {outcome}" for outcome in Outcome]
     return f"{counted(len(phases), 'row')} of {counted(len(runs), 'run')}{between}: {listed(fates)}. {source(phases)}".strip()
 
