@@ -17,6 +17,7 @@ from vastbench.cli import app
 from vastbench.errors import NotFound, SchemaError, SettingsError, UsageError
 from vastbench.render import sentences
 from vastbench.report.build import of_places
+from vastbench.report.figures import worth_drawing
 
 
 @pytest.fixture
@@ -137,6 +138,12 @@ def test_timings_of_others_have_no_date_and_no_gpu(written):
     said = sentences.data(phases)
     assert "1970" not in said
     assert said.endswith("Measured elsewhere, not by vastbench.")
+
+
+def test_a_report_of_them_draws_no_boot_and_no_cost(written):
+    phases = vastbench.load(written("a.csv"))
+    ours = worth_drawing(9, 8, vastbench.load("default-300"))
+    assert ours - worth_drawing(9, 8, phases) == {"boot-curves", "naive-beside-honest", "cost-meters"}
 
 
 def test_a_question_for_another_column_or_phase_is_answered_with_what_there_is(written):

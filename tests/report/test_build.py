@@ -64,7 +64,7 @@ def seed_report(tmp_path_factory):
 @pytest.fixture
 def without_charts(monkeypatch):
     """Reports of this test draw nothing: what they are asked for does not depend on it, and it takes the longest."""
-    monkeypatch.setattr("vastbench.report.figures.worth_drawing", lambda attempted, passed: set())
+    monkeypatch.setattr("vastbench.report.figures.worth_drawing", lambda *_: set())
 
 
 def links(page):

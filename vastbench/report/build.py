@@ -194,7 +194,7 @@ def _model(source: Source, question: Question | None, folder: Path, log: Log) ->
     with log.step("figures drawn"):
         one_run = source.phases[source.phases["run"] == (model["median_run"] or {}).get("run")]
         frames = {ONE_RUN: one_run, COMPARED: compared(catalogue, source.phases)}
-        names = worth_drawing(found.attempted, found.passed)
+        names = worth_drawing(found.attempted, found.passed, source.phases)
         chosen = [(one, frames.get(one.name, source.phases)) for one in PICTURES if one.name in names]
         asked = question if names else None
         model["figures"] = draw_figures([*(pictures(source.phases, asked) if asked else ()), *chosen], folder / "figures")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vastbench import charts
 from vastbench.charts import style
+from vastbench.record.phases import PhaseName
 from vastbench.record.stopping import USEFUL
 from vastbench.render import sentences
 
@@ -142,8 +143,16 @@ def _shorter(tag: str) -> str:
     return re.sub(r"'DejaVu Sans',[^;\"]*", "'DejaVu Sans', Verdana, sans-serif", tag)
 
 
-def worth_drawing(attempted: int, passed: int) -> set[str]:
-    """The charts that have anything to show: none without an attempted run, few without one that passed."""
+def worth_drawing(attempted: int, passed: int, phases: pd.DataFrame) -> set[str]:
+    """The charts that have anything to show of the tidy frame ``phases``: none without an attempted run, few without one that
+    passed; of the boot, and of costs, only where the runs have one.
+    """
+    without = set() if phases["phase"].eq(PhaseName.WAIT_RUNNING).any() else {"boot-curves", "naive-beside-honest"}
+    without |= set() if phases[["cost_usd", "naive_usd"]].notna().any(axis=None) else {"cost-meters"}
+    return _shown(attempted, passed) - without
+
+
+def _shown(attempted: int, passed: int) -> set[str]:
     if not attempted:
         return set()
     failed = {"failures-by-cause"} if passed < attempted else set()
