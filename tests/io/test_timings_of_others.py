@@ -92,7 +92,7 @@ def test_words_units_columns_and_groups_are_the_same_for_load(written):
     with pytest.raises(SettingsError, match="--passed DONE"):
         vastbench.load(done)
     phases = vastbench.load(done, passed="DONE", column="create_s", group_by="gpu")
-    assert set(phases["phase"]) == {"create", "total"}
+    assert set(phases["phase"]) == {"create", "unattributed", "total"}
     assert set(phases["variant"]) == {"gpu a", "gpu b"}
 
 
@@ -138,6 +138,14 @@ def test_timings_of_others_have_no_date_and_no_gpu(written):
     said = sentences.data(phases)
     assert "1970" not in said
     assert said.endswith("Measured elsewhere, not by vastbench.")
+
+
+def test_where_the_time_went_is_told_of_them_as_of_our_own(written):
+    shares = vastbench.shares(vastbench.load(written("a.csv"))).set_index("phase")
+    assert shares["mean_share"].sum() == pytest.approx(1)
+    assert shares.loc["boot", "mean_share"] > 0.9
+    stated = tidied(pd.DataFrame({"run": "a", "phase": ["boot", "copy", "total"], "seconds": [3.0, 2.0, 7.5]}))
+    assert stated.set_index("phase").loc["unattributed", "seconds"] == 2.5
 
 
 def test_a_report_of_them_draws_no_boot_and_no_cost(written):

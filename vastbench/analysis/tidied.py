@@ -24,7 +24,8 @@ def tidied(timings: pd.DataFrame) -> pd.DataFrame:
     has no duration, and it and a censored one took at least their value; where a row is a whole run, it ended so in the phase
     without a value, else in its last one. Phases follow each other in the order of the table, each as uncertain as its own
     bounds, the poll period or the last printed digit say. A run is useful at the end of its last phase.
-    A phase that a run has several times becomes several runs. Groups become variants.
+    A phase that a run has several times becomes several runs. Groups become variants. What the phases of a run that passed
+    leave of its total is ``unattributed``; below 0 where they overlap.
 
     Raises SchemaError where no row is left.
     """
@@ -41,7 +42,7 @@ def tidied(timings: pd.DataFrame) -> pd.DataFrame:
     joined = parts.drop(columns=["variant", "run_outcome"]).merge(
         of_runs.drop(columns=["seconds"]), on="run", how="left", sort=False
     )
-    frame = pd.concat([joined, totals], ignore_index=True)
+    frame = pd.concat([joined, _unexplained(parts, totals), totals], ignore_index=True)
     frame["order"] = frame["run"].map({run: place for place, run in enumerate(of_runs["run"])})
     frame = frame.sort_values("order", kind="stable", ignore_index=True)
     return conformed(frame.reindex(columns=list(COLUMNS)))
@@ -115,6 +116,14 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
         end_upper_s=(start + took).where(passed),  # the value as it was read: so the phases add up to the total
         queued_s=0.0,
     ).drop(columns=["machine"])
+
+
+def _unexplained(parts: pd.DataFrame, totals: pd.DataFrame) -> pd.DataFrame:
+    """The row ``unattributed`` of each run that passed and has phases, from its row ``total``."""
+    top = parts[parts["parent"] == PhaseName.TOTAL]
+    rows = totals[totals["outcome"].eq("passed") & totals["run"].isin(top["run"])]
+    rest = (rows["seconds"] - rows["run"].map(top.groupby("run")["seconds"].sum()).astype("float64")).round(9)
+    return rows.assign(phase=str(PhaseName.UNATTRIBUTED), parent=str(PhaseName.TOTAL), seconds=rest)
 
 
 def _runs(rows: pd.DataFrame, parts: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:

@@ -68,7 +68,9 @@ def boot_curves(
         named = title or f"{ENDED.get(phase, f'Ended {phase}')} after how long"
         head = f"{named} (n = {n}{groups.among(them)}{style.stopped(together)})"
         if not any(one.ended.any() for one in found):
-            there = ", ".join(str(name) for name in together["phase"].unique()[:PHASES_NAMED])
+            there = ", ".join(
+                str(name) for name in together.loc[together["phase"] != PhaseName.UNATTRIBUTED, "phase"].unique()[:PHASES_NAMED]
+            )
             other = f" Phases here: {there}." if there and not together["phase"].eq(phase).any() else ""
             return style.nothing(ax, head, f"There is no attempted run with a {phase}, and so no curve.{other}")
         ax = style.axes(ax, 3.2)
