@@ -5,7 +5,7 @@ import signal
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from vastbench.errors import Interrupted, LeaseNotClosed
@@ -78,7 +78,8 @@ def shield(hears: Callable[[], None] = lambda: None) -> Iterator[None]:
 
 def _say(what: str, number: int) -> None:
     """Log from a thread of its own: the signal may have come in the middle of a line that the log's own stream writes."""
-    start_new_thread(log.warning, (what, signal.Signals(number).name))  # threading's own would want locks that are held
+    with suppress(RuntimeError):  # no thread can be had; the clean-up goes on all the same
+        start_new_thread(log.warning, (what, signal.Signals(number).name))  # threading's own would want locks that are held
 
 
 @contextmanager

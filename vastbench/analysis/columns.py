@@ -186,7 +186,6 @@ def columns(name: str = "") -> pd.DataFrame:
 def check_run_column(name: str) -> None:
     """Raise NotFound, with what there is, for a ``name`` that is no column with one value for each run."""
     if name not in RUN_COLUMNS:
-        groups = (
-            "What --group-by tells apart is in the column 'variant'. " if name == "group" else did_you_mean(name, RUN_COLUMNS)
-        )
-        raise NotFound(f"There is no column {name!r}.", hint=f"{groups}Choose one of {', '.join(RUN_COLUMNS)}.")
+        groups = "What --group-by tells apart is in the column 'variant'. "
+        first = groups if name == "group" else did_you_mean(name, RUN_COLUMNS)
+        raise NotFound(f"There is no column {name!r}.", hint=f"{first}Choose one of {', '.join(RUN_COLUMNS)}.")

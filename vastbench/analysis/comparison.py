@@ -168,10 +168,8 @@ def compare(
     """
     strange = [name for name in quantities if name not in {USEFUL, *PhaseName, *a["phase"], *b["phase"]}]
     if strange or not quantities:
-        name, there = (
-            (strange or [""])[0],
-            [one for one in dict.fromkeys([*a["phase"], *b["phase"]]) if one != PhaseName.UNATTRIBUTED],
-        )
+        name = (strange or [""])[0]
+        there = [one for one in dict.fromkeys([*a["phase"], *b["phase"]]) if one != PhaseName.UNATTRIBUTED]
         close = did_you_mean(name, [USEFUL, *there])
         raise UsageError(f"There is no quantity {name!r}.", hint=f"{close}Choose {USEFUL!r} or a phase: {', '.join(there)}.")
     if shared := sorted(set(a["run"]) & set(b["run"])):

@@ -68,10 +68,8 @@ def boot_curves(
         named = title or f"{ENDED.get(phase, f'Ended {phase}')} after how long"
         head = f"{named} (n = {n}{groups.among(them)}{style.stopped(together)})"
         if not any(one.ended.any() for one in found):
-            there = ", ".join(
-                str(name) for name in together.loc[together["phase"] != PhaseName.UNATTRIBUTED, "phase"].unique()[:PHASES_NAMED]
-            )
-            other = f" Phases here: {there}." if there and not together["phase"].eq(phase).any() else ""
+            there = [name for name in together["phase"].unique() if name != PhaseName.UNATTRIBUTED]
+            other = f" Phases here: {', '.join(there[:PHASES_NAMED])}." if there and phase not in there else ""
             return style.nothing(ax, head, f"There is no attempted run with a {phase}, and so no curve.{other}")
         ax = style.axes(ax, 3.2)
         first = min(float(one.upper[one.ended].min()) for one in found if one.ended.any())
