@@ -165,3 +165,86 @@ def test_a_question_for_another_column_or_phase_is_answered_with_what_there_is(w
     assert refused.value.hint.startswith("Did you mean boot?")
     (text,) = vastbench.boot_curves(phases[phases["variant"] == "cloud x"]).texts
     assert "create, boot, total" in text.get_text().replace("\n", " ")
+
+
+# What a table may look like
+
+
+def of_csv(tmp_path, text, **how):
+    (tmp_path / "a.csv").write_text(text)
+    return vastbench.load(tmp_path / "a.csv", **how)
+
+
+def test_a_run_is_ready_at_the_end_of_its_own_last_phase(tmp_path):
+    phases = of_csv(tmp_path, "run,boot_s,pull_s,ready_s\n" + "".join(f"{i},10,{'' if i == 1 else 5},2\n" for i in range(1, 9)))
+    assert vastbench.ready_within(phases, 100)["rate"].tolist() == [1.0]
+    assert set(phases["ready"]) == {"ready"}
+    phases = of_csv(tmp_path, "run,phase,seconds\n1,a,2\n1,b,60\n2,b,61\n2,a,3\n3,a,2\n3,b,59\n")
+    assert sentences.ready_at(phases) == "the end of its last phase"
+    assert vastbench.outcomes(phases)["runs"].tolist() == [3]
+    assert phases[phases["phase"] == phases["ready"]].groupby("run")["end_upper_s"].max().tolist() == [62, 64, 61]
+
+
+@pytest.mark.parametrize("limit", ["timeout_s", "lower_s"])
+def test_a_run_that_was_cut_off_waited_as_long_as_its_limit_says(tmp_path, limit):
+    passed = "".join(f"{i},boot,{40 + i},,passed\n" for i in range(6))
+    phases = of_csv(
+        tmp_path, f"run,phase,seconds,{limit},outcome\n{passed}" + "".join(f"{i},boot,,300,timeout\n" for i in range(6, 14))
+    )
+    assert vastbench.summary(phases).set_index("phase").loc[["boot", "total"], "median_s"].isna().all()
+    assert set(phases.loc[phases["run_outcome"] == "censored", "cause"]) == {"stopped"}
+    assert phases.loc[phases["outcome"].eq("censored") & phases["phase"].eq("boot"), "lower_s"].unique().tolist() == [300.0]
+
+
+def test_runs_of_one_name_do_not_mix(tmp_path):
+    phases = of_csv(tmp_path, "run,boot_s,outcome\n1,10,failed\n1,11,passed\n2,12,passed\n")
+    assert vastbench.outcomes(phases).set_index("outcome")["runs"].to_dict() == {"passed": 2, "failed": 1}
+    totals = vastbench.runs_table(of_csv(tmp_path, "run,boot_s,pull_s\n1,10,\n1,11,3\n2,12,4\n"))["total_s"]
+    assert sorted(totals) == [10, 14, 16]
+
+
+def test_long_names_that_begin_alike_stay_apart(tmp_path):
+    name = "python -m benchmark.suite --scenario transfer-large-"
+    phases = of_csv(
+        tmp_path, f"run,phase,seconds\n1,{name}upload,11\n1,{name}download,51\n2,{name}upload,12\n2,{name}download,52\n"
+    )
+    assert vastbench.summary(phases)["n"].tolist() == [2, 2, 2, 2]
+    assert len(vastbench.runs_table(phases)) == 2
+
+
+def test_a_machine_has_one_number_in_every_file(tmp_path):
+    first, second = (of_csv(tmp_path, f"run,boot_s,machine\n1,10,{a}\n2,11,{b}\n") for a, b in (("x", "y"), ("y", "z")))
+    numbers = [set(phases["machine"]) for phases in (first, second)]
+    assert len(numbers[0] & numbers[1]) == 1
+    assert len(numbers[0] | numbers[1]) == 3
+
+
+def test_parts_count_below_their_own_runs_phase_however_deep(tmp_path):
+    first = "1,install,,30\n1,setup,install,8\n1,unpack,setup,5\n1,test,,20\n"
+    phases = of_csv(tmp_path, f"run,phase,parent,seconds\n{first}2,setup,install,8\n2,test,,25\n")
+    assert vastbench.runs_table(phases)["total_s"].tolist() == [50, 33]
+    of_first = phases[phases["run"] == phases["run"].iloc[0]].set_index("phase")
+    assert of_first.loc[["setup", "unpack"], "parent"].tolist() == ["install", "install"]
+    assert of_first.loc[["setup", "unpack", "test"], "start_s"].tolist() == [0, 0, 30]
+
+
+def test_a_job_that_is_not_over_is_no_run(tmp_path):
+    job = {"id": 1, "name": "build", "steps": [], "status": "completed", "conclusion": "success"}
+    job |= {"created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:09Z", "completed_at": "2026-01-01T00:01:00Z"}
+    going = job | {"id": 2, "status": "in_progress", "conclusion": None, "completed_at": None}
+    (tmp_path / "jobs.json").write_text(json.dumps({"jobs": [job, going]}))
+    assert len(vastbench.runs_table(vastbench.load(tmp_path / "jobs.json"))) == 1
+
+
+def test_a_column_of_time_deltas_knows_its_unit(tmp_path):
+    table = pd.DataFrame({"run": ["1", "2"], "phase": "build", "elapsed": pd.to_timedelta([29.03, 31.5], unit="s")})
+    table.to_parquet(tmp_path / "deltas.parquet")
+    phases = vastbench.load(tmp_path / "deltas.parquet", column="elapsed", unit="ms")
+    assert phases.loc[phases["phase"] == "build", "seconds"].tolist() == [29.03, 31.5]
+
+
+def test_without_dates_nothing_is_said_to_have_come_first(tmp_path):
+    rows = "".join(f"{i},{'x' if i < 9 else 'y'},{10 + i % 7}\n" for i in range(18))
+    phases = of_csv(tmp_path, f"run,cloud,boot_s\n{rows}", group_by="cloud")
+    assert not [said for said in vastbench.compare("cloud x", "cloud y", by="variant", data=phases).cautions if "began" in said]
+    assert "1970" not in str(vastbench.runs_from(phases)[0])

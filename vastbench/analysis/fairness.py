@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.attempts import begun
 from vastbench.analysis.survival.clusters import DOMINANT
 from vastbench.record.formats import percent
 from vastbench.record.phases import PhaseName
@@ -44,7 +45,7 @@ def cautions(a: pd.DataFrame, b: pd.DataFrame, *, by: str = "") -> list[str]:
     if by != "machine":
         found += [_machines(a["machine"], b["machine"]), _one(a["machine"], "A"), _one(b["machine"], "B")]
     if by != "started_at":
-        found.append(_order(a["started_at"], b["started_at"]))
+        found.append(_order(begun(a), begun(b)))
     return [sentence for sentence in found if sentence]
 
 
@@ -95,7 +96,6 @@ def _order(a: pd.Series, b: pd.Series) -> str:
     """Whether the groups were run one after the other, so that whatever changed meanwhile is part of the difference."""
     from scipy.stats import mannwhitneyu
 
-    a, b = a.dropna(), b.dropna()
     if a.empty or b.empty or len(a) + len(b) < 3:
         return ""
     b_later = mannwhitneyu(b.astype("int64"), a.astype("int64"), method="asymptotic").statistic

@@ -64,19 +64,19 @@ def ready_within(phases: pd.DataFrame, *times_s: float, quantity: str = USEFUL) 
     rows = []
     for time in times_s:
         had = rate(seen.upper <= time, seen.machine)
-        low, high = _mean_within(np.minimum(seen.upper, time), numbered(seen.machine, len(seen)))
+        low, high = _mean_within(np.minimum(seen.upper, time), numbered(seen.machine, len(seen)), time)
         mean = float(np.minimum(seen.upper, time).mean()) if len(seen) else math.nan
         counts = (time, len(seen), how_many(seen.machine, len(seen)))
         rows.append((*counts, had.value, had.low, had.high, mean, low, high))
     return pd.DataFrame(rows, columns=list(WITHIN_COLUMNS)).astype(WITHIN_COLUMNS)
 
 
-def _mean_within(values: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """The interval of the mean of ``values``, by the machine of each."""
+def _mean_within(values: np.ndarray, labels: np.ndarray, within: float) -> tuple[float, float]:
+    """The interval of the mean of ``values`` from 0 to ``within``, by the machine of each."""
     from scipy.stats import t
 
     if labels.max(initial=0) < 1:
         return math.nan, math.nan
     mean = float(values.mean())
     half = float(t.ppf((1 + CONFIDENCE) / 2, max(alike(labels) - 1, 0.5))) * error((values - mean) / len(values), labels)
-    return mean - half, mean + half
+    return max(0.0, mean - half), min(within, mean + half)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from vastbench.analysis.artefacts.rule import ANSWER, has, resolution
 from vastbench.analysis.attempts import MEASURED
@@ -55,16 +57,28 @@ def _tries(timings: pd.DataFrame) -> pd.DataFrame:
     rows = timings[timings["kind"].ne(ANSWER)] if has(timings, "kind") else timings
     rows = rows[rows["final"].ne(False)] if has(rows, "final") else rows
     columns = {name: None for name in ("outcome", "group", "parent", "machine") if name not in rows}
-    rows = rows.assign(**columns, **{name: np.nan for name in ("lower_s", "upper_s", "poll_period_s") if name not in rows})
+    numbers = ("lower_s", "upper_s", "poll_period_s", "timeout_s")
+    rows = rows.assign(**columns, **{name: np.nan for name in numbers if name not in rows})
+    again = rows.groupby(["run", "phase"], sort=False).cumcount()
+    rows["run"] = rows["run"].where(again == 0, rows["run"] + " #" + (again + 1).astype("str"))
     rows = rows[(rows["seconds"].notna() | rows["outcome"].notna()) & rows["phase"].ne(PhaseName.UNATTRIBUTED)]
     rows = rows[~(rows["seconds"] < 0)].copy()
-    rows["phase"] = rows["phase"].str.slice(0, LONGEST_NAME)
+    short = _shortened(rows["phase"].unique())
+    rows["phase"], rows["parent"] = rows["phase"].map(short), rows["parent"].map(lambda name: short.get(name, name))
     rows["outcome"] = rows["outcome"].where(rows["outcome"].notna(), "passed").astype("str")
     rows["run_outcome"] = rows.groupby("run")["outcome"].transform(_worst)
     rows["outcome"] = _blamed(rows)
-    again = rows.groupby(["run", "phase"], sort=False).cumcount()
-    rows["run"] = rows["run"].where(again == 0, rows["run"] + " #" + (again + 1).astype("str"))
     return rows.rename(columns={"group": "variant"}).reset_index(drop=True)
+
+
+def _shortened(names: Iterable[str]) -> dict[str, str]:
+    """Each name in at most LONGEST_NAME characters, no two of them the same: its beginning, else its end, else a number."""
+    short: dict[str, str] = {}
+    for name in names:
+        half = LONGEST_NAME // 2
+        ways = (name[:LONGEST_NAME], f"{name[: half - 1]}…{name[-half:]}", f"{name[: LONGEST_NAME - 8]} {len(short)}")
+        short[name] = next(way for way in ways if way not in short.values())
+    return short
 
 
 def _worst(outcomes: pd.Series[str]) -> str:
@@ -85,17 +99,36 @@ def _blamed(rows: pd.DataFrame) -> pd.Series[str]:
     return rows["outcome"].mask(passed.reindex(rows.index, fill_value=False), "passed")
 
 
+def _above(rows: pd.DataFrame) -> pd.Series[str]:
+    """The top-level phase of its own run that each row is a part of, directly or through others; missing for such a phase."""
+    import pandas as pd
+
+    keys = list(zip(rows["run"], rows["phase"], strict=True))
+    parents = dict(zip(keys, rows["parent"], strict=True))
+
+    def highest(run: str, phase: str) -> str | None:
+        found, seen = None, {phase}
+        while isinstance(parent := parents.get((run, found or phase)), str) and (run, parent) in parents and parent not in seen:
+            seen.add(parent)
+            found = parent
+        return found
+
+    return pd.Series([highest(*key) for key in keys], index=rows.index, dtype=object)
+
+
 def _placed(rows: pd.DataFrame) -> pd.DataFrame:
     """The phases one after the other, with the readings of their edges; a part of a phase begins with it."""
     import numpy as np
 
-    top = rows["parent"].isna() | rows["parent"].eq(PhaseName.TOTAL) | ~rows["parent"].isin(rows["phase"])
+    above = _above(rows)
+    top = above.isna()
     passed = rows["outcome"].eq("passed")
-    took = rows["seconds"].fillna(0.0)
+    waited = rows["lower_s"].fillna(rows["timeout_s"].where(rows["outcome"].eq("censored")))
+    took = rows["seconds"].fillna(waited.mask(passed)).fillna(0.0)
     before = took.where(top, 0.0).groupby(rows["run"], sort=False).cumsum() - took.where(top, 0.0)
     starts = dict(zip(zip(rows["run"], rows["phase"], strict=True), before, strict=True))
-    keys = zip(rows["run"], rows["parent"], before, top, strict=True)
-    start = np.array([at if is_top else starts.get((run, parent), at) for run, parent, at, is_top in keys])
+    keys = zip(rows["run"], above, before, top, strict=True)
+    start = np.array([at if is_top else starts[run, parent] for run, parent, at, is_top in keys])
     grain = resolution(rows["seconds"]) / 2 if len(rows) else 0.0
     least = (took - rows["poll_period_s"].fillna(grain)).clip(lower=0.0)
     lower, upper = (
@@ -104,7 +137,7 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
     )
     lower = lower.where(lower <= upper, upper).where(passed, took)
     return rows.assign(
-        parent=rows["parent"].where(~top, str(PhaseName.TOTAL)),
+        parent=above.where(~top, str(PhaseName.TOTAL)),
         attempt=1,
         final=True,
         seconds=rows["seconds"].where(passed),
@@ -136,19 +169,19 @@ def _runs(rows: pd.DataFrame, parts: pd.DataFrame, whole: pd.DataFrame) -> pd.Da
     reached = top["end_upper_s"].fillna(top["end_lower_s"]).groupby(top["run"], sort=False).max()
     stated = whole.set_index("run")["seconds"]
     machine = of_run["machine"].first()
-    order = top["phase"].drop_duplicates(keep="first")
+    last = top.groupby("run", sort=False)["phase"].last().reindex(ended.index)
     runs = pd.DataFrame({"run_outcome": ended, "variant": of_run["variant"].first(), "seconds": stated.reindex(ended.index)})
     runs["seconds"] = runs["seconds"].fillna(reached).fillna(0.0)
-    # Machines have numbers in a tidy frame; those of others may have names.
-    codes = pd.Series(pd.factorize(machine)[0] + 1, index=machine.index, dtype="Int64")
+    # Machines have numbers in a tidy frame, and those of others may have names; one name is one number in every file.
+    codes = machine.map(lambda name: crc32(str(name).encode()), na_action="ignore").astype("Int64")
     started = pd.Timestamp(0, tz="UTC") + pd.to_timedelta(range(len(runs)), unit="s")
     return runs.assign(
-        machine=codes.where(machine.notna(), pd.NA),
+        machine=codes,
         study="",
         scenario=MEASURED,
-        ready=str(order.iloc[-1]) if len(order) else str(PhaseName.TOTAL),
+        ready=last.fillna(str(PhaseName.TOTAL)).astype("str"),
         source="import",
-        cause=runs["run_outcome"].map({"passed": "", "failed": "failed", "censored": "deadline"}),
+        cause=runs["run_outcome"].map({"passed": "", "failed": "failed", "censored": "stopped"}),
         detail="",
         started_at=started,
         attempts=1,

@@ -98,8 +98,8 @@ def _pytest_benchmark(record: Record) -> Iterator[Row]:
 def _github(record: Record) -> Iterator[Row]:
     for job in record.get("jobs", [record]):
         made, begun, done = (_either(job, word) for word in ("created_at", "started_at", "completed_at"))
-        if _either(job, "conclusion") == "skipped":
-            continue
+        if _either(job, "conclusion") == "skipped" or str(job.get("status") or "completed") != "completed":
+            continue  # it did not take place, or is not over
         about = {"run": str(job.get("id") or job.get("databaseId") or job["name"]), "job": job["name"]}
         ended = {"conclusion": job.get("conclusion")}
         if made:

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -427,6 +428,9 @@ class _Numbers:
         """Durations in seconds. A cell that has its own unit is read by it: ``850ms``, ``1m30s``, ``0:01:12.5``."""
         import pandas as pd
 
+        whole = column.map(lambda value: value.total_seconds() if isinstance(value, timedelta) else None)
+        if whole.notna().any():  # it knows its own unit
+            return self._checked(column, name, whole.astype("float64"), column.map(missing))
         if not column.map(lambda value: isinstance(value, str)).any():
             return self.read(column, name, factor)
         own = column.map(spoken)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from vastbench.analysis.attempts import MEASURED
 from vastbench.errors import clean
 from vastbench.record.formats import MISSING, bounds, counted, decimals, dollars, given, percent, seconds, usd
 from vastbench.record.phases import Outcome, PhaseName, Row
@@ -33,7 +34,8 @@ def run_text(run: Run, beside: Run | None = None) -> str:
     """The phase tree of a run with seconds, bounds and shares, the bottleneck marked; ``beside`` adds another run's seconds."""
     other = {row.name: decimals(row.seconds) for row in beside.rows()} if beside else {}
     column = f"{'beside':>9}" if beside else ""
-    lines = [f"Run {run.id}  {run.scenario}, {run.source}, {run.started_at[:19]}Z", headline(run)]
+    when = "" if run.scenario == MEASURED else f", {run.started_at[:19]}Z"
+    lines = [f"Run {run.id}  {run.scenario}, {run.source}{when}", headline(run)]
     if run.detail:
         lines.append(f"  {clean(run.detail)}")
     if beside:

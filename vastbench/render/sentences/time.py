@@ -67,7 +67,7 @@ def ready_at(phases: pd.DataFrame) -> str:
     names = sorted(phases["ready"].dropna().unique())
     if names in ([], [PhaseName.WAIT_SSH]):
         return "its first successful command over SSH"
-    return f"the end of its phase {' or '.join(map(escaped, names))}"
+    return f"the end of its phase {escaped(names[0])}" if len(names) == 1 else "the end of its last phase"
 
 
 def longest(phases: pd.DataFrame) -> str:
