@@ -82,3 +82,13 @@ def test_a_mistake_is_named(call, words, said):
 def test_an_answer_that_no_number_of_runs_gives_is_said(call):
     assert "No number of runs is enough" in call("--target-width", "1%", "--of", "wait SSH").stdout
     assert "> 5000" in call("--target-width", "2.5%").stdout
+
+
+def test_timings_of_others_are_planned_from_with_what_is_asked_of_them(call, tmp_path):
+    rows = "".join(f"{i},boot,{60 + 7 * (i % 13)},DONE\n" for i in range(40))
+    (tmp_path / "a.csv").write_text(f"run,phase,elapsed,status\n{rows}")
+    done = call(
+        "--target-width", "30%", "--of", "boot", "--from", "a.csv", "--column", "elapsed", "--unit", "s", "--passed", "DONE"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the median of boot" in done.stdout

@@ -248,3 +248,16 @@ def test_without_dates_nothing_is_said_to_have_come_first(tmp_path):
     phases = of_csv(tmp_path, f"run,cloud,boot_s\n{rows}", group_by="cloud")
     assert not [said for said in vastbench.compare("cloud x", "cloud y", by="variant", data=phases).cautions if "began" in said]
     assert "1970" not in str(vastbench.runs_from(phases)[0])
+
+
+def test_phases_with_a_start_and_an_end_lie_where_these_say(tmp_path):
+    day = "2026-03-01T10:"
+    rows = [f"1,boot,{day}00:00Z,{day}02:00Z", f"1,test,{day}12:00Z,{day}15:00Z", f"2,boot,{day}30:00Z,{day}32:00Z"]
+    phases = of_csv(tmp_path, "\n".join(["run,phase,started_at,ended_at", *rows, f"2,test,{day}31:00Z,{day}35:00Z\n"]))
+    runs = vastbench.runs_table(phases)
+    assert runs["total_s"].tolist() == [900, 300]
+    assert phases.loc[phases["phase"] == "unattributed", "seconds"].tolist() == [600, -60]
+    assert runs["started_at"].dt.strftime("%H:%M").tolist() == ["10:00", "10:30"]
+    assert "2026-03-01 10:00 to 10:30 UTC" in vastbench.runs_over_time(phases).get_xlabel()
+    wide = of_csv(tmp_path, "run,boot_start,boot_end,copy_start,copy_end\n1,0,10,40,45\n", unit="s")
+    assert vastbench.runs_table(wide)["total_s"].tolist() == [45]

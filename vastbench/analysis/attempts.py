@@ -62,8 +62,10 @@ def of_one_kind(phases: pd.DataFrame) -> pd.DataFrame:
 
 
 def begun(runs: pd.DataFrame) -> pd.Series:
-    """When the ``runs`` began of which that is known; those measured elsewhere have no date, only an order."""
-    return runs.loc[runs["scenario"] != MEASURED, "started_at"].dropna()
+    """When the ``runs`` began of which that is known; of those measured elsewhere without dates only the order is."""
+    dates = runs["started_at"]
+    known: pd.Series = dates[(runs["scenario"] != MEASURED) | (dates.dt.year > 1970)].dropna()
+    return known
 
 
 def _differ(values: pd.Series) -> bool:

@@ -16,6 +16,8 @@ from vastbench.record.phases import LONGEST_NAME, PhaseName
 if TYPE_CHECKING:
     import pandas as pd
 
+DATED_S = 1e8
+"""Seconds beyond this are since 1970, and so a date."""
 WORST = {"failed": 3, "censored": 2, "passed": 1}
 
 
@@ -24,8 +26,9 @@ def tidied(timings: pd.DataFrame) -> pd.DataFrame:
 
     A row that has a value and says nothing of its end passed; one that says nothing and has no value is left out. A failed row
     has no duration, and it and a censored one took at least their value; where a row is a whole run, it ended so in the phase
-    without a value, else in its last one. Phases follow each other in the order of the table, each as uncertain as its own
-    bounds, the poll period or the last printed digit say. A run is useful at the end of its last phase.
+    without a value, else in its last one. Phases lie where their moments say, else follow each other in the order of the table,
+    each as uncertain as its own bounds, the poll period or the last printed digit say. A run is useful at the end of its last
+    phase.
     A phase that a run has several times becomes several runs. Groups become variants. What the phases of a run that passed
     leave of its total is ``unattributed``; below 0 where they overlap.
 
@@ -129,6 +132,9 @@ def _placed(rows: pd.DataFrame) -> pd.DataFrame:
     starts = dict(zip(zip(rows["run"], rows["phase"], strict=True), before, strict=True))
     keys = zip(rows["run"], above, before, top, strict=True)
     start = np.array([at if is_top else starts[run, parent] for run, parent, at, is_top in keys])
+    if has(rows, "began_s"):
+        began = rows["began_s"] - rows.groupby("run")["began_s"].transform("min")
+        start = np.where(began.notna().groupby(rows["run"]).transform("all"), began, start)
     grain = resolution(rows["seconds"]) / 2 if len(rows) else 0.0
     least = (took - rows["poll_period_s"].fillna(grain)).clip(lower=0.0)
     lower, upper = (
@@ -166,15 +172,18 @@ def _runs(rows: pd.DataFrame, parts: pd.DataFrame, whole: pd.DataFrame) -> pd.Da
     of_run = rows.groupby("run", sort=False)
     ended = of_run["run_outcome"].first()
     top = parts[parts["parent"] == PhaseName.TOTAL]
-    reached = top["end_upper_s"].fillna(top["end_lower_s"]).groupby(top["run"], sort=False).max()
+    ends = top["end_upper_s"].fillna(top["end_lower_s"])
+    reached = ends.groupby(top["run"], sort=False).max()
     stated = whole.set_index("run")["seconds"]
     machine = of_run["machine"].first()
-    last = top.groupby("run", sort=False)["phase"].last().reindex(ended.index)
+    last = top.loc[ends.sort_values(kind="stable").index].groupby("run")["phase"].last().reindex(ended.index)
     runs = pd.DataFrame({"run_outcome": ended, "variant": of_run["variant"].first(), "seconds": stated.reindex(ended.index)})
     runs["seconds"] = runs["seconds"].fillna(reached).fillna(0.0)
     # Machines have numbers in a tidy frame, and those of others may have names; one name is one number in every file.
     codes = machine.map(lambda name: crc32(str(name).encode()), na_action="ignore").astype("Int64")
-    started = pd.Timestamp(0, tz="UTC") + pd.to_timedelta(range(len(runs)), unit="s")
+    order = pd.Series(range(len(runs)), index=runs.index, dtype="float64")
+    dates = parts.groupby("run")["began_s"].min().reindex(runs.index) if has(parts, "began_s") else order
+    started = pd.to_datetime(dates.where(dates > DATED_S, order), unit="s", utc=True)
     return runs.assign(
         machine=codes,
         study="",

@@ -6,7 +6,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from vastbench.cli.app import JsonOption, OfStudy, Pool, StoreOption, Where, app, print_json, share
+from vastbench.cli.app import (
+    GroupBy,
+    JsonOption,
+    OfStudy,
+    Passed,
+    Pool,
+    StoreOption,
+    TimesColumn,
+    Unit,
+    Where,
+    app,
+    print_json,
+    share,
+)
 
 
 @app.command()
@@ -25,6 +38,10 @@ def plan(
     study: OfStudy = None,
     where: Where = None,
     pool: Pool = False,
+    passed: Passed = None,
+    unit: Unit = "",
+    column: TimesColumn = None,
+    group_by: GroupBy = None,
     store: StoreOption = None,
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="How many runs at once.")] = 4,
     price: Annotated[Optional[float], typer.Option("--price", help="USD per hour instead of the runs' own prices.")] = None,  # noqa: UP045
@@ -52,6 +69,10 @@ def plan(
         where=where,
         pool=pool,
         store=store,
+        passed=passed or (),
+        unit=unit,
+        column=column or (),
+        group_by=group_by or (),
     )
     if as_json:
         print_json(made.to_dict())

@@ -102,11 +102,12 @@ def long_table(place: Path, frame: pd.DataFrame, unit: str, first: int, how: Rea
     notes += _read_as(frame, roles.status, table, how)
     read = {column: (base, numbers.times(frame[column], column, factor)) for column, (base, factor) in roles.timed.items()}
     ignored = roles.ignored
+    begins: dict[str, pd.Series[float]] = {}
     if roles.unit is not None and read:
         table, read, more = _by_unit(place, frame[roles.unit], table, read)
         notes += more
     elif not read and len(frame):
-        read, ignored = _between(frame[roles.ignored], numbers, how, alone="phase" in table)
+        read, ignored, begins = _between(frame[roles.ignored], numbers, how, alone="phase" in table)
         if not read:
             raise _no_times(place, frame, roles)
     if "run" not in table:
@@ -116,7 +117,7 @@ def long_table(place: Path, frame: pd.DataFrame, unit: str, first: int, how: Rea
         table["run"] = _apart(table)
     if how.unit and all(duration(column) for column in read):
         notes.append(f"the unit {how.unit} was not needed: each column of times names its own")
-    table, more = _stacked(place, table, read, first, unit)
+    table, more = _stacked(place, table, _merged(place, read, first, unit), begins)
     _tidy(place, table)
     table.attrs["ignored"] = [str(column) for column in ignored]
     table.attrs["notes"] = notes + more
@@ -314,8 +315,8 @@ def _by_unit(
 
 def _between(
     frame: pd.DataFrame, numbers: _Numbers, how: Reading, *, alone: bool
-) -> tuple[dict[Any, tuple[str, pd.Series[float]]], list[Any]]:
-    """The phases between columns of timestamps, and the columns that are none.
+) -> tuple[dict[Any, tuple[str, pd.Series[float]]], list[Any], dict[str, pd.Series[float]]]:
+    """The phases between columns of timestamps, the columns that are none, and when each phase began.
 
     ``boot_start`` and ``boot_end`` are the phase ``boot``; ``created_at``, ``started_at`` and ``completed_at`` are two phases.
     """
@@ -324,6 +325,7 @@ def _between(
         if found := _moment(column):
             pairs.setdefault(found[0], {}).setdefault(found[1], column)
     read: dict[Any, tuple[str, pd.Series[float]]] = {}
+    begins: dict[str, pd.Series[float]] = {}
     used: set[Any] = set()
     for base, moments in pairs.items():
         at = {kind: numbers.moments(frame[column], column, how) for kind, column in moments.items() if len(moments) > 1}
@@ -331,8 +333,9 @@ def _between(
             if begin in at and end in at and not (alone and begin == CREATED):
                 called = "" if alone else f"{base} {name}" if base and CREATED in at else base or name
                 read[f"{moments[begin]} to {moments[end]}"] = called, at[end] - at[begin]
+                begins[called] = at[begin]
                 used |= {moments[begin], moments[end]}
-    return read, [column for column in frame.columns if column not in used]
+    return read, [column for column in frame.columns if column not in used], begins
 
 
 def _moment(column: Any) -> tuple[str, str] | None:
@@ -345,19 +348,27 @@ def _moment(column: Any) -> tuple[str, str] | None:
 
 
 def _stacked(
-    place: Path, table: pd.DataFrame, timed: dict[Any, tuple[str, pd.Series[float]]], first: int, unit: str
+    place: Path,
+    table: pd.DataFrame,
+    merged: tuple[dict[str, pd.Series[float]], list[str]],
+    begins: dict[str, pd.Series[float]],
 ) -> tuple[pd.DataFrame, list[str]]:
-    """One row per run and phase, from the columns of durations, and what was decided about columns."""
+    """One row per run and phase, from the columns of durations, and what was decided about columns.
+
+    Where the phases have moments, ``began_s`` is when each began, in seconds since 1970 or since anything else.
+    """
     import pandas as pd
 
     if table.empty:
         raise refused(place, "holds no timings", HINT)
-    phases, notes = _merged(place, timed, first, unit)
+    phases, notes = merged
     if "phase" in table:
         values = {base: seconds for base, seconds in phases.items() if base in DURATIONS}
         if len(values) != 1:
             raise refused(place, f"has {len(values)} columns of durations beside the phase, not one", HINT)
         table["seconds"] = next(iter(values.values()))
+        if "" in begins:
+            table["began_s"] = begins[""]
         stated = phases.get("total")
         if stated is None or (table["phase"] == "total").any():
             return table.reset_index(drop=True), notes
@@ -365,6 +376,8 @@ def _stacked(
         whole = table[keys].assign(phase="total", seconds=stated).drop_duplicates()
         return pd.concat([table, whole], ignore_index=True), notes
     parts = [table.assign(phase=base or "seconds", seconds=seconds) for base, seconds in phases.items()]
+    if begins:
+        parts = [part.assign(began_s=begins.get(base, math.nan)) for part, base in zip(parts, phases, strict=True)]
     return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True), notes
 
 
@@ -472,7 +485,11 @@ class _Numbers:
         if wrong.any():
             row = int(str(wrong.idxmax()))
             where = f"in the column {name!r}, {self.unit} {self.first + row}"
-            raise refused(self.place, f"has {str(column[row])[:40]!r} {where}, not {what}", "Leave a missing value empty.")
+            raise refused(
+                self.place,
+                f"has {str(column[row])[:40]!r} {where}, not {what}",
+                "Write numbers such as 1234.5, and leave a missing value empty.",
+            )
         return numbers
 
 

@@ -34,7 +34,7 @@ def run_text(run: Run, beside: Run | None = None) -> str:
     """The phase tree of a run with seconds, bounds and shares, the bottleneck marked; ``beside`` adds another run's seconds."""
     other = {row.name: decimals(row.seconds) for row in beside.rows()} if beside else {}
     column = f"{'beside':>9}" if beside else ""
-    when = "" if run.scenario == MEASURED else f", {run.started_at[:19]}Z"
+    when = "" if run.scenario == MEASURED and run.started_at < "1971" else f", {run.started_at[:19]}Z"
     lines = [f"Run {run.id}  {run.scenario}, {run.source}{when}", headline(run)]
     if run.detail:
         lines.append(f"  {clean(run.detail)}")
