@@ -261,3 +261,8 @@ def test_phases_with_a_start_and_an_end_lie_where_these_say(tmp_path):
     assert "2026-03-01 10:00 to 10:30 UTC" in vastbench.runs_over_time(phases).get_xlabel()
     wide = of_csv(tmp_path, "run,boot_start,boot_end,copy_start,copy_end\n1,0,10,40,45\n", unit="s")
     assert vastbench.runs_table(wide)["total_s"].tolist() == [45]
+
+
+def test_what_was_decided_in_reading_is_said_wherever_it_is_read(tmp_path, caplog):
+    of_csv(tmp_path, "run,boot_s,valid\n1,10,true\n2,99,false\n3,11,true\n")
+    assert [one.message for one in caplog.records] == ["a.csv: 1 row marked invalid (column valid) not counted."]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vastbench.record.run import Run
+
+log = logging.getLogger(__name__)
 
 SAMPLE = "default-300"
 """The data set in ``data/studies`` that notebooks look at unless told otherwise."""
@@ -282,6 +285,8 @@ def _foreign(path: Path, how: Reading, error: SettingsError) -> pd.DataFrame:
     """The timings of another tool; else ``error``, why the file is none of ours, and why it is none of theirs."""
     try:
         timings = read_timings(path, how)
+        for note in timings.attrs.get("notes", ()):
+            log.warning("%s: %s.", clean(path.name), clean(note))
         # Run 1 of one file is not run 1 of another, also where both files have one name.
         whose = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:6]}"
         return tidied(timings.assign(run=whose + " " + timings["run"]))
