@@ -154,7 +154,7 @@ def test_a_report_of_them_draws_no_boot_and_no_cost(written):
     assert ours - worth_drawing(9, 8, phases) == {"boot-curves", "naive-beside-honest", "cost-meters"}
 
 
-def test_a_question_for_another_column_or_phase_is_answered_with_what_there_is(written):
+def test_an_unknown_column_or_phase_is_answered_with_what_there_is(written):
     phases = vastbench.load(written("a.csv", cloud=["x", "y"] * 15), group_by="cloud")
     with pytest.raises(NotFound, match="no column 'group'") as refused:
         vastbench.summary(phases, by="group")

@@ -48,7 +48,7 @@ def test_where_all_runs_agree_each_machine_counts_once(passed):
     assert (found.low, found.high) == pytest.approx(proportion_interval(10 * passed, 10))
 
 
-def test_one_failed_run_of_a_hundred_on_ten_machines_says_little_of_likeness():
+def test_one_failed_run_of_a_hundred_says_little_of_likeness():
     assert rate(np.arange(100) > 0, TEN_EACH).effective_n == pytest.approx(2 / (1 / 76.2 + 1 / 10), abs=0.1)
 
 
