@@ -77,10 +77,12 @@ def _tries(timings: pd.DataFrame) -> pd.DataFrame:
 def _shortened(names: Iterable[str]) -> dict[str, str]:
     """Each name in at most LONGEST_NAME characters, no two of them the same: its beginning, else its end, else a number."""
     short: dict[str, str] = {}
+    taken: set[str] = set()
     for name in names:
         half = LONGEST_NAME // 2
         ways = (name[:LONGEST_NAME], f"{name[: half - 1]}…{name[-half:]}", f"{name[: LONGEST_NAME - 8]} {len(short)}")
-        short[name] = next(way for way in ways if way not in short.values())
+        short[name] = next(way for way in ways if way not in taken)
+        taken.add(short[name])
     return short
 
 
