@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vastbench.bench.bench import new_run_id
-from vastbench.rental.label import Label, is_cut, names_attempt, read_label
+from vastbench.rental.label import Identity, Label, is_cut, label_of, names_attempt, read_label
+from vastbench.vast.models import LEASE_VARIABLE, Instance
 
 DEADLINE = datetime(2026, 11, 23, 18, 30, tzinfo=UTC)
 OURS = Label("0123abcd", "20261123T181500-3f9a1c", 2, DEADLINE)
@@ -104,3 +105,26 @@ def test_a_cut_label_with_all_but_a_digit_of_its_date_is_nobodys():
 def test_anything_else_is_no_label_that_was_cut(shown):
     assert not is_cut(shown, str(OURS))
     assert not names_attempt(shown, str(OURS))
+
+
+@pytest.mark.parametrize(
+    ("shown", "noted", "known_as"),
+    [
+        (str(OURS), None, str(OURS)),
+        (None, None, None),
+        (None, str(OURS), str(OURS)),
+        ("", str(OURS), str(OURS)),
+        (str(OURS)[:12], str(OURS), str(OURS)),
+        (str(OURS)[:12] + "…", str(OURS), str(OURS)),
+        (str(OURS)[:12], None, str(OURS)[:12]),
+        ("training", str(OURS), "training"),
+    ],
+)
+def test_an_instance_is_called_by_its_environment_where_its_label_is_lost(shown, noted, known_as):
+    one = Instance.model_validate({"id": 1, "label": shown, "extra_env": [["A", "1"], [LEASE_VARIABLE, noted]]})
+    assert label_of(one) == known_as
+
+
+def test_an_environment_that_notes_another_lease_speaks_against_a_label():
+    one = Instance.model_validate({"id": 1, "label": str(OURS), "extra_env": [[LEASE_VARIABLE, "vb-of-another"]]})
+    assert not Identity(str(OURS)).proven_by(one)

@@ -23,7 +23,7 @@ from vastbench.scenarios.drill import Drill, run_scenario
 from vastbench.scenarios.integration import INTEGRATION
 from vastbench.store import Store
 from vastbench.vast.api import VastApi
-from vastbench.vast.models import Instance
+from vastbench.vast.models import LEASE_VARIABLE, Instance
 from vastbench.vast.watch import Sighting, Watch
 
 SPEED = 40
@@ -528,6 +528,52 @@ def test_a_label_that_was_cut_keeps_no_instance_of_ours_alive_and_is_noted(tmp_p
         assert run().cause == ""
         assert left() == []
         assert (leases()[-1].verdict, repr(cut[0]) in leases()[-1].note) == ("destroyed", True)
+
+
+def without_a_clear_answer(answered, shows):
+    """A fault: the create takes effect; its answer is lost, or a 400 that names the contract. Rows are shown as ``shows``."""
+    label = []
+
+    def fault(request, send):
+        if not is_create(request):
+            return shown(request, send, **shows(label[0])) if label else None
+        label.append(json.loads(request.content)["label"])
+        made = json.loads(send(request).read())["new_contract"]
+        if answered == "lost":
+            raise httpx.ReadTimeout("faked", request=request)
+        return refuse(400, json.dumps({"success": False, "msg": "a lost bid", "new_contract": made}).encode())
+
+    return fault
+
+
+@pytest.mark.parametrize("answered", ["lost", "400 with the contract"])
+@pytest.mark.parametrize("left_of", [lambda label: label[:1], lambda label: label[:15], lambda _: None, lambda _: ""])
+def test_without_answer_and_label_an_instance_is_known_by_its_environment(tmp_path, answered, left_of):
+    with market(tmp_path, fault=without_a_clear_answer(answered, lambda label: {"label": left_of(label)})) as (
+        run,
+        left,
+        leases,
+    ):
+        assert run().cause == ("api" if answered == "lost" else "refused")
+        assert left() == []
+        assert leases()[-1].verdict == "destroyed"
+
+
+@pytest.mark.parametrize(
+    "shows",
+    [
+        lambda _: {"label": None, "extra_env": []},
+        lambda label: {"label": "theirs", "extra_env": [[LEASE_VARIABLE, label]]},  # by hand: whoever did it may need it
+        lambda label: {"label": label, "extra_env": [[LEASE_VARIABLE, "vb-of-another"]]},
+        lambda label: {"label": None, "extra_env": [[LEASE_VARIABLE, label]], "machine_id": 1},
+    ],
+)
+@pytest.mark.usefixtures("soon_given_up")
+def test_without_a_clear_answer_what_may_be_anybodys_is_not_touched(tmp_path, shows):
+    with market(tmp_path, fault=without_a_clear_answer("400 with the contract", shows)) as (run, left, leases):
+        assert run().cause == "lease_not_closed"
+        assert left() == [leases()[-1].instance_id]
+        assert leases()[-1].state == "held"
 
 
 def test_a_create_whose_answer_is_lost_is_found_by_a_label_without_its_end(tmp_path):

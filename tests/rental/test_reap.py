@@ -127,6 +127,27 @@ def test_a_create_whose_answer_nobody_read_is_found_by_its_label(here, dead):
     assert here.listed() == []
 
 
+@pytest.mark.parametrize("leased", [True, False], ids=["with its lease", "its lease is lost"])
+@pytest.mark.parametrize("shown", [None, "vb-0"])
+def test_an_instance_shown_without_its_label_is_known_by_its_environment(tmp_path, dead, leased, shown):
+    def unlabelled(request, send):
+        if request.method != "GET" or "/instances/" not in request.url.path:
+            return None
+        answer = json.loads(send(request).read())
+        rows = answer["instances"] if isinstance(answer["instances"], list) else [answer["instances"]]
+        for row in filter(None, rows):
+            row["label"] = shown and row["label"][: len(shown)]
+        return httpx.Response(200, json=answer)
+
+    with place(tmp_path, unlabelled) as here:
+        label = here.lease(here.label(), dead) if leased else here.label(deadline=timedelta(hours=-1))
+        instance_id = here.rent(label)
+        if not leased:
+            here.grow_old(instance_id, timedelta(hours=2))
+        assert here.verdicts() == {label: "destroyed"}
+        assert here.vast.alive == []
+
+
 def test_an_intent_without_instance_stays_open_while_a_create_can_be_late(here, dead, monkeypatch):
     label = here.lease(here.label(), dead)
     assert here.verdicts(dry_run=True) == {label: "too early"}

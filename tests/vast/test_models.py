@@ -67,6 +67,21 @@ def test_ports_that_are_not_there_yet_are_no_endpoint(ports):
     assert Instance.model_validate({"id": 1, "public_ipaddr": "1.2.3.4", "ports": ports}).direct_endpoint is None
 
 
+@pytest.mark.parametrize(
+    ("env", "noted"),
+    [
+        ([["A", "1"], ["VASTBENCH_LEASE", "vb-1"], ["-p 80:80", "1"]], "vb-1"),
+        ({"A": "1", "VASTBENCH_LEASE": "vb-1"}, "vb-1"),
+        ('[["VASTBENCH_LEASE", "vb-1"]]', "vb-1"),
+        ([["VASTBENCH_LEASE", None]], None),
+        ([["VASTBENCH_LEASE"], "VASTBENCH_LEASE", 7], None),
+        *((nothing, None) for nothing in (None, [], {}, "", "A=1", 7)),
+    ],
+)
+def test_the_label_that_an_environment_notes_is_read_in_every_form(env, noted):
+    assert Instance.model_validate({"id": 1, "extra_env": env}).noted == noted
+
+
 @pytest.mark.parametrize("status", ["exited", "unknown", "offline", "error", "stopped", "Error"])
 def test_a_status_that_does_not_recover_is_a_failure(status):
     assert status in (Instance.model_validate({"id": 1, "actual_status": status}).failed or "")
@@ -171,7 +186,7 @@ def test_a_create_request_sends_only_known_keys():
         "disk": 16,
         "label": "run-1",
         "onstart": "echo hi",
-        "env": {"A": "1"},
+        "env": {"A": "1", "VASTBENCH_LEASE": "run-1"},
         "runtype": "ssh_direc ssh_proxy",
         "cancel_unavail": True,
     }

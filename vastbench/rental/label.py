@@ -56,6 +56,11 @@ def names_attempt(shown: str | None, label: str) -> bool:
     return shown == label or (is_cut(shown, label) and (shown or "").startswith(label.rpartition("-")[0] + "-"))
 
 
+def label_of(one: Instance) -> str | None:
+    """The label that ``one`` was made with: what its environment notes where it is shown without, or with a part of it."""
+    return one.noted if one.noted and (not one.label or is_cut(one.label, one.noted)) else one.label
+
+
 def read_label(text: str | None) -> Label | None:
     """What ``text`` says when it is one of our labels, to the last character; None for anybody else's."""
     found = _LABEL.fullmatch(text or "")
@@ -78,13 +83,13 @@ class Identity:
 
     def labelled(self, one: Instance) -> bool:
         """Whether ``one`` has our label, which may be cut as long as it names the attempt."""
-        return names_attempt(one.label, self.label)
+        return names_attempt(label_of(one), self.label)
 
     def fits(self, one: Instance) -> bool:
-        """Whether nothing that ``one`` shows, its label aside, speaks against it: not its date, and not its machine."""
+        """Whether nothing that ``one`` shows, its label aside, speaks against it: its date, its machine, its environment."""
         began_before = one.start_date is not None and one.start_date <= self.opened - CLOCKS_APART_S
         elsewhere = None not in (one.machine_id, self.machine_id) and one.machine_id != self.machine_id
-        return not began_before and not elsewhere
+        return not began_before and not elsewhere and one.noted in (None, self.label)
 
     def proven_by(self, one: Instance | None) -> bool:
         """Whether ``one`` is ours by its label and by all else that it shows."""

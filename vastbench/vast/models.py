@@ -31,6 +31,9 @@ from vastbench.record.numbers import LARGEST, measurable
 SSH_RUNTYPE = "ssh_direc ssh_proxy"
 """SSH over both endpoints, spelled as the official client spells it in every rental."""
 
+LEASE_VARIABLE = "VASTBENCH_LEASE"
+"""The variable of an instance's environment that holds its label: a second place, should the label be lost or cut."""
+
 LONGEST_TEXT = 1024
 """Characters that are kept of a text: as many as a label may have. Every poll's sightings are kept."""
 
@@ -123,6 +126,13 @@ def _stated(text: str) -> Charged | None:
     return Charged.between(low, high) if high <= LARGEST_USD else None
 
 
+def _noted(env: object) -> str | None:
+    """The label that an environment notes; it comes as pairs of name and value, or as one object."""
+    pairs = env.items() if isinstance(env, dict) else rows_of(env) or ()
+    named = (pair for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2 and pair[0] == LEASE_VARIABLE)
+    return next((_text(value) for _, value in named), None)
+
+
 Number = Annotated[float | None, BeforeValidator(number)]
 Whole = Annotated[int | None, BeforeValidator(whole)]
 Text = Annotated[str | None, BeforeValidator(_text)]
@@ -203,12 +213,13 @@ class Instance(_Model):
     """A rented machine as the list or its own page shows it. Everything but the id may be missing at any time.
 
     ``actual_status`` None: accepted, nothing on the host yet. ``start_date`` is an epoch time in seconds; prices are USD per
-    hour, ``inet_*_cost`` USD per GB. Fields that change with every poll (load, remaining time) are left out, so that two
-    polls of an unchanged instance are equal.
+    hour, ``inet_*_cost`` USD per GB. ``noted``: the label that its create wrote into its environment. Fields that change with
+    every poll (load, remaining time) are left out, so that two polls of an unchanged instance are equal.
     """
 
     id: Id
     label: Text = None
+    noted: Annotated[str | None, BeforeValidator(_noted)] = Field(None, validation_alias="extra_env")
     machine_id: Whole = None
     host_id: Whole = None
     actual_status: Text = None
@@ -375,7 +386,7 @@ class CreateRequest:
             "disk": self.disk_gb,
             "label": self.label,
             "onstart": self.onstart,
-            "env": dict(self.env),
+            "env": {**self.env, LEASE_VARIABLE: self.label},
             "runtype": self.runtype,
             "cancel_unavail": self.cancel_unavail,
         }
