@@ -31,6 +31,13 @@ def test_the_gpu_is_paid_only_while_running():
     assert cost().gpu_usd == pytest.approx((98.98 - 72.77) * 0.0001)
 
 
+def test_a_paused_machine_is_paid_for_its_disk_alone():
+    found = cost(paused=Moment.between(80.0, 82.0, "action"), storage_usd_per_gb_month=0.72, disk_gb=10)
+    assert found.gpu_usd == pytest.approx((82.0 - 72.77) * 0.0001)
+    assert (found.gpu_lower_usd, found.gpu_upper_usd) == pytest.approx(((80.0 - 72.77) * 0.0001, (82.0 - 62.5) * 0.0001))
+    assert found.storage_usd == cost(storage_usd_per_gb_month=0.72, disk_gb=10).storage_usd
+
+
 def test_the_naive_figure_is_wall_clock_times_price():
     assert cost().naive_usd == pytest.approx(0.01)
 

@@ -16,6 +16,7 @@ from vastbench.analysis.acceptance import NOT_TESTED, acceptance
 from vastbench.analysis.attempts import attempted
 from vastbench.analysis.frames import phases_table
 from vastbench.errors import LeaseNotClosed, UsageError
+from vastbench.record.conditions import COLD
 from vastbench.record.phases import Outcome, PhaseName, of_machine
 from vastbench.rental import lease
 from vastbench.scenarios import failover
@@ -72,6 +73,17 @@ def test_a_paused_machine_is_not_noticed_and_its_work_goes_on_elsewhere(drill):
     rows = acceptance(phases_table([run]), FAILOVER.acceptance).set_index("what")["verdict"]
     assert rows["the loss is noticed"] == rows["the work goes on"] == NOT_TESTED
     assert rows["the work goes on after a pause"] != NOT_TESTED
+
+
+@pytest.mark.parametrize("variant", [COLD, MANUAL])
+def test_the_account_charges_a_machine_until_it_was_lost_or_paused(tmp_path, variant):
+    with bench(tmp_path, profile=certain(tmp_path), seed=1, speed=SPEED) as opened:
+        run = opened.run(replace(CONDITIONS, variant=variant), scenario="failover")
+        until(lambda: opened.ask_charges() and opened.store.run(run.id).bill.match != "late", 20)
+        assert opened.store.run(run.id).bill.match == "agrees"
+    stopped_s = run.validation["recovery"]["lost_after_s"] - run.phase(PhaseName.WAIT_RUNNING).end.upper
+    first = run.rented[0]["usd_per_hour"]
+    assert run.cost.gpu_lower_usd >= stopped_s / 3600 * first * 0.9  # the disk's part of the price is a twentieth
 
 
 def test_drills_of_two_variants_are_one_sample_only_on_purpose(drill):

@@ -110,11 +110,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What of one machine was used; readings in clock seconds, None for what was not seen. ``total_s``: the whole run."""
+    """What of one machine was used; readings in clock seconds, None for what was not seen. ``total_s``: the whole run.
+
+    ``paused``: when it was stopped, and not started again. From then on only its disk is paid for.
+    """
 
     total_s: float | None
     created: Moment | None = None
     running: Moment | None = None
+    paused: Moment | None = None
     destroyed: Moment | None = None
     disk_gb: float | None = None
     bytes_down: int = 0
@@ -124,9 +128,9 @@ class Usage:
 def cost_of(used: Usage, rates: Rates) -> Cost:
     """The three meters of one machine, and the naive figure beside them.
 
-    A meter whose price or moments are missing is None. The GPU meter's bounds follow from the bounds of ``running`` and
-    ``destroyed``; its point value takes the readings that the user saw, so that it is 0 for an instance that was never seen
-    running, with the time since the last poll as its upper bound.
+    A meter whose price or moments are missing is None. The GPU meter's bounds follow from those of ``running`` and of
+    ``paused`` or ``destroyed``; its point value takes the readings that the user saw, so that it is 0 for an instance that was
+    never seen running, with the time since the last poll as its upper bound.
 
     >>> cost_of(Usage(total_s=100.0), Rates(usd_per_hour=0.36)).naive_usd
     0.01
@@ -135,9 +139,10 @@ def cost_of(used: Usage, rates: Rates) -> Cost:
     price = rates.usd_per_hour if rates.gpu_usd_per_hour is None else rates.gpu_usd_per_hour
     gpu = lower = upper = storage = naive = transfer = None
     if price is not None and running and destroyed and destroyed.seen:
-        gpu = usd_for(max(0.0, destroyed.upper - running.upper), price)  # an instance never seen running has run for 0 s
-        lower = usd_for(max(0.0, destroyed.lower - running.upper), price)
-        upper = usd_for(max(0.0, destroyed.upper - running.lower), price)
+        idle = used.paused or destroyed
+        gpu = usd_for(max(0.0, idle.upper - running.upper), price)  # an instance never seen running has run for 0 s
+        lower = usd_for(max(0.0, idle.lower - running.upper), price)
+        upper = usd_for(max(0.0, idle.upper - running.lower), price)
     per_gb_month = rates.storage_usd_per_gb_month
     if per_gb_month is not None and used.disk_gb is not None and created and destroyed and destroyed.seen:
         storage = usd_for(destroyed.upper - created.upper, storage_usd_per_hour(used.disk_gb, per_gb_month))

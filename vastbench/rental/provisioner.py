@@ -93,8 +93,8 @@ class Rental:
     ``unclear``: a create may have made an instance that nobody found. ``usd_per_hour``: the highest price above the offer's
     that its contract showed, last read at ``price_read``. ``instance``: how it was last seen since it runs. ``sessions``: all
     that were opened with it, whose traffic is paid for; ``elsewhere``: what it loaded from others and sent to them, which is
-    paid for too. ``registered``: whether the account knows the key. ``lost``: the drill has given the machine up; what fails
-    afterwards is not its doing. All else is filled in as the rental goes on.
+    paid for too. ``registered``: whether the account knows the key. ``lost``: when it was, once the drill has given it up;
+    what fails afterwards is not its doing. ``paused``: when it was stopped for good. All else is filled in as it goes on.
     """
 
     recorder: Recorder
@@ -114,8 +114,9 @@ class Rental:
     following: Following | None = None
     instance: Instance | None = None
     registered: bool = False
-    lost: bool = False
+    lost: Moment | None = None
     running: Moment | None = None
+    paused: Moment | None = None
     probes: tuple[Probe, ...] = ()
     used: Endpoint | None = None
     elsewhere: Traffic = field(default_factory=Traffic)

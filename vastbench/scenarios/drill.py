@@ -423,8 +423,10 @@ class Drill:
         running = rental.running or next((one.end for one in mine), None)
         disk_gb = self.conditions.disk_gb
         rose_usd = max(0.0, rental.usd_per_hour - offer.usd_per_hour(disk_gb))
-        moved = rental.traffic
-        used = Usage(total_s, lease.created, running, lease.destroyed, disk_gb, moved.down, moved.up)
+        moved, destroyed = rental.traffic, lease.destroyed
+        if rental.lost and destroyed and destroyed.seen:  # what was gone before it was destroyed still lived until then
+            destroyed = Moment.between(max(rental.lost.lower, destroyed.lower), destroyed.upper, "action")
+        used = Usage(total_s, lease.created, running, rental.paused, destroyed, disk_gb, moved.down, moved.up)
         return cost_of(
             used,
             Rates(

@@ -202,7 +202,7 @@ def _lose(drill: Drill, machine: Machine, place: Place) -> Before:
                         hint="The way to it may be slow. A longer limit for heartbeats finds losses later.",
                     )
     noticed = Moment.exact(clock.now())
-    machine.rental.lost = True
+    machine.rental.lost = loss.moment
     saved, written = saver.saved[-1], writer.acknowledged
     kept, last = written[saved.last - 1], Moment.exact(written[-1].received)
     drill.recorder.add(Phase(WORK, begun, last))
@@ -255,7 +255,8 @@ def _pause(drill: Drill, machine: Machine) -> Loss:
         raise CheckFailed(
             f"Instance {instance_id} is paused, and runs commands.", hint="Its work would go on twice: destroy it by hand."
         )
-    return Loss(Moment.between(stop.sent, phase.end.upper, "action"), "its operator paused it; nothing was detected")
+    machine.rental.paused = Moment.between(stop.sent, phase.end.upper, "action")
+    return Loss(machine.rental.paused, "its operator paused it; nothing was detected")
 
 
 @contextmanager
