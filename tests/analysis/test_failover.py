@@ -86,7 +86,13 @@ def test_no_gpu_is_paid_while_its_machine_boots():
     late = estimate(parts(machine=sample([100.0], unpaid=[90.0])), Plan(hedge=2, stagger_s=95.0), draws=10, resamples=0)
     assert late.usd == pytest.approx(alone.usd)
     both = estimate(parts(machine=sample([100.0], unpaid=[90.0])), Plan(hedge=2), draws=10, resamples=0)
-    assert both.usd == pytest.approx([(2 * 10 + 6) * 0.36 / 3600] * 10)
+    assert both.usd == pytest.approx([(2 * 10 - 4.5 + 6) * 0.36 / 3600] * 10)
+
+
+def test_machines_that_are_raced_are_created_as_fast_as_an_account_may(random):
+    soon = sample(random.uniform(10.0, 12.0, 200))  # the second could only win if both were created at once
+    alone, raced = (estimate(parts(machine=soon), Plan(hedge=n), draws=500, resamples=0) for n in (1, 5))
+    assert raced.rto_s.tolist() == alone.rto_s.tolist()
 
 
 def test_a_machine_that_ran_in_vain_is_paid_and_one_that_never_ran_is_not():

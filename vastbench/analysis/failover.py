@@ -23,6 +23,7 @@ from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.plain import plain
 from vastbench.record.shown import Answer
 from vastbench.record.stopping import USEFUL
+from vastbench.record.study import CREATE_EVERY_S
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,9 +85,10 @@ class Parts:
 class Plan:
     """How failovers are to be met. Raises UsageError for what cannot be.
 
-    ``hedge``: machines that are rented at once, of which the first wins; the n-th begins ``stagger_s`` seconds after the one
-    before it, if none has come. Each that comes to nothing is followed by another, up to ``tries``. ``standby``: a machine is
-    kept ready. ``interval_s``: from one snapshot to the next. ``losses_per_month``: how often a machine is lost.
+    ``hedge``: machines that are raced, of which the first wins; the n-th begins ``stagger_s`` seconds after the one before it,
+    at least CREATE_EVERY_S as the marketplace demands, if none has come. Each that comes to nothing is followed by another, up
+    to ``tries``. ``standby``: a machine is kept ready. ``interval_s``: from one snapshot to the next. ``losses_per_month``: how
+    often a machine is lost.
     """
 
     hedge: int = 1
@@ -247,7 +249,8 @@ def _drawn(parts: Parts, plan: Plan, draws: int, random: np.random.Generator) ->
     drawn = {name: _choose(parts.samples[name], draws, random) for name in PARTS if name != "machine"}
     paid_s = drawn["machine"] = np.zeros(draws)
     if not plan.standby:
-        raced = [_tried(parts.samples["machine"], n * plan.stagger_s, plan.tries, draws, random) for n in range(plan.hedge)]
+        apart_s = max(plan.stagger_s, CREATE_EVERY_S)
+        raced = [_tried(parts.samples["machine"], n * apart_s, plan.tries, draws, random) for n in range(plan.hedge)]
         won = drawn["machine"] = np.min([tries[-1].ready for tries in raced], axis=0)
         # Whoever has not won by then is given back.
         paid_s = sum((np.clip(np.minimum(one.until, won) - one.paid, 0.0, None) for tries in raced for one in tries), paid_s)

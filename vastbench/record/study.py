@@ -20,9 +20,12 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}")
 
 MOST_REPEATS, MOST_WORKERS = 100_000, 64
 
+CREATE_EVERY_S = 4.5
+"""Clock seconds from one create to the next that the marketplace allows an account, as it documents."""
+
 APART_S = 6.0
-"""Clock seconds between the beginnings of two runs: the marketplace allows ten searches a minute and a create every 4.5 s, and
-a run that queued for its turn would show the queue in its total."""
+"""Clock seconds between the beginnings of two runs: the marketplace allows ten searches a minute and a create every
+CREATE_EVERY_S, and a run that queued for its turn would show the queue in its total."""
 
 
 class EndedBy(StrEnum):

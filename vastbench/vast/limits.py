@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from vastbench.clock import Clock
 from vastbench.errors import Interrupted
+from vastbench.record.study import CREATE_EVERY_S
 from vastbench.timed import seconds_left
 
 JITTER_S = 0.02
@@ -30,7 +31,7 @@ class Allowance:
 
 ALLOWANCES: dict[str, Allowance] = {
     "POST /api/v0/bundles/": Allowance(10, 60.0),
-    "PUT /api/v0/asks/{id}/": Allowance(1, 4.5, penalty_s=12.0),
+    "PUT /api/v0/asks/{id}/": Allowance(1, CREATE_EVERY_S, penalty_s=12.0),
     "GET /api/v1/instances/": Allowance(1, 1.0),
     "GET /api/v0/instances/{id}/": Allowance(1, 2.0),
     "PUT /api/v0/instances/{id}/": Allowance(1, 1.0),
