@@ -25,7 +25,7 @@ from vastbench.scenarios.heartbeat import Beat, Detector, HeartbeatRule, Loss
 from vastbench.scenarios.ledger import FOLDER, Acknowledged, Writer, read_back
 from vastbench.scenarios.pulse import Pulse, wait_for_loss
 from vastbench.scenarios.workspace import Workspace
-from vastbench.snapshots import Place, Snapshot, kept_in, limit_s, read_manifest, restore, take
+from vastbench.snapshots import Place, Snapshot, check, kept_in, limit_s, manifest_of, read_manifest, restore, take
 
 REPLACEMENT = "replacement"
 
@@ -294,11 +294,10 @@ def _recover(drill: Drill, machine: Machine, place: Place, saved: Saved) -> tupl
     clock = drill.recorder.clock
     with drill.recorder.phase(RESTORE):
         restore(machine.session, saved.snapshot, place, FOLDER)
-        found = read_manifest(machine.session, FOLDER)
-        matches = found.digest == saved.snapshot.manifest_sha256
+        found, expected = read_manifest(machine.session, FOLDER), manifest_of(saved.snapshot, place)
+        matches = found.digest == expected.digest
         drill.checks[RESTORE] = {"files": found.files, "bytes": found.size_bytes, "matches": matches}
-        if not matches:
-            raise CheckFailed("The replacement does not have what was saved.", hint="Do not use this machine.")
+        check(found, expected)
     with drill.recorder.phase(RESUME) as phase:
         last = read_back(machine.session)
         if last != saved.last:
