@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"settings", "clock"},
     "scenarios": {"snapshots", "rental", "vast", "ssh", "record", "interrupts", "clock"},
     "snapshots": {"ssh", "record"},
-    "notebooks": {"rental", "interrupts", "settings", "bundled"},
+    "notebooks": {"rental", "record", "interrupts", "settings", "bundled"},
     "rental": {"store", "vast", "ssh", "record", "owner", "interrupts", "settings", "clock", "timed"},
     "render": {"analysis", "artefacts", "survival", "record"},
     "charts": {"analysis", "survival", "record"},

@@ -21,8 +21,9 @@ from vastbench.emulator.faults import FAULTS
 from vastbench.errors import ApiError, Interrupted, VastbenchError
 from vastbench.owner import owner
 from vastbench.record.conditions import Conditions
+from vastbench.record.lease import CONFIRM_DEADLINE_S
 from vastbench.record.run import Run
-from vastbench.rental.lease import CONFIRM_DEADLINE_S, Account
+from vastbench.rental.lease import Account
 from vastbench.rental.provisioner import Provisioner
 from vastbench.rental.reap import reap
 from vastbench.scenarios.drill import Drill, run_scenario

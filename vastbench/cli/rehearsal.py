@@ -23,10 +23,9 @@ from vastbench.emulator.faults import FAULTS
 from vastbench.errors import ApiError, Interrupted, LeaseNotClosed, NoOffer, NotFound, exit_code_of
 from vastbench.interrupts import shield
 from vastbench.record.conditions import IMAGE, Conditions
-from vastbench.record.lease import LeaseRow
+from vastbench.record.lease import CONFIRM_DEADLINE_S, LeaseRow
 from vastbench.record.run import Run
 from vastbench.rental.budget import worst_usd
-from vastbench.rental.lease import CONFIRM_DEADLINE_S
 from vastbench.rental.offers import choose, find
 from vastbench.scenarios.drill import Scenario
 from vastbench.settings import environment_for_child

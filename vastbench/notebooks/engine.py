@@ -19,8 +19,7 @@ from papermill.engines import NBClientEngine, NotebookExecutionManager
 
 from vastbench.errors import Interrupted, LeaseNotClosed, NotebookFailed, VastbenchError
 from vastbench.interrupts import STOPPING, interruption_in, raising
-from vastbench.rental.lease import CONFIRM_DEADLINE_S
-from vastbench.rental.reap import left_open
+from vastbench.record.lease import CONFIRM_DEADLINE_S
 from vastbench.settings import default_store, environment_for_child
 
 log = logging.getLogger(__name__)
@@ -103,6 +102,8 @@ def _rents_live(notebook: Any) -> bool:
 
 def _died(nb_man: NotebookExecutionManager, cell: int) -> VastbenchError:
     """What to say of a kernel that died in that cell: which leases it left open, and what to do about them."""
+    from vastbench.rental.reap import left_open  # half a second that papermill would take for every notebook
+
     told = nb_man.nb.metadata.papermill
     what = f"The kernel of {told.get('input_path') or 'the notebook'} died in cell {cell}"
     kept = f"What was executed is kept: {nb_man.output_path}. " if nb_man.output_path else ""

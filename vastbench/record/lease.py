@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+CONFIRM_DEADLINE_S = 180.0
+"""Clock seconds within which a destroyed instance has to be seen gone; else it is reported as leaked or unknown."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeaseRow:

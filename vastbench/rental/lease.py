@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from vastbench.clock import Clock
 from vastbench.errors import ApiError, ApiUnreadable, LeaseNotClosed, RateLimited, UsageError
 from vastbench.interrupts import shield
-from vastbench.record.lease import LeaseRow
+from vastbench.record.lease import CONFIRM_DEADLINE_S, LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.recorder import Recorder, summary_of
@@ -69,9 +69,8 @@ Closed on purpose: any gateway on the way can put a word of its own into ``error
 TOO_FREQUENT = "too frequent"
 """How the marketplace says in its own words that calls come too fast."""
 
-CHECK_S, DESTROY_S, CONFIRM_DEADLINE_S = 30.0, 60.0, 180.0
-"""Clock seconds that closing a lease may take before it is reported as leaked or unknown: to look whose instance it is (each of
-the list and its page), to destroy it, and to see it gone."""
+CHECK_S, DESTROY_S = 30.0, 60.0
+"""Clock seconds that it may take to look whose instance it is (each of the list and its page), and to destroy it."""
 
 REST_S, LONGEST_REST_S = 2.0, 10.0
 """Clock seconds to wait after an answer that could not be read, and between two polls for a label: first, and at most."""
