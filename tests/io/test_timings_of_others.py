@@ -263,6 +263,15 @@ def test_phases_with_a_start_and_an_end_lie_where_these_say(tmp_path):
     assert vastbench.runs_table(wide)["total_s"].tolist() == [45]
 
 
+def test_rows_that_cannot_count_are_said_to_be_left_out(tmp_path, caplog):
+    phases = of_csv(tmp_path, "run,phase,seconds,outcome\n1,boot,2,\n1,ssh,-1,\n2,boot,,\n2,ssh,3,\n3,boot,,\n3,ssh,,failed\n")
+    assert phases.groupby("run", sort=False)["phase"].first().tolist() == ["boot", "ssh", "ssh"]
+    assert [one.message for one in caplog.records] == [
+        "a.csv: 1 row has a time below 0: not counted (the first is ssh of run 1).",
+        "a.csv: 2 rows have neither a time nor an outcome: not counted (the first is boot of run 2).",
+    ]
+
+
 def test_what_was_decided_in_reading_is_said_wherever_it_is_read(tmp_path, caplog):
     of_csv(tmp_path, "run,boot_s,valid\n1,10,true\n2,99,false\n3,11,true\n")
     assert [one.message for one in caplog.records] == ["a.csv: 1 row marked invalid (column valid) not counted."]

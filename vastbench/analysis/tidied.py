@@ -11,6 +11,7 @@ from vastbench.analysis.attempts import MEASURED
 from vastbench.analysis.columns import COLUMNS
 from vastbench.analysis.frames import conformed
 from vastbench.errors import SchemaError
+from vastbench.record.formats import counted
 from vastbench.record.phases import LONGEST_NAME, PhaseName
 
 if TYPE_CHECKING:
@@ -51,6 +52,20 @@ def tidied(timings: pd.DataFrame) -> pd.DataFrame:
     frame["order"] = frame["run"].map({run: place for place, run in enumerate(of_runs["run"])})
     frame = frame.sort_values("order", kind="stable", ignore_index=True)
     return conformed(frame.reindex(columns=list(COLUMNS)))
+
+
+def left_out(timings: pd.DataFrame) -> list[str]:
+    """Sentences, without their stops, on the rows of a long table of timings that :func:`tidied` cannot take."""
+    outcomes = timings["outcome"].notna() if has(timings, "outcome") else False
+    wrong = {
+        "has a time below 0": timings["seconds"] < 0,
+        "has neither a time nor an outcome": timings["seconds"].isna() & ~outcomes,
+    }
+    return [
+        f"{counted(len(rows), 'row', what)}: not counted (the first is {rows['phase'].iloc[0]} of run {rows['run'].iloc[0]})"
+        for what, which in wrong.items()
+        if len(rows := timings[which])
+    ]
 
 
 def _tries(timings: pd.DataFrame) -> pd.DataFrame:

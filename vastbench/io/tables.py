@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from vastbench.analysis.columns import COLUMNS
 from vastbench.analysis.frames import conformed, only, phases_table, runs_from, table_of
-from vastbench.analysis.tidied import tidied
+from vastbench.analysis.tidied import left_out, tidied
 from vastbench.bundled import shared
 from vastbench.errors import SHOWN, NotFound, SchemaError, SettingsError, UsageError, clean
 from vastbench.io import excel, parquet
@@ -285,7 +285,7 @@ def _foreign(path: Path, how: Reading, error: SettingsError) -> pd.DataFrame:
     """The timings of another tool; else ``error``, why the file is none of ours, and why it is none of theirs."""
     try:
         timings = read_timings(path, how)
-        for note in timings.attrs.get("notes", ()):
+        for note in [*timings.attrs.get("notes", ()), *left_out(timings)]:
             log.warning("%s: %s.", clean(path.name), clean(note))
         # Run 1 of one file is not run 1 of another, also where both files have one name.
         whose = f"{path.stem}-{hashlib.sha256(path.read_bytes()).hexdigest()[:6]}"
