@@ -16,13 +16,16 @@ from tests.processes import VASTBENCH, Started, clean_environment, command, emul
 from tests.profiles import certain
 from vastbench.bundled import shared
 from vastbench.cli import doctor, main
+from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.errors import StoreError
 from vastbench.io.files import read_run
 from vastbench.record.document import run_to_dict
 from vastbench.record.lease import LeaseRow
 from vastbench.report.build import of_places
+from vastbench.ssh.keys import RunKey
 from vastbench.store import Store
+from vastbench.vast.api import VastApi
 
 SEED = shared("data/runs") / "2026-01-02-rtx4090.json"
 KEY = "canary-key-3141592653"
@@ -466,6 +469,14 @@ def test_doctor_live_tells_what_is_told_for_nothing_and_rents_nothing(call, tmp_
     assert "credit is $25" in asked["account"]["found"]
     assert "RTX 4090 at $" in asked["cost"]["found"]
     assert "GET /api/v1/instances/" in json.loads((tmp_path / "shapes.json").read_text())["answers"]
+
+
+def test_doctor_live_removes_the_key_of_one_that_was_killed_and_no_other(call, tmp_path):
+    with Emulator(certain(tmp_path), seed=1, speed=50) as vast, VastApi(vast.url, vast.api_key, clock=Clock(50)) as api:
+        for name in ("vastbench-doctor", "laptop"):
+            api.create_ssh_key(RunKey.generate(name).public_line)
+        call("doctor", "--live", "--json", VAST_URL=vast.url, VAST_API_KEY=vast.api_key, VASTBENCH_SPEED="50")
+        assert [one.public_key.split()[2] for one in api.list_ssh_keys().value] == ["laptop"]
 
 
 def test_doctor_live_without_a_marketplace_says_why_and_asks_no_more(call, tmp_path):

@@ -13,7 +13,7 @@ from vastbench.errors import KeyRejected, Refused, clean
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import usd_for
 from vastbench.record.formats import counted, dollars
-from vastbench.rental.label import read_label
+from vastbench.rental.label import label_of, read_label
 from vastbench.rental.offers import choose, find
 from vastbench.scenarios import find_scenario
 from vastbench.settings import Settings
@@ -61,17 +61,23 @@ def _account(api: VastApi) -> Finding:
 
 
 def _ssh_key(api: VastApi) -> Finding:
+    name = "vastbench-doctor"
     try:
-        made = api.create_ssh_key(RunKey.generate("vastbench-doctor").public_line).value
+        made = api.create_ssh_key(RunKey.generate(name).public_line).value
     except (KeyRejected, Refused) as error:
         return Finding("SSH key", "warn", error.message, "Runs attach theirs to the instance alone: docs/live.md.")
-    api.delete_ssh_key(made.id)
+    try:  # one that was killed here has left its own
+        before = {key.id for key in api.list_ssh_keys().value if (key.public_key or "").endswith(f" {name}")}
+    finally:
+        api.delete_ssh_key(made.id)
+    for left in before - {made.id}:
+        api.delete_ssh_key(left)
     return Finding("SSH key", "ok", "one was added to the account and removed again")
 
 
 def _instances(api: VastApi) -> Finding:
     rows = api.list_instances().value
-    ours = [one for one in rows if one.label and read_label(one.label)]
+    ours = [one for one in rows if read_label(label_of(one))]
     found = f"{counted(len(rows), 'instance')} on the account, {len(ours)} of them vastbench's"
     if ours:
         return Finding("instances", "warn", found, "`vastbench reap --live` closes those of processes that have ended.")
