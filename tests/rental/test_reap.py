@@ -127,25 +127,40 @@ def test_a_create_whose_answer_nobody_read_is_found_by_its_label(here, dead):
     assert here.listed() == []
 
 
-@pytest.mark.parametrize("leased", [True, False], ids=["with its lease", "its lease is lost"])
-@pytest.mark.parametrize("shown", [None, "vb-0"])
-def test_an_instance_shown_without_its_label_is_known_by_its_environment(tmp_path, dead, leased, shown):
-    def unlabelled(request, send):
+@contextmanager
+def unlabelled(folder, shown):
+    """A marketplace that shows of every label no more than ``shown``: None, or as many characters."""
+
+    def cut(request, send):
         if request.method != "GET" or "/instances/" not in request.url.path:
             return None
         answer = json.loads(send(request).read())
         rows = answer["instances"] if isinstance(answer["instances"], list) else [answer["instances"]]
         for row in filter(None, rows):
-            row["label"] = shown and row["label"][: len(shown)]
+            row["label"] = shown and row["label"][:shown]
         return httpx.Response(200, json=answer)
 
-    with place(tmp_path, unlabelled) as here:
-        label = here.lease(here.label(), dead) if leased else here.label(deadline=timedelta(hours=-1))
-        instance_id = here.rent(label)
-        if not leased:
-            here.grow_old(instance_id, timedelta(hours=2))
+    with place(folder, cut) as here:
+        yield here
+
+
+@pytest.mark.parametrize("shown", [None, 4])
+def test_a_create_nobody_answered_is_found_by_the_environment_without_label(tmp_path, dead, shown):
+    with unlabelled(tmp_path, shown) as here:
+        label = here.lease(here.label(), dead)
+        here.rent(label)
         assert here.verdicts() == {label: "destroyed"}
         assert here.vast.alive == []
+
+
+def test_an_environment_that_was_copied_by_hand_makes_no_instance_ours(tmp_path, dead):
+    with unlabelled(tmp_path, None) as here:
+        label = here.lease(here.label(), dead)
+        here.lease(held := here.label("run-2"), dead, instance_id=here.rent(held))
+        here.store.close_lease(label, verdict="destroyed")
+        copies = [here.rent(label), here.rent(held)]  # of an instance that is gone, and of one that is held
+        assert here.verdicts() == {held: "destroyed"}
+        assert here.vast.alive == copies
 
 
 def test_an_intent_without_instance_stays_open_while_a_create_can_be_late(here, dead, monkeypatch):

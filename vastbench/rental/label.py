@@ -83,6 +83,13 @@ class Identity:
 
     def labelled(self, one: Instance) -> bool:
         """Whether ``one`` has our label, which may be cut as long as it names the attempt."""
+        return names_attempt(one.label, self.label)
+
+    def noted(self, one: Instance) -> bool:
+        """Whether ``one`` has our label, or has lost it and its environment notes it.
+
+        An environment may have been copied by hand into another instance: look at it only where a create was not answered.
+        """
         return names_attempt(label_of(one), self.label)
 
     def fits(self, one: Instance) -> bool:
@@ -92,5 +99,5 @@ class Identity:
         return not began_before and not elsewhere and one.noted in (None, self.label)
 
     def proven_by(self, one: Instance | None) -> bool:
-        """Whether ``one`` is ours by its label and by all else that it shows."""
-        return one is not None and self.labelled(one) and self.fits(one)
+        """Whether ``one`` is ours by its label, or what is left of it, and by all else that it shows."""
+        return one is not None and self.noted(one) and self.fits(one)

@@ -29,7 +29,7 @@ from vastbench.record.lease import CONFIRM_DEADLINE_S, LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.record.recorder import Recorder, summary_of
-from vastbench.rental.label import Identity, is_cut, label_of
+from vastbench.rental.label import Identity, is_cut
 from vastbench.timed import within
 from vastbench.vast.api import Answer, VastApi
 from vastbench.vast.limits import NotSent
@@ -139,13 +139,12 @@ class Account:
             return
         tried = {lease.label for lease in self.held}
         for one in listed:
-            label = label_of(one)
-            if label in self.opened and label not in tried:
-                log.warning("instance %d is listed although the lease %s was closed; it is closed again", one.id, label)
+            if one.label in self.opened and one.label not in tried:
+                log.warning("instance %d is listed although the lease %s was closed; it is closed again", one.id, one.label)
                 found = f"{NOT_NAMED}listed after it was closed"
-                _note(self.journal, label, state="held", verdict=None, closed_at=None, instance_id=one.id, note=found)
+                _note(self.journal, one.label, state="held", verdict=None, closed_at=None, instance_id=one.id, note=found)
                 now = Moment.exact(self.clock.now())
-                close_or_tell(Lease(self, self.opened[label], one.id, now, id_confirmed=False, seen=True))
+                close_or_tell(Lease(self, self.opened[one.label], one.id, now, id_confirmed=False, seen=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,7 +504,7 @@ def _find(account: Account, identity: Identity) -> int | None:
             with within(clock.socket_timeout(began + patience_s - clock.now())):
                 pages = account.watch.poll(clock.now(), identity.label)
                 unclear = ""
-                for found in [one.id for page in pages for one in page.value if identity.labelled(one)]:
+                for found in [one.id for page in pages for one in page.value if identity.noted(one)]:
                     if identity.proven_by(account.api.get_instance(found).value):
                         return found
                     unclear = _denied(found)

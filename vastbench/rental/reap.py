@@ -41,7 +41,7 @@ from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, st
 from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
 from vastbench.record.recorder import summary_of
-from vastbench.rental.label import Identity, Label, label_of, read_label
+from vastbench.rental.label import Identity, Label, read_label
 from vastbench.rental.lease import DOUBTED, NOT_NAMED, Account, Lease, close_or_tell, utc_now
 from vastbench.settings import is_loopback
 from vastbench.store import Store
@@ -164,7 +164,7 @@ class _Reaper:
             self._lease(one, beats, now, listed) for one in opened.values() if one.label not in decided
         ]
         for one in listed:
-            label = read_label(label_of(one))
+            label = read_label(one.label)
             if label is None or str(label) in opened or str(label) in decided:
                 continue
             before = leases.get(str(label))
@@ -191,7 +191,7 @@ class _Reaper:
         if state is State.UNKNOWN and datetime.fromisoformat(row.deadline_at) >= now:
             return left(f"it is unknown whether {whose} lives; its deadline is {row.deadline_at[:19]}Z")
         why = f"{whose} has ended" if state is State.ENDED else "its deadline is over"
-        same = [one.id for one in listed if Identity(row.label).labelled(one)]
+        same = [one.id for one in listed if Identity(row.label).noted(one)]
         if row.instance_id is not None:
             return _Task(row, why)
         if same:
