@@ -145,7 +145,7 @@ def unlabelled(folder, shown):
 
 
 @pytest.mark.parametrize("shown", [None, 4])
-def test_a_create_nobody_answered_is_found_by_the_environment_without_label(tmp_path, dead, shown):
+def test_a_create_nobody_answered_is_found_by_its_environment(tmp_path, dead, shown):
     with unlabelled(tmp_path, shown) as here:
         label = here.lease(here.label(), dead)
         here.rent(label)

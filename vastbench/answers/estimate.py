@@ -76,7 +76,7 @@ def estimate(
     >>> made.plans["plan"].tolist()[:3]
     ['as asked', '3 machines at once', '5 machines at once']
     >>> made.plans[["rto_p50_s", "rpo_p50_s"]].iloc[0].round(0).tolist()
-    [96.0, 15.0]
+    [98.0, 15.0]
     """
     drills = runs_of(data, which, sample=SAMPLE)
     others = None if boots is None else runs_of(boots, {}).phases
