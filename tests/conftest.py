@@ -22,13 +22,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """A test may take ten minutes, its fixtures included; what it waits for has limits of its own.
-
-    So long because the worker is killed then, and with it all that it had before it. In pyproject.toml this would stop nbval
-    where pytest-timeout is not installed.
-    """
+    """A test may take three minutes. In pyproject.toml this would stop nbval where pytest-timeout is not installed."""
     if config.option.timeout is None:
-        config.option.timeout, config.option.timeout_method = 600, "thread"
+        config.option.timeout, config.option.timeout_method = 180, "thread"
 
 
 def pytest_collection_finish() -> None:

@@ -33,8 +33,8 @@ SPEC = {
 
 
 def run(scenario: Coroutine[Any, Any, Any]) -> Any:
-    """Run one scenario in an event loop of its own, at most 180 real seconds."""
-    return asyncio.run(asyncio.wait_for(scenario, 180))
+    """Run one scenario in an event loop of its own, at most 60 real seconds."""
+    return asyncio.run(asyncio.wait_for(scenario, 60))
 
 
 def make(directory: Path, isolation: Isolation, **more: Any) -> Machine:

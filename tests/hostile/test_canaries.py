@@ -38,6 +38,8 @@ from vastbench.errors import VastbenchError
 from vastbench.ssh.keys import RunKey
 from vastbench.vast.models import CreateRequest
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for a dozen commands, each with a limit of its own
+
 PLANTED = b"c4nary-51e2/that+must:not~be_seen-anywhere"
 TEXT = PLANTED.decode()
 

@@ -125,6 +125,17 @@ def test_an_instance_is_called_by_its_environment_where_its_label_is_lost(shown,
     assert label_of(one) == known_as
 
 
-def test_an_environment_that_notes_another_lease_speaks_against_a_label():
-    one = Instance.model_validate({"id": 1, "label": str(OURS), "extra_env": [[LEASE_VARIABLE, "vb-of-another"]]})
-    assert not Identity(str(OURS)).proven_by(one)
+@pytest.mark.parametrize(
+    ("noted", "proven"),
+    [
+        (str(OURS).replace("-2-", "-3-"), False),
+        (str(OURS), True),
+        (str(OURS)[:12], True),
+        ("********", True),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_an_environment_speaks_against_a_label_if_it_notes_another(noted, proven):
+    one = Instance.model_validate({"id": 1, "label": str(OURS), "extra_env": [[LEASE_VARIABLE, noted]]})
+    assert Identity(str(OURS)).proven_by(one) is proven

@@ -564,7 +564,7 @@ def test_without_answer_and_label_an_instance_is_known_by_its_environment(tmp_pa
     [
         lambda _: {"label": None, "extra_env": []},
         lambda label: {"label": "theirs", "extra_env": [[LEASE_VARIABLE, label]]},  # by hand: whoever did it may need it
-        lambda label: {"label": label, "extra_env": [[LEASE_VARIABLE, "vb-of-another"]]},
+        lambda label: {"label": label, "extra_env": [[LEASE_VARIABLE, label.replace("run-1", "run-2")]]},
         lambda label: {"label": None, "extra_env": [[LEASE_VARIABLE, label]], "machine_id": 1},
     ],
 )

@@ -96,7 +96,8 @@ class Identity:
         """Whether nothing that ``one`` shows, its label aside, speaks against it: its date, its machine, its environment."""
         began_before = one.start_date is not None and one.start_date <= self.opened - CLOCKS_APART_S
         elsewhere = None not in (one.machine_id, self.machine_id) and one.machine_id != self.machine_id
-        return not began_before and not elsewhere and one.noted in (None, self.label)
+        another = read_label(one.noted) is not None and one.noted != self.label  # what was cut or masked says nothing
+        return not began_before and not elsewhere and not another
 
     def proven_by(self, one: Instance | None) -> bool:
         """Whether ``one`` is ours by its label, or what is left of it, and by all else that it shows."""
