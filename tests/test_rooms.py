@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "analysis": {"artefacts", "survival", "record"},
     "artefacts": {"survival", "record"},
     "survival": set(),
-    "store": {"record", "owner", "interrupts", "settings"},
+    "store": {"record", "owner", "settings"},
     "vast": {"record", "clock", "timed"},
     "ssh": {"record", "clock"},
     "record": {"clock"},

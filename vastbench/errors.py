@@ -424,6 +424,18 @@ class LeaseNotClosed(VastbenchError):
     cause = "lease_not_closed"
 
 
+def interruption_in(error: BaseException | None, *, since: BaseException | None = None) -> BaseException | None:
+    """The interruption that ``error`` is, or that it covers because cleaning up failed as well; None if there is none.
+
+    ``since``: what was being handled before; it and what it covers does not count.
+    """
+    while error is not None and error is not since:
+        if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
+            return error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
+
+
 def nothing_selected(place: object, what: str = "", kinds: str = "", there: Mapping[Any, int] | None = None) -> NotFound:
     """The error for a selection without a run: there is none ``what`` (in words) in ``place``.
 

@@ -110,15 +110,3 @@ def _blocked(signals: Sequence[signal.Signals]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def interruption_in(error: BaseException | None, *, since: BaseException | None = None) -> BaseException | None:
-    """The interruption that ``error`` is, or that it covers because cleaning up failed as well; None if there is none.
-
-    ``since``: what was being handled before; it and what it covers does not count.
-    """
-    while error is not None and error is not since:
-        if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
-            return error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return None

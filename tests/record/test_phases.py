@@ -1,8 +1,10 @@
 """Moments, phases, the recorder and the tree."""
 
 import math
+import sys
 import threading
 from dataclasses import replace
+from itertools import count, takewhile
 
 import pytest
 from hypothesis import given
@@ -10,11 +12,11 @@ from hypothesis import strategies as st
 
 from vastbench.bundled import shared
 from vastbench.clock import Clock
-from vastbench.errors import BootFailed, DeadlineExceeded, Interrupted, UsageError
+from vastbench.errors import BootFailed, DeadlineExceeded, Interrupted, LeaseNotClosed, UsageError
 from vastbench.io.files import read_run
 from vastbench.record.moments import Moment
 from vastbench.record.phases import PARENTS, Outcome, Phase, PhaseName, tree
-from vastbench.record.recorder import Recorder, cause_of
+from vastbench.record.recorder import Recorder, cause_of, outcome_of
 
 readings = st.floats(min_value=0, max_value=1e6)
 
@@ -154,6 +156,60 @@ def test_a_cause_is_the_error_s_short_name():
     assert cause_of(BootFailed("x")) == "boot_failed"
     assert cause_of(KeyboardInterrupt()) == "interrupted"
     assert cause_of(RuntimeError("x")) == "internal"
+
+
+def signalled_in_a_wait(line):
+    """The phase of a wait that a signal breaks off at its ``line``, and the error that comes out; None if it has fewer."""
+    left, recorder, condition = line, Recorder(Clock(1)), threading.Condition()
+
+    def traced(frame, event, _):
+        nonlocal left
+        if frame.f_code is not threading.Condition.wait.__code__:
+            return traced
+        left -= event == "line"
+        if left < 0:
+            raise Interrupted("stop")
+        return traced
+
+    before = sys.gettrace()
+    try:
+        with recorder.phase(PhaseName.WAIT_RUNNING), condition:
+            sys.settrace(traced)
+            condition.wait(0.001)
+    except (Interrupted, RuntimeError) as error:
+        return recorder.phases[0], error
+    finally:
+        sys.settrace(before)
+    return None
+
+
+def test_an_interruption_is_recorded_as_one_wherever_a_wait_is():
+    """A signal may come between a lock and its ``with``, which then complains of the lock."""
+    ends = list(takewhile(bool, map(signalled_in_a_wait, count())))
+    assert {type(error) for _, error in ends} == {Interrupted, RuntimeError}
+    assert {(phase.outcome, cause_of(error)) for phase, error in ends} == {(Outcome.CENSORED, "interrupted")}
+
+
+def test_what_fails_after_an_interruption_failed_by_itself():
+    recorder = Recorder(Clock(1))
+
+    def work():
+        try:
+            raise Interrupted("stop")
+        finally:
+            with recorder.phase(PhaseName.DESTROY):
+                raise BootFailed("no answer")
+
+    with pytest.raises(BootFailed) as caught:
+        work()
+    assert [phase.outcome for phase in recorder.phases] == [Outcome.FAILED]
+    assert cause_of(caught.value) == "interrupted"
+
+
+def test_that_an_instance_may_still_bill_counts_more_than_a_signal():
+    error = LeaseNotClosed("instance 7")
+    error.__context__ = Interrupted("stop")
+    assert (outcome_of(error), cause_of(error)) == (Outcome.FAILED, "lease_not_closed")
 
 
 @pytest.mark.parametrize("speed", [0, -1, math.nan, math.inf])

@@ -12,8 +12,7 @@ from tests.profiles import certain
 from vastbench.bench.bench import Bench
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.errors import Interrupted, LeaseNotClosed, RateLimited, Refused, StoreError
-from vastbench.interrupts import interruption_in
+from vastbench.errors import Interrupted, LeaseNotClosed, RateLimited, Refused, StoreError, interruption_in
 from vastbench.record.conditions import Conditions
 from vastbench.record.phases import Outcome, PhaseName
 from vastbench.rental.boot import vanished

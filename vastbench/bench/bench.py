@@ -20,8 +20,8 @@ from pathlib import Path
 
 from vastbench.bench.launches import launch_seed, record_killed_runs, spent_at_most_usd
 from vastbench.clock import EMULATED_SPEED, Clock
-from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, StoreError, UsageError
-from vastbench.interrupts import STOPPING, interruption_in, raising, shield
+from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, SettingsError, StoreError, UsageError, interruption_in
+from vastbench.interrupts import STOPPING, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import at_most_usd

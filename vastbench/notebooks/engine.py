@@ -17,8 +17,8 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, NotebookExecutionManager
 
-from vastbench.errors import Interrupted, LeaseNotClosed, NotebookFailed, VastbenchError
-from vastbench.interrupts import STOPPING, interruption_in, raising
+from vastbench.errors import Interrupted, LeaseNotClosed, NotebookFailed, VastbenchError, interruption_in
+from vastbench.interrupts import STOPPING, raising
 from vastbench.record.lease import CONFIRM_DEADLINE_S
 from vastbench.settings import default_store, environment_for_child
 

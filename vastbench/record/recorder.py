@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 
 from vastbench.clock import Clock
-from vastbench.errors import BudgetRefused, DeadlineExceeded, Interrupted, VastbenchError
+from vastbench.errors import BudgetRefused, DeadlineExceeded, Interrupted, LeaseNotClosed, VastbenchError, interruption_in
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Outcome, Phase, Timeline, of_machine, renting, returning
 
@@ -66,7 +67,7 @@ class Recorder:
         When the body raises, the phase is kept all the same: censored for a deadline or an interruption, failed for anything
         else, with an end that was never seen, and the error goes on.
         """
-        opened = Open(start)
+        opened, before = Open(start), sys.exception()
         entered = Moment.exact(self.clock.now())
         try:
             if self._listener:
@@ -76,7 +77,7 @@ class Recorder:
             last = opened.last_negative if opened.last_negative is not None else self.clock.now()
             begun = opened.start or entered
             end = opened.end or Moment.between(max(last, begun.lower), None, "action")
-            self.add(Phase(name, begun, end, outcome_of(error), detail=summary_of(error)))
+            self.add(Phase(name, begun, end, outcome_of(error, since=before), detail=summary_of(error)))
             raise
         end = opened.end or Moment.exact(self.clock.now())
         self.add(Phase(name, opened.start or entered, end, opened.outcome, detail=opened.detail, queued_s=opened.queued_s))
@@ -98,17 +99,28 @@ class Open:
     queued_s: float = 0.0
 
 
-def outcome_of(error: BaseException) -> Outcome:
-    """Censored for what stops an observation from outside (deadline, budget, user), failed for everything else."""
-    stopped = isinstance(error, (DeadlineExceeded, BudgetRefused, Interrupted, KeyboardInterrupt, SystemExit))
+def outcome_of(error: BaseException, *, since: BaseException | None = None) -> Outcome:
+    """Censored for what stops an observation from outside (deadline, budget, user), failed for everything else.
+
+    ``since``: what was being handled before.
+    """
+    stopped = isinstance(error, (DeadlineExceeded, BudgetRefused)) or _interrupted(error, since)
     return Outcome.CENSORED if stopped else Outcome.FAILED
 
 
 def cause_of(error: BaseException) -> str:
     """The short name under which a failed or censored run files ``error``."""
-    if isinstance(error, (Interrupted, KeyboardInterrupt, SystemExit)):
+    if _interrupted(error):
         return Interrupted.cause
     return error.cause if isinstance(error, VastbenchError) else "internal"
+
+
+def _interrupted(error: BaseException, since: BaseException | None = None) -> bool:
+    """Whether the user or the system stopped it, whatever that broke: a signal may come between a lock and its ``with``.
+
+    That an instance may still bill counts for more.
+    """
+    return not isinstance(error, LeaseNotClosed) and interruption_in(error, since=since) is not None
 
 
 def summary_of(error: BaseException, *, with_hint: bool = False) -> str:

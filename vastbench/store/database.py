@@ -21,8 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vastbench.errors import NotFound, SettingsError, StoreError
-from vastbench.interrupts import interruption_in
+from vastbench.errors import NotFound, SettingsError, StoreError, interruption_in
 from vastbench.store.refusals import place_of, store_error
 
 HEAD = "0008"
