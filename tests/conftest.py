@@ -8,6 +8,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """A test may take three minutes. In pyproject.toml this would stop nbval where pytest-timeout is not installed."""
     if config.option.timeout is None:
         config.option.timeout, config.option.timeout_method = 180, "thread"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files right here take longest: begun last, one would go on when all other workers have ended."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
 
 
 def pytest_collection_finish() -> None:

@@ -14,6 +14,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from paramiko.common import MSG_CHANNEL_WINDOW_ADJUST
 
 from tests.ssh.machine import Relay
 from vastbench.errors import CommandFailed, ConnectionLost, DeadlineExceeded, SnapshotError, SshError, UsageError
@@ -226,6 +227,22 @@ def test_a_connection_lost_under_a_command_is_no_result(machine, wait):
     assert not session.alive
     with pytest.raises(ConnectionLost):
         session.run("true")
+
+
+@pytest.mark.parametrize("stream", ["", ">&2"])
+def test_a_connection_on_which_nothing_can_be_said_is_lost(stream, session, monkeypatch):
+    """Who reads much tells the machine that it may send more; where that fails, what came may not be all."""
+    transport = session._connection.transport
+    send = transport._send_message
+
+    def broken(message):
+        if message.asbytes()[0] == MSG_CHANNEL_WINDOW_ADJUST:
+            raise EOFError
+        send(message)
+
+    monkeypatch.setattr(transport, "_send_message", broken)
+    with pytest.raises(ConnectionLost, match="died while it was read: EOFError"):
+        session.run(f"head -c 9000000 /dev/zero {stream}")
 
 
 def test_a_command_without_exit_status_is_no_result(machine, wait):

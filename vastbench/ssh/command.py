@@ -41,13 +41,31 @@ def execute(
     thread; what they raise ends the command and is raised here. Raises TimeoutError after ``limit_s`` real seconds,
     :class:`SshError` when the server refuses, :class:`ConnectionLost` when no exit status came.
     """
+    expired = threading.Event()
+    try:
+        return _executed(transport, command, limit_s, expired, source, (stdout, stderr))
+    except ConnectionLost as error:
+        if expired.is_set():
+            raise TimeoutError("it had not ended") from error
+        raise
+
+
+def _executed(
+    transport: paramiko.Transport,
+    command: str,
+    limit_s: float,
+    expired: threading.Event,
+    source: Readable | None,
+    sinks: tuple[Sink, Sink],
+) -> int:
+    """:func:`execute`, for which a command that was hung up on in time, ``expired``, is a connection that was lost."""
     helpers: list[_Helper] = []
     try:
-        with _channel(transport, limit_s) as (channel, expired):
+        with _channel(transport, limit_s, expired) as channel:
             _request(channel, transport, command, expired)
-            helpers.append(_Helper(channel, lambda: _drain(channel.recv_stderr, stderr)))
+            helpers.append(_Helper(channel, lambda: _drain(channel.recv_stderr, sinks[1])))
             helpers.append(_Helper(channel, lambda: _feed(channel, source)))
-            _drain(channel.recv, stdout)
+            _drain(channel.recv, sinks[0])
             helpers[0].join()
             channel.status_event.wait()
             status = channel.recv_exit_status()
@@ -58,16 +76,14 @@ def execute(
         if helper.error is not None:
             raise helper.error
     if status == -1:
-        if expired.is_set():
-            raise TimeoutError("it had not ended")
         state = "the connection died" if not transport.is_active() else "the command was killed or its channel closed"
         raise ConnectionLost(f"no exit status came: {state}")
     return status
 
 
 @contextlib.contextmanager
-def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[paramiko.Channel, threading.Event]]:
-    """A channel, closed at the end of the block or after ``limit_s`` real seconds; the event says that it was the latter."""
+def _channel(transport: paramiko.Transport, limit_s: float, expired: threading.Event) -> Iterator[paramiko.Channel]:
+    """A channel, closed at the end of the block or after ``limit_s`` real seconds; ``expired`` is set if it was the latter."""
     began = time.monotonic()
     try:
         channel = transport.open_session(timeout=limit_s)
@@ -77,7 +93,6 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
         if transport.is_active() and time.monotonic() - began >= limit_s:
             raise TimeoutError("no channel was opened") from error
         raise ConnectionLost(f"the connection is gone: {error}") from error
-    expired = threading.Event()
 
     def give_up() -> None:
         expired.set()
@@ -87,7 +102,7 @@ def _channel(transport: paramiko.Transport, limit_s: float) -> Iterator[tuple[pa
     watchdog.daemon = True
     watchdog.start()
     try:
-        yield channel, expired
+        yield channel
     finally:
         watchdog.cancel()
         hang_up(channel)
@@ -105,8 +120,16 @@ def _request(channel: paramiko.Channel, transport: paramiko.Transport, command: 
 
 
 def _drain(receive: Callable[[int], bytes], sink: Sink) -> None:
-    while data := receive(CHUNK):
+    while data := _next(receive):
         sink(data)
+
+
+def _next(receive: Callable[[int], bytes]) -> bytes:
+    """The next bytes, none at the end. Raises ConnectionLost: to take some, the machine is told that it may send more."""
+    try:
+        return receive(CHUNK)
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise ConnectionLost(f"the connection died while it was read: {str(error) or type(error).__name__}") from error
 
 
 def _feed(channel: paramiko.Channel, source: Readable | None) -> None:
@@ -139,10 +162,7 @@ class Dialogue:
         while b"\n" not in self._ahead:
             if len(self._ahead) > CHUNK:
                 raise SshError(f"it wrote a line of more than {CHUNK:,} bytes")
-            try:
-                data = self._channel.recv(CHUNK)
-            except (OSError, EOFError, paramiko.SSHException) as error:
-                raise self._lost() from error
+            data = _next(self._channel.recv)
             if not data:
                 raise self._lost()
             self._ahead += data
@@ -159,7 +179,8 @@ def converse(transport: paramiko.Transport, command: str, *, limit_s: float) -> 
 
     Raises TimeoutError then, and otherwise what :func:`execute` raises for a channel that cannot be had or does not last.
     """
-    with _channel(transport, limit_s) as (channel, expired):
+    expired = threading.Event()
+    with _channel(transport, limit_s, expired) as channel:
         try:
             _request(channel, transport, command, expired)
             yield Dialogue(channel, transport)
