@@ -33,6 +33,7 @@ from figures import Row, show
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tests' harnesses are used here, too
 
 from tests.postgres import PostgresServer
+from tests.processes import hear_interrupts
 from tests.profiles import certain
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
@@ -420,6 +421,7 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, default=3, help="campaigns at once, each with emulator and stores of its own")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
+    hear_interrupts()
     began = time.monotonic()
     lanes = min(chosen.lanes, max(1, chosen.kills // AT_ONCE))
     each = -(-chosen.kills // lanes)

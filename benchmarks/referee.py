@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.hostile.planted import PLANTED  # noqa: E402
 from tests.hostile.referee import Schedule, refereed, schedules  # noqa: E402
+from tests.processes import hear_interrupts  # noqa: E402
 from tests.profiles import certain  # noqa: E402
 
 WITHIN = 500
@@ -72,6 +73,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--planted", action="store_true")
     asked = parser.parse_args()
+    hear_interrupts()
     began = time.monotonic()
     with ProcessPoolExecutor(asked.lanes, mp_context=get_context("spawn")) as pool:
         if asked.planted:

@@ -3,7 +3,6 @@
 import gc
 import logging
 import secrets
-import signal
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.processes import hear_interrupts
+
 if TYPE_CHECKING:
     from tests.postgres import PostgresServer
 
-# A shell starts background jobs with SIGINT ignored, and every process below inherits that; the tests send SIGINT.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+hear_interrupts()
 
 
 @pytest.hookimpl(tryfirst=True)

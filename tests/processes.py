@@ -28,6 +28,12 @@ _Forking.set_forkserver_preload(
 )
 
 
+def hear_interrupts() -> None:
+    """Let this process and those below it be stopped by SIGINT: a shell starts background jobs with it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def command(*words: object, env: Mapping[str, str], cwd: Path, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
     """``vastbench WORDS`` in a process of its own, its standard input closed."""
     with tempfile.TemporaryDirectory() as place:
