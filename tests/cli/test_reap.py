@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.fleet import reachable
+from tests.hostile.between import between
 from tests.processes import VASTBENCH, Started, clean_environment, emulator_process
 from tests.profiles import certain
 from tests.rental.test_reap import Place
@@ -329,6 +330,41 @@ def until(found, what, seconds=40.0):
         assert time.monotonic() < ends, f"{what}: not within {seconds:g} s"
         time.sleep(0.05)
     return value
+
+
+@pytest.mark.parametrize(("answered", "code"), [(True, 130), (False, LeaseNotClosed.exit_code)])
+def test_a_watch_that_is_stopped_as_it_destroys_ends_when_that_is_known(tmp_path, answered, code):
+    """The signal comes with the destroy under way; ``answered``: whether the marketplace answers that and all that follow."""
+    watching = []
+
+    def meddle(call):
+        if watching and call.is_destroy:
+            watching.pop().send_signal(signal.SIGTERM)
+            stopped.append(True)
+        return call.send() if answered or not stopped else (503, b"{}")
+
+    stopped = []
+    path = tmp_path / "runs.sqlite"
+    with (
+        emulator_process(tmp_path, "--profile", str(certain(tmp_path)), "--seed", "4", "--speed", str(SPEED)) as environment,
+        between(environment["VAST_URL"], meddle) as url,
+    ):
+        known = {"env": environment | {"VASTBENCH_STORE": str(path), "VAST_URL": url}, "cwd": tmp_path}
+        with Started("run", "--live", "--yes", "--budget", "9", **known) as killed:
+            until(path.exists, "the store")
+            with Store(path) as store:
+                until(lambda: [row for row in store.leases() if row.state == "held"], "an instance")
+                killed.send_signal(signal.SIGKILL)
+                killed.wait()
+        with Started("reap", "--live", "--yes", "--watch", "--every", "1", **known) as watch:
+            watching.append(watch)
+            said = watch.stderr.read()
+            assert watch.wait() == code, said
+        with Store(path) as store:
+            (row,) = store.leases()
+        assert (row.state == "closed") is answered
+        assert answered or str(row.instance_id) in said
+        assert "Traceback" not in said
 
 
 def test_a_watch_closes_a_killed_studys_leases_and_a_rerun_completes_it(tmp_path):

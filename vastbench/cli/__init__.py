@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from vastbench.cli.app import app
-from vastbench.errors import Interrupted, VastbenchError, clean
+from vastbench.errors import Interrupted, UsageError, VastbenchError, clean, interruption_in
 
 __all__ = ["app", "main"]
 
@@ -91,22 +91,24 @@ def main() -> None:
             sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has seen enough; say nothing when we are closed
-    except (VastbenchError, Interrupted) as error:
+    except (Exception, Interrupted) as error:  # noqa: BLE001 (the last line of defence before the user)
         if _debug:
             _print_traceback()
-        print(f"vastbench: {error.message}" + (f"\n  {error.hint}" if error.hint else ""), file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if _debug:
-            _print_traceback()
-        nowhere = "temporary directory" in str(error)  # tempfile's words, whoever asked it
-        cure = "Set TMPDIR to a folder that can be written."
-        cure = cure if nowhere else "Was the disk full, or a file or the output closed to us?"
-        print(f"vastbench: {clean(error)}.\n  {cure}", file=sys.stderr)
-        sys.exit(2 if nowhere else 1)
-    except Exception as error:  # noqa: BLE001 (the last line of defence before the user)
-        if _debug:
-            _print_traceback()
-        text = f"vastbench: internal error: {type(error).__name__}: {clean(error)}\n  Run again with: vastbench --debug …"
-        print(text, file=sys.stderr)
-        sys.exit(1)
+        message, hint, code = _words(error)
+        print(f"vastbench: {message}" + (f"\n  {hint}" if hint else ""), file=sys.stderr)
+        sys.exit(code)
+
+
+def _words(error: BaseException) -> tuple[str, str, int]:
+    """What is said of an error that ended a command: the message, the next step, the exit code."""
+    if not isinstance(error, VastbenchError) and isinstance(stopped := interruption_in(error), Interrupted):
+        error = stopped  # a signal may have broken something on its way
+    match error:
+        case VastbenchError() | Interrupted():
+            return error.message, error.hint, error.exit_code
+        case OSError() if "temporary directory" in str(error):  # tempfile's words, whoever asked it
+            return f"{clean(error)}.", "Set TMPDIR to a folder that can be written.", UsageError.exit_code
+        case OSError():
+            return f"{clean(error)}.", "Was the disk full, or a file or the output closed to us?", 1
+        case _:
+            return f"internal error: {type(error).__name__}: {clean(error)}", "Run again with: vastbench --debug …", 1

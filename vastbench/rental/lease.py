@@ -566,7 +566,7 @@ def close_or_tell(lease: Lease) -> str:
         if lease.verdict is not None:
             raise
         raise LeaseNotClosed(
-            f"Instance {lease.instance_id} ({lease.label}) is not confirmed destroyed: {summary_of(error)}.",
+            f"Instance {lease.instance_id} ({lease.label}) is not confirmed destroyed: {summary_of(error).rstrip('.')}.",
             hint=BY_HAND % lease.instance_id,
         ) from error
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from vastbench.errors import (
     StoreError,
     VastbenchError,
 )
+from vastbench.interrupts import shield
 from vastbench.owner import BEAT_S, ENDED_BEAT, SILENCE_S, State, state_here, state_of
 from vastbench.record.lease import LeaseRow
 from vastbench.record.moments import Moment
@@ -109,6 +111,7 @@ def reap(
     LATE_CREATE_S; lists that cannot be read meanwhile prolong that, and UNREADABLE of them in a row end it. Then the SSH keys
     of ended runs are removed from the account. With ``dry_run`` nothing is changed and nothing waited for. Raises ApiError when
     the list cannot be read, a few times in a row: nothing is closed by such a list. Raises StoreError when the store refuses.
+    Asked to stop, it ends what it is closing and raises Interrupted, or LeaseNotClosed where that cannot be shown to be gone.
     """
     decided: dict[str, Finding] = {}
     reaper = _Reaper(api, watch, store, clock, dry_run, account_of(api), clock.now())
@@ -258,9 +261,13 @@ class _Reaper:
                 return finding("left", "somebody else closed it meanwhile")
         except StoreError as error:  # it has to be destroyed all the same
             log.error("the lease %s could not be adopted: %s", row.label, error)
+        stopping = threading.Event()
         try:
-            return finding(close_or_tell(lease))
+            with shield(stopping.set):
+                return finding(close_or_tell(lease))
         except LeaseNotClosed as error:
+            if stopping.is_set():
+                raise  # the last that is said: nothing else is closed
             still = {one.label: one.verdict for one in self.store.leases(open_only=True)}
             return finding(still.get(row.label) or "unknown", error.message)
         except (ApiError, StoreError) as error:
