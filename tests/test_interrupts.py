@@ -275,3 +275,28 @@ def test_an_ignored_signal_stays_ignored():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+TAKEN_ELSEWHERE = """
+import os, signal, threading, time
+from concurrent.futures import Future
+from vastbench.interrupts import as_they_end, raise_on_signals, wait_for
+
+def take():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    time.sleep(0.3)  # by then the main thread waits
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+    os._exit(77)
+
+raise_on_signals()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+threading.Thread(target=take, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("waiting", ["wait_for(threading.Event())", "list(as_they_end([Future()]))"])
+def test_a_signal_that_another_thread_takes_ends_the_main_threads_wait(waiting):
+    done = subprocess.run([sys.executable, "-c", TAKEN_ELSEWHERE + waiting], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Interrupted: Stopped by SIGTERM" in done.stderr

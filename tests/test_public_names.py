@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import pathlib
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 def documented(name: str) -> doctest.DocTest:
     """The example in the help of a public name."""
-    globs = {"vastbench": vastbench, "pd": pd, "nbformat": nbformat}
+    globs = {"vastbench": vastbench, "pathlib": pathlib, "pd": pd, "nbformat": nbformat}
     text = inspect.getdoc(getattr(vastbench, name)) or ""
     return doctest.DocTestParser().get_doctest(text, globs, name, None, 0)
 

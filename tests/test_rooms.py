@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pytest_plugin": {"emulator"},
     "vastbench": {"answers", "bench", "scenarios", "notebooks", "render", "charts", "io", "analysis", "store", "record"},
     "report": {"answers", "scenarios", "notebooks", "render", "charts", "io", "analysis", "artefacts", "survival"}
-    | {"store", "record", "settings", "bundled"},
+    | {"store", "record", "interrupts", "settings", "bundled"},
     "answers": {"scenarios", "io", "analysis", "artefacts", "survival", "store", "record", "settings", "bundled"},
     "bench": {"scenarios", "rental", "webhooks", "analysis", "store", "vast", "record", "emulator", "owner", "interrupts"}
     | {"settings", "clock"},

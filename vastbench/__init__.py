@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vastbench.analysis import measures as measures
     from vastbench.analysis import providers as providers
     from vastbench.analysis.attempts import pool as pool
+    from vastbench.analysis.blocks import paired as paired
     from vastbench.analysis.bottleneck import shares as shares
     from vastbench.analysis.bottleneck import what_if as what_if
     from vastbench.analysis.certainty import certainty as certainty
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from vastbench.analysis.typical import median_run as median_run
     from vastbench.answers.check import check as check
     from vastbench.answers.compare import compare as compare
+    from vastbench.answers.designs import read_design as read_design
     from vastbench.answers.estimate import estimate as estimate
     from vastbench.answers.plan import plan as plan
     from vastbench.answers.reconcile import reconcile as reconcile
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from vastbench.answers.stored import studies as studies
     from vastbench.answers.summary import summary as summary
     from vastbench.bench.bench import Bench as Bench
+    from vastbench.bench.workers import run_design as run_design
     from vastbench.bench.workers import run_study as run_study
     from vastbench.charts import boot_curves as boot_curves
     from vastbench.charts import cost_meters as cost_meters
@@ -72,6 +75,8 @@ if TYPE_CHECKING:
     from vastbench.io.tables import load as load
     from vastbench.notebooks.running import run_notebook as run_notebook
     from vastbench.record.conditions import Conditions as Conditions
+    from vastbench.record.design import Condition as Condition
+    from vastbench.record.design import Design as Design
     from vastbench.record.run import Run as Run
     from vastbench.record.study import Study as Study
     from vastbench.record.study import require_passed as require_passed
@@ -95,9 +100,11 @@ _PLACES = {
     "check": ("vastbench.answers.check", "check"),
     "columns": ("vastbench.analysis.columns", "columns"),
     "compare": ("vastbench.answers.compare", "compare"),
+    "Condition": ("vastbench.record.design", "Condition"),
     "Conditions": ("vastbench.record.conditions", "Conditions"),
     "cost_meters": ("vastbench.charts", "cost_meters"),
     "cost_summary": ("vastbench.analysis.cost", "cost_summary"),
+    "Design": ("vastbench.record.design", "Design"),
     "doubtful_prices": ("vastbench.io.prices", "check"),
     "doubts": ("vastbench.render.findings", "doubts"),
     "drift": ("vastbench.analysis.drift", "drift"),
@@ -115,6 +122,7 @@ _PLACES = {
     "notebook_study_progress": ("vastbench.render.progress", "notebook_study"),
     "only": ("vastbench.analysis.frames", "only"),
     "outcomes": ("vastbench.analysis.summary", "outcomes"),
+    "paired": ("vastbench.analysis.blocks", "paired"),
     "phase_distributions": ("vastbench.charts", "phase_distributions"),
     "phase_shares": ("vastbench.charts", "phase_shares"),
     "phase_waterfall": ("vastbench.charts", "phase_waterfall"),
@@ -125,10 +133,12 @@ _PLACES = {
     "price_list": ("vastbench.io.prices", "prices"),
     "provider_costs": ("vastbench.charts", "provider_costs"),
     "question": ("vastbench.scenarios.questions", "question"),
+    "read_design": ("vastbench.answers.designs", "read_design"),
     "ready_within": ("vastbench.analysis.horizon", "ready_within"),
     "reconcile": ("vastbench.answers.reconcile", "reconcile"),
     "require_passed": ("vastbench.record.study", "require_passed"),
     "Run": ("vastbench.record.run", "Run"),
+    "run_design": ("vastbench.bench.workers", "run_design"),
     "run_notebook": ("vastbench.notebooks.running", "run_notebook"),
     "run_study": ("vastbench.bench.workers", "run_study"),
     "runs_from": ("vastbench.analysis.frames", "runs_from"),
@@ -155,7 +165,9 @@ _MODULES = {
 
 __all__ = [
     "Bench",
+    "Condition",
     "Conditions",
+    "Design",
     "Run",
     "Store",
     "Study",
@@ -186,6 +198,7 @@ __all__ = [
     "notebook_study_progress",
     "only",
     "outcomes",
+    "paired",
     "phase_distributions",
     "phase_shares",
     "phase_waterfall",
@@ -197,10 +210,12 @@ __all__ = [
     "provider_costs",
     "providers",
     "question",
+    "read_design",
     "ready_within",
     "reconcile",
     "report",
     "require_passed",
+    "run_design",
     "run_notebook",
     "run_study",
     "runs_from",

@@ -4,15 +4,37 @@ import logging
 import signal
 import threading
 from _thread import start_new_thread
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TypeVar
 
 from vastbench.errors import Interrupted, LeaseNotClosed
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """What asks a program to stop: Ctrl-C, a scheduler, a terminal that was closed."""
+
+
+HEARD_S = 0.5
+"""Real seconds that a wait of the main thread lasts at most: a signal that comes as a wait begins, or that the system hands to
+another thread, is heard when the wait ends."""
+
+
+def wait_for(event: threading.Event) -> None:
+    """Wait until ``event`` is set, and hear signals meanwhile."""
+    while not event.wait(HEARD_S):
+        pass
+
+
+def as_they_end(futures: Iterable[Future[T]]) -> Iterator[Future[T]]:
+    """``futures`` as each ends; signals are heard meanwhile."""
+    pending = set(futures)
+    while pending:
+        ended, pending = wait(pending, HEARD_S, FIRST_COMPLETED)
+        yield from ended
 
 
 def raise_on_signals() -> None:

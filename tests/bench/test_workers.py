@@ -23,7 +23,7 @@ from tests.profiles import certain
 from vastbench.analysis.frames import phases_table
 from vastbench.analysis.stopping import StoppingMonitor
 from vastbench.analysis.summary import outcomes
-from vastbench.bench.workers import Workers, run_study
+from vastbench.bench.workers import Queue, Workers, run_study
 from vastbench.emulator import Emulator
 from vastbench.errors import AccountRefused, Interrupted, LeaseNotClosed, StudyFailed, StudyIncomplete, UsageError
 from vastbench.io.tables import load
@@ -92,11 +92,11 @@ def test_every_run_is_stored_before_it_is_said_to_have_ended(first):
 
 
 def test_runs_begin_apart_so_that_none_queues_for_its_turn(first):
-    rests = []
+    rests, all_begun = [], threading.Barrier(3)
     clock = SimpleNamespace(speed=1.0, stopping=threading.Event(), now=lambda: 0.0, rest=rests.append)
-    bench = SimpleNamespace(clock=clock, run_next=lambda *_: None, stop=clock.stopping.set)
+    bench = SimpleNamespace(clock=clock, run_next=lambda *_: (all_begun.wait(60), None)[1], stop=clock.stopping.set)
     study = replace(first.study, runs=(), repeats=6)
-    Workers(bench, study, 3, lambda _: None, StoppingMonitor(None, ()), None).work()
+    Workers(bench, Queue("s", (study,), ["s"] * 6), 3, lambda _: None).work()
     assert sorted(rests) == [0, APART_S, 2 * APART_S]  # three workers, which would otherwise begin at once
 
 

@@ -15,10 +15,10 @@ import pytest
 from tests.processes import VASTBENCH, Started, clean_environment, command, emulator_process, until
 from tests.profiles import certain
 from vastbench.bundled import shared
-from vastbench.cli import doctor, main
+from vastbench.cli import _words, doctor, main
 from vastbench.clock import Clock
 from vastbench.emulator import Emulator
-from vastbench.errors import StoreError
+from vastbench.errors import Interrupted, StoreError
 from vastbench.io.files import read_run
 from vastbench.record.document import run_to_dict
 from vastbench.record.lease import LeaseRow
@@ -566,3 +566,10 @@ def test_a_dry_run_closes_no_lease_of_a_dead_emulator(call, tmp_path):
         assert store.leases()[0].state == "intended"
         assert "No lease is open" in call("reap").stdout
         assert store.leases()[0].verdict == "already gone"
+
+
+def test_a_signal_that_broke_something_on_its_way_is_told_as_one():
+    broken = RuntimeError("cannot release un-acquired lock")
+    broken.__context__ = Interrupted("Stopped by SIGINT.")
+    assert _words(broken) == ("Stopped by SIGINT.", "", 130)
+    assert _words(RuntimeError("x"))[2] == 1

@@ -8,7 +8,7 @@ from vastbench.emulator import profile
 from vastbench.errors import NotFound, SettingsError
 
 
-@pytest.mark.parametrize("name", ["default", "seed", "cached", "large-image", "flaky", "rehearsal"])
+@pytest.mark.parametrize("name", ["default", "seed", "cached", "large-image", "flaky", "rehearsal", "market"])
 def test_the_profiles_that_come_with_vastbench_load(name: str) -> None:
     assert profile.load(name).about
 
@@ -42,6 +42,19 @@ def test_a_rehearsal_meets_no_failure_but_the_chosen_ones() -> None:
     chances = [calm.boot.never, calm.boot.oci_error, calm.boot.exits, calm.ssh.auth_never, calm.market.offer_gone]
     chances += [calm.market.offer_gone_stale, calm.faults.bad_gateway, calm.faults.create_reply_lost]
     assert [chance.p for chance in chances] == [0] * 8
+
+
+def test_boots_and_prices_swing_with_the_hour_where_the_profile_says_so() -> None:
+    market, default = profile.load("market"), profile.load("default")
+    noon, midnight = 86400 / 4, 3 * 86400 / 4
+    assert market.slower(noon) == pytest.approx(1.42, abs=0.01)
+    assert market.slower(noon) * market.slower(midnight) == pytest.approx(1.0)
+    assert market.dearer(noon) == pytest.approx(1.105, abs=0.001)
+    assert [default.slower(noon), default.dearer(noon)] == [1.0, 1.0]
+
+
+def test_a_profile_without_hours_is_still_known_as_it_was() -> None:
+    assert profile.content_hash(profile.load("cached")) == "598438d88c4b"
 
 
 @pytest.mark.parametrize(

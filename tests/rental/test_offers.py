@@ -3,7 +3,7 @@
 import pytest
 
 from tests.vast.market import offer
-from vastbench.errors import NoOffer
+from vastbench.errors import NoOffer, UsageError
 from vastbench.record.conditions import IMAGE, Conditions
 from vastbench.rental.offers import choose, query
 from vastbench.vast.models import Offer
@@ -36,6 +36,33 @@ def test_the_cuda_version_in_an_images_name_is_asked_of_the_machines(image, cuda
         Offer.model_validate(offer(**fitting, **said)) for said in ({"cuda_max_good": 13.5}, {"cuda_max_good": 10}, {})
     )
     assert [asked.accepts(one) for one in (able, unable, silent)] == [True, cuda is None, True]
+
+
+def test_a_search_asks_for_room_a_price_with_that_disk_and_a_country():
+    body = query(Conditions("RTX_4090", max_usd_per_hour=0.5, min_reliability=0.95, disk_gb=30, region="se, no")).body()
+    asked = {name: body.get(name) for name in ("gpu_name", "disk_space", "dph_total", "reliability", "geolocation")}
+    assert asked == {
+        "gpu_name": {"eq": "RTX 4090"},
+        "disk_space": {"gte": 30},
+        "dph_total": {"lte": 0.5},
+        "reliability": {"gte": 0.95},
+        "geolocation": {"in": ["NO", "SE"]},
+    }
+    assert body["allocated_storage"] == 30
+    assert "geolocation" not in query(Conditions()).body()
+
+
+def test_an_offer_from_elsewhere_is_not_taken_for_one_of_the_country():
+    asked = query(Conditions(region="SE"))
+    fitting = {"num_gpus": 1, "disk_space": 100, "reliability": 0.99, "verification": "verified", "cuda_max_good": 13}
+    places = ("Stockholm, SE", "Oslo, NO")
+    assert [asked.accepts(Offer.model_validate(offer(**fitting, geolocation=one))) for one in places] == [True, False]
+
+
+@pytest.mark.parametrize("region", ["Sweden", "S", "SE;NO", "", "S1"])
+def test_what_is_no_country_code_is_refused(region):
+    with pytest.raises(UsageError, match="region is"):
+        Conditions(region=region)
 
 
 def test_where_no_machine_is_left_the_cuda_version_is_named():

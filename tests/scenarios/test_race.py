@@ -231,3 +231,33 @@ def test_a_price_that_rises_on_the_machine_that_won_ends_the_run(opened, monkeyp
     run = opened.run(CONDITIONS, scenario="waits")
     assert (run.outcome, run.cause) == (Outcome.FAILED, "price")
     assert opened.emulator.alive == []
+
+
+def test_any_drill_may_race_for_its_first_machine(tmp_path):
+    asked = replace(CONDITIONS, hedge=3, stagger_s=2.0)
+    with bench(tmp_path, profile=certain(tmp_path), seed=4, speed=SPEED, budget_usd=2.0) as opened:
+        run = opened.run(asked)
+        assert opened.emulator.alive == []
+        leases = [row for row in opened.store.leases() if row.instance_id]
+    assert (run.scenario, run.outcome) == ("integration", Outcome.PASSED)
+    assert sorted(one.cause for one in run.attempts) == ["", OUTRUN, OUTRUN]
+    assert [row.verdict for row in leases] == ["destroyed"] * 3
+    assert len({row.machine_id for row in leases}) == 3
+    won = next(one for one in run.attempts if not one.cause)
+    assert (run.resources["machine_id"], run.resources["instance_id"]) == (won.machine_id, won.instance_id)
+    assert [one["used"] for one in run.resources["machines"]] == [False, False]
+    assert {one["name"] for one in run.resources["machines"]} < {"", "2", "3"}
+    assert (run.conditions["hedge"], run.conditions["stagger_s"]) == (3, 2.0)
+    assert run.phase(PhaseName.WAIT_SSH).attempt == won.number
+    assert phases_table([run])["machine"].unique().tolist() == [won.machine_id]
+
+
+def test_the_budget_holds_the_worst_case_of_all_that_race(tmp_path):
+    one = SCENARIOS["integration"]
+    asked = replace(CONDITIONS, hedge=3, max_usd_per_hour=0.4)
+    worst = one.worst_case_usd(replace(asked, hedge=None), 0.4)
+    assert one.worst_case_usd(asked, 0.4) > 3 * worst
+    with bench(tmp_path, profile=certain(tmp_path), seed=4, speed=SPEED, budget_usd=2 * worst) as opened:
+        run = opened.run(asked)
+        assert run.cause == "budget"
+        assert opened.store.leases() == []

@@ -118,16 +118,6 @@ def test_control_values_are_checked(options):
         OfferQuery.parse("", **options)
 
 
-def test_the_default_query_asks_for_room_and_a_price_with_that_disk():
-    query = OfferQuery.default("RTX_4090", max_usd_per_hour=0.5, min_reliability=0.95, disk_gb=30)
-    body = query.body()
-    assert body["gpu_name"] == {"eq": "RTX 4090"}
-    assert body["disk_space"] == {"gte": 30}
-    assert body["dph_total"] == {"lte": 0.5}
-    assert body["reliability"] == {"gte": 0.95}
-    assert body["allocated_storage"] == 30
-
-
 @pytest.mark.parametrize(
     ("text", "fields", "accepted"),
     [

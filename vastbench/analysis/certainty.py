@@ -60,9 +60,10 @@ def certainty(phases: pd.DataFrame, quantities: Iterable[str] = QUANTITIES) -> p
     (:func:`~vastbench.analysis.survival.quantiles.quantile_estimate`, which uses the effective n where machines repeat):
     missing where too few ended, and then the interval has at most a lower end, of p90 also where n allows no interval;
     ``bounds_s``, the median width of what is known of one run; ``unnamed``, how many of those that ended name no machine;
-    ``machines``, ``largest_share`` and ``icc`` of those that ended (:class:`~vastbench.analysis.survival.clusters.Design`);
-    ``effective_n``, that of the median's interval, and ``design_effect`` = n ÷ effective_n, both missing where machines are too
-    few for one; ``method``, that of the median. Seconds; rates and shares 0–1.
+    ``machines``, ``largest_share`` and ``icc`` of those that ended
+    (:class:`~vastbench.analysis.survival.clusters.DesignEffect`); ``effective_n``, that of the median's interval, and
+    ``design_effect`` = n ÷ effective_n, both missing where machines are too few for one; ``method``, that of the median.
+    Seconds; rates and shares 0–1.
     Raises UsageError for runs of several kinds that were not pooled.
 
     Examples

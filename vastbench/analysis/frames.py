@@ -260,6 +260,7 @@ SELECTED = {"study": ("of a study", "Studies"), "gpu": ("on", "GPUs")}
 def only(phases: pd.DataFrame, name: str, value: str | float | None, place: str = "the data") -> pd.DataFrame:
     """The runs of ``phases`` that have this ``value`` of the column ``name``, which is written like it; for None, all.
 
+    The studies of a design (``gpus.old``, ``gpus.new``) have its name (``gpus``) as well, where no study has that alone.
     Raises NotFound for a column of no run, and when no run is left; it says which values there are in ``place``.
 
     Examples
@@ -269,7 +270,10 @@ def only(phases: pd.DataFrame, name: str, value: str | float | None, place: str 
     47
     """
     check_run_column(name)
-    alike = [one for one in phases[name].dropna().unique() if in_words(one) == in_words(value)]
+    there = phases[name].dropna().unique()
+    alike = [one for one in there if in_words(one) == in_words(value)]
+    if name == "study" and not alike:
+        alike = [one for one in there if one.startswith(f"{value}.")]
     chosen = phases if value is None else phases[phases[name].isin(alike)]
     if chosen.empty:
         words, kinds = SELECTED.get(name, (f"whose {name} is", f"Values of {name}"))

@@ -11,7 +11,7 @@ planned size reach the width (``benchmarks/plans.py``).
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from vastbench.analysis.attempts import attempted
@@ -27,7 +27,7 @@ from vastbench.record.formats import percent
 from vastbench.record.phases import PhaseName
 from vastbench.record.shown import Answer
 from vastbench.record.stopping import USEFUL, StoppingRule
-from vastbench.record.study import APART_S
+from vastbench.record.study import APART_S, CREATE_EVERY_S
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,15 @@ MOST = 5_000
 CALLS = 8
 """Requests of one run besides the polls while it boots: two for the key, search, create, destroy, two to confirm it, and the
 key's removal. Counted on the emulator: 7.5 with a few runs that had to choose again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What runs take: real ``minutes``, ``requests`` to the marketplace, and ``usd``; None for what is not known."""
+
+    minutes: float | None = None
+    requests: int | None = None
+    usd: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +82,9 @@ class Plan(Answer):
 
     What it rests on: ``source_runs`` attempted on ``machines``, of which ``never`` did not end; the present ``estimate_s`` of
     the quantile, as it was waited; ``icc`` and ``design_effect`` of the source
-    (:class:`~vastbench.analysis.survival.clusters.Design`); seconds and dollars of a mean run, failures included; ``floor``,
-    the relative width that the bounds of the polls leave however many runs are made. Missing values are NaN. ``source``: in
-    words, where these runs come from.
+    (:class:`~vastbench.analysis.survival.clusters.DesignEffect`); seconds and dollars of a mean run, failures included;
+    ``floor``, the relative width that the bounds of the polls leave however many runs are made. Missing values are NaN.
+    ``source``: in words, where these runs come from.
     """
 
     rule: StoppingRule
@@ -137,18 +146,12 @@ def plan(
     made = design(seen.upper, seen.machine)
     low, high = (float(np.quantile(ends, quantile, method="inverted_cdf")) for ends in (seen.lower, seen.upper))
     floor = relative_width(low, high)
-    run_s, run_usd, per_run = _of_a_run(phases, workers, usd_per_hour)
+    of_a_run = _of_a_run(phases, workers, usd_per_hour)
     unreachable = _why_not(seen, quantity, quantile, floor, width)
 
     def need(few: int | None, many: int | None) -> Need:
-        least, most = cost(few), cost(many)
-        return Need(few, many, least[0], most[0], least[1], most[1], least[2], most[2])
-
-    def cost(n: int | None) -> tuple[float | None, int | None, float | None]:
-        if n is None:
-            return None, None, None
-        minutes = (max(n * run_s / workers, n * APART_S) + run_s) / 60
-        return minutes, None if math.isnan(per_run) else math.ceil(n * per_run), None if math.isnan(run_usd) else n * run_usd
+        least, most = (Effort() if n is None else _effort(n, of_a_run, workers) for n in (few, many))
+        return Need(few, many, least.minutes, most.minutes, least.requests, most.requests, least.usd, most.usd)
 
     fixed, stopping = ((None, None),) * 2 if unreachable else needed(seen, rule, campaigns, seed)
     again, stopping_again = None, None
@@ -170,8 +173,26 @@ def plan(
         floor=floor,
         icc=made.icc,
         design_effect=made.design_effect,
-        run_s=run_s,
-        run_usd=run_usd,
+        run_s=of_a_run[0],
+        run_usd=of_a_run[1],
+    )
+
+
+def effort(phases: pd.DataFrame, runs: int, *, workers: int = 4, machines: float = 1.0) -> Effort:
+    """What so many ``runs`` take, ``workers`` at once, if they are as the attempted ones of ``phases`` on average.
+
+    ``machines``: how many a mean run rents, each of which is created in its turn and may cost as much as one alone.
+    """
+    seconds, usd, requests = _of_a_run(phases, workers, None)
+    takes = _effort(runs, (seconds, usd * machines, requests * machines), workers)
+    return replace(takes, minutes=max(takes.minutes or 0.0, runs * machines * CREATE_EVERY_S / 60))
+
+
+def _effort(runs: int, of_a_run: tuple[float, float, float], workers: int) -> Effort:
+    seconds, usd, requests = of_a_run
+    minutes = (max(runs * seconds / workers, runs * APART_S) + seconds) / 60
+    return Effort(
+        minutes, None if math.isnan(requests) else math.ceil(runs * requests), None if math.isnan(usd) else runs * usd
     )
 
 

@@ -25,6 +25,7 @@ from vastbench.interrupts import STOPPING, raising, shield
 from vastbench.owner import Heartbeat, has_ended, owner
 from vastbench.record.conditions import Conditions
 from vastbench.record.cost import at_most_usd
+from vastbench.record.design import Design
 from vastbench.record.lease import LeaseRow
 from vastbench.record.recorder import Listener
 from vastbench.record.run import Run
@@ -73,8 +74,9 @@ class Bench:
     truth
         A file for the emulator's log of the truth.
     study
-        The study that this bench makes runs of (:func:`vastbench.run_study`): then the budget covers what earlier launches
-        spent, too, and the runs that a killed one left are stored as killed.
+        The study that this bench makes runs of (:func:`vastbench.run_study`), or the design of several
+        (:func:`vastbench.run_design`): then the budget covers what earlier launches spent, too, and the runs that a killed one
+        left are stored as killed.
     max_instances
         How many instances may exist at once, those of other processes with the same store included.
 
@@ -105,7 +107,7 @@ class Bench:
         store: str | Path | None = None,
         api_key_file: Path | None = None,
         truth: Path | None = None,
-        study: str = "",
+        study: str | Design = "",
         max_instances: int | None = None,
     ) -> None:
         """Take the settings; nothing is started before the with-block is entered.
@@ -116,7 +118,7 @@ class Bench:
         """
         from vastbench.emulator.profile import load
 
-        if study:
+        if isinstance(study, str) and study:
             check_plan(study)
         if max_instances is not None and not (isinstance(max_instances, int) and max_instances >= 1):
             raise UsageError(f"At most {max_instances!r} instances are allowed at once.", hint="Give 1 or more.")
@@ -131,7 +133,8 @@ class Bench:
         self.budget_usd = budget_usd
         self.profile = profile
         self.seed = seed
-        self.study = study
+        self._design = study if isinstance(study, Design) else None
+        self.studies = study.studies if isinstance(study, Design) else (study,) if study else ()
         self.max_instances = max_instances
         self.settings = Settings.from_environment(api_key_file=api_key_file)
         self.clock = Clock(self.settings.vastbench_speed if live else speed)
@@ -283,15 +286,38 @@ class Bench:
         Raises UsageError when the bench has no study, for an unfit number of repeats, and when the study was begun under
         other conditions or of another scenario; NotFound for an unknown scenario.
         """
-        if not self.study:
-            raise UsageError("The bench was opened without a study.", hint='Give it one: Bench(study="NAME").')
+        if len(self.studies) != 1:
+            other = "for several studies" if self.studies else "without a study"
+            raise UsageError(f"The bench was opened {other}.", hint='Give it one: Bench(study="NAME").')
+        return self._open_study(self.studies[0], repeats, conditions, scenario, stopping)
+
+    @property
+    def design(self) -> Design:
+        """The design whose runs this bench makes. Raises UsageError when it was opened without one."""
+        if self._design is None:
+            raise UsageError("The bench was opened without a design.", hint="Give it one: Bench(study=read_design(FILE)).")
+        return self._design
+
+    def open_design(self) -> tuple[Study, ...]:
+        """Write down the studies of this bench's design, or go on with those that are there; ``run_design`` makes their runs.
+
+        Raises what :meth:`open_study` does.
+        """
+        made, rule = self.design, self.design.stopping
+        return tuple(
+            self._open_study(made.study(one), made.repeats, one.conditions, one.scenario, rule) for one in made.conditions
+        )
+
+    def _open_study(
+        self, name: str, repeats: int, conditions: Conditions | None, scenario: str | None, stopping: StoppingRule | None
+    ) -> Study:
         drill = find_scenario(scenario)
         if stopping:
             drill.check_quantity(stopping.quantity)
         asked = drill.settled(conditions or Conditions(), live=self.source == "live").to_dict()
         known = {"profile": None} if self.live else self._profile_conditions
         return self.store.open_study(
-            self.study,
+            name,
             scenario=drill.name,
             repeats=repeats,
             conditions=asked | {"source": self.source} | known,
@@ -299,12 +325,13 @@ class Bench:
         )
 
     def run_next(self, study: Study, listener: Listener | None = None) -> Run | None:
-        """Announce and make the next run of ``study``, which is this bench's; None when no repeat is missing.
+        """Announce and make the next run of ``study``, one of this bench's; None when no repeat is missing.
 
         Otherwise like :meth:`run`.
         """
-        if study.name != self.study:
-            raise UsageError(f"The bench makes runs of {self.study!r}, not of {study.name!r}.", hint="Open it for that study.")
+        if study.name not in self.studies:
+            mine = ", ".join(self.studies) or "no study"
+            raise UsageError(f"The bench makes runs of {mine}, not of {study.name!r}.", hint="Open it for that study.")
         conditions = Conditions.of(study.conditions)
         with self._under_way_here():
             run_id = new_run_id()
@@ -385,22 +412,23 @@ class Bench:
     def _seed_of_this_launch(self) -> int | None:
         from vastbench.emulator.profile import load
 
-        number = self.store.begin_launch(self.study) if self.study else 0
+        number = self.store.begin_launch(*self.studies) if self.studies else 0
         seed = load(self.profile).seed if self.seed is None and number else self.seed
         return launch_seed(seed, number)
 
     def _account_for_earlier_launches(self) -> Budget | None:
         """Account for what earlier launches of the study left; the budget, if there is one."""
-        if self.study and self.store.announced(self.study):
-            record_killed_runs(self.store, self.store.study(self.study))
+        for study in self.studies:
+            if self.store.announced(study):
+                record_killed_runs(self.store, self.store.study(study))
         return None if self.budget_usd is None else Budget(self.budget_usd, others=self._taken_elsewhere_usd)
 
     def _taken_elsewhere_usd(self) -> float:
         """What other benches spent on this study at most, and what open leases that are not ours may still cost."""
         metered: dict[str, float | None] = {}
-        if self.study:
-            metered = {one.run_id: None for one in self.store.unfinished(self.study)}
-            metered |= {run_id: at_most_usd(*both) for run_id, both in self.store.costs(self.study).items()}
+        for study in self.studies:
+            metered |= {one.run_id: None for one in self.store.unfinished(study)}
+            metered |= {run_id: at_most_usd(*both) for run_id, both in self.store.costs(study).items()}
         theirs = {run_id: known for run_id, known in metered.items() if run_id not in self._made}
         of_study = spent_at_most_usd(theirs, self.store.leases() if theirs else [], speed=self.clock.speed)
         others = [row for row in self._open_elsewhere() if row.run_id not in theirs]
@@ -420,7 +448,7 @@ class Bench:
 
     def ask_charges(self) -> Asked:
         """Ask what the account was charged for this bench's study, or for all runs of the store that rented here; store it."""
-        return ask_charges(self.api, self.store, study=self.study or None)
+        return ask_charges(self.api, self.store, study=self.studies[0] if self.studies else None)
 
     @property
     def last_sweep(self) -> str:

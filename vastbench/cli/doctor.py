@@ -122,7 +122,7 @@ def permissions(api: VastApi) -> Finding | None:
     from vastbench.vast.query import OfferQuery
 
     asked: dict[str, Callable[[], object]] = {
-        "misc": lambda: api.search_offers(OfferQuery.default(limit=1)),
+        "misc": lambda: api.search_offers(OfferQuery.parse("num_gpus=1", limit=1)),
         "instance_read": api.list_instances,
         "instance_write": lambda: api.label_instance(NOBODYS, "doctor"),
         "user_read": api.current_user,

@@ -16,6 +16,7 @@ from vastbench.record.conditions import asked
 
 if TYPE_CHECKING:
     from vastbench.bench.bench import Bench
+    from vastbench.record.design import Design
 
 
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
@@ -37,7 +38,7 @@ class Market:
     store: str | None = asked(None, "--store", "a file or a database URL; by default VASTBENCH_STORE or the data directory")
     truth: Path | None = asked(None, "--truth", "write the emulator's log of the truth to this file")  # noqa: RUF009
 
-    def bench(self, study: str = "") -> Bench:
+    def bench(self, study: str | Design = "") -> Bench:
         """A bench by these options, not entered yet."""
         from vastbench.bench.bench import Bench
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from vastbench.clock import Clock
 from vastbench.emulator import Emulator
 from vastbench.emulator.faults import FAULTS
 from vastbench.errors import ApiError, Interrupted, LeaseNotClosed, NoOffer, NotFound, exit_code_of
-from vastbench.interrupts import shield
+from vastbench.interrupts import as_they_end, shield
 from vastbench.record.conditions import IMAGE, Conditions
 from vastbench.record.lease import CONFIRM_DEADLINE_S, LeaseRow
 from vastbench.record.run import Run
@@ -151,7 +151,7 @@ def rehearse(plan: Plan, chosen: Mapping[str, float], done: Callable[[Rehearsal]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         made = [pool.submit(_rehearsed, plan, fault, probability, stage) for fault, probability in chosen.items()]
         try:
-            for future in as_completed(made):
+            for future in as_they_end(made):
                 done(future.result())
         except BaseException:
             with shield():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -61,8 +62,15 @@ def run(
 @options
 def study(
     context: typer.Context,
+    file: Annotated[
+        Optional[Path],  # noqa: UP045 (typer reads it at run time)
+        typer.Argument(metavar="[FILE]", help="A study of several conditions, as a TOML file; in place of --name."),
+    ] = None,
     *,
-    name: Annotated[str, typer.Option("--name", help="The study's name; an unfinished study of that name goes on.")],
+    name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--name", help="The study's name; an unfinished study of that name goes on."),
+    ] = None,
     scenario: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option("--scenario", help="What is repeated; see: vastbench scenarios. By default, the first of them."),
@@ -91,6 +99,9 @@ def study(
         Optional[float],  # noqa: UP045
         typer.Option("--stop-after", metavar="MINUTES", help="Begin no run after so many minutes of real time."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With FILE: say how many runs, minutes, requests and dollars, and rent nothing.")
+    ] = False,
     conditions: Conditions,
     market: Market,
     yes: Yes = False,
@@ -103,6 +114,8 @@ def study(
     runs were made, or enough for that, and some passed; 10: none passed; 11: runs are missing.
 
     Free, on the emulator: vastbench study --name first --repeats 12 --seed 1
+
+    With a FILE it compares several conditions: each block makes one run of each, in random order.
     """
     from vastbench.bench.workers import run_study
     from vastbench.record.stopping import StoppingRule
@@ -111,6 +124,12 @@ def study(
     from vastbench.render.text import stopping_text, study_text
     from vastbench.scenarios import find_scenario
 
+    if file is not None:
+        _study_of_file(context, file, market, dry_run=dry_run, yes=yes)
+        return
+    if name is None or dry_run:
+        lacking = "A dry run needs a study's file." if dry_run else "The study has no name."
+        raise UsageError(lacking, hint="Give --name NAME for one condition, or a file of several: vastbench study FILE.")
     if resume:
         there = _to_resume(context, name, market)
         wanted, stopping, conditions = there.repeats, there.stopping, Conditions.of(there.conditions)
@@ -149,6 +168,30 @@ def study(
         raise
     if error := found.shortfall():
         raise error
+
+
+def _study_of_file(context: typer.Context, file: Path, market: Market, *, dry_run: bool, yes: bool) -> None:
+    """A study of the conditions in ``file``. Raises UsageError for options that the file answers."""
+    from vastbench.cli.designed import run_file, show_effort
+
+    if given := [
+        option for one, option in {**OF_THE_STUDY, "name": "--name", "resume": "--resume"}.items() if _given(context, one)
+    ]:
+        raise UsageError(
+            f"The file says what the study is, but {given[0]} was given.", hint="Leave it out, or write it in the file."
+        )
+    asked = context.params
+    if dry_run:
+        show_effort(file, market, asked["workers"])
+        return
+    run_file(
+        file,
+        market,
+        lambda bench, drill, conditions, runs: _agree(bench, drill, conditions, runs=runs, ask=not yes),
+        workers=asked["workers"],
+        minutes=asked["stop_after"],
+        as_json=asked["as_json"],
+    )
 
 
 OF_THE_STUDY = {

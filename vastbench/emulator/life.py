@@ -19,6 +19,7 @@ from vastbench.emulator.pace import Pace
 from vastbench.emulator.profile import Profile
 from vastbench.emulator.sandbox import SandboxError
 
+MEGABITS_OF_A_GB = 8000.0
 _BOOT_LEAD_REAL_S = 0.3
 """Real seconds that the machine is started before ``running`` at least; its start-up takes some 50 ms."""
 
@@ -138,7 +139,7 @@ class Life:
 
     def _first_boot(self, created: float) -> list[Step]:
         boot, contract = self._profile.boot, self.contract
-        running = self._draw("running", boot.running)
+        running = (self._draw("running", boot.running) + self._pull_s()) * self._profile.slower(self._pace.epoch(created))
         appears = min(self._draw("appears", boot.appears), 0.9 * running) + self._fate.null_s
         running += self._fate.null_s + self._fate.loading_s
         fails = self._stream("boot-failure")
@@ -167,6 +168,13 @@ class Life:
         elif not self._stream("never").happens(boot.never.p):
             steps.append(Step(created + running, "running", _running_text(contract), booted=True))
         return steps
+
+    def _pull_s(self) -> float:
+        """Seconds that pulling the image takes on this machine's link."""
+        pull, machine, image = self._profile.pull, self.contract.listing.machine, self.contract.image
+        if pull is None or Stream(self._seed, "cached", machine.machine_id, image).happens(pull.cached.p):
+            return 0.0
+        return pull.gb(image) * MEGABITS_OF_A_GB / (machine.inet_down * min(1.0, self._draw("link", pull.share)))
 
     async def _bring_up_again(self, steps: list[Step], afresh: bool) -> None:
         contract = self.contract

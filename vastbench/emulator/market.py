@@ -86,7 +86,8 @@ class Market:
         now = self.pace.now()
         epoch = self.pace.epoch(now)
         free = {listing.offer_id: listing for listing in self.listings if listing.free(now)}
-        rows = [listing.row(disk, bid=bid, epoch=epoch) for listing in free.values()]
+        dearer = self.profile.dearer(epoch)
+        rows = [listing.row(disk, bid=bid, epoch=epoch, dearer=dearer) for listing in free.values()]
         filters = {field: tests for field, tests in body.items() if field not in query.CONTROLS}
         found = query.ordered(query.matching(rows, filters), body.get("order") or [["score", "desc"]])[: max(limit, 0)]
         for row in found:
@@ -261,7 +262,8 @@ class Market:
     def _contract(self, listing: Listing, order: Order, now: float) -> Contract:
         machine, instance, number = listing.machine, self._new_id(), len(self.contracts)
         troubles = fate(self.faults, number, proxy_dead=rights.USER_WRITE in self.account.lacks)
-        price = (machine.price if order.price is None else order.price) * troubles.price_factor
+        usual = round(machine.price * self.profile.dearer(self.pace.epoch(now)), 4)
+        price = (usual if order.price is None else order.price) * troubles.price_factor
         rates = Rates(price, storage_per_hour(listing, order.disk_gb), machine.inet_up_cost, machine.inet_down_cost)
         spec = MachineSpec(
             id=instance,

@@ -134,10 +134,11 @@ class Listing:
         """Whether the GPUs can be rented at this reading."""
         return self.occupant is None and self.elsewhere_until <= now
 
-    def row(self, disk_gb: float, *, bid: bool, epoch: float) -> dict[str, Any]:
-        """The offer as the search returns it, priced with ``disk_gb`` of storage, at the date ``epoch``."""
+    def row(self, disk_gb: float, *, bid: bool, epoch: float, dearer: float) -> dict[str, Any]:
+        """The offer as the search returns it, priced with ``disk_gb`` of storage, at the date ``epoch``, when machines cost
+        ``dearer`` times as much as on average."""
         machine = self.machine
-        base = machine.min_bid if bid else machine.price
+        base = machine.min_bid if bid else round(machine.price * dearer, 4)
         storage = disk_gb * machine.storage_cost / MONTH_H
         total = round(base + storage, 10)
         costs = {"gpuCostPerHour": base, "diskHour": storage, "totalHour": total, "discountTotalHour": 0.0}

@@ -5,6 +5,7 @@ Each parameter is a table that says where it comes from: ``basis = "data"`` (obs
 """
 
 import hashlib
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -196,6 +197,43 @@ class Guest(_Table):
     clock: GuestClock
 
 
+class Hours(_Table):
+    """What changes with the hour: at the busiest moment of each ``period`` (seconds) boots take exp(``boot``) times as long as
+    on average, and prices are exp(``price``) times as high; at the quietest as much less."""
+
+    period: Number
+    boot: Number
+    price: Number
+
+    def busy(self, epoch: float) -> float:
+        """How busy the market is at this date: from -1 to 1."""
+        return math.sin(2 * math.pi * epoch / self.period.value)
+
+
+class Image(_Parameter):
+    """How many gigabytes images are whose name begins with ``name``."""
+
+    name: str
+    gb: float = Field(ge=0)
+
+
+class Pull(_Table):
+    """What pulling an image adds to a boot: its size over ``share`` (0–1) of the machine's link, nothing where it is cached.
+
+    ``cached`` is the chance that a machine has an image, which it keeps. The first of ``images`` that fits counts; one that
+    none fits has ``other`` GB.
+    """
+
+    images: tuple[Image, ...]
+    other: Number
+    share: Distribution
+    cached: Chance
+
+    def gb(self, image: str) -> float:
+        """The size of ``image`` in GB."""
+        return next((one.gb for one in self.images if image.startswith(one.name)), self.other.value)
+
+
 class Profile(_Table):
     """A whole profile. ``seed`` fixes the draws when the caller gives none; ``shapes`` are those of a real marketplace's
     answers, by method and path, ``lacks`` the permissions that its key had not (:mod:`vastbench.emulator.shapes`)."""
@@ -210,8 +248,18 @@ class Profile(_Table):
     limits: Limits
     faults: Faults
     market: Market
+    hours: Hours | None = None
+    pull: Pull | None = None
     shapes: dict[str, Any] = Field(default={}, exclude=True)
     lacks: dict[str, int] = Field(default={}, exclude=True)
+
+    def slower(self, epoch: float) -> float:
+        """How many times as long boots take at this date as on average."""
+        return 1.0 if self.hours is None else math.exp(self.hours.boot.value * self.hours.busy(epoch))
+
+    def dearer(self, epoch: float) -> float:
+        """How many times as much machines cost at this date as on average."""
+        return 1.0 if self.hours is None else math.exp(self.hours.price.value * self.hours.busy(epoch))
 
 
 def load(name: str | Path) -> Profile:
@@ -235,7 +283,9 @@ def load(name: str | Path) -> Profile:
 def content_hash(profile: Profile) -> str:
     """The first twelve hexadecimal digits of the SHA-256 of what ``profile`` says, whatever it extends and however it is
     written."""
-    return hashlib.sha256(profile.model_dump_json(exclude={"about"}).encode()).hexdigest()[:12]
+    # A profile that says nothing of these is known as it was before there were any.
+    silent = {"about", *(name for name in ("hours", "pull") if getattr(profile, name) is None)}
+    return hashlib.sha256(profile.model_dump_json(exclude=silent).encode()).hexdigest()[:12]
 
 
 def names() -> list[str]:

@@ -19,6 +19,7 @@ IMAGE = "nvidia/cuda:12.8.1-base-ubuntu24.04"
 """The usual image: NVIDIA's smallest with CUDA, of a version that is still maintained."""
 
 _CUDA = re.compile(r"(?<![a-z])cu(?:da)?[-_.]?(1\d)(?:(\d)|[._](\d{1,2}))?(?!\d)", re.IGNORECASE)
+_COUNTRY = re.compile("[A-Z]{2}")
 _SECRET = re.compile(r"//[^/]*:[^/]*@")
 _CUDA_TAG = re.compile(r"cuda(?:gl)?:(1\d)\.(\d{1,2})(?!\d)")
 
@@ -61,6 +62,7 @@ class Conditions:
     num_gpus: int = asked(1, "--num-gpus", "GPUs in the instance", 1, 64)
     max_usd_per_hour: float = asked(0.5, "--max-price", "USD per hour at most, disk included", 0.001, 128)
     min_reliability: float = asked(0.9, "--min-reliability", "the host's reliability at least, 0 to 1", 0, 1)
+    region: str | None = asked(None, "--region", "the host's country as two letters, several with commas; any if not given")
     disk_gb: float = asked(20.0, "--disk", "GB of disk, at least 8", 8, 100_000)
     image: str = asked(IMAGE, "--image", "container image")
     boot_deadline_s: float = asked(600.0, "--boot-deadline", "seconds to wait for status running", 1, 86_400)
@@ -88,6 +90,11 @@ class Conditions:
         if self.gpu_name is not None:
             name = self.gpu_name.replace("_", " ")
             object.__setattr__(self, "gpu_name", None if name == "any" else name)
+        if self.region is not None:
+            countries = [one.strip().upper() for one in self.region.split(",")]
+            if not all(_COUNTRY.fullmatch(one) for one in countries):
+                raise UsageError(f"region is {self.region!r}.", hint="Give countries such as US or SE,NO.")
+            object.__setattr__(self, "region", ",".join(sorted(countries)))
         for one in fields(self):
             value, low, high = getattr(self, one.name), one.metadata["low"], one.metadata["high"]
             if low is None or (value is None and one.metadata["of_drills"]):

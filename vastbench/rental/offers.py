@@ -25,16 +25,18 @@ GPUS = (
 
 
 def query(conditions: Conditions, rows: int = ROWS[-1]) -> OfferQuery:
-    """The search for at most ``rows`` offers that meet the conditions, the cheapest."""
-    return OfferQuery.default(
-        gpu_name=conditions.gpu_name,
-        num_gpus=conditions.num_gpus,
-        max_usd_per_hour=conditions.max_usd_per_hour,
-        min_reliability=conditions.min_reliability,
-        disk_gb=conditions.disk_gb,
-        cuda=conditions.cuda,
-        limit=rows,
-    )
+    """The search for at most ``rows`` offers that meet the conditions, the cheapest by USD per hour, their disk included."""
+    terms = {
+        "num_gpus=": conditions.num_gpus,
+        "disk_space>=": repr(conditions.disk_gb),
+        "gpu_name=": conditions.gpu_name and f'"{conditions.gpu_name}"',
+        "dph_total<=": repr(conditions.max_usd_per_hour),
+        "reliability>=": repr(conditions.min_reliability),
+        "cuda_max_good>=": conditions.cuda,
+        "geolocation in ": conditions.region and f"[{conditions.region}]",
+    }
+    asked = " ".join(f"{term}{value}" for term, value in terms.items() if value is not None)
+    return OfferQuery.parse(asked, limit=rows, allocated_storage_gb=conditions.disk_gb)
 
 
 def find(
@@ -63,9 +65,10 @@ def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines:
     if not fits:
         gpu = conditions.gpu_name or "any GPU"
         cuda = f", CUDA {conditions.cuda} for {conditions.image}" if conditions.cuda else ""
+        where = f" in {conditions.region}" if conditions.region else ""
         other = _another_name(conditions.gpu_name)
         raise NoOffer(
-            f"No offer for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk{cuda} at or below "
+            f"No offer for {conditions.num_gpus} × {gpu} with {conditions.disk_gb:g} GB of disk{cuda}{where} at or below "
             f"${conditions.max_usd_per_hour:g}/h: {len(offers)} were found, {len(without_machines)} machines tried already.",
             hint=f"{other}Allow a higher price, choose another GPU, or look at `vastbench offers`.",
         )

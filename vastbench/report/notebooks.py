@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, cast
 
 from vastbench.bundled import shared
 from vastbench.errors import NotebookFailed
+from vastbench.interrupts import as_they_end
 from vastbench.notebooks.running import run_notebook
 from vastbench.render.wording import plain
 from vastbench.settings import environment_for_child
@@ -72,7 +73,7 @@ def execute_all(folder: Path, notebooks: Sequence[str], done: Callable[[Executed
         pool = stack.enter_context(ThreadPoolExecutor(max(1, len(workers))))
         running = [pool.submit(one, name) for name in notebooks]
         try:
-            for future in as_completed(running):
+            for future in as_they_end(running):
                 done(future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

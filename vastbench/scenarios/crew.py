@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, FIRST_EXCEPTION, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager
 
 from vastbench.clock import Clock
 from vastbench.errors import BudgetRefused, Interrupted, LeaseNotClosed, PriceRose, Vanished
-from vastbench.interrupts import shield
+from vastbench.interrupts import HEARD_S, as_they_end, shield
 from vastbench.rental.provisioner import Machine
 
 
@@ -94,9 +94,8 @@ def all_of(keepers: Sequence[Keeper]) -> tuple[Machine, ...]:
     """Start all; their machines, once all run commands. Raises the first error that keeps one from that."""
     for keeper in keepers:
         keeper.start()
-    ended, _ = wait([keeper.ready for keeper in keepers], return_when=FIRST_EXCEPTION)
-    if first := next((failed for one in ended if (failed := one.exception())), None):
-        raise first
+    for one in as_they_end(keeper.ready for keeper in keepers):
+        one.result()
     return tuple(keeper.ready.result() for keeper in keepers)
 
 
@@ -118,5 +117,5 @@ def first_of(keepers: Sequence[Keeper], clock: Clock, stagger_s: float) -> Keepe
         elif len(ended) == len(keepers):
             raise keepers[0].ready.exception() or AssertionError
         else:
-            timeout = clock.real_s(max(due - clock.now(), 0.0)) if len(begun) < len(keepers) else None
-            wait([one.ready for one in begun if not one.ready.done()], timeout, FIRST_COMPLETED)
+            until_next = clock.real_s(max(due - clock.now(), 0.0)) if len(begun) < len(keepers) else HEARD_S
+            wait([one.ready for one in begun if not one.ready.done()], min(until_next, HEARD_S), FIRST_COMPLETED)

@@ -54,6 +54,10 @@ RESERVED = frozenset({*COMPUTED, "", "retries", "poll period"})
 """What no phase may be called: the names of other rows and columns of tables."""
 
 
+HEDGING: Mapping[str, Any] = {"hedge": None, "stagger_s": None}
+"""The options of a drill whose first machine may be raced for; by default it is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A named drill.
@@ -217,13 +221,17 @@ class Drill:
             yield rented
             self._ask_guest(rented)
 
+    def rent_raced(self, machine: str = "") -> AbstractContextManager[Machine]:
+        """Like :meth:`rent`, raced for as the conditions ask (``HEDGING``)."""
+        return self.rent(machine, hedge=self.conditions.hedge or 1, stagger_s=self.conditions.stagger_s or 0.0)
+
     @contextmanager
     def _raced(self, hedge: int, stagger_s: float, machine: str, clock: Clock) -> Iterator[Machine]:
         """The first of so many machines that runs commands."""
         self._check_room(hedge)
-        self._set_aside([f"{machine} {number}" if number > 1 else machine for number in range(1, hedge + 1)])
+        self._set_aside([_nth(machine, number) for number in range(1, hedge + 1)])
         clocks = [clock.child() for _ in range(hedge)]
-        keepers = [Keeper(self._tried(machine, own), f"{machine} {n}", own) for n, own in enumerate(clocks, 1)]
+        keepers = [Keeper(self._tried(machine, own), _nth(machine, n), own) for n, own in enumerate(clocks, 1)]
         with kept(keepers, clock):
             winner = first_of(keepers, clock, stagger_s)
             for one in keepers:
@@ -309,8 +317,12 @@ class Drill:
         total, origin = self.recorder.finish(), self.recorder.started
         outcome, cause = (Outcome.PASSED, "") if error is None else (outcome_of(error), cause_of(error))
         detail = "" if error is None else summary_of(error, with_hint=True)
-        # Those that are rented at once begin in any order.
-        in_order = sorted(self._rentals, key=lambda one: self.scenario.machines.index(one.recorder.machine))
+        # Those that are rented at once begin in any order; of those that raced to be the first, the winner stands first.
+        places = {name: place for place, name in enumerate(self.scenario.machines)}
+        in_order = sorted(
+            self._rentals,
+            key=lambda one: (place := places[one.recorder.machine], place == 0 and not self._used(one)),
+        )
         machines = [self._of_machine(rental, total) for rental in in_order]
         first = machines[0] if machines else Documents("")
         others = {"machines": [asdict(one) for one in machines[1:]]} if machines[1:] else {}
@@ -361,12 +373,12 @@ class Drill:
                 recorder,
                 self.run_id,
                 self.conditions,
-                f"{machine} {before + 1}" if before else machine,
+                _nth(machine, before + 1),
                 self.scenario.lifetime_s(self.conditions),
                 key,
                 self._taken,
                 # One that held a place while it waited for another could wait for itself.
-                waits_for_place=len(self.scenario.machines) == 1,
+                waits_for_place=self.scenario.at_once(self.conditions) == 1,
             )
             self._rentals.append(rental)
         return rental
@@ -454,6 +466,11 @@ class Drill:
             guest=guest.to_dict(origin) if guest else {},
             cost=self._cost_of(rental, total_s),
         )
+
+
+def _nth(machine: str, number: int) -> str:
+    """What the machine is called that is the ``number``-th, from 1, to be rented for that name."""
+    return f"{machine} {number}".strip() if number > 1 else machine
 
 
 def run_scenario(drill: Drill, *, source: str) -> tuple[Run, BaseException | None]:

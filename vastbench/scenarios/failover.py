@@ -160,7 +160,7 @@ def _machines(drill: Drill) -> Iterator[tuple[Machine, AbstractContextManager[Ma
             yield first, nullcontext(standby)
     else:
         with drill.rent() as first:
-            yield first, drill.rent(REPLACEMENT, hedge=conditions.hedge or 1, stagger_s=conditions.stagger_s or 0.0)
+            yield first, drill.rent_raced(REPLACEMENT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from vastbench.record.formats import counted, decimals, seconds
 from vastbench.record.moments import Moment
 from vastbench.record.phases import PhaseName, of_machine, renting, returning
 from vastbench.rental.provisioner import Machine
-from vastbench.scenarios.drill import Drill, Scenario
+from vastbench.scenarios.drill import HEDGING, Drill, Scenario
 from vastbench.scenarios.idle import PERIOD_S, Gpu, IdleRule, Sample, State, judge
 from vastbench.scenarios.usage import Reading, read_sample
 from vastbench.scenarios.workspace import Workspace
@@ -69,7 +69,7 @@ def run(drill: Drill) -> None:
     and when what was woken differs; SnapshotError, and what SSH raises.
     """
     with kept_in(drill.conditions.place) as place:
-        with drill.rent() as machine:
+        with drill.rent_raced() as machine:
             before, snapshot = _fall_asleep(drill, machine, place)
         with drill.recorder.phase(ASLEEP):
             drill.recorder.clock.rest(ASLEEP_S)
@@ -220,7 +220,7 @@ HIBERNATION = Scenario(
     work_s=_work_s,
     run=run,
     machines=("", WOKEN),
-    options={"files": 200, "size_mb": 16.0, "place": None},
+    options={"files": 200, "size_mb": 16.0, "place": None, **HEDGING},
     acceptance=(
         Criterion("the work wakes", 180.0, "s", of_machine(WOKEN, PhaseName.REGISTER_KEY), COMPARE, stretch=120.0),
         Criterion("nothing is paid any more after the work's end", 1800.0, "s", NOTICE_IDLE, PhaseName.CONFIRM),

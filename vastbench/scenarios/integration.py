@@ -13,7 +13,7 @@ from vastbench.record.moments import Moment
 from vastbench.record.phases import PhaseName, renting, returning
 from vastbench.record.recorder import Open
 from vastbench.rental.provisioner import Machine
-from vastbench.scenarios.drill import Drill, Scenario
+from vastbench.scenarios.drill import HEDGING, Drill, Scenario
 from vastbench.scenarios.gpu_names import same_gpu
 from vastbench.ssh.probe import Step
 from vastbench.ssh.session import Session
@@ -45,7 +45,7 @@ def run(drill: Drill) -> None:
 
     Raises CheckFailed and what SSH raises.
     """
-    with drill.rent() as machine:
+    with drill.rent_raced() as machine:
         _work(drill, machine)
 
 
@@ -119,4 +119,5 @@ INTEGRATION = Scenario(
     ready=PhaseName.WAIT_SSH,
     work_s=60.0,
     run=run,
+    options=HEDGING,
 )

@@ -26,7 +26,7 @@ from vastbench.record.formats import counted, decimals, seconds
 from vastbench.record.moments import Moment
 from vastbench.record.phases import Phase, renting, returning
 from vastbench.rental.provisioner import Machine
-from vastbench.scenarios.drill import Drill, Scenario
+from vastbench.scenarios.drill import HEDGING, Drill, Scenario
 from vastbench.scenarios.ollama import Answer, Ollama
 from vastbench.ssh.session import Session
 from vastbench.ssh.transport import Traffic
@@ -197,7 +197,7 @@ class Server:
 def run(drill: Drill) -> None:
     """Put a model on a machine and measure it in every state. Raises CheckFailed, DeadlineExceeded, and what SSH raises."""
     model = Wanted.of(drill.conditions.model or "")
-    with drill.rent() as machine, _serving(drill, machine, model) as server:
+    with drill.rent_raced() as machine, _serving(drill, machine, model) as server:
         _deploy(drill, machine, server)
         _load(drill, server)
         _first(drill, server)
@@ -533,7 +533,7 @@ MODEL = Scenario(
     ready=OUTPUT,
     work_s=WORK_S,
     run=run,
-    options={"model": "qwen3:0.6b"},
+    options={"model": "qwen3:0.6b", **HEDGING},
     acceptance=(
         Criterion("runs pass", 0.95, "share"),
         Criterion("the same answer after a restore on another machine", 1.0, "share", place=("restored answer", "same")),

@@ -17,7 +17,7 @@ from vastbench.record.conditions import Conditions
 from vastbench.record.formats import counted, decimals, percent, seconds
 from vastbench.record.phases import PhaseName, of_machine, renting, returning
 from vastbench.rental.provisioner import Machine
-from vastbench.scenarios.drill import Drill, Scenario
+from vastbench.scenarios.drill import HEDGING, Drill, Scenario
 from vastbench.scenarios.workspace import Workspace
 from vastbench.snapshots import (
     Manifest,
@@ -104,7 +104,7 @@ def run(drill: Drill) -> None:
         )
     with kept_in(conditions.place) as kept:
         place = Repository(conditions.repository, kept) if conditions.repository else kept
-        with drill.rent() as first:
+        with drill.rent_raced() as first:
             before, snapshot = _keep(drill, first, workspace, place)
         with drill.rent(SECOND) as second:
             found = _bring_back(drill, second, snapshot, place, before)
@@ -383,7 +383,7 @@ SNAPSHOT = Scenario(
     work_s=_work_s,
     run=run,
     machines=("", SECOND),
-    options={"files": 200, "size_mb": 16.0, "place": None, "repository": None},
+    options={"files": 200, "size_mb": 16.0, "place": None, "repository": None, **HEDGING},
     acceptance=(
         Criterion(
             "the workspace is whole again", 300.0, "s", of_machine(SECOND, PhaseName.REGISTER_KEY), COMPARE, stretch=180.0

@@ -148,17 +148,20 @@ class Store(Transactions):
         return (exact or found)[0]
 
     def runs(self, *, limit: int | None = None, study: str | None = None) -> list[Run]:
-        """The newest runs first, at most ``limit``; with ``study``, those of one study. Raises NotFound when it has none."""
+        """The newest runs first, at most ``limit``; with ``study``, those of one study, or of all studies of a design.
+
+        Raises NotFound when it has none.
+        """
         query = sa.select(tables.runs).order_by(tables.runs.c.started_at.desc(), tables.runs.c.id.desc()).limit(limit)
         if study is not None:
-            query = query.where(tables.runs.c.study == study)
+            query = query.where(_of_study(study))
         found = self._read(lambda connection: _whole(connection, query))
         if study is not None and not found:
             raise self._no_study(study)
         return found
 
     def each_part(self, *, study: str | None = None) -> Iterator[tuple[list[Run], list[Any]]]:
-        """All runs, or those of one study, oldest first, for :func:`~vastbench.analysis.frames.table_of`.
+        """All runs, or those of one study or design, oldest first, for :func:`~vastbench.analysis.frames.table_of`.
 
         Some hundred at a time, without phases and what a table does not show; beside them are the readings of their phases.
         """
@@ -172,7 +175,7 @@ class Store(Transactions):
 
         query = sa.select(tables.runs.c.id).order_by(tables.runs.c.started_at, tables.runs.c.id)
         if study is not None:
-            query = query.where(tables.runs.c.study == study)
+            query = query.where(_of_study(study))
         for some in _batches(self._read(lambda connection: connection.execute(query).scalars().all())):
             yield self._read(partial(find, some=some))
 
@@ -325,14 +328,17 @@ class Store(Transactions):
 
         return self._write(announce)
 
-    def begin_launch(self, study: str) -> int:
-        """Write down that a launch of ``study``, which need not exist yet, begins; its number, from 0."""
-        of_study = sa.select(sa.func.count()).where(tables.sittings.c.study == study)
+    def begin_launch(self, *studies: str) -> int:
+        """Write down that a launch of ``studies``, which need not exist yet, begins; its number, from 0, is new for each."""
+        latest = sa.select(sa.func.max(tables.sittings.c.number)).where(tables.sittings.c.study.in_(studies))
 
         def begin(connection: sa.Connection) -> int:
-            serialised(connection, f"study {study}")
-            number = int(connection.execute(of_study).scalar_one())
-            connection.execute(sa.insert(tables.sittings), {"study": study, "number": number, "started_at": _now()})
+            for study in sorted(studies):
+                serialised(connection, f"study {study}")
+            before = connection.execute(latest).scalar_one()
+            number = 0 if before is None else int(before) + 1
+            rows = [{"study": study, "number": number, "started_at": _now()} for study in studies]
+            connection.execute(sa.insert(tables.sittings), rows)
             return number
 
         return self._write(begin)
@@ -535,6 +541,13 @@ def _whole(connection: sa.Connection, chosen: sa.Select[Any], *, phases: bool = 
 def _batches(everything: Sequence[Row]) -> Iterator[Sequence[Row]]:
     """Some hundred at a time."""
     return (everything[at : at + BATCH] for at in range(0, len(everything), BATCH))
+
+
+def _of_study(name: str) -> sa.ColumnElement[bool]:
+    """Runs of the study of that name; where it has none, of the studies that are called after it, as those of a design are."""
+    other = tables.runs.alias()
+    alone = sa.select(other.c.id).where(other.c.study == name).exists()
+    return (tables.runs.c.study == name) | (~alone & tables.runs.c.study.startswith(f"{name}.", autoescape=True))
 
 
 def _made(study: str) -> sa.Select[Any]:

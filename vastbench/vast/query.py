@@ -124,32 +124,6 @@ class OfferQuery:
         frozen = MappingProxyType({name: MappingProxyType(terms) for name, terms in chosen.items()})
         return cls(frozen, _order(order), limit, allocated_storage_gb, text.strip())
 
-    @classmethod
-    def default(
-        cls,
-        gpu_name: str | None = None,
-        num_gpus: int = 1,
-        max_usd_per_hour: float | None = None,
-        min_reliability: float | None = None,
-        disk_gb: float = 20.0,
-        limit: int = 64,
-        cuda: str | None = None,
-    ) -> Self:
-        """The cheapest offers of ``gpu_name`` with room for ``disk_gb`` GB, by USD per hour, that disk included.
-
-        ``cuda``: the version that their drivers must support at least.
-        """
-        terms = [f"num_gpus={num_gpus}", f"disk_space>={disk_gb!r}"]
-        if gpu_name is not None:
-            terms.append(f'gpu_name="{gpu_name.replace("_", " ")}"')
-        if max_usd_per_hour is not None:
-            terms.append(f"dph_total<={max_usd_per_hour!r}")
-        if min_reliability is not None:
-            terms.append(f"reliability>={min_reliability!r}")
-        if cuda is not None:
-            terms.append(f"cuda_max_good>={cuda}")
-        return cls.parse(" ".join(terms), limit=limit, allocated_storage_gb=disk_gb)
-
     def body(self) -> dict[str, object]:
         """The search request's JSON."""
         return {name: dict(terms) for name, terms in self.filters.items()} | {

@@ -21,7 +21,7 @@ AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
+class DesignEffect:
     """How much the values of a phase say, given that several come from one machine.
 
     ``n`` values came from ``machines`` machines, ``largest_share`` (0–1) of them from one. ``icc`` is the share of the variance
@@ -38,7 +38,7 @@ class Design:
     largest_share: float
 
 
-def design(values: np.ndarray, machine: np.ndarray | None) -> Design:
+def design(values: np.ndarray, machine: np.ndarray | None) -> DesignEffect:
     """The design of the finite ``values``, seconds, by the ``machine`` of each (NaN or None: unknown).
 
     The intra-class correlation is that of a one-way analysis of variance with unequal groups (Donner 1986), on the logarithm
@@ -55,11 +55,11 @@ def design(values: np.ndarray, machine: np.ndarray | None) -> Design:
     n, machines = int(ended.sum()), len(sizes)
     largest = float(sizes.max() / n) if n else math.nan
     if machines == n:
-        return Design(n, machines, math.nan, 1.0 if n else math.nan, float(n), largest)
+        return DesignEffect(n, machines, math.nan, 1.0 if n else math.nan, float(n), largest)
     positive = ended & (np.where(ended, values, 0.0) > 0)
     icc = _correlation((np.log(values[positive]), labels[positive])) if positive.any() else math.nan
     effect = 1 + (float((sizes**2).sum()) / n - 1) * icc
-    return Design(n, machines, icc, effect, n / effect, largest)
+    return DesignEffect(n, machines, icc, effect, n / effect, largest)
 
 
 def _correlation(*samples: tuple[np.ndarray, np.ndarray]) -> float:
