@@ -37,6 +37,7 @@ RENTING = [path for path in OURS if path.stem.startswith("01")]
 ANALYSING = [path for path in OURS if path not in RENTING]
 DRILLS = [path for path in OURS if "06" <= path.stem[:2] <= "09"]
 COMPARING = next(path for path in OURS if path.stem.startswith("10"))
+BLOCKED = next(path for path in OURS if path.stem.startswith("11"))
 ASKING = [path for path in OURS if path.stem[:2] in {"02", "03", "04", "05"}]
 SEED = read_run(shared("data/runs") / "2026-01-02-rtx4090.json")
 FAILED = replace(
@@ -46,7 +47,7 @@ KILLED = replace(SEED, id="killed", outcome=Outcome.CENSORED, cause="killed", ph
 STORIES = {"one run": [SEED], "no success": [FAILED, replace(FAILED, id="too")], "one killed": [KILLED]}
 
 each_of = pytest.mark.parametrize("path", OURS, ids=lambda path: path.stem)
-OF_ANY_SCENARIO = [path for path in OURS if path not in (*DRILLS, COMPARING)]
+OF_ANY_SCENARIO = [path for path in OURS if path not in (*DRILLS, COMPARING, BLOCKED)]
 of_any_scenario = pytest.mark.parametrize("path", OF_ANY_SCENARIO, ids=lambda path: path.stem)
 
 
@@ -285,6 +286,22 @@ def test_values_of_a_column_are_compared_whatever_their_words(tmp_path, monkeypa
     assert [part for data in shown for part in shown_as_formulas(data)] == []
     assert any("B: image two" in data.get("text/plain", "") for data in shown)
     assert not any("<b>" in data.get("text/html", "") for data in shown)
+
+
+def test_conditions_of_ones_own_are_compared_by_the_name_of_their_study(tmp_path, monkeypatch):
+    monkeypatch.setenv("VASTBENCH_STORE", str(tmp_path / "runs.sqlite"))
+    with Store(tmp_path / "runs.sqlite") as store:
+        for number in range(24):
+            study, run = ("gpus.old", SEED) if number % 2 else ("gpus.new", FAILED)
+            started = f"2026-01-02T{number:02}:00:00+00:00"
+            resources = {**SEED.resources, "machine_id": number}
+            run = replace(run, id=f"{number:02}", study=study, started_at=started, resources=resources)
+            store.save_run(replace(run, conditions={"image": r"$x$ \(y\)"}))
+    found = results(BLOCKED, monkeypatch, data="gpus", factor="study")
+    shown = [DisplayFormatter().format(result)[0] for result in found]
+    texts = [data.get("text/markdown", "") + data.get("text/plain", "") for data in shown]
+    assert any("gpus.new" in text and "12 blocks" in text for text in texts), texts
+    assert [part for data in shown for part in shown_as_formulas(data)] == []
 
 
 @pytest.fixture

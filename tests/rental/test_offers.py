@@ -65,6 +65,33 @@ def test_what_is_no_country_code_is_refused(region):
         Conditions(region=region)
 
 
+OFFERED = [
+    Offer.model_validate(offer(id=number, machine_id=100 + number, dph_total=price, dph_base=price, reliability=reliability))
+    for number, (price, reliability) in enumerate([(0.20, 0.95), (0.25, 0.99), (0.30, 0.99), (0.21, 0.91)], start=1)
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "rented", "taken"),
+    [
+        ("cheapest", {}, 1),
+        ("cheapest", {101: 7}, 1),
+        ("reliable", {}, 2),
+        ("spread", {}, 1),
+        ("spread", {101: 1}, 4),
+        ("spread", {101: 1, 104: 1, 102: 1}, 3),
+        ("spread", {101: 2, 102: 1, 103: 1, 104: 1}, 4),
+    ],
+)
+def test_a_policy_says_which_of_the_offers_that_fit_is_taken(policy, rented, taken):
+    assert choose(OFFERED, Conditions(choose=policy), rented=rented).id == taken
+
+
+def test_a_policy_that_does_not_exist_is_answered_with_those_that_do():
+    with pytest.raises(UsageError, match=r"Did you mean reliable\? Policies: cheapest, reliable, spread"):
+        Conditions(choose="relieable")
+
+
 def test_where_no_machine_is_left_the_cuda_version_is_named():
     with pytest.raises(NoOffer, match=r"CUDA 12\.8 for nvidia/cuda:12\.8\.1"):
         choose([], Conditions())

@@ -98,8 +98,10 @@ def paired(
 
     Examples
     --------
-    >>> phases = vastbench.load("default-300")
-    >>> vastbench.paired(phases, by="region", against="Vietnam, VN")[["condition", "blocks"]].head(1)
+    >>> found = vastbench.paired(vastbench.load("conditions-160"), against="conditions-160.RTX-3090.small")
+    >>> found[["condition", "ratio", "low", "high", "blocks"]].round(2).head(1)
+                           condition  ratio   low  high  blocks
+    0  conditions-160.RTX-3090.large   1.71  1.34  2.79      40
     """
     import pandas as pd
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from vastbench.errors import ARGUMENTS, UsageError, clean
+from vastbench.errors import ARGUMENTS, UsageError, clean, did_you_mean
 
 AHEAD_S = 180.0
 """Clock seconds that the deadline lies ahead of a living run."""
@@ -48,6 +48,11 @@ STANDBY = "standby"
 """The variant of a failover in which a second machine runs from the start."""
 
 
+POLICIES = ("cheapest", "reliable", "spread")
+"""Which of the offers that fit is taken: the cheapest; the most reliable of the cheap ones; of the cheap ones, one on a machine
+that was rented least often so far. Of equal ones the cheapest."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """What a run asks for; each field says what it is in its metadata. Raises UsageError for what cannot be asked for.
@@ -63,6 +68,9 @@ class Conditions:
     max_usd_per_hour: float = asked(0.5, "--max-price", "USD per hour at most, disk included", 0.001, 128)
     min_reliability: float = asked(0.9, "--min-reliability", "the host's reliability at least, 0 to 1", 0, 1)
     region: str | None = asked(None, "--region", "the host's country as two letters, several with commas; any if not given")
+    choose: str = asked(
+        "cheapest", "--choose", "which of the offers that fit: cheapest, reliable or spread; see docs/conditions.md"
+    )
     disk_gb: float = asked(20.0, "--disk", "GB of disk, at least 8", 8, 100_000)
     image: str = asked(IMAGE, "--image", "container image")
     boot_deadline_s: float = asked(600.0, "--boot-deadline", "seconds to wait for status running", 1, 86_400)
@@ -95,6 +103,11 @@ class Conditions:
             if not all(_COUNTRY.fullmatch(one) for one in countries):
                 raise UsageError(f"region is {self.region!r}.", hint="Give countries such as US or SE,NO.")
             object.__setattr__(self, "region", ",".join(sorted(countries)))
+        if self.choose not in POLICIES:
+            raise UsageError(
+                f"choose is {self.choose!r}.",
+                hint=f"{did_you_mean(str(self.choose), POLICIES)}Policies: {', '.join(POLICIES)}.",
+            )
         for one in fields(self):
             value, low, high = getattr(self, one.name), one.metadata["low"], one.metadata["high"]
             if low is None or (value is None and one.metadata["of_drills"]):

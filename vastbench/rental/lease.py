@@ -100,6 +100,9 @@ class Journal(Protocol):
     def close_lease(self, label: str, *, verdict: str, note: str = "") -> bool:
         """Close a lease that is not closed yet, and sync it; whether this did it."""
 
+    def leases(self) -> list[LeaseRow]:
+        """All that were ever written down."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
+from types import MappingProxyType
 
 from vastbench.errors import NoOffer, did_you_mean
 from vastbench.record.conditions import Conditions
@@ -46,16 +48,23 @@ def find(
 
     ``pick`` raises NoOffer where none fits; so does this when more rows have none either.
     """
-    try:
-        return pick(search(query(conditions, ROWS[0])))
-    except NoOffer:
-        return pick(search(query(conditions, ROWS[-1])))
+    if conditions.choose == "cheapest":
+        with suppress(NoOffer):
+            return pick(search(query(conditions, ROWS[0])))
+    return pick(search(query(conditions, ROWS[-1])))
 
 
-def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines: Set[int] = frozenset()) -> Offer:
-    """The cheapest offer for the wanted disk, machines in ``without_machines`` left out.
+def choose(
+    offers: Sequence[Offer],
+    conditions: Conditions,
+    *,
+    without_machines: Set[int] = frozenset(),
+    rented: Mapping[int, int] = MappingProxyType({}),
+) -> Offer:
+    """The offer that the policy of the conditions takes, machines in ``without_machines`` left out.
 
-    Ties go to the lower offer id, so that the same market gives the same choice. Raises NoOffer when nothing fits.
+    ``rented``: how often each machine was rented before. Prices include the wanted disk. Ties go to the lower offer id, so that
+    the same market gives the same choice. Raises NoOffer when nothing fits.
     """
     fits = [
         offer
@@ -72,7 +81,16 @@ def choose(offers: Sequence[Offer], conditions: Conditions, *, without_machines:
             f"${conditions.max_usd_per_hour:g}/h: {len(offers)} were found, {len(without_machines)} machines tried already.",
             hint=f"{other}Allow a higher price, choose another GPU, or look at `vastbench offers`.",
         )
-    return min(fits, key=lambda offer: (offer.usd_per_hour(conditions.disk_gb), offer.id))
+
+    def rank(offer: Offer) -> tuple[float, float, int]:
+        first = {
+            "cheapest": 0.0,
+            "reliable": -(offer.reliability or 0.0),
+            "spread": float(rented.get(offer.machine_id or 0, 0)),
+        }
+        return first[conditions.choose], offer.usd_per_hour(conditions.disk_gb), offer.id
+
+    return min(fits, key=rank)
 
 
 def _another_name(gpu: str | None) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from vastbench.errors import (
@@ -361,6 +363,11 @@ class Provisioner:
                 raise
             clock.rest(_rest_s(error))
 
+    @cached_property
+    def _rented_before(self) -> Counter[int]:
+        """How often each machine was rented, by the journal and since."""
+        return Counter(row.machine_id for row in self.account.journal.leases() if row.machine_id is not None)
+
     def _search(self, rental: Rental, tried: set[int], give_up: float) -> Offer:
         def search(wanted: OfferQuery) -> list[Offer]:
             found: Answer[list[Offer]] | None = None
@@ -378,9 +385,11 @@ class Provisioner:
                 if not rental.registered:  # the marketplace's proxy may want a key that the account knows
                     free = [offer for offer in free if offer.direct_port_count] or free
                 others = {machine_id for machine_id, whose in rental.taken.items() if whose != rental.name}
-                chosen = rental.offer = choose(free, rental.conditions, without_machines=tried | others)
+                rented = self._rented_before if rental.conditions.choose == "spread" else Counter()
+                chosen = rental.offer = choose(free, rental.conditions, without_machines=tried | others, rented=rented)
                 self._chosen.add(chosen.id)
                 if chosen.machine_id is not None:
+                    rented[chosen.machine_id] += 1
                     rental.taken[chosen.machine_id] = rental.name
                 return chosen
 

@@ -18,6 +18,7 @@ from vastbench.render.sentences.certainty import (
     boot_curves,
     certainty_answer,
     clusters,
+    conditions_answer,
     naive_beside_honest,
     poll_timeline,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "certainty_answer",
     "charges",
     "clusters",
+    "conditions_answer",
     "cost_answer",
     "cost_meters",
     "data",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vastbench.analysis.blocks import paired
 from vastbench.analysis.certainty import certainty
 from vastbench.analysis.naive import PERIODS_S, known_durations, naive_readings
 from vastbench.analysis.survival.clusters import DOMINANT
@@ -32,6 +34,32 @@ def certainty_answer(phases: pd.DataFrame) -> str:
     if row is None:
         return failures_by_cause(phases)
     return " ".join(filter(None, [f"**{_half(row)}**", _known(row), _effective_n(row), source(phases)]))
+
+
+def conditions_answer(phases: pd.DataFrame, *, by: str = "study", against: str | None = None) -> str:
+    """Which conditions are ready sooner or later than one of them, in bold, and how much of each is known.
+
+    ``by`` and ``against`` are those of :func:`vastbench.paired`.
+    """
+    if phases.empty:
+        return NO_RUN
+    rows = paired(phases, by, against=against).to_dict("records")
+    apart = [row for row in rows if row["low"] > 1 or row["high"] < 1]
+    base = escaped(rows[0]["against"])
+    if apart:
+        bold = f"{listed([_times_as_long(row) for row in apart])} as {base}"
+    else:
+        bold = f"No condition is shown to be ready sooner or later than {base}"
+    rest = [_times_as_long(row) for row in rows if row not in apart]
+    more = f" Not shown to differ: {listed(rest)}." if rest else ""
+    return f"**{bold}.**{more} {source(phases)}"
+
+
+def _times_as_long(row: Mapping[Hashable, Any]) -> str:
+    ends = f"95 % interval {decimals(row['low'])}–{decimals(row['high'])}" if known(row["high"]) else "no 95 % interval"
+    ends = f"95 % interval above {decimals(row['low'])}" if known(row["low"]) and not known(row["high"]) else ends
+    ratio = f"takes {decimals(row['ratio'])} times as long" if known(row["ratio"]) else "is seldom ready"
+    return f"{escaped(row['condition'])} {ratio} ({counted(row['blocks'], 'block')}, {ends})"
 
 
 def boot_curves(phases: pd.DataFrame, *, phase: str = PhaseName.WAIT_RUNNING) -> str:
