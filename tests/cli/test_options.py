@@ -60,7 +60,9 @@ def test_an_option_of_other_drills_is_refused_before_anything_is_opened(tmp_path
 
 def test_the_options_of_each_scenario_are_listed_with_their_defaults():
     output = CliRunner().invoke(app, ["scenarios"]).output
-    assert "\n  options: --files (by default 200), --size (by default 16.0), --place, --repository, --hedge, --stagger\n" in output
+    assert (
+        "\n  options: --files (by default 200), --size (by default 16.0), --place, --repository, --hedge, --stagger\n" in output
+    )
 
 
 def test_conditions_from_before_the_drills_are_read():
