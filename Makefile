@@ -30,7 +30,7 @@ QUICK = $(shell [ "$$(df --output=avail /dev/shm 2>&1 | tail -1)" -gt 4000000 ] 
 .PHONY: suite notebooks-and-lint
 suite:
 	place=$$(mktemp -d -p $(QUICK)) && TMPDIR=$$place \
-	    $(BIN)/pytest -p no:nbval --numprocesses 6 --dist loadfile --no-loadscope-reorder && rm -rf "$$place"
+	    $(BIN)/pytest -p no:nbval --numprocesses 4 --dist loadfile --no-loadscope-reorder && rm -rf "$$place"
 
 NBVAL = PYTHONPATH=. $(BIN)/pytest -p tests.kernels --timeout 180 --nbval-current-env
 notebooks-and-lint: lint
