@@ -118,9 +118,10 @@ class Campaign:
         return child, log
 
     def study(self, store: str, name: str) -> tuple[multiprocessing.process.BaseProcess, Path]:
-        """A study that never ends by itself."""
+        """A study that never ends by itself; that of the name ``b`` races two machines for each run."""
+        raced = ("--hedge", "2", "--stagger", "5") if name == "b" else ()
         words = ("--live", "--yes", "--budget", "100000", "--repeats", "100000", "--workers", "2", "--max-instances", "8")
-        return self.start("study", "--name", name, "--store", store, *words, store=store)
+        return self.start("study", "--name", name, "--store", store, *words, *raced, store=store)
 
     def kill_some(self, store: str, names: list[str]) -> float:
         """Start a study for each name, and kill each at a random moment; when the last one died."""

@@ -447,8 +447,9 @@ class Bench:
         return reap(self.api, self._watch, self.store, self.clock, dry_run=dry_run, on_finding=on_finding)
 
     def ask_charges(self) -> Asked:
-        """Ask what the account was charged for this bench's study, or for all runs of the store that rented here; store it."""
-        return ask_charges(self.api, self.store, study=self.studies[0] if self.studies else None)
+        """Ask what the account was charged for this bench's one study, else for all runs of the store that rented here; store
+        it."""
+        return ask_charges(self.api, self.store, study=self.studies[0] if len(self.studies) == 1 else None)
 
     @property
     def last_sweep(self) -> str:
