@@ -81,6 +81,8 @@ def test_conditions_may_be_written_one_by_one(read):
         (VARIED + LISTED, 14, r"both \[vary\] and"),
         (LISTED.replace('name = "dear"\n', ""), 5, "has no name"),
         (LISTED.replace('"dear"', '"cheap"'), 6, "second condition has the name 'cheap'"),
+        ("condition = [1, 2]", 1, r"condition is \[1, 2\]"),
+        ("repeats = 2\n[vary]\ngpu_name = ['a']\n[vary.region]\nx = 'Texas'", 4, "region is 'Texas'"),
         (LISTED.replace("0.9", "900.0"), 7, "max_usd_per_hour is 900"),
         (LISTED.replace('"dear"', '"de/ar"'), 6, "cannot have the name 'gpus.de/ar'"),
     ],

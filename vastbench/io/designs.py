@@ -30,7 +30,7 @@ OF_THE_STUDY: dict[str, Any] = {
     "stop_of": str,
     "conditions": dict,
     "vary": dict,
-    "condition": list,
+    "condition": list[dict[str, Any]],
 }
 """What a study's file may say."""
 
@@ -75,6 +75,8 @@ class _File:
             if header := _HEADER.fullmatch(line):
                 table, nth = header[1], nth + 1 if header[1] == table else 0
                 self.lines.setdefault((table, nth, ""), number)
+                outer, _, inner = table.rpartition(".")
+                self.lines.setdefault((outer, 0, inner), number)
             elif key := _KEY.match(line):
                 self.lines.setdefault((table, nth, key[1]), number)
 
