@@ -73,6 +73,8 @@ def test_conditions_may_be_written_one_by_one(read):
         (VARIED.replace("stop_width", "stop_quantile"), 5, "says nothing without stop_width"),
         (VARIED.replace("disk_gb = 30", "disk_gb = 3"), 8, "disk_gb is 3"),
         (VARIED.replace("disk_gb", "disk"), 8, "no key 'disk'.*Did you mean disk_gb"),
+        (VARIED.replace("gpu_name", "gpu"), 12, r"no key 'gpu'\. Did you mean gpu_name\?"),
+        (VARIED.replace("disk_gb", "max_price"), 8, r"no key 'max_price'\. Did you mean max_usd_per_hour\?"),
         (VARIED.replace("snapshot", "snapshoot"), 9, "no scenario 'snapshoot'"),
         (VARIED.replace('scenario = "snapshot"', "interval_s = 60.0"), 9, "does not know interval_s"),
         (VARIED.replace('["RTX 3090", "RTX 4090"]', '"RTX 4090"'), 12, "gpu_name is 'RTX 4090'"),

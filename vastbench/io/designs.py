@@ -131,7 +131,8 @@ class _File:
         found = {}
         for key, value in table.items():
             if key not in known:
-                close = did_you_mean(key, known)
+                option = ARGUMENTS.get(f"--{key.replace('_', '-')}")  # as the command line calls it
+                close = f"Did you mean {option}? " if option in known else did_you_mean(key, known)
                 raise self.wrong(f"there is no key {key!r}", (name, nth, key), hint=f"{close}Known: {', '.join(known)}.")
             try:
                 found[key] = TypeAdapter(known[key]).validate_python(value, strict=True)
