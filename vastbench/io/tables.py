@@ -55,8 +55,9 @@ def load(
         Files, database URLs or names. What a file holds decides how it is read: a table as Parquet, CSV or Excel, runs as JSON,
         a store, or timings of another tool as :func:`vastbench.check` reads them, phase after phase, without prices and places.
         A name means the study of that name in the default store (VASTBENCH_STORE, else the data directory), or in ``store``,
-        and that of a study of several conditions all of its runs (``gpus`` for ``gpus.old`` and ``gpus.new``); only where there is none, the data set of that name that comes with vastbench. No place, or None, is the ``study`` in
-        that store, or the sample data set.
+        and that of a study of several conditions all of its runs (``gpus`` for ``gpus.old`` and ``gpus.new``); only where there
+        is none, the data set of that name that comes with vastbench. No place, or None, is the ``study`` in that store, or the
+        sample data set.
     study
         Only the runs of this study.
     gpu
